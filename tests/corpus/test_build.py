@@ -1,0 +1,173 @@
+"""From volumes to corpus files."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.corpus import CorpusConfig, CorpusReport, build_corpus, read_documents
+from tibert_keras.errors import InputError
+
+
+def volume(number: int, *, markup: str = "") -> str:
+    return (
+        f"[1a]\n[1b.1]{{D{number}}}༄༅༅། །ཀ་{number * 'ཁ་'}ག། །{{མྱི་,མི་}}{markup}ལ།\n[1b.2]ང་པོ། །{{D{number + 1}}}ཅ་བོ།\n"
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CorpusConfig:
+    """Three volumes of a canon, two of them of the same partition."""
+    folder = tmp_path / "derge-kangyur"
+    folder.mkdir()
+    for number in (9, 21, 1):
+        (folder / f"{number:03}_a.txt").write_text(volume(number), encoding="utf-8")
+    return CorpusConfig(input_file=f"{folder}/*.txt", output_dir=str(tmp_path / "corpus"))
+
+
+def names(config: CorpusConfig) -> list[str]:
+    folder = Path(config.output_dir)
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def contents(config: CorpusConfig) -> dict[str, bytes]:
+    return {name: (Path(config.output_dir) / name).read_bytes() for name in names(config)}
+
+
+def test_partitions(config: CorpusConfig) -> None:
+    report = build_corpus(config)
+    assert names(config) == ["corpus.json", "train_kangyur1.txt", "train_kangyur9.txt"]
+    text = (Path(config.output_dir) / "train_kangyur1.txt").read_text(encoding="utf-8")
+    assert text == ("༄༅༅། །ཀ་ཁ་ག།\n།མྱི་ལ།\nང་པོ། །\n\nཅ་བོ།\n\n" + f"༄༅༅། །ཀ་{'ཁ་' * 21}ག།\n།མྱི་ལ།\nང་པོ། །\n\nཅ་བོ།\n")
+    counts = report.files["train_kangyur1.txt"]
+    assert (counts.volumes, counts.documents, counts.sections) == ([1, 21], 4, 8)
+    assert counts.characters == len(text.replace("\n", ""))
+    assert counts.tshegs == text.count("\u0f0b")
+    assert counts.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert report.reading.markup["archaic spelling"] == 3
+
+
+def test_the_files_hold_the_documents_of_the_volumes(config: CorpusConfig) -> None:
+    build_corpus(config)
+    files = sorted(Path(config.output_dir).glob("train_*.txt"))
+    written = [
+        block.split("\n") for file in files for block in file.read_text(encoding="utf-8").strip("\n").split("\n\n")
+    ]
+    assert sorted(written) == sorted(read_documents(config.input_file))
+
+
+def test_corrected_reading_and_fewer_documents(config: CorpusConfig) -> None:
+    build_corpus(replace(config, reading="corrected", tohoku_documents=False))
+    text = (Path(config.output_dir) / "train_kangyur9.txt").read_text(encoding="utf-8")
+    assert text == f"༄༅༅། །ཀ་{'ཁ་' * 9}ག།\n།མི་ལ།\nང་པོ།\n།ཅ་བོ།\n"
+
+
+def test_held_out_volumes(config: CorpusConfig) -> None:
+    report = build_corpus(replace(config, validation_volumes=[21]))
+    assert sorted(report.files) == ["train_kangyur1.txt", "train_kangyur9.txt", "validation_kangyur1.txt"]
+    assert report.files["validation_kangyur1.txt"].volumes == [21]
+    with pytest.raises(InputError, match=r"validation_volumes=\[5\].*\[1, 9, 21\]"):
+        build_corpus(replace(config, validation_volumes=[5, 9]))
+
+
+def test_manifest(config: CorpusConfig) -> None:
+    report = build_corpus(config)
+    manifest = json.loads((Path(config.output_dir) / "corpus.json").read_text(encoding="utf-8"))
+    assert manifest["options"] == {
+        "edition": "auto",
+        "reading": "original",
+        "tohoku_documents": True,
+        "validation_volumes": [],
+    }
+    assert list(manifest["inputs"]) == ["kangyur/1/001_a.txt", "kangyur/9/009_a.txt", "kangyur/21/021_a.txt"]
+    assert manifest["files"]["train_kangyur9.txt"]["sections"] == 4
+    assert manifest["dropped_characters"] == dict(report.reading.dropped)
+    assert config.output_dir not in json.dumps(manifest)
+
+
+def test_the_same_corpus_is_kept_and_a_damaged_one_built_again(config: CorpusConfig) -> None:
+    report = build_corpus(config)
+    before = contents(config)
+    path = Path(config.output_dir) / "train_kangyur9.txt"
+    time = path.stat().st_mtime_ns
+    assert build_corpus(config) == report
+    assert path.stat().st_mtime_ns == time
+    path.write_text("ཀ", encoding="utf-8")
+    assert build_corpus(config) == report
+    path.unlink()
+    build_corpus(config)
+    assert contents(config) == before
+
+
+def test_a_folder_with_another_corpus_is_refused(config: CorpusConfig) -> None:
+    build_corpus(config)
+    before = contents(config)
+    with pytest.raises(InputError, match="reading='corrected'.*reading='original'"):
+        build_corpus(replace(config, reading="corrected"))
+    with pytest.raises(InputError, match="input files.*kangyur/21"):
+        build_corpus(replace(config, input_file=config.input_file.replace("*", "0[01]*")))
+    assert contents(config) == before
+
+
+def test_stray_corpus_files_and_broken_manifests_are_refused(config: CorpusConfig) -> None:
+    folder = Path(config.output_dir)
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    (folder / "train_tengyur3.txt").touch()
+    with pytest.raises(InputError, match=r"train_tengyur3\.txt"):
+        build_corpus(config)
+    (folder / "train_tengyur3.txt").unlink()
+    (folder / "corpus.json").write_text("{}")
+    with pytest.raises(InputError, match="Not a manifest"):
+        build_corpus(config)
+
+
+def test_nothing_is_written_if_a_volume_is_bad(config: CorpusConfig) -> None:
+    bad = Path(config.input_file).parent / "021_a.txt"
+    for content, message in (
+        (b"", "empty"),
+        (b"[1a]\n[1a.1]\n", "no Tibetan"),
+        (volume(21).encode() + b"\xff", "Not a UTF-8"),
+        ("ཀ།\n".encode(), "another edition"),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            build_corpus(replace(config, edition="esukhia"))
+        assert names(config) == []
+
+
+def test_bad_options(config: CorpusConfig) -> None:
+    with pytest.raises(InputError, match="edition='narthang'.*esukhia"):
+        replace(config, edition="narthang")
+    with pytest.raises(InputError, match="reading='best'"):
+        replace(config, reading="best")
+    with pytest.raises(InputError, match="No file matches"):
+        build_corpus(replace(config, input_file="/nowhere/*.txt"))
+
+
+def test_summary(config: CorpusConfig) -> None:
+    (Path(config.input_file).parent / "009_a.txt").write_text(volume(9, markup="<×"), encoding="utf-8")
+    report = build_corpus(config)
+    summary = report.summary()
+    assert "2 files of 3 volumes: 6 documents, 12 sections" in summary
+    assert "archaic spelling" in summary
+    assert "009_a.txt:2: '<×'" in summary
+    assert CorpusReport(options={}, inputs={}).summary().startswith("0 files")
+
+
+def test_same_input_gives_the_same_bytes(config: CorpusConfig, tmp_path: Path) -> None:
+    build_corpus(config)
+    again = replace(config, output_dir=str(tmp_path / "again"))
+    build_corpus(again)
+    assert contents(config) == contents(again)
+
+
+def test_real_volumes(kangyur: Path, tmp_path: Path) -> None:
+    config = CorpusConfig(input_file=f"{kangyur}/*.txt", output_dir=str(tmp_path / "corpus"), validation_volumes=[74])
+    report = build_corpus(config)
+    assert sorted(report.files) == ["train_kangyur1.txt", "validation_kangyur14.txt"]
+    assert report.total("documents") == 10
+    assert report.total("sections") == 18511 + 21105
+    assert report.reading.num_unknown == 0

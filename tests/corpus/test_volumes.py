@@ -1,0 +1,91 @@
+"""Editions, collections and volume numbers of files."""
+
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.corpus import detect_edition, find_volumes
+from tibert_keras.errors import InputError
+
+ESUKHIA = "[1a]\n[1b.1]{{D{id}}}༄༅༅། །ཀ་ཁ།\n"
+
+
+def write(folder: Path, name: str, text: str = "ཀ་ཁ།\n") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_editions_are_told_apart(tmp_path: Path) -> None:
+    assert detect_edition(str(write(tmp_path, "001_a.txt", ESUKHIA.format(id=1)))) == "esukhia"
+    assert detect_edition(str(write(tmp_path, "P9.opf/base/v001.txt"))) == "openpecha"
+    assert detect_edition(str(write(tmp_path, "001.txt"))) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "edition"),
+    [
+        ("001_a.txt", ESUKHIA.format(id=1), "plain"),
+        ("001_a.txt", ESUKHIA.format(id=1), "openpecha"),
+        ("001_a.txt", "ཀ་ཁ།\n", "esukhia"),
+        ("001_a.txt", "ཀ་ཁ།\n", "openpecha"),
+        ("base/v001.txt", "ཀ་ཁ།\n", "plain"),
+        ("base/v001.txt", ESUKHIA.format(id=1), "openpecha"),
+    ],
+)
+def test_an_edition_that_contradicts_the_file(tmp_path: Path, name: str, text: str, edition: str) -> None:
+    path = str(write(tmp_path, name, text))
+    with pytest.raises(InputError, match=f"another edition.*edition='{edition}'"):
+        find_volumes(path, edition=edition)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "collection", "number"),
+    [
+        ("derge-kangyur/text/012_a.txt", ESUKHIA.format(id=1), "kangyur", 12),
+        ("Derge-Tengyur/text/012_a.txt", ESUKHIA.format(id=1), "tengyur", 12),
+        ("x/y/z/003_a.txt", ESUKHIA.format(id=1108), "kangyur", 3),
+        ("x/y/z/003_a.txt", ESUKHIA.format(id=1109), "tengyur", 3),
+        ("x/P000001.opf/base/v023.txt", "ཀ།", "kangyur", 23),
+        ("x/P000002.opf/base/v210.txt", "ཀ།", "tengyur", 210),
+        ("x/y/z/007.txt", "ཀ།", "text", 7),
+        ("x/y/z/story.txt", "ཀ།", "text", 1),
+    ],
+)
+def test_collection_and_number(tmp_path: Path, name: str, text: str, collection: str, number: int) -> None:
+    (volume,) = find_volumes(str(write(tmp_path, name, text)))
+    assert (volume.collection, volume.number, volume.partition) == (collection, number, number % 20)
+
+
+def test_a_volume_without_ids_goes_with_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path, "x/y/z/001_a.txt", ESUKHIA.format(id=1200))
+    write(tmp_path, "x/y/z/002_b.txt", "[1a]\nཀ།\n")
+    assert {volume.collection for volume in find_volumes(f"{tmp_path}/x/y/z/*.txt")} == {"tengyur"}
+
+
+def test_volumes_are_in_numeric_order(tmp_path: Path) -> None:
+    for name in ("10_a.txt", "9_a.txt", "101_a.txt"):
+        write(tmp_path, name, ESUKHIA.format(id=1))
+    assert [volume.number for volume in find_volumes(f"{tmp_path}/*.txt")] == [9, 10, 101]
+
+
+def test_plain_files_without_numbers_are_numbered_from_one(tmp_path: Path) -> None:
+    for name in ("b.txt", "7.txt", "a.txt"):
+        write(tmp_path, name)
+    found = [(Path(volume.path).name, volume.number) for volume in find_volumes(f"{tmp_path}/*.txt")]
+    assert found == [("7.txt", 1), ("a.txt", 2), ("b.txt", 3)]
+
+
+def test_an_opf_folder_stands_for_its_volumes(tmp_path: Path) -> None:
+    for name in ("base/v001.txt", "base/v002.txt", "index.txt"):
+        write(tmp_path, f"P000001.opf/{name}")
+    for pattern in (f"{tmp_path}/P000001.opf", f"{tmp_path}/P000001.opf/", f"{tmp_path}/*.opf"):
+        assert [volume.number for volume in find_volumes(pattern)] == [1, 2]
+
+
+def test_the_same_volume_twice(tmp_path: Path) -> None:
+    write(tmp_path, "a/kangyur/001_a.txt", ESUKHIA.format(id=1))
+    write(tmp_path, "P000001.opf/base/v001.txt")
+    with pytest.raises(InputError, match="same volume"):
+        find_volumes(f"{tmp_path}/a/kangyur/*.txt,{tmp_path}/P000001.opf")

@@ -1,0 +1,185 @@
+"""LAMB: against Google's own trajectories and edge cases, under replicas, and as a Keras optimizer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests import google_albert
+from tests.base import TestCase
+from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
+
+SHAPES = ((3, 2), (2,), (2,))
+REPLICAS = Path(__file__).with_name("train_on_replicas.py")
+
+
+def variable(path: str, value: np.ndarray) -> keras.Variable:
+    *scopes, name = path.split("/")
+    with ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
+        return keras.Variable(value, name=name)
+
+
+class TestGoogle(TestCase):
+    """The numbers that Google's own code produced."""
+
+    @pytest.mark.parametrize("jit_compile,steps", [(True, 30), (False, 10)])
+    @pytest.mark.parametrize("sop", [False, True], ids=["no_sop", "sop"])
+    def test_trajectory(self, shared, sop, jit_compile, steps):
+        golden = google_albert.folder(shared)
+        reference = np.load(golden / f"lamb_{'sop' if sop else 'no_sop'}.npz")
+        model = google_albert.pretraining(golden) if sop else google_albert.masked_lm(golden)
+        model.compile(google_albert.lamb(reference), google_albert.losses(sop=sop), jit_compile=jit_compile)
+        log = google_albert.train(model, google_albert.batches(reference), range(steps), sop=sop)
+        self.assert_log(log, reference)
+        self.assert_variables(model, reference, "final/" if steps == 30 else f"after_{steps}/")
+
+    def test_warm_restart(self, shared):
+        golden = google_albert.folder(shared)
+        reference = np.load(golden / "lamb_warm_restart.npz")
+        model = google_albert.pretraining(golden)
+        model.compile(google_albert.lamb(reference), google_albert.losses(sop=True))
+        batches = google_albert.batches(reference)
+        google_albert.train(model, batches, range(15), sop=True)
+        first = model.optimizer
+        second = google_albert.lamb(reference, start_warmup_step=15)
+        second.build(model.trainable_variables)
+        for new, old in zip(second.variables, first.variables, strict=True):
+            new.assign(old)
+        model.compile(second, google_albert.losses(sop=True))
+        log = google_albert.train(model, batches, range(15, 30), sop=True)
+        resumed = {n.removeprefix("resume/"): reference[n] for n in reference if n.startswith("resume/")}
+        self.assert_log(log, resumed)
+        self.assert_variables(model, resumed)
+
+    def test_edge_cases(self, shared):
+        reference = np.load(google_albert.folder(shared) / "lamb_unit.npz")
+        names = [n.removeprefix("init/") for n in reference if n.startswith("init/")]
+        variables = {name: variable(name, reference[f"init/{name}"]) for name in names}
+        optimizer = LAMB(float(reference["learning_rate"]), global_clipnorm=None)
+        for step in range(8):
+            grads = {n: reference[f"grads/{n}"][step] for n in names if n != "enc/never/kernel"}
+            pairs = [(None if n not in grads else ops.convert_to_tensor(grads[n]), variables[n]) for n in names]
+            with pytest.warns(UserWarning, match="enc/never/kernel"):
+                optimizer.apply_gradients(pairs)
+            for name, ours in variables.items():
+                self.assert_close(ours, reference[f"steps/{name}"][step], atol=1e-5)
+                if name in grads:
+                    for slot, value in optimizer.slots(ours).items():
+                        self.assert_close(value, reference[f"steps/{name}/{slot}"][step], atol=1e-6)
+        self.assert_close(optimizer.slots(variables["enc/never/kernel"])["adam_m"], np.zeros((3, 3)), atol=0)
+
+    def assert_log(self, log, reference):
+        expected = {name: reference[name][: len(log[name])] for name in log}
+        np.testing.assert_allclose(log["loss"], expected["loss"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(log["learning_rate"], expected["learning_rate"], rtol=2e-6, atol=1e-10)
+        np.testing.assert_allclose(log["grad_norm"], expected["grad_norm"], rtol=1e-5)
+
+    def assert_variables(self, model, reference, prefix="final/"):
+        worst = google_albert.differences(model, reference, prefix)
+        assert worst["weights"] < 5e-6 and worst["adam_m"] < 1e-6 and worst["adam_v"] < 1e-7, worst
+
+
+class TestLAMB(TestCase):
+    """What the optimizer does by itself, and as a Keras optimizer."""
+
+    def make(self, **kwargs):
+        paths = ("dense/kernel", "dense/bias", "norm/LayerNorm/gamma")
+        variables = [variable(p, np.ones(s, "float32")) for p, s in zip(paths, SHAPES, strict=True)]
+        optimizer = LAMB(**kwargs)
+        optimizer.build(variables)
+        return optimizer, variables
+
+    def grads(self, *values):
+        return [ops.convert_to_tensor(np.full(s, v, "float32")) for s, v in zip(SHAPES, values, strict=True)]
+
+    def test_exclusions_are_resolved_once_and_logged(self, caplog):
+        with caplog.at_level(logging.DEBUG, logger="tibert_keras"):
+            optimizer, _ = self.make(exclude_from_layer_adaptation=["kernel$"])
+        assert optimizer._decayed == {0} and optimizer._adapted == {1, 2}
+        assert "2 of 3 variables take no weight decay" in caplog.text
+        assert "Without layer adaptation: dense/kernel" in caplog.text
+
+    def test_keras_own_exclusions_hold(self):
+        optimizer = LAMB(0.1, exclude_from_layer_adaptation=[".*"])
+        kernels = [variable(f"{name}/kernel", np.ones((2, 2), "float32")) for name in "ab"]
+        optimizer.exclude_from_weight_decay(var_list=kernels[:1])
+        optimizer.build(kernels)
+        optimizer.apply([ops.zeros((2, 2))] * 2)
+        self.assert_close(kernels[0], np.ones((2, 2)), atol=0)
+        self.assert_close(kernels[1], np.full((2, 2), 1 - 0.1 * 0.01))
+
+    @pytest.mark.parametrize("scale", [0.1, 10.0])
+    def test_global_clipping(self, scale):
+        optimizer, variables = self.make()
+        optimizer.apply(self.grads(scale, 2 * scale, -scale))
+        norm = scale * np.sqrt(6 + 8 + 2)
+        assert float(optimizer.gradient_norm) == pytest.approx(norm, rel=1e-6)
+        m = optimizer.slots(variables[1])["adam_m"]
+        self.assert_close(m, np.full(2, 0.1 * 2 * scale / max(norm, 1)))
+
+    def test_a_gradient_that_is_not_finite_spoils_all(self):
+        optimizer, variables = self.make()
+        optimizer.apply(self.grads(1.0, np.inf, 1.0))
+        assert all(np.isnan(ops.convert_to_numpy(v)).all() for v in variables)
+
+    def test_gradient_accumulation(self):
+        schedule = WarmupPolynomialDecay(0.1, 10, 2)
+        whole, expected = self.make(learning_rate=schedule)
+        parts, variables = self.make(learning_rate=schedule, gradient_accumulation_steps=2)
+        for _ in range(3):
+            # Either part alone would be clipped otherwise than their mean.
+            whole.apply(self.grads(1.0, 0.0, 3.0))
+            parts.apply(self.grads(-4.0, 1.0, 2.0))
+            parts.apply(self.grads(6.0, -1.0, 4.0))
+        self.assert_close(variables, expected)
+        self.assert_close(parts.gradient_norm, whole.gradient_norm)
+
+    def test_serialization(self):
+        optimizer = LAMB(WarmupPolynomialDecay(0.1, 10, 2), weight_decay=0.02, exclude_from_weight_decay=["a", "b"])
+        copy = self.run_serialization_test(optimizer)
+        assert copy.get_config()["exclude_from_weight_decay"] == ["a", "b"]
+        assert copy.get_config()["exclude_from_layer_adaptation"] == ["LayerNorm", "layer_norm", "bias"]
+        assert copy.global_clipnorm == 1.0
+
+    def test_repeated_lookups_count_as_one_gradient(self):
+        embedding = keras.layers.Embedding(3, 2, embeddings_initializer="ones")
+        model = keras.Sequential([keras.Input((4,), dtype="int32"), embedding, keras.layers.Flatten()])
+        model.compile(LAMB(0.0), loss=lambda y, x: ops.sum(x, axis=-1))
+        model.train_on_batch(np.array([[1, 1, 1, 2]]), np.zeros((1, 8)))
+        # Rows (3, 3) and (1, 1): the norm of the four lookups one by one would be sqrt(8).
+        assert float(model.optimizer.gradient_norm) == pytest.approx(np.sqrt(20), rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+class TestReplicas(TestCase):
+    """N replicas give what one gives: the loss normalised, and the gradient clipped, over all of them."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runs(cls, tmp_path_factory):
+        folder, root = tmp_path_factory.mktemp("replicas"), Path(__file__).resolve().parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+        runs = {}
+        for replicas in (1, 2, 4):
+            path = folder / f"{replicas}.npz"
+            subprocess.run([sys.executable, REPLICAS, str(replicas), path], env=environment, check=True)
+            runs[replicas] = np.load(path)
+        return runs
+
+    @pytest.mark.parametrize("replicas", [2, 4])
+    def test_same_as_one(self, runs, replicas):
+        assert runs[1]["gradient_norm"].min() > 1.0  # clipping is at work
+        for name in ("loss", "gradient_norm", "weights", "evaluated"):
+            np.testing.assert_allclose(runs[replicas][name], runs[1][name], rtol=0, atol=1e-5)

@@ -1,0 +1,162 @@
+"""Files found by pattern, read with clear errors, written whole or not at all."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import (
+    atomic_output,
+    expand_glob,
+    is_remote,
+    list_folder,
+    open_binary,
+    read_bytes,
+    read_lines,
+    sha256,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of files with awkward names."""
+    for name in ("b.txt", "a.txt", "c,d.txt", "[e].txt", "f/g.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name, encoding="utf-8")
+    return tmp_path
+
+
+class TestExpandGlob:
+    @pytest.mark.parametrize(
+        ("pattern", "names"),
+        [
+            ("*.txt", ["[e].txt", "a.txt", "b.txt", "c,d.txt"]),
+            ("b.txt", ["b.txt"]),
+            ("b.txt, */a.txt, b.txt", ["a.txt", "b.txt"]),
+            ("**/g.txt", ["f/g.txt"]),
+            ("[e].txt", ["[e].txt"]),
+            ("c,d.txt", ["c,d.txt"]),
+            ("[ab].txt,", ["a.txt", "b.txt"]),
+        ],
+    )
+    def test_patterns(self, folder: Path, pattern: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder)
+        assert expand_glob(pattern.replace("*/a", "./a")) == sorted(
+            f"./{name}" if f"*/{name}" in pattern else name for name in names
+        )
+
+    @pytest.mark.parametrize("pattern", ["none-*.txt", "a.txt,none.txt", "f", "", " , "])
+    def test_no_file(self, folder: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(folder)
+        with pytest.raises(InputError, match="Received: "):
+            expand_glob(pattern)
+
+
+class TestReadLines:
+    def test_only_newlines_end_lines(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_bytes("\ufeffཀ\r\nཁ\u2028ག\x85ང\x0b\n\nཅ".encode())
+        assert list(read_lines(path)) == ["ཀ", "ཁ\u2028ག\x85ང\x0b", "", "ཅ"]
+
+    def test_a_byte_order_mark_goes_at_the_start_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_bytes("\ufeffཀ\n\ufeffཁ\n".encode())
+        assert list(read_lines(path)) == ["ཀ", "\ufeffཁ"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [(b"", "The file is empty"), (b"ab\ncd\xffe\n", "at byte 5"), ("ཀ".encode("utf-16"), "at byte 0")],
+    )
+    def test_bad_files(self, tmp_path: Path, content: bytes, message: str) -> None:
+        path = tmp_path / "a.txt"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message) as caught:
+            list(read_lines(path))
+        assert str(path) in str(caught.value)
+
+    def test_missing_file_and_folder(self, tmp_path: Path) -> None:
+        for path in (tmp_path / "none", tmp_path):
+            with pytest.raises(InputError, match="Cannot read the file"):
+                list(read_lines(path))
+
+    def test_memory_is_one_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.txt"
+        path.write_bytes(b"a\n" * 10 + b"\xff")
+        assert next(read_lines(path)) == "a"
+
+
+class TestAtomicOutput:
+    def test_a_file_appears_when_it_is_whole(self, tmp_path: Path) -> None:
+        target = tmp_path / "new/folder/a.txt"
+        with atomic_output(target) as path:
+            path.write_text("one", encoding="utf-8")
+            assert not target.exists()
+        assert target.read_text(encoding="utf-8") == "one"
+        assert os.listdir(target.parent) == ["a.txt"]
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
+        target = tmp_path / "a.txt"
+        target.write_text("old", encoding="utf-8")
+        with pytest.raises(RuntimeError), atomic_output(target) as path:
+            path.write_text("half", encoding="utf-8")
+            raise RuntimeError
+        assert target.read_text(encoding="utf-8") == "old"
+        assert os.listdir(tmp_path) == ["a.txt"]
+
+    def test_folders(self, tmp_path: Path) -> None:
+        target = tmp_path / "run"
+        for content in ("one", "two"):
+            with atomic_output(target) as path:
+                (path / "deep").mkdir(parents=True)
+                (path / f"deep/{content}.txt").write_text(content, encoding="utf-8")
+        assert [str(path.relative_to(target)) for path in sorted(target.rglob("*"))] == ["deep", "deep/two.txt"]
+        with pytest.raises(RuntimeError), atomic_output(target) as path:
+            path.mkdir()
+            raise RuntimeError
+        assert os.listdir(tmp_path) == ["run"]
+        assert (target / "deep/two.txt").exists()
+
+
+def test_small_helpers(folder: Path) -> None:
+    assert list_folder(folder) == ["[e].txt", "a.txt", "b.txt", "c,d.txt", "f"]
+    assert list_folder(folder / "none") == []
+    assert list_folder(folder / "a.txt") == []
+    assert read_bytes(folder / "a.txt") == b"a.txt"
+    assert sha256(folder / "a.txt") == hashlib.sha256(b"a.txt").hexdigest()
+    assert is_remote("gs://bucket/a")
+    assert not is_remote(folder)
+    with pytest.raises(InputError):
+        open_binary(folder / "none")
+
+
+class TestRemote:
+    """Remote paths, on TensorFlow's in-memory file system."""
+
+    @pytest.fixture
+    def remote(self) -> str:
+        gfile = pytest.importorskip("tensorflow").io.gfile
+        path = "ram://tibert-storage"
+        if gfile.exists(path):
+            gfile.rmtree(path)
+        return path
+
+    def test_write_list_read(self, remote: str) -> None:
+        with atomic_output(f"{remote}/run") as path:
+            (path / "deep").mkdir(parents=True)
+            (path / "deep/a.txt").write_text("ཀ\nཁ\n", encoding="utf-8")
+        with atomic_output(f"{remote}/b.txt") as path:
+            path.write_text("b", encoding="utf-8")
+        assert list(read_lines(f"{remote}/run/deep/a.txt")) == ["ཀ", "ཁ"]
+        assert expand_glob(f"{remote}/*.txt") == [f"{remote}/b.txt"]
+        assert list_folder(remote) == ["b.txt", "run"]
+        assert list_folder(f"{remote}/none") == []
+        with pytest.raises(InputError, match="No file matches"):
+            expand_glob(f"{remote}/none*")
+
+    def test_missing_file(self, remote: str) -> None:
+        for read in (read_bytes, lambda path: list(read_lines(path))):
+            with pytest.raises(InputError, match="Cannot read the file"):
+                read(f"{remote}/none.txt")

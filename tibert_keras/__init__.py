@@ -1,0 +1,27 @@
+"""tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
+
+from tibert_keras.data import TibertMaskedLMPreprocessor
+from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
+from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.training import PretrainConfig, pretrain
+
+# KerasHub finds the parts of a preset through these attributes. They are tied here, where all the classes are known,
+# because tokenizers, data and models import no sibling.
+TibertTokenizer.backbone_cls = TibertBackbone
+TibertMaskedLMPreprocessor.backbone_cls = TibertBackbone
+TibertMaskedLM.preprocessor_cls = TibertMaskedLMPreprocessor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LAMB",
+    "MaskedLanguageModelLoss",
+    "PretrainConfig",
+    "TibertBackbone",
+    "TibertMaskedLM",
+    "TibertMaskedLMPreprocessor",
+    "TibertTokenizer",
+    "WarmupPolynomialDecay",
+    "pretrain",
+]

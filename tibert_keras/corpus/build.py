@@ -1,0 +1,128 @@
+"""Editions in, corpus files out: `build_corpus`."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, get_args
+
+from tqdm import tqdm
+
+from tibert_keras.corpus.manifest import CorpusReport, check_folder, read_manifest, write_manifest
+from tibert_keras.corpus.markup import Reading
+from tibert_keras.corpus.partition import partition_name, write_partition
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
+from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, sha256
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+    """Options of `build_corpus`.
+
+    Args:
+        input_file: Volumes of an edition: paths or glob patterns with commas between them. A folder NAME.opf
+            stands for all its volumes.
+        output_dir: Folder for the corpus files, local or remote; it is made if need be.
+        edition: Edition of the input; auto tells by path and content, for each file.
+        reading: Which of two spellings to keep: original is the archaic or uncorrected one, corrected the
+            edition's modern or corrected one.
+        tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
+        validation_volumes: Numbers of volumes held out for validation: they go to files validation_* instead
+            of train_*.
+    """
+
+    input_file: str
+    output_dir: str
+    edition: Edition = "auto"
+    reading: Reading = "original"
+    tohoku_documents: bool = True
+    validation_volumes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, choices in (("edition", get_args(Edition)), ("reading", get_args(Reading))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"No such {name}. Received: {name}={value!r}. Use one of {', '.join(choices)}.")
+
+
+def build_corpus(config: CorpusConfig) -> CorpusReport:
+    """Build a corpus of documents and sections from volumes of an edition.
+
+    Volume `v` of the Kangyur goes to `train_kangyur{v % 20}.txt`, after the lower volumes there; a section is a
+    line, an empty line stands between documents. `corpus.json` beside the files tells all options, counts and
+    hashes. If any file cannot be read, nothing is written. A folder that already holds this very corpus is left as
+    it is.
+
+    Args:
+        config: The options.
+
+    Returns:
+        Counts of what was written and what was left out; `summary()` puts them in words.
+
+    Raises:
+        InputError: If the input cannot be used, or the folder holds another corpus.
+
+    Example:
+        >>> from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
+        >>> _ = write_sample("/tmp/sample", seed=1, num_documents=40, num_files=4)
+        >>> report = build_corpus(CorpusConfig(input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus"))
+        >>> sorted(report.files)
+        ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
+    """
+    volumes = find_volumes(config.input_file, edition=config.edition)
+    partitions = _partition(volumes, config.validation_volumes)
+    planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes))
+    existing = read_manifest(config.output_dir)
+    if check_folder(config.output_dir, planned, existing, names=set(partitions)) and existing is not None:
+        logger.info("%s holds this corpus already: kept", config.output_dir)
+        return existing
+    return _write(partitions, planned, config)
+
+
+def _partition(volumes: list[Volume], validation_volumes: list[int]) -> dict[str, list[Volume]]:
+    missing = set(validation_volumes) - {volume.number for volume in volumes}
+    if missing:
+        raise InputError(
+            f"No such volumes in the input to hold out. Received: validation_volumes={sorted(missing)}. "
+            f"The input has {sorted({volume.number for volume in volumes})}."
+        )
+    partitions: dict[str, list[Volume]] = {}
+    for volume in volumes:
+        name = partition_name(volume, validation=volume.number in validation_volumes)
+        partitions.setdefault(name, []).append(volume)
+    return partitions
+
+
+def _options(config: CorpusConfig) -> dict[str, Any]:
+    """The options that decide what the corpus is; where it comes from and goes to does not."""
+    options = asdict(replace(config, validation_volumes=sorted(set(config.validation_volumes))))
+    return {name: value for name, value in options.items() if name not in ("input_file", "output_dir")}
+
+
+def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
+    return {
+        f"{volume.collection}/{volume.number}/{PurePosixPath(path).name}": sha256(path)
+        for volume in volumes
+        for path in volume.source_files
+    }
+
+
+def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: CorpusConfig) -> CorpusReport:
+    files, total = {}, ReadingReport()
+    # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
+    with ExitStack() as stack:
+        for name, volumes in tqdm(sorted(partitions.items()), desc="corpus", unit="file", disable=None):
+            path = stack.enter_context(atomic_output(f"{config.output_dir.rstrip('/')}/{name}"))
+            files[name], report = write_partition(
+                volumes, path, reading=config.reading, tohoku_documents=config.tohoku_documents
+            )
+            total.add(report)
+    done = replace(planned, files=files, reading=total)
+    write_manifest(config.output_dir, done)
+    return done

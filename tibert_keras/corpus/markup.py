@@ -1,0 +1,152 @@
+"""The editorial markup that Esukhia's editions and OpenPecha's base texts share.
+
+| markup | meaning | what becomes of it |
+|---|---|---|
+| `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | a document starts, if wanted |
+| `{archaic,modern}` | normalised spelling | one of the two |
+| `(error,correction)` `<error,correction>` | correction, either side may be empty | one of the two |
+| `[X]` | error candidate | the text stays, the brackets go |
+| `{X}` | a slip for it: the metre of its one verse wants the text | the text stays, the braces go |
+| `#` `:` | anchors of notes on the Peydurma edition | go |
+| `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | slips of the keyboard, bad bytes | go |
+
+The comma may be a low quotation mark (U+201A). Whatever else is not Tibetan goes as well, as unknown markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import DOCUMENT_BREAK, SHADS
+
+Reading = Literal["original", "corrected"]
+
+_TIBETAN = "\u0f00-\u0fff"
+_PLAIN = re.compile(f"[{_TIBETAN} ]*")
+_SPACES = re.compile("[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]")
+# Two ids of the Tengyur lack the closing brace.
+_TOHOKU_ID = re.compile(r"\{[DT]\d+(?:-\d+|[a-z])?\}?")
+_PAIR = re.compile(
+    "{side}|{round}|{angle}".format(
+        side=r"\{([^(){}<>,\u201a]*)[,\u201a]([^(){}<>]*)\}",
+        round=r"\(([^(){}<>,\u201a]*)[,\u201a]([^(){}<>]*)\)",
+        angle=r"<([^(){}<>,\u201a]*)[,\u201a]([^(){}<>]*)>",
+    )
+)
+_PAIR_KINDS = {"{": "archaic spelling", "(": "correction", "<": "correction in angle brackets"}
+_BRACKETED = re.compile(rf"\[([{_TIBETAN} ]+)\]|\{{([{_TIBETAN} ]+)\}}")
+_UNCLOSED = re.compile(r"[({<][^)}>]*$")
+
+_STRAY_KINDS = {
+    "note anchor #": "#",
+    "note anchor :": ":",
+    "bad bytes": "\ufffd",
+    "byte-order mark": "\ufeff",
+    "stray digits": "[0-9]+",
+    "stray letter": "(?<![A-Za-z])[A-Za-z](?![A-Za-z])",
+    "stray sign": r"[@*\u2018\u2019\]]",
+    "Devanagari": "[\u0900-\u097f]+",
+    "control character": "[\x00-\x1c\x1e\x1f\x7f-\x9f\u200b-\u200f]",
+    "unknown": rf"[^{_TIBETAN} {DOCUMENT_BREAK}#:\ufffd\ufeff0-9@*\u2018\u2019\]\u0900-\u097f]+",
+}
+_STRAY = re.compile("|".join(f"({pattern})" for pattern in _STRAY_KINDS.values()))
+_STRAY_NAMES = list(_STRAY_KINDS)
+_CONTEXT = 12
+
+
+def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Join two lines where a pair such as `{archaic,modern}` is broken over the line end.
+
+    Args:
+        lines: Numbered lines, without line markers. Lines without text are passed over.
+
+    Yields:
+        Numbered lines; a joined line has the first one's number.
+    """
+    held_number, held = 0, ""
+    for number, line in lines:
+        if not line:
+            continue
+        if held:
+            joined = held + " " * held.endswith(tuple(SHADS)) + line
+            if not _UNCLOSED.search(joined):
+                yield held_number, joined
+                held = ""
+                continue
+            # It never closes, or not here: this is left to be reported as unknown markup.
+            yield held_number, held
+        held = line if _UNCLOSED.search(line) else ""
+        held_number = number
+        if not held:
+            yield number, line
+    if held:
+        yield held_number, held
+
+
+def resolve_markup(
+    text: str,
+    report: ReadingReport,
+    *,
+    line: int,
+    reading: Reading = "original",
+    tohoku_documents: bool = True,
+) -> str:
+    """Take the markup out of a line of text, and count it.
+
+    Args:
+        text: A line without its line marker.
+        report: Takes the counts and the places with unknown markup.
+        line: Number of the line in its file.
+        reading: Which side of a pair to keep: "original" the first, "corrected" the second.
+        tohoku_documents: Whether a Tohoku id starts a document.
+
+    Returns:
+        Tibetan, spaces and `DOCUMENT_BREAK`, nothing else.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+
+    def tohoku_id(match: re.Match[str]) -> str:
+        report.count("Tohoku id", len(match[0]))
+        return DOCUMENT_BREAK if tohoku_documents else ""
+
+    text = _TOHOKU_ID.sub(tohoku_id, _SPACES.sub(" ", text))
+    text = _resolve_pairs(text, report, side=0 if reading == "original" else 1)
+    text = _unbracket(text, report)
+    return _drop_strays(text, report, line)
+
+
+def _resolve_pairs(text: str, report: ReadingReport, *, side: int) -> str:
+    def choose(match: re.Match[str]) -> str:
+        kept = [group for group in match.groups() if group is not None][side]
+        report.count(_PAIR_KINDS[match[0][0]], len(match[0]) - len(kept))
+        return kept
+
+    found = 1
+    while found:  # Again for what was nested: `(X,{A,B})`.
+        text, found = _PAIR.subn(choose, text)
+    return text
+
+
+def _unbracket(text: str, report: ReadingReport) -> str:
+    def keep(match: re.Match[str]) -> str:
+        report.count("error candidate" if match[1] else "stray braces", 2)
+        return match[1] or match[2]
+
+    return _BRACKETED.sub(keep, text)
+
+
+def _drop_strays(text: str, report: ReadingReport, line: int) -> str:
+    def drop(match: re.Match[str]) -> str:
+        kind = _STRAY_NAMES[(match.lastindex or 0) - 1]
+        if kind == "unknown":
+            context = text[max(0, match.start() - _CONTEXT) : match.end() + _CONTEXT]
+            report.add_unknown(line, match[0], context)
+        else:
+            report.count(kind, len(match[0]))
+        return ""
+
+    return _STRAY.sub(drop, text)

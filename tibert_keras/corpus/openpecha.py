@@ -1,0 +1,189 @@
+"""Reader of OpenPecha's OPF: `base/vNNN.txt`, with annotations by character offset beside it.
+
+`layers/vNNN/Correction.yml` and `Archaic.yml` hold the other reading of some spans, whose `end` is inclusive: the
+text of a span is `base[start : end + 1]`. `index.yml` says at which offset of which volume each work starts. The
+base is one line of print a line, an empty line between pages; the converter left some of the markup of `markup.py`
+in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import yaml
+
+from tibert_keras.corpus.markup import Reading, join_split_pairs, resolve_markup
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import DOCUMENT_BREAK, SHADS
+from tibert_keras.errors import InputError
+from tibert_keras.storage import list_folder, read_bytes, read_lines
+
+_BASE_PATH = re.compile(r"(?:^|(?P<opf>.*)/)base/(?P<volume>v(?P<number>\d+))\.txt")
+_LAYERS = {"Correction.yml": "correction", "Archaic.yml": "modern"}
+# A work's offset may lie a few characters beside the border it means, even inside a word: it counts from the next
+# place where a section can start.
+_SECTION_START = re.compile(rf"(?<=[{SHADS} \n])(?![{SHADS}])|(?=[\u0f04\u0f05])")
+_CONTEXT = 12
+
+
+class Edit(NamedTuple):
+    """Text to put in the place of `base[start:stop]`, and the kind of annotation that says so."""
+
+    start: int
+    stop: int
+    text: str
+    kind: str
+
+
+def is_openpecha_base(path: str) -> bool:
+    """Whether a path is that of a volume of an OPF: `.../base/vNNN.txt`."""
+    return _BASE_PATH.fullmatch(path) is not None
+
+
+def volume_files(path: str) -> list[str]:
+    """The files that a volume's text depends on: its base, and what there is of layers and index."""
+    opf, volume, _ = _locate(path)
+    layers = f"{opf}/layers/{volume}"
+    found = [f"{layers}/{name}" for name in list_folder(layers) if name in _LAYERS]
+    index = [f"{opf}/index.yml"] if "index.yml" in list_folder(opf) else []
+    return [path, *index, *found]
+
+
+def read_openpecha(
+    path: str, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
+) -> Iterator[str]:
+    """Read a volume, its layers applied, as running text for `split_sections`.
+
+    Args:
+        path: The volume's base text, `.../base/vNNN.txt`, local or remote.
+        report: Takes the counts of markup, of annotations applied and of dropped characters.
+        reading: "original" keeps the base, "corrected" applies its corrections and modern spellings.
+        tohoku_documents: Whether a work of the index starts a document.
+
+    Yields:
+        Lines of text without markup.
+
+    Raises:
+        InputError: If a file cannot be read, the base is empty or not UTF-8, or a layer is not valid YAML.
+    """
+    base = "\n".join(read_lines(path))
+    _, *beside = volume_files(path)
+    _, _, number = _locate(path)
+    edits: list[Edit] = []
+    for file in beside:
+        if file.endswith("index.yml"):
+            edits += _work_starts(file, number) if tohoku_documents else []
+        elif reading == "corrected":
+            edits += _read_layer(file)
+    return openpecha_text(base, edits, report, reading=reading, tohoku_documents=tohoku_documents)
+
+
+def openpecha_text(
+    base: str,
+    edits: Iterable[Edit],
+    report: ReadingReport,
+    *,
+    reading: Reading = "original",
+    tohoku_documents: bool = True,
+) -> Iterator[str]:
+    """Apply annotations to a base text and take its markup out; see `read_openpecha`."""
+    numbered = enumerate(_apply(base, edits, report).split("\n"), start=1)
+    for number, text in join_split_pairs(numbered):
+        yield resolve_markup(text, report, line=number, reading=reading, tohoku_documents=tohoku_documents)
+
+
+def _apply(base: str, edits: Iterable[Edit], report: ReadingReport) -> str:
+    parts, position = [], 0
+    for start, stop, text, kind in sorted(_snap(edit, base) for edit in edits):
+        old = base[start:stop]
+        if text == DOCUMENT_BREAK:
+            start = stop = max(start, position)
+        if start < position or not 0 <= start <= stop <= len(base):
+            context = base[max(0, start - _CONTEXT) : stop + _CONTEXT].replace("\n", " ")
+            line = base.count("\n", 0, start) + 1
+            report.add_unknown(line, f"{kind} {start}-{stop - 1}", context, num_dropped=0)
+            continue
+        if kind:
+            report.count(kind, len(old))
+        # A line end inside the span stays, so that line numbers do; it ends no section by itself.
+        parts += [base[position:start], text, "\n" * old.count("\n")]
+        position = stop
+    return "".join([*parts, base[position:]])
+
+
+def _snap(edit: Edit, base: str) -> Edit:
+    if edit.text != DOCUMENT_BREAK or edit.start <= 0:
+        return edit
+    match = _SECTION_START.search(base, edit.start)
+    start = match.start() if match else len(base)
+    return edit._replace(start=start, stop=start)
+
+
+def _locate(path: str) -> tuple[str, str, int]:
+    match = _BASE_PATH.fullmatch(path)
+    if match is None:
+        raise InputError(f"Not a volume of an OPF. Received: {path!r}. Its path must end in base/vNNN.txt.")
+    return match["opf"] or ".", match["volume"], int(match["number"])
+
+
+# By content, not by path, since files change. Every volume needs the index, which takes a third of a second to parse.
+@functools.lru_cache(maxsize=4)
+def _parse_yaml(content: bytes, path: str) -> Any:
+    # LibYAML is about ten times as fast, and layers have thousands of spans, but not every wheel has it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.load(content, Loader=loader)
+    except yaml.YAMLError as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"Not valid YAML: {reason}. Received: {path!r}. Fetch the file again.") from error
+
+
+def _annotations(path: str) -> list[dict[str, Any]]:
+    content = _parse_yaml(read_bytes(path), path)
+    found = content.get("annotations") if isinstance(content, dict) else None
+    if isinstance(found, dict):
+        found = list(found.values())
+    if not all(isinstance(each, dict) for each in found or []):
+        raise InputError(f"Not an OPF layer: no annotations in it. Received: {path!r}. Fetch the file again.")
+    return list(found or [])
+
+
+def _read_layer(path: str) -> list[Edit]:
+    name = PurePosixPath(path).name
+    kind = {"Correction.yml": "correction", "Archaic.yml": "archaic spelling"}[name]
+    edits = []
+    for each in _annotations(path):
+        span, text = each.get("span"), each.get(_LAYERS[name], 0)
+        if text is None:
+            continue  # A place marked without a suggestion: there is no other reading.
+        if not isinstance(text, str):
+            raise InputError(
+                f"An annotation lacks {_LAYERS[name]!r}. Received: {each!r} in {path!r}. Fetch the file again."
+            )
+        edits.append(Edit(_offset(span, "start", path), _offset(span, "end", path) + 1, text, kind))
+    return edits
+
+
+def _work_starts(path: str, volume: int) -> set[Edit]:
+    starts: set[Edit] = set()
+    works = _annotations(path)
+    while works:
+        work = works.pop()
+        parts = work.get("parts") or []
+        works += parts.values() if isinstance(parts, dict) else parts
+        for span in work.get("span") or []:
+            if _offset(span, "vol", path) == volume:
+                start = _offset(span, "start", path)
+                starts.add(Edit(start, start, DOCUMENT_BREAK, ""))
+    return starts
+
+
+def _offset(span: Any, name: str, path: str) -> int:
+    value = span.get(name) if isinstance(span, dict) else None
+    if not isinstance(value, int):
+        raise InputError(f"A span lacks the number {name!r}. Received: {span!r} in {path!r}. Fetch the file again.")
+    return value

@@ -1,0 +1,200 @@
+"""Which edition, collection and volume a file is, and which partition of the corpus it belongs to."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+from tibert_keras.corpus.esukhia import has_esukhia_markup, read_esukhia
+from tibert_keras.corpus.markup import Reading
+from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
+from tibert_keras.corpus.plain import read_plain
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import group_documents, split_sections
+from tibert_keras.errors import InputError
+from tibert_keras.storage import expand_glob, read_lines
+
+Edition = Literal["auto", "esukhia", "openpecha", "plain"]
+
+NUM_PARTITIONS = 20
+_HEAD_LINES = 200
+_NUMBER = re.compile(r"v?(\d+)")
+_TOHOKU_ID = re.compile(r"\{[DT](\d+)")
+# The canon's own numbering: the Tengyur goes on where the Kangyur ends.
+_LAST_KANGYUR_ID = 1108
+_COLLECTION_NAMES = {"kangyur": "kangyur", "p000001": "kangyur", "tengyur": "tengyur", "p000002": "tengyur"}
+_TIBETAN = re.compile("[\u0f40-\u0fbc]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volume:
+    """A file with its place in the corpus.
+
+    Attributes:
+        path: Path of the file, local or remote.
+        edition: "esukhia", "openpecha" or "plain".
+        collection: "kangyur", "tengyur" or "text".
+        number: Volume number in the collection.
+    """
+
+    path: str
+    edition: Edition
+    collection: str
+    number: int
+
+    @property
+    def partition(self) -> int:
+        """Number of the volume's partition: volume number modulo 20."""
+        return self.number % NUM_PARTITIONS
+
+    @property
+    def source_files(self) -> list[str]:
+        """Every file that the volume's text depends on."""
+        return volume_files(self.path) if self.edition == "openpecha" else [self.path]
+
+
+def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
+    """Tell an edition by a file's path and first lines, or check that it is the one expected.
+
+    Raises:
+        InputError: If the file is of another edition than `edition`, or cannot be read.
+    """
+    is_base = is_openpecha_base(path)
+    marked = any(map(has_esukhia_markup, itertools.islice(read_lines(path), _HEAD_LINES)))
+    found: Edition = "esukhia" if marked else "openpecha" if is_base else "plain"
+    if edition not in ("auto", found):
+        signs = {
+            "esukhia": "its lines open with folio markers such as [1a.1]",
+            "openpecha": "its path ends in base/vNNN.txt, and it has no folio markers",
+            "plain": "it has no folio markers, and its path does not end in base/vNNN.txt",
+        }
+        raise InputError(
+            f"The file is of another edition: {signs[found]}. Received: edition={edition!r} for {path!r}. "
+            f"Use edition={found!r}, or 'auto'."
+        )
+    return found
+
+
+def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
+    """List the volumes that a pattern stands for.
+
+    Args:
+        input_file: Paths or glob patterns with commas between them; a folder `NAME.opf` stands for its
+            volumes.
+        edition: The edition of all files, or "auto" to tell for each.
+
+    Returns:
+        The volumes by collection and number. A collection with a file whose name does not begin with a number,
+        or plain text with two of the same number, is numbered from 1 in the order of the paths.
+
+    Raises:
+        InputError: If a pattern matches nothing, a file is of another edition, or two files are the same
+            volume.
+    """
+    parts = (part.strip().rstrip("/") for part in input_file.split(","))
+    paths = expand_glob(",".join(f"{part}/base/*.txt" if part.endswith(".opf") else part for part in parts))
+    editions = {path: detect_edition(path, edition=edition) for path in paths}
+    collections: dict[str, list[str]] = {}
+    for path, name in _name_collections(paths).items():
+        collections.setdefault(name, []).append(path)
+    return [
+        Volume(path=path, edition=editions[path], collection=collection, number=number)
+        for collection, members in sorted(collections.items())
+        for number, path in _number(members, plain={editions[path] for path in members} == {"plain"})
+    ]
+
+
+def _name_collections(paths: list[str]) -> dict[str, str]:
+    names = {path: _name_from_path(path) or _name_from_ids(path) for path in paths}
+    # A volume without a Tohoku id goes on with a text of the volumes beside it.
+    folders = {PurePosixPath(path).parent: name for path, name in names.items() if name}
+    return {path: name or folders.get(PurePosixPath(path).parent, "text") for path, name in names.items()}
+
+
+def _name_from_path(path: str) -> str | None:
+    for part in reversed(PurePosixPath(path.lower()).parts[-3:]):
+        for sign, name in _COLLECTION_NAMES.items():
+            if sign in part:
+                return name
+    return None
+
+
+def _name_from_ids(path: str) -> str | None:
+    for line in itertools.islice(read_lines(path), _HEAD_LINES):
+        if match := _TOHOKU_ID.search(line):
+            return "kangyur" if int(match[1]) <= _LAST_KANGYUR_ID else "tengyur"
+    return None
+
+
+def _number(paths: list[str], *, plain: bool) -> list[tuple[int, str]]:
+    numbers = [_NUMBER.match(PurePosixPath(path).name) for path in paths]
+    numbered = sorted((int(match[1]), path) for match, path in zip(numbers, paths, strict=True) if match)
+    twins = [(one, two) for (n, one), (m, two) in itertools.pairwise(numbered) if n == m]
+    if len(numbered) < len(paths) or (twins and plain):
+        return list(enumerate(paths, start=1))
+    if twins:
+        raise InputError(f"Two files are the same volume. Received: {twins[0][0]!r} and {twins[0][1]!r}. Give one.")
+    return numbered
+
+
+def read_volume(
+    volume: Volume, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
+) -> Iterator[str]:
+    """Read a volume as the lines of a corpus file, in memory that does not grow with a plain file.
+
+    Yields:
+        Sections, with an empty string between two documents.
+
+    Raises:
+        InputError: If a file cannot be read, is empty or not UTF-8, or has no Tibetan in it.
+    """
+    if volume.edition == "plain":
+        lines = read_plain(volume.path, report)
+    else:
+        read = read_openpecha if volume.edition == "openpecha" else read_esukhia
+        lines = read(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
+    has_tibetan = False
+    for section in split_sections(lines):
+        has_tibetan = has_tibetan or _TIBETAN.search(section) is not None
+        yield section
+    if not has_tibetan:
+        raise InputError(f"There is no Tibetan in the file. Received: {volume.path!r}. Take it out of the input.")
+
+
+def read_documents(
+    input_file: str,
+    *,
+    edition: Edition = "auto",
+    reading: Reading = "original",
+    tohoku_documents: bool = True,
+    report: ReadingReport | None = None,
+) -> Iterator[list[str]]:
+    """Stream the documents of one or more files, volume by volume.
+
+    Args:
+        input_file: Paths or glob patterns with commas between them; a folder `NAME.opf` stands for its
+            volumes.
+        edition: The edition of all files, or "auto" to tell for each.
+        reading: "original" keeps archaic and uncorrected spellings, "corrected" takes the edition's others.
+        tohoku_documents: Whether a text of the Tohoku catalogue starts a document.
+        report: Takes the counts of markup and dropped characters.
+
+    Yields:
+        Documents: lists of sections, none empty.
+
+    Raises:
+        InputError: As `find_volumes` and `read_volume` do.
+
+    Example:
+        >>> for document in read_documents("derge-kangyur/text/001_*.txt"):
+        ...     print(len(document), document[0])  # doctest: +SKIP
+    """
+    total = ReadingReport() if report is None else report
+    for volume in find_volumes(input_file, edition=edition):
+        found = ReadingReport(volume.path)
+        yield from group_documents(read_volume(volume, found, reading=reading, tohoku_documents=tohoku_documents))
+        total.add(found)

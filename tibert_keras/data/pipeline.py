@@ -1,0 +1,216 @@
+"""TFRecord files to batches: the `tf.data` pipelines of training and evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tibert_keras.data.manifest import Manifest
+from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.storage import expand_glob
+
+# Serialized examples are about 1 kB each, so the buffer is about 100 MB.
+_SHUFFLE_BUFFER = 100_000
+_FILES_READ_TOGETHER = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Record files that were found, counted and checked.
+
+    Attributes:
+        paths: The files, sorted.
+        num_examples: Examples in all of them.
+        max_seq_length: Length of every sequence.
+        max_predictions_per_seq: Prediction slots of every sequence.
+        tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
+            `None` without a manifest, as with Google's records.
+    """
+
+    paths: list[str]
+    num_examples: int
+    max_seq_length: int
+    max_predictions_per_seq: int
+    tokenizer: dict[str, Any] | None
+
+    @classmethod
+    def find(cls, pattern: str) -> Records:
+        """Find record files and learn what they hold from their manifests or, without one, by reading them.
+
+        Args:
+            pattern: A path, a glob pattern, or several with commas between them.
+
+        Raises:
+            InputError: If no file is there, one is damaged or not what its manifest says, or they differ in shape.
+        """
+        paths = expand_glob(pattern)
+        manifests = {folder: Manifest.read(folder) for folder in {os.path.dirname(path) for path in paths}}
+        num_examples = 0
+        shapes: list[dict[str, int]] = []
+        tokenizers: list[dict[str, Any] | None] = []
+        for path in paths:
+            manifest = manifests[os.path.dirname(path)]
+            if manifest is None:
+                num_examples += count_examples(path)
+                shapes.append(_shape(path))
+                tokenizers.append(None)
+            else:
+                num_examples += _listed_examples(path, manifest)
+                shapes.append({name: manifest.options[name] for name in _SHAPE_OPTIONS})
+                tokenizers.append(manifest.tokenizer)
+        for shape, tokenizer in zip(shapes, tokenizers, strict=True):
+            refuse_changes(
+                shapes[0] | (tokenizers[0] or {}), shape | (tokenizer or {}), folder=os.path.dirname(paths[0])
+            )
+        return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], **shapes[0])
+
+    def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
+        """Check that a model of these sizes can be trained on the records.
+
+        Raises:
+            InputError: If it cannot, with both values.
+        """
+        wanted = {
+            "max_seq_length": (self.max_seq_length, max_seq_length),
+            "max_predictions_per_seq": (self.max_predictions_per_seq, max_predictions_per_seq),
+        }
+        if self.tokenizer is not None:
+            wanted["vocabulary size"] = (self.tokenizer["vocabulary_size"], vocabulary_size)
+        for name, (theirs, ours) in wanted.items():
+            if theirs != ours:
+                raise InputError(
+                    f"The records and the model disagree. Received: {name}={theirs} in the records of "
+                    f"{os.path.dirname(self.paths[0])!r}, {ours} for the model. Give matching records or options."
+                )
+
+    def check_tokenizer(self, proto: bytes) -> None:
+        """Check that the records were made with this SentencePiece model, if their manifest says with which.
+
+        Raises:
+            InputError: If they were made with another, with both hashes.
+        """
+        given = hashlib.sha256(proto).hexdigest()
+        if self.tokenizer is not None and self.tokenizer["sha256"] != given:
+            raise InputError(
+                f"The records were made with another tokenizer. Received: sha256 {given}, {self.tokenizer['sha256']} in "
+                f"the manifest of {os.path.dirname(self.paths[0])!r}. Give the tokenizer of the records."
+            )
+
+    def training_batches(self, batch_size: int, *, seed: int, start_step: int = 0) -> tf.data.Dataset:
+        """An endless stream of batches, shuffled anew each epoch, that can be entered at any step.
+
+        The files are read in another order each epoch, several at a time, and shuffled in a buffer. All of this
+        depends on the seed and the epoch alone, so a run that is taken up again sees what it would have seen.
+
+        Args:
+            batch_size: Examples a batch, over all replicas.
+            seed: Seed of the order.
+            start_step: Number of batches to pass over.
+
+        Returns:
+            Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
+            `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`; `y` and
+            `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
+        """
+        start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            files = tf.random.experimental.stateless_shuffle(self.paths, seed=[seed, number])
+            examples = tf.data.Dataset.from_tensor_slices(files).interleave(
+                tf.data.TFRecordDataset, cycle_length=_FILES_READ_TOGETHER, block_length=16,
+                num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
+            )  # fmt: skip
+            return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=seed + number)
+
+        examples = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch).skip(passed)
+        return self._batches(examples, batch_size, drop_remainder=True)
+
+    def evaluation_batches(self, batch_size: int) -> tf.data.Dataset:
+        """One pass over the examples in order, as `training_batches` has them; the last batch may be smaller."""
+        return self._batches(tf.data.TFRecordDataset(self.paths), batch_size, drop_remainder=False)
+
+    def _batches(self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
+        features = _features(self.max_seq_length, self.max_predictions_per_seq)
+
+        def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+            # Whole batches at a time: several times as fast as one example after the other.
+            parsed = tf.io.parse_example(serialized, features)
+            x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
+            return x, tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
+
+        batches = examples.batch(batch_size, drop_remainder=drop_remainder)
+        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+_SHAPE_OPTIONS = ["max_seq_length", "max_predictions_per_seq"]
+# KerasHub's input names, and the features of Google's schema behind them.
+_INPUTS = {
+    "token_ids": "input_ids",
+    "padding_mask": "input_mask",
+    "segment_ids": "segment_ids",
+    "mask_positions": "masked_lm_positions",
+}
+
+
+def _features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf.io.FixedLenFeature]:
+    return {
+        "input_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "input_mask": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "segment_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "masked_lm_positions": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
+        "masked_lm_ids": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
+        "masked_lm_weights": tf.io.FixedLenFeature([max_predictions_per_seq], tf.float32),
+    }
+
+
+def _listed_examples(path: str, manifest: Manifest) -> int:
+    name = Path(path).name
+    if name not in manifest.files:
+        raise InputError(
+            f"The record file is not in the manifest beside it. Received: {path!r}. Build the records again."
+        )
+    listed = manifest.files[name]
+    size = tf.io.gfile.stat(path).length
+    if size != listed["bytes"]:
+        count_examples(path)  # Says at which example it is damaged, if it is.
+        raise InputError(
+            f"The record file is not the one in the manifest beside it. Received: {path!r} of {size} bytes, "
+            f"{listed['bytes']} in the manifest. Build the records again."
+        )
+    return listed["examples"]
+
+
+def count_examples(path: str) -> int:
+    """Count the examples in a record file by reading through it.
+
+    Raises:
+        InputError: If the file is cut short or damaged (with the index of the example), or holds none.
+    """
+    count = 0
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            count += 1
+    except tf.errors.DataLossError as error:
+        raise InputError(
+            f"The record file is cut short or damaged at example {count}. Received: {path!r}. "
+            "Build it again, or leave it out."
+        ) from error
+    if count == 0:
+        raise InputError(f"The record file holds no example. Received: {path!r}.")
+    return count
+
+
+def _shape(path: str) -> dict[str, int]:
+    """Read the lengths from the first example of a file that has no manifest."""
+    example = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(path))).numpy())
+    lengths = {name: len(feature.int64_list.value) for name, feature in example.features.feature.items()}
+    try:
+        shape = [lengths["input_ids"], lengths["masked_lm_ids"]]
+    except KeyError as error:
+        raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
+    return dict(zip(_SHAPE_OPTIONS, shape, strict=True))

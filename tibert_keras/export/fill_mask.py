@@ -1,0 +1,107 @@
+"""Filling masks in texts with a preset, a run or a SavedModel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.export.saved_model import FillMask
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.training import find_preset
+
+MASK = "[MASK]"
+
+
+class FilledMask(NamedTuple):
+    """The guesses for one mask.
+
+    Attributes:
+        text: Number of the text, from 0.
+        mask: Number of the mask in the text, from 0.
+        pieces: The likeliest pieces, as the vocabulary has them (`▁` marks the beginning of a section).
+        probabilities: Their probabilities.
+        filled: The text with the likeliest piece in each of its masks.
+    """
+
+    text: int
+    mask: int
+    pieces: list[str]
+    probabilities: list[float]
+    filled: str
+
+
+def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
+    """Load what fills masks: a SavedModel as it is, or a `FillMask` of a preset or of a run's champion.
+
+    Returns:
+        An object with the method `FillMask.fill_mask`.
+
+    Raises:
+        InputError: If `model` is none of them.
+    """
+    if (Path(model) / "saved_model.pb").is_file():
+        import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
+
+        return tf.saved_model.load(os.fspath(model))
+    return FillMask(TibertMaskedLM.from_preset(find_preset(model)), top_k=top_k)
+
+
+def fill_mask(
+    texts: Sequence[str], *, model: str | os.PathLike[str], top_k: int = 5, batch_size: int = 32
+) -> list[FilledMask]:
+    """Fill the masks in texts.
+
+    Args:
+        texts: Texts with `[MASK]` in them.
+        model: A SavedModel, a preset, or a run with a champion.
+        top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
+        batch_size: Texts a step.
+
+    Returns:
+        One item a mask, in order.
+
+    Raises:
+        InputError: If a text has no mask, or is too long for the model.
+
+    Example:
+    ```python
+    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"], model="run"):
+        print(mask.filled, mask.pieces, mask.probabilities)
+    ```
+    """
+    for text in texts:
+        if MASK not in text:
+            raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
+    loaded = load_fill_mask(model, top_k=top_k)
+    filled: list[FilledMask] = []
+    for start in range(0, len(texts), batch_size):
+        batch = list(texts[start : start + batch_size])
+        try:
+            answer = {name: tensor.numpy() for name, tensor in loaded.fill_mask(tf.constant(batch)).items()}
+        except tf.errors.InvalidArgumentError as error:
+            raise InputError(f"{_first_line(error)} Received: one of {batch!r}. Give a shorter text.") from error
+        for row, text in enumerate(batch):
+            filled += _read_row(answer, row, text, number=start + row, top_k=top_k)
+    return filled
+
+
+def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k: int) -> list[FilledMask]:
+    pieces = [[piece.decode() for piece in mask[:top_k]] for mask in answer["pieces"][row]]
+    count = int(answer["mask_count"][row])
+    filled = text
+    for mask in range(count):
+        filled = filled.replace(MASK, pieces[mask][0].replace("▁", " "), 1)
+    return [
+        FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled.strip())
+        for mask in range(count)
+    ]
+
+
+def _first_line(error: tf.errors.InvalidArgumentError) -> str:
+    lines = [line for line in error.message.splitlines() if "longer than" in line]
+    return lines[0].strip() if lines else error.message.splitlines()[0]

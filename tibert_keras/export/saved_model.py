@@ -1,0 +1,202 @@
+"""A masked language model as a TensorFlow SavedModel that takes strings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.storage import atomic_output
+from tibert_keras.training import choose_champion, find_preset
+from tibert_keras.training.checkpoints import History
+
+
+class FillMask(tf.Module):
+    """The signatures of the SavedModel; usable as they are, too.
+
+    Its ops are those of TensorFlow and TensorFlow Text alone, so a process without Keras can load and run it.
+
+    Args:
+        model: A masked language model with a preprocessor, on the TensorFlow backend.
+        top_k: How many pieces `fill_mask` returns for each mask.
+
+    Raises:
+        InputError: If the backend is another, or the model has no tokenizer.
+
+    Example:
+    ```python
+    fill_mask = FillMask(TibertMaskedLM.from_preset("run/champion"), top_k=5)
+    answer = fill_mask.fill_mask(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))
+    answer["pieces"]  # [1, 1, 5]
+    ```
+    """
+
+    def __init__(self, model: TibertMaskedLM, *, top_k: int = 5) -> None:
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise InputError(
+                "A SavedModel is made with TensorFlow. "
+                f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+            )
+        if model.preprocessor is None:
+            raise InputError("The model has no tokenizer. Received: a preset without preprocessor.")
+        self._model = model
+        self._tokenizer = model.preprocessor.tokenizer
+        self._max_length = model.preprocessor.sequence_length
+        self._top_k = min(top_k, self._tokenizer.vocabulary_size())
+        # What a SavedModel must hold: the variables and the tokenizer's model.
+        self.weights = [variable.value for variable in model.variables]
+        self.sentence_piece = self._tokenizer._sentence_piece
+        self.pieces = tf.constant(self._tokenizer.get_vocabulary())
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Guess the pieces behind each `[MASK]`.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first; where a
+            text has fewer masks than another, empty strings and zeros. `mask_count`, int32 `[batch]`.
+        """
+        inputs = self._pack(text)
+        is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
+        positions = tf.ragged.boolean_mask(
+            tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask
+        )
+        inputs["mask_positions"] = positions.to_tensor()
+        probabilities = tf.nn.softmax(tf.cast(self._model(inputs, training=False), tf.float32))
+        probabilities, ids = tf.math.top_k(probabilities, k=self._top_k)
+        real = tf.sequence_mask(positions.row_lengths(), tf.shape(ids)[1])[..., tf.newaxis]
+        return {
+            "pieces": tf.where(real, tf.gather(self.pieces, ids), ""),
+            "probabilities": tf.where(real, probabilities, 0.0),
+            "mask_count": tf.cast(positions.row_lengths(), tf.int32),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def encode(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encode texts.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`; and
+            `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
+        """
+        inputs = self._pack(text)
+        outputs = self._model.backbone(inputs, training=False)
+        outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
+        return {**outputs, "padding_mask": inputs["padding_mask"]}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32, name=name)
+            for name in ["token_ids", "padding_mask", "segment_ids", "mask_positions"]
+        ]
+    )
+    def masked_lm(
+        self, token_ids: tf.Tensor, padding_mask: tf.Tensor, segment_ids: tf.Tensor, mask_positions: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Run the model itself.
+
+        Args:
+            token_ids: Ids, int32 `[batch, tokens]`.
+            padding_mask: 1 where there is a token, int32 `[batch, tokens]`.
+            segment_ids: Int32 `[batch, tokens]`.
+            mask_positions: Where to predict, int32 `[batch, predictions]`.
+
+        Returns:
+            `logits`, float32 `[batch, predictions, vocabulary]`.
+        """
+        inputs = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": segment_ids,
+            "mask_positions": mask_positions,
+        }
+        return {"logits": tf.cast(self._model(inputs, training=False), tf.float32)}
+
+    def _pack(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Tokenize into `[CLS] text [SEP]`, as long as the longest text of the batch."""
+        tokens = self._tokenizer(text)
+        longest = tf.reduce_max(tokens.row_lengths(), axis=0) + 2
+        # A text is never cut: a mask behind the cut would have no answer.
+        checked = tf.debugging.assert_less_equal(
+            longest, tf.constant(self._max_length, tf.int64), message=f"A text is longer than {self._max_length} tokens."
+        )
+        with tf.control_dependencies([checked]):
+            column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
+        tokens = tf.concat(
+            [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id], axis=1
+        )
+        padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
+        token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
+        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
+
+
+def export_saved_model(
+    model: TibertMaskedLM | str | os.PathLike[str], output_dir: str | os.PathLike[str], *, top_k: int = 5
+) -> None:
+    """Write a masked language model as a SavedModel.
+
+    Its signatures: `serving_default` is `FillMask.fill_mask`, `encode` is `FillMask.encode`, and `masked_lm` is
+    `FillMask.masked_lm`. To load it takes `tensorflow` and an `import tensorflow_text`, nothing else.
+
+    Args:
+        model: A model with a preprocessor, a preset, or a run with a champion.
+        output_dir: The SavedModel's folder; one that is there is replaced once the new one is whole.
+        top_k: How many pieces are returned for each mask.
+
+    Raises:
+        InputError: If the model cannot be found, or has no tokenizer.
+
+    Example:
+    ```python
+    export_saved_model("run", "run/saved_model")
+    serve = tf.saved_model.load("run/saved_model").signatures["serving_default"]
+    serve(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))["pieces"]
+    ```
+    """
+    if not isinstance(model, TibertMaskedLM):
+        model = TibertMaskedLM.from_preset(find_preset(model))
+    module = FillMask(model, top_k=top_k)
+    with atomic_output(output_dir) as folder:
+        tf.saved_model.save(
+            module,
+            os.fspath(folder),
+            signatures={
+                "serving_default": module.fill_mask,
+                "encode": module.encode,
+                "masked_lm": module.masked_lm,
+            },
+        )
+
+
+class SavedModelOfBest(keras.callbacks.Callback):
+    """Writes a SavedModel of each new best checkpoint while a run goes on, with the champion it comes from.
+
+    Args:
+        run_dir: The run's folder; the SavedModel goes to `saved_model/` in it.
+
+    Example:
+    ```python
+    pretrain(config, callbacks=[SavedModelOfBest(config.output_dir)])
+    ```
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.run_dir = Path(run_dir)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        history = History(self.run_dir)
+        if history.best()["step"] == history.rows[-1]["step"]:
+            export_saved_model(choose_champion([self.run_dir]).preset, self.run_dir / "saved_model")

@@ -1,0 +1,170 @@
+"""The ALBERT encoder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import keras_nlp
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset
+from tibert_keras.storage import read_bytes
+
+# The keys of Google's albert_config.json and our names for them, read in both directions.
+_RENAMES = {
+    "vocab_size": "vocabulary_size",
+    "embedding_size": "embedding_dim",
+    "hidden_size": "hidden_dim",
+    "intermediate_size": "intermediate_dim",
+    "num_hidden_layers": "num_layers",
+    "num_hidden_groups": "num_groups",
+    "inner_group_num": "num_inner_repetitions",
+    "num_attention_heads": "num_heads",
+    "max_position_embeddings": "max_sequence_length",
+    "type_vocab_size": "num_segments",
+    "hidden_dropout_prob": "dropout",
+}
+
+# Keys with which a config may only say what holds here anyway. Google calls the tanh approximation "gelu".
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("gelu", "gelu_new"),
+    "initializer_range": (0.02,),
+    "down_scale_factor": (1,),
+    # Google's own code never reads these three.
+    "net_structure_type": (0,),
+    "gap_size": (0,),
+    "num_memory_blocks": (0,),
+}
+
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+class TibertBackbone(keras_nlp.models.AlbertBackbone):
+    """An ALBERT encoder, with Google's numerics.
+
+    The architecture is that of https://arxiv.org/abs/1909.11942: one group of layers applied again and again,
+    and an embedding smaller than the hidden size. KerasHub's `AlbertBackbone` computes what Google's code
+    does (layer normalisation with epsilon 1e-12, the tanh approximation of GELU), so this adds only ways to
+    make one: the architectures of `TibertBackbone.presets`, and Google's configuration files.
+
+    Inputs are integers of shape `[batch, sequence]`: `token_ids`, `segment_ids` and `padding_mask`. Outputs
+    are `sequence_output`, `[batch, sequence, hidden_dim]`, and `pooled_output`, `[batch, hidden_dim]`.
+
+    The arguments are those of `keras_nlp.models.AlbertBackbone`.
+
+    Example:
+    ```python
+    backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=1000)
+    outputs = backbone(
+        {
+            "token_ids": np.array([[2, 10, 11, 3, 0]]),
+            "segment_ids": np.array([[0, 0, 0, 0, 0]]),
+            "padding_mask": np.array([[1, 1, 1, 1, 0]]),
+        }
+    )
+    outputs["sequence_output"].shape  # (1, 5, 64)
+    ```
+    """
+
+    presets = backbone_presets
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any
+    ) -> keras_nlp.models.AlbertBackbone:
+        """Make a backbone from an architecture's name, or load one.
+
+        Args:
+            preset: A name of `TibertBackbone.presets`, which gives an untrained backbone; or a folder written
+                by `save_to_preset`, or a handle that KerasHub downloads.
+            load_weights: Whether to load a folder's weights.
+            **kwargs: Arguments of the constructor, with which to override the preset's. A name needs
+                `vocabulary_size`.
+
+        Returns:
+            The backbone.
+
+        Raises:
+            InputError: If there is no such preset, or `vocabulary_size` is missing.
+        """
+        preset = check_preset(preset)
+        if preset not in backbone_presets:
+            return super().from_preset(preset, load_weights=load_weights, **kwargs)
+        if kwargs.get("vocabulary_size") is None:
+            raise InputError(
+                "The architecture needs the size of a vocabulary. "
+                f"Received: preset={preset!r}, vocabulary_size=None. Pass the tokenizer's."
+            )
+        return cls(**{**backbone_presets[preset]["config"], **kwargs})
+
+    @classmethod
+    def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> TibertBackbone:
+        """Make an untrained backbone of the architecture in Google's `albert_config.json`.
+
+        Args:
+            config: The path of the file, local or `gs://`, or what it holds.
+            **kwargs: Arguments of the constructor, such as `dtype` and `name`, with which to override the
+                file's.
+
+        Returns:
+            The backbone.
+
+        Raises:
+            InputError: If the file cannot be read, lacks a key or has one that is not known, or asks for
+                something that is not supported.
+
+        Example:
+        ```python
+        backbone = TibertBackbone.from_albert_config("albert_base/albert_config.json")
+        ```
+        """
+        config = config if isinstance(config, Mapping) else _read_config(config)
+        _check_config(config)
+        return cls(**{**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs})
+
+    def to_albert_config(self) -> dict[str, Any]:
+        """Return the architecture as Google's `albert_config.json` has it."""
+        return {
+            **{theirs: getattr(self, ours) for theirs, ours in _RENAMES.items()},
+            "attention_probs_dropout_prob": self.dropout,
+            **{key: allowed[0] for key, allowed in _FIXED.items()},
+        }
+
+
+def _read_config(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    try:
+        config = json.loads(read_bytes(path))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"Not a JSON file: {error}. Received: {os.fspath(path)!r}.") from error
+    if not isinstance(config, Mapping):
+        raise InputError(f"Not an ALBERT configuration, which is one JSON object. Received: {os.fspath(path)!r}.")
+    return config
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    required = {*_RENAMES, "hidden_act", "attention_probs_dropout_prob"}
+    missing, unknown = sorted(required - config.keys()), sorted(config.keys() - required - _FIXED.keys())
+    if missing or unknown:
+        raise InputError(
+            "Not a configuration of Google's ALBERT: some keys are missing or unknown. "
+            f"Received: missing={missing}, unknown={unknown}. Add the former and remove the latter."
+        )
+    for key, allowed in _FIXED.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise InputError(f"Only {key}={allowed[0]!r} is supported. Received: {key}={config[key]!r}.")
+    hidden, attention = config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]
+    if hidden != attention:
+        raise InputError(
+            "One dropout holds for the whole encoder: make the two equal. "
+            f"Received: hidden_dropout_prob={hidden}, attention_probs_dropout_prob={attention}."
+        )
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise InputError(
+            "The hidden size must be a multiple of the number of attention heads. Received: "
+            f"hidden_size={config['hidden_size']}, num_attention_heads={config['num_attention_heads']}."
+        )

@@ -1,0 +1,195 @@
+"""The masked language model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import keras_nlp
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset
+
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+def gelu_tanh(x: Any) -> Any:
+    """GELU in its tanh approximation, which is what Google's ALBERT calls "gelu"."""
+    return keras.activations.gelu(x, approximate=True)
+
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+class TibertMaskedLM(keras_nlp.models.MaskedLM):
+    """An ALBERT encoder that fills in masked tokens, for pretraining and for filling gaps.
+
+    Inputs are integers: `token_ids`, `segment_ids` and `padding_mask` of shape `[batch, sequence]`, and
+    `mask_positions`, `[batch, predictions]`. Outputs are logits, `[batch, predictions, vocabulary_size]`.
+    With a preprocessor, `fit()`, `evaluate()` and `predict()` take strings.
+
+    The loss is `MaskedLanguageModelLoss` unless `compile()` is given another. The masked language model does
+    not use the backbone's pooler, so this model does not train it: `trainable_variables` leaves it out (an
+    optimizer that saw it with a gradient of zero would decay it). It is saved and loaded with the rest, and
+    stays trainable in the backbone for other tasks.
+
+    Args:
+        backbone: A `TibertBackbone`.
+        preprocessor: A `keras_nlp.models.MaskedLMPreprocessor`, or None to take ids as they are.
+        **kwargs: Arguments of `keras_nlp.models.MaskedLM`, such as `name`.
+
+    Example:
+    ```python
+    model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=1000)
+    features = {
+        "token_ids": np.array([[2, 4, 11, 4, 3, 0]]),
+        "segment_ids": np.array([[0, 0, 0, 0, 0, 0]]),
+        "padding_mask": np.array([[1, 1, 1, 1, 1, 0]]),
+        "mask_positions": np.array([[1, 3, 0]]),
+    }
+    model.fit(features, np.array([[10, 12, 0]]), sample_weight=np.array([[1.0, 1.0, 0.0]]), verbose=0)
+    ```
+    """
+
+    backbone_cls = TibertBackbone
+    # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
+    preprocessor_cls: type | None = None
+    presets = backbone_presets
+
+    def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
+        # === Layers ===
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.masked_lm_head = keras_nlp.layers.MaskedLMHead(
+            vocabulary_size=backbone.vocabulary_size,
+            token_embedding=backbone.token_embedding,
+            intermediate_activation=gelu_tanh,
+            layer_norm_epsilon=1e-12,
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            dtype=backbone.dtype_policy,
+            name="mlm_head",
+        )
+        # Else KerasHub's head adds a float32 bias to bfloat16 logits, which TensorFlow refuses.
+        self.masked_lm_head.autocast = True
+
+        # === Functional Model ===
+        inputs = {
+            **backbone.input,
+            "mask_positions": keras.Input(shape=(None,), dtype="int32", name="mask_positions"),
+        }
+        sequence_output = backbone(backbone.input)["sequence_output"]
+        outputs = self.masked_lm_head(sequence_output, inputs["mask_positions"])
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any
+    ) -> keras_nlp.models.MaskedLM:
+        """Make a model from an architecture's name, or load one.
+
+        Args:
+            preset: A name of `TibertMaskedLM.presets`, which gives an untrained model; or a folder written by
+                `save_to_preset`, or a handle that KerasHub downloads.
+            load_weights: Whether to load a folder's weights.
+            **kwargs: Arguments of the constructor, and `dtype`. A name needs `vocabulary_size` too, unless it
+                is given a `preprocessor` with a tokenizer.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: If there is no such preset, or the size of the vocabulary is missing or not the
+                tokenizer's.
+        """
+        preset = check_preset(preset)
+        if preset not in backbone_presets:
+            return super().from_preset(preset, load_weights=load_weights, **kwargs)
+        vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
+        backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
+        return cls(backbone, **kwargs)
+
+    # === Saving ===
+    # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.
+    @contextmanager
+    def _without_optimizer(self) -> Iterator[None]:
+        optimizer, self.optimizer = self.optimizer, None
+        try:
+            yield
+        finally:
+            self.optimizer = optimizer
+
+    def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Save the weights of the head, to a path that ends in `.weights.h5`."""
+        with self._without_optimizer():
+            super().save_task_weights(filepath)
+
+    def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Load the weights of the head, from a path that ends in `.weights.h5`."""
+        with self._without_optimizer():
+            super().load_task_weights(filepath)
+
+    # === Training ===
+    def compile(
+        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
+    ) -> None:
+        """Configure the training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
+            loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
+            weighted_metrics: As in `keras.Model.compile`; `"auto"` for the accuracy on masked tokens.
+            **kwargs: Other arguments of `keras.Model.compile`.
+        """
+        if isinstance(loss, str) and loss == "auto":
+            # By its registered name, as Keras resolves "adam": models import no optimizers. Importing this
+            # module imports the package, which registers both.
+            loss = keras.saving.get_registered_object("tibert_keras>MaskedLanguageModelLoss")()
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    # === Variables ===
+    # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX, where the two pairs
+    # must also hold every variable between them.
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The variables that `fit()` trains: without the pooler's."""
+        return _without(super().trainable_variables, self.backbone.pooled_dense.variables)
+
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """All other variables."""
+        return _without(self.variables, self.trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """The weights that `fit()` trains: without the pooler's."""
+        return _without(super().trainable_weights, self.backbone.pooled_dense.weights)
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """All other weights."""
+        return _without(self.weights, self.trainable_weights)
+
+
+def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
+    ids = {id(variable) for variable in excluded}
+    return [variable for variable in variables if id(variable) not in ids]
+
+
+def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
+    """The size of the vocabulary, from the tokenizer if there is one."""
+    if preprocessor is None:
+        return given
+    size = preprocessor.tokenizer.vocabulary_size()
+    if given not in (None, size):
+        raise InputError(
+            "The vocabulary's size is not the tokenizer's. "
+            f"Received: vocabulary_size={given}, and a tokenizer of {size}. Leave `vocabulary_size` out."
+        )
+    return size

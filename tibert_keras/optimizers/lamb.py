@@ -1,0 +1,201 @@
+"""LAMB as Google's ALBERT was trained with it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+LOGGER = logging.getLogger(__name__)
+
+# Google's list. KerasHub's paths fit it too: ".../self_attention_layer_norm/gamma", ".../bias",
+# "output_bias".
+EXCLUDED = ("LayerNorm", "layer_norm", "bias")
+
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+class LAMB(keras.optimizers.Optimizer):
+    """Layer-wise adaptive moments for large batches, in the variant that pretrained ALBERT.
+
+    From https://arxiv.org/abs/1904.00962 as written in `lamb_optimizer.py` of
+    https://github.com/google-research/albert. For each variable *w* with gradient *g*:
+
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g^2
+        u = m / (sqrt(v) + epsilon) + weight_decay * w
+        w = w - learning_rate * ratio * u      where ratio = |w| / |u|, or 1 if either norm is 0
+
+    The norms are L2 norms of whole tensors. There is no bias correction of the moments, the decay is part of
+    the update whose norm is taken, and the parameters of layer normalisations and the biases take neither
+    decay nor ratio. In these points `keras.optimizers.Lamb` differs.
+
+    Gradients are first clipped to a global norm, of the gradient as a whole: after it was accumulated and
+    summed over replicas. Keras clips before the sum, so there the norm of a step grows with the number of
+    replicas.
+
+    Args:
+        learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable. A schedule
+            is called with the number of updates, also where `gradient_accumulation_steps` makes them rarer
+            than batches.
+        weight_decay: The factor of the decay, or None for no decay.
+        beta_1: The decay of the first moment.
+        beta_2: The decay of the second moment.
+        epsilon: Added to the root of the second moment.
+        global_clipnorm: The norm to clip to, or None for no such clipping.
+        exclude_from_weight_decay: Regular expressions; a variable whose path has a match takes no decay.
+        exclude_from_layer_adaptation: Regular expressions; a variable whose path has a match takes no ratio.
+        name: The name of the optimizer.
+        **kwargs: Other arguments of `keras.optimizers.Optimizer`.
+
+    Attributes:
+        gradient_norm: A float32 scalar variable, the global norm of the last gradient before it was clipped;
+            0 where `global_clipnorm` is None, and None itself until the optimizer is built.
+
+    Example:
+    ```python
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(LAMB(WarmupPolynomialDecay(0.00176, decay_steps=100, warmup_steps=10)), loss="mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    float(model.optimizer.gradient_norm)
+    ```
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.00176,
+        *,
+        weight_decay: float | None = 0.01,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        global_clipnorm: float | None = 1.0,
+        exclude_from_weight_decay: Sequence[str] = EXCLUDED,
+        exclude_from_layer_adaptation: Sequence[str] = EXCLUDED,
+        name: str = "lamb",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            global_clipnorm=global_clipnorm,
+            name=name,
+            **kwargs,
+        )
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        # Not under the keyword's own name: that is a method of Keras's optimizers.
+        self._decay_exclusions = list(exclude_from_weight_decay)
+        self._adaptation_exclusions = list(exclude_from_layer_adaptation)
+        self.gradient_norm: Any = None
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Create the moments, and settle which variables take decay and ratio.
+
+        Args:
+            variables: The variables to train.
+        """
+        if self.built:
+            return
+        super().build(variables)
+        # Settled here once: while a step runs, TensorFlow's variables have no path, and JAX's names are no
+        # paths.
+        self._decayed = _unmatched(self._decay_exclusions, variables, "weight decay")
+        self._adapted = _unmatched(self._adaptation_exclusions, variables, "layer adaptation")
+        self._adam_m, self._adam_v = self.add_optimizer_variables(variables, ["adam_m", "adam_v"])
+        self.gradient_norm = self.add_variable(
+            shape=(), dtype="float32", aggregation="only_first_replica", name="gradient_norm"
+        )
+
+    def slots(self, variable: Any) -> dict[str, Any]:
+        """Return the moments of a trained variable under Google's names for them, `adam_m` and `adam_v`."""
+        index = self._get_variable_index(variable)
+        return {"adam_m": self._adam_m[index], "adam_v": self._adam_v[index]}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one variable and its moments.
+
+        Args:
+            gradient: Its gradient, clipped.
+            variable: The variable, of any shape.
+            learning_rate: The rate of this step, a scalar.
+        """
+        index = self._get_variable_index(variable)
+        gradient = ops.cast(gradient, variable.dtype)
+        m = self.beta_1 * self._adam_m[index] + (1 - self.beta_1) * gradient
+        v = self.beta_2 * self._adam_v[index] + (1 - self.beta_2) * ops.square(gradient)
+        update = m / (ops.sqrt(v) + self.epsilon)
+        # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
+        if self.weight_decay and index in self._decayed and self._use_weight_decay(variable):
+            update = update + self.weight_decay * variable
+        if index in self._adapted:
+            update = update * _trust_ratio(variable, update)
+        self.assign(self._adam_m[index], m)
+        self.assign(self._adam_v[index], v)
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "exclude_from_weight_decay": list(self._decay_exclusions),
+            "exclude_from_layer_adaptation": list(self._adaptation_exclusions),
+        }
+
+    # === Hooks of Keras's optimizers ===
+    def _get_current_learning_rate(self) -> Any:
+        # Keras hands a schedule the number of batches, which accumulation makes larger than that of updates.
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Do nothing: the decay belongs to the update, before the ratio."""
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)
+        # On TensorFlow these are the gradients of one replica: clipped later, in `_all_reduce_sum_gradients`.
+        return grads if keras.backend.backend() == "tensorflow" else self._clip_by_global_norm(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Sum over replicas, then clip; only the TensorFlow backend calls this."""
+        import tensorflow as tf
+
+        # An embedding's gradient comes as one row for each lookup. Rows of one token must be added before a
+        # norm is taken, and the sum is far smaller than the rows to send between replicas.
+        dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
+        grads, variables = zip(*super()._all_reduce_sum_gradients(dense), strict=True)
+        clipped = self._clip_by_global_norm(grads) if self.global_clipnorm else grads
+        return list(zip(clipped, variables, strict=True))
+
+    def _clip_by_global_norm(self, grads: Sequence[Any]) -> list[Any]:
+        """Scale the gradients down to the global norm `global_clipnorm`; make all NaN if it is not finite."""
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
+        self.gradient_norm.assign(norm)
+        scale = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
+        scale = ops.where(ops.isfinite(norm), scale, float("nan"))
+        return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
+
+
+def _trust_ratio(variable: Any, update: Any) -> Any:
+    """The norm of a variable over that of its update, or 1 where either is 0."""
+    variable_norm, update_norm = ops.norm(ops.reshape(variable, [-1])), ops.norm(ops.reshape(update, [-1]))
+    both = ops.logical_and(variable_norm > 0, update_norm > 0)
+    return ops.where(both, ops.divide_no_nan(variable_norm, update_norm), 1.0)
+
+
+def _unmatched(patterns: Sequence[str], variables: Sequence[Any], what: str) -> frozenset[int]:
+    """The indices of the variables whose paths match none of the patterns."""
+    paths = [variable.path for variable in variables]
+    excluded = {i for i, path in enumerate(paths) if any(re.search(pattern, path) for pattern in patterns)}
+    LOGGER.info("LAMB: %d of %d variables take no %s.", len(excluded), len(paths), what)
+    LOGGER.debug("Without %s: %s", what, ", ".join(paths[i] for i in sorted(excluded)))
+    return frozenset(range(len(paths))) - excluded

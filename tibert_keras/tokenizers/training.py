@@ -1,0 +1,146 @@
+"""SentencePiece training: the two recipes, and the files a trained tokenizer consists of."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import sentencepiece
+from tqdm import tqdm
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, expand_glob, read_lines, sha256
+
+# `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
+# unigram vocabulary of the ALBERT paper with its size and coverage.
+RECIPES: dict[str, dict[str, Any]] = {
+    "olive": {"model_type": "bpe", "vocab_size": 10_000, "character_coverage": 1.0},
+    "albert": {"model_type": "unigram", "vocab_size": 30_000, "character_coverage": 0.99995},
+}
+
+CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
+# A list, not the comma-separated string of the original: read as CSV, its quotation mark swallows the rest.
+USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
+
+# SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
+_MAX_SENTENCE_BYTES = 1 << 16
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Trains a SentencePiece model on text files, one section a line.
+
+    Args:
+        input_file: Text files to train on: a path, a glob pattern, or several with commas between them.
+        output_dir: Folder for `spiece.model`, `spiece.vocab` and `tokenizer.json` (how they were made).
+        recipe: `olive` (BPE, 10,000 pieces, every character covered) or `albert` (unigram, 30,000 pieces,
+            99.995% of the characters covered).
+        model_type: `bpe` or `unigram`, in place of the recipe's.
+        vocab_size: Number of pieces, in place of the recipe's. The original also had 1,000 and 5,000.
+        input_sentence_size: Train on a random sample of this many lines at most; 0 takes all.
+    """
+
+    input_file: str
+    output_dir: str
+    recipe: Literal["olive", "albert"] = "olive"
+    model_type: Literal["bpe", "unigram"] | None = None
+    vocab_size: int | None = None
+    input_sentence_size: int = 3_000_000
+
+    @property
+    def trainer_options(self) -> dict[str, Any]:
+        """The recipe with what this config replaces in it, under SentencePiece's own names."""
+        given = {"model_type": self.model_type, "vocab_size": self.vocab_size}
+        return RECIPES[self.recipe] | {name: value for name, value in given.items() if value is not None}
+
+
+def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
+    """Train a SentencePiece model and write it with its vocabulary and a manifest.
+
+    Args:
+        config: What to train on and how.
+
+    Returns:
+        The manifest that is written to `tokenizer.json`: options, inputs and the SHA-256 of the model.
+
+    Raises:
+        InputError: If an input cannot be read, or the vocabulary is larger than the text supports.
+
+    Example:
+    ```python
+    train_tokenizer(TokenizerConfig(input_file="corpus/train_*.txt", output_dir="tokenizer", vocab_size=5000))
+    tokenizer = TibertTokenizer("tokenizer/spiece.model")
+    ```
+    """
+    paths = expand_glob(config.input_file)
+    proto = _train(paths, config)
+    with atomic_output(config.output_dir) as folder:
+        folder.mkdir()
+        model = folder / "spiece.model"
+        model.write_bytes(proto)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        pieces = range(processor.vocab_size())
+        vocabulary = [f"{processor.id_to_piece(i)}\t{processor.get_score(i):g}\n" for i in pieces]
+        (folder / "spiece.vocab").write_text("".join(vocabulary), encoding="utf-8")
+        manifest = {
+            **dataclasses.asdict(config),
+            **config.trainer_options,
+            "normalization": "nmt_nfkc",
+            "inputs": {Path(path).name: sha256(path) for path in paths},
+            "sentencepiece": sentencepiece.__version__,
+            "sha256": sha256(model),
+        }
+        (folder / "tokenizer.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    return manifest
+
+
+def _sections(paths: list[str]) -> Iterator[str]:
+    for path in tqdm(paths, desc="reading", unit="file", disable=None):
+        yield from filter(None, read_lines(path))
+
+
+def _train(paths: list[str], config: TokenizerConfig) -> bytes:
+    """Run SentencePiece over the non-empty lines of the files."""
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_sections(paths),
+            model_writer=model,
+            **config.trainer_options,
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            control_symbols=CONTROL_SYMBOLS,
+            user_defined_symbols=USER_DEFINED_SYMBOLS,
+            # Tibetan letters are all kept: this only composes, folds widths and treats white space.
+            normalization_rule_name="nmt_nfkc",
+            max_sentence_length=_MAX_SENTENCE_BYTES,
+            input_sentence_size=config.input_sentence_size,
+            shuffle_input_sentence=config.input_sentence_size > 0,
+            # An alphabet of more than the vocabulary, or a text too small for it, must be an error.
+            hard_vocab_limit=True,
+            minloglevel=1,
+        )
+    except RuntimeError as error:
+        raise InputError(_explain(str(error), config)) from error
+    return model.getvalue()
+
+
+def _explain(message: str, config: TokenizerConfig) -> str:
+    size = config.trainer_options["vocab_size"]
+    if limit := re.search(r"(?:<=|smaller than) *(\d+)", message):
+        return (
+            f"The text supports at most {limit[1]} pieces. Received: vocab_size={size}. "
+            "Choose a smaller vocabulary or give more text."
+        )
+    return f"SentencePiece could not train: {' '.join(message.split())} Received: input_file={config.input_file!r}."

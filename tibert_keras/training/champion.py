@@ -1,0 +1,110 @@
+"""The champion: the best checkpoint of one run or several, as a preset."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from tibert_keras.errors import InputError
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.storage import atomic_output
+from tibert_keras.training.checkpoints import Checkpoints, History
+
+CHAMPION_PRESET = "champion"
+CHAMPION_FILE = "champion.json"
+# The untrained model of a run as a preset: architecture and tokenizer, whatever becomes of the files they came from.
+INITIAL_PRESET = "initial"
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The checkpoint that was chosen, as it stands in `champion.json`.
+
+    Attributes:
+        run_dir: The run that it is of.
+        step: Its global step.
+        criterion: What was lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`.
+        value: How low.
+        candidates: How many checkpoints it was chosen from.
+        preset: The folder that `TibertMaskedLM.from_preset` loads.
+    """
+
+    run_dir: str
+    step: int
+    criterion: str
+    value: float
+    candidates: int
+    preset: str
+
+
+def choose_champion(
+    run_dirs: Sequence[str | os.PathLike[str]], *, criterion: Literal["loss", "val_loss"] = "loss"
+) -> Champion:
+    """Choose the best checkpoint among runs, and write it as a preset to `champion/` in its run's folder.
+
+    Args:
+        run_dirs: Folders of runs.
+        criterion: Choose by the lowest training loss over the interval before a checkpoint, as the original did, or
+            by the lowest validation loss.
+
+    Returns:
+        The champion.
+
+    Raises:
+        InputError: If no checkpoint has the criterion.
+
+    Example:
+    ```python
+    champion = choose_champion(["runs/a", "runs/b"], criterion="val_loss")
+    model = TibertMaskedLM.from_preset(champion.preset)
+    ```
+    """
+    candidates = []
+    for run_dir in map(Path, run_dirs):
+        steps = Checkpoints(run_dir).steps
+        rows = [row for row in History(run_dir).rows if criterion in row and int(row["step"]) in steps]
+        candidates += [(row[criterion], int(row["step"]), run_dir) for row in rows]
+    if not candidates:
+        runs = [os.fspath(run_dir) for run_dir in run_dirs]
+        raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
+    value, step, run_dir = min(candidates)
+
+    model = TibertMaskedLM.from_preset(os.fspath(run_dir / INITIAL_PRESET), load_weights=False, compile=False)
+    Checkpoints(run_dir).restore(model, step)
+    # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
+    model.compile()
+    with atomic_output(run_dir / CHAMPION_PRESET) as folder:
+        model.save_to_preset(os.fspath(folder))
+    champion = Champion(
+        run_dir=os.fspath(run_dir),
+        step=step,
+        criterion=criterion,
+        value=value,
+        candidates=len(candidates),
+        preset=os.fspath(run_dir / CHAMPION_PRESET),
+    )
+    with atomic_output(run_dir / CHAMPION_FILE) as path:
+        path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
+    return champion
+
+
+def find_preset(model: str | os.PathLike[str]) -> str:
+    """Return the preset folder that `model` is, or has as its champion if it is a run.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    for folder in [Path(model), Path(model) / CHAMPION_PRESET]:
+        if (folder / "task.json").is_file():
+            return os.fspath(folder)
+    raise InputError(
+        f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "
+        "Give a folder that holds task.json, or a run after `tibert champion`."
+    )

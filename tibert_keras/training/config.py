@@ -1,0 +1,115 @@
+"""Every option of a pretraining run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tibert_keras.errors import InputError
+
+# What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
+CHANGEABLE = {
+    "output_dir", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max", "iterations_per_loop",
+    "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pretrains a masked language model. The flags are those of the original script, and mean the same.
+
+    A run that was stopped goes on from its last checkpoint when the same command is given again.
+
+    Args:
+        input_file: TFRecord files to train on: a path, a glob pattern, or several with commas between them.
+        output_dir: Folder of the run, local or `gs://`.
+        albert_config_file: Google's `albert_config.json` with the architecture; or give `preset`.
+        preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
+        spm_model_file: The SentencePiece model, for the champion's preprocessor. By default the one beside the
+            records, where `tibert records` puts it.
+        validation_file: TFRecord files for a validation loss at every checkpoint.
+        do_train: Whether to train.
+        do_eval: Whether to evaluate the champion on `validation_file` in the end.
+        train_batch_size: Examples a step, over all replicas.
+        eval_batch_size: Examples a step of validation and evaluation.
+        max_eval_steps: Most steps of a validation at a checkpoint.
+        max_seq_length: Length of the sequences in the records.
+        max_predictions_per_seq: Prediction slots of the sequences in the records.
+        optimizer: The optimizer.
+        learning_rate: Rate at the end of the warm-up.
+        num_train_steps: Step at which training ends, and at which the decaying rate would be 0.
+        num_warmup_steps: Steps of linear warm-up.
+        start_warmup_step: Global step at which the warm-up starts.
+        save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
+        keep_checkpoint_max: How many of the last checkpoints are kept, besides the best.
+        iterations_per_loop: Steps that run without a look outside, if given: many on a TPU, one elsewhere.
+        seed: Seed of the initial weights and of the order of the data.
+        mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
+        jit_compile: Compile the step with XLA: `auto` leaves it to Keras.
+        use_tpu: Train on a TPU.
+        tpu_name: Name or address of the TPU; `local` on a TPU VM.
+        tpu_zone: Zone of the TPU.
+        gcp_project: Project of the TPU.
+        num_tpu_cores: Cores that the TPU is expected to have.
+    """
+
+    input_file: str
+    output_dir: str
+    albert_config_file: str | None = None
+    preset: str | None = None
+    spm_model_file: str | None = None
+    validation_file: str | None = None
+    do_train: bool = True
+    do_eval: bool = False
+    train_batch_size: int = 1024
+    eval_batch_size: int = 64
+    max_eval_steps: int = 100
+    max_seq_length: int = 128
+    max_predictions_per_seq: int = 20
+    optimizer: Literal["lamb"] = "lamb"
+    learning_rate: float = 0.00176
+    num_train_steps: int = 1_000_000
+    num_warmup_steps: int = 3125
+    start_warmup_step: int = 0
+    save_checkpoints_steps: int = 1000
+    keep_checkpoint_max: int = 100
+    iterations_per_loop: int | None = None
+    seed: int = 12345
+    mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    jit_compile: Literal["auto", "true", "false"] = "auto"
+    use_tpu: bool = False
+    tpu_name: str | None = None
+    tpu_zone: str | None = None
+    gcp_project: str | None = None
+    num_tpu_cores: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.albert_config_file is None) == (self.preset is None):
+            raise InputError(
+                "Exactly one of albert_config_file and preset names the architecture. "
+                f"Received: albert_config_file={self.albert_config_file!r}, preset={self.preset!r}."
+            )
+        for name in [
+            "train_batch_size",
+            "eval_batch_size",
+            "num_train_steps",
+            "save_checkpoints_steps",
+            "keep_checkpoint_max",
+        ]:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
+        if self.do_eval and self.validation_file is None:
+            raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
+        if self.save_checkpoints_steps % self.steps_per_execution or self.num_train_steps % self.steps_per_execution:
+            raise InputError(
+                "iterations_per_loop must divide save_checkpoints_steps and num_train_steps. Received: "
+                f"iterations_per_loop={self.steps_per_execution}, save_checkpoints_steps={self.save_checkpoints_steps}, "
+                f"num_train_steps={self.num_train_steps}."
+            )
+
+    @property
+    def steps_per_execution(self) -> int:
+        """Steps that run in one call of the compiled function."""
+        if self.iterations_per_loop is not None:
+            return self.iterations_per_loop
+        return min(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
