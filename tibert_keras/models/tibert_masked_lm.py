@@ -56,6 +56,7 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
     # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
     preprocessor_cls: type | None = None
     presets = backbone_presets
+    optimizer: Any
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
         # === Layers ===
