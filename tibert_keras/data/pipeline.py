@@ -97,8 +97,9 @@ class Records:
         given = hashlib.sha256(proto).hexdigest()
         if self.tokenizer is not None and self.tokenizer["sha256"] != given:
             raise InputError(
-                f"The records were made with another tokenizer. Received: sha256 {given}, {self.tokenizer['sha256']} in "
-                f"the manifest of {os.path.dirname(self.paths[0])!r}. Give the tokenizer of the records."
+                f"The records were made with another tokenizer. Received: sha256 {given}, but "
+                f"{self.tokenizer['sha256']} in the manifest of {os.path.dirname(self.paths[0])!r}. "
+                "Give the tokenizer of the records."
             )
 
     def training_batches(self, batch_size: int, *, seed: int, start_step: int = 0) -> tf.data.Dataset:
@@ -114,8 +115,8 @@ class Records:
 
         Returns:
             Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
-            `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`; `y` and
-            `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
+            `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`;
+            `y` and `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
         """
         start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
 

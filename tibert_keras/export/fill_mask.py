@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,5 +104,5 @@ def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k
 
 
 def _first_line(error: tf.errors.InvalidArgumentError) -> str:
-    lines = [line for line in error.message.splitlines() if "longer than" in line]
-    return lines[0].strip() if lines else error.message.splitlines()[0]
+    assertion = re.search(r"A text is longer than \d+ tokens\.", error.message)
+    return assertion[0] if assertion else error.message.splitlines()[0]

@@ -67,9 +67,7 @@ class FillMask(tf.Module):
         """
         inputs = self._pack(text)
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
-        positions = tf.ragged.boolean_mask(
-            tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask
-        )
+        positions = tf.ragged.boolean_mask(tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask)
         inputs["mask_positions"] = positions.to_tensor()
         probabilities = tf.nn.softmax(tf.cast(self._model(inputs, training=False), tf.float32))
         probabilities, ids = tf.math.top_k(probabilities, k=self._top_k)
@@ -88,8 +86,8 @@ class FillMask(tf.Module):
             text: Strings `[batch]`.
 
         Returns:
-            `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`; and
-            `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
+            `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`;
+            and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
         inputs = self._pack(text)
         outputs = self._model.backbone(inputs, training=False)
@@ -130,12 +128,15 @@ class FillMask(tf.Module):
         longest = tf.reduce_max(tokens.row_lengths(), axis=0) + 2
         # A text is never cut: a mask behind the cut would have no answer.
         checked = tf.debugging.assert_less_equal(
-            longest, tf.constant(self._max_length, tf.int64), message=f"A text is longer than {self._max_length} tokens."
+            longest,
+            tf.constant(self._max_length, tf.int64),
+            message=f"A text is longer than {self._max_length} tokens.",
         )
         with tf.control_dependencies([checked]):
             column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
         tokens = tf.concat(
-            [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id], axis=1
+            [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id],
+            axis=1,
         )
         padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
         token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
@@ -165,7 +166,7 @@ def export_saved_model(
     serve(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))["pieces"]
     ```
     """
-    if not isinstance(model, TibertMaskedLM):
+    if isinstance(model, str | os.PathLike):
         model = TibertMaskedLM.from_preset(find_preset(model))
     module = FillMask(model, top_k=top_k)
     with atomic_output(output_dir) as folder:

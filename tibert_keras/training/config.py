@@ -9,8 +9,8 @@ from tibert_keras.errors import InputError
 
 # What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
 CHANGEABLE = {
-    "output_dir", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max", "iterations_per_loop",
-    "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
+    "output_dir", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
+    "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
 }  # fmt: skip
 
 

@@ -55,13 +55,14 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
+    records = Records.find(config.input_file)
+    validation = Records.find(config.validation_file) if config.validation_file else None
     _open_run(config)
     if config.do_train:
-        _train(config, callbacks)
+        _train(config, records, validation, callbacks)
     champion = choose_champion([config.output_dir])
-    if config.do_eval:
-        records = Records.find(config.validation_file or "")
-        scores = evaluate(TibertMaskedLM.from_preset(champion.preset), records, batch_size=config.eval_batch_size)
+    if config.do_eval and validation:
+        scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
         _LOG.info("champion on %s: %s", config.validation_file, scores)
     return champion
 
@@ -87,9 +88,12 @@ def _open_run(config: PretrainConfig) -> None:
         temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
 
 
-def _train(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-    records = Records.find(config.input_file)
-    validation = Records.find(config.validation_file) if config.validation_file else None
+def _train(
+    config: PretrainConfig,
+    records: Records,
+    validation: Records | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
     checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max)
     history = History(config.output_dir)
     state = {"num_examples": records.num_examples}
@@ -153,13 +157,19 @@ def _make_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
         optimizer=LAMB(schedule),
         loss=MaskedLanguageModelLoss(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")],
-        # A step cannot be compiled by XLA inside a strategy for TPUs, which compiles it itself.
-        jit_compile={"auto": "auto", "true": True, "false": False}[config.jit_compile] if not config.use_tpu else False,
+        jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
     )
     # The records bring token ids; the preprocessor is for those who load the champion.
     model.preprocessor = None
     return model
+
+
+def _jit_compile(config: PretrainConfig) -> bool | str:
+    """Whether Keras compiles the step with XLA: not under a strategy, where that fails; TPUs compile it themselves."""
+    if keras.backend.backend() == "tensorflow" and tf.distribute.has_strategy():
+        return False
+    return "auto" if config.jit_compile == "auto" else config.jit_compile == "true"
 
 
 def _initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
@@ -210,4 +220,3 @@ def _restore(model: TibertMaskedLM, checkpoints: Checkpoints, state: dict[str, i
     checkpoints.restore(model, step)
     _LOG.info("Going on from step %d.", step)
     return step
-

@@ -1,0 +1,128 @@
+"""Every stage on a small made-up corpus: what `tibert quickstart` runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tibert_keras.corpus import CorpusConfig, build_corpus, sample_documents, write_sample
+from tibert_keras.data import Records, RecordsConfig, build_records
+from tibert_keras.errors import InputError
+from tibert_keras.export import FilledMask, export_saved_model, fill_mask
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.storage import read_bytes
+from tibert_keras.tokenizers import TibertTokenizer, TokenizerConfig, train_tokenizer
+from tibert_keras.training import PretrainConfig, evaluate, pretrain
+
+_LOG = logging.getLogger(__name__)
+
+# A model that has learned the sample's grammar fills about three quarters of its gaps.
+_REQUIRED_ACCURACY = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """Runs every stage on a small made-up corpus.
+
+    Args:
+        output_dir: Folder for everything.
+        num_train_steps: Steps of training.
+    """
+
+    output_dir: str = "tibert_quickstart"
+    num_train_steps: int = 6000
+
+
+def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
+    """Make a corpus, train a tokenizer and a nano-sized model on it, and fill masks in held-out text.
+
+    Args:
+        config: Where, and how long to train.
+
+    Returns:
+        The filled masks.
+
+    Raises:
+        InputError: If the model fills less than 60% of the masked tokens of held-out text.
+    """
+    started = time.monotonic()
+    folder = Path(config.output_dir)
+    text, texts, tokenizer = folder / "sample", folder / "corpus", folder / "tokenizer"
+    run, saved_model = folder / "run", folder / "saved_model"
+
+    write_sample(f"{text}", num_files=10)
+    report = build_corpus(CorpusConfig(input_file=f"{text}/*.txt", output_dir=f"{texts}", validation_volumes=[10]))
+    _LOG.info("Corpus: %s", report.summary())
+    train_tokenizer(TokenizerConfig(input_file=f"{texts}/train_*.txt", output_dir=f"{tokenizer}", vocab_size=1000))
+    common: dict[str, Any] = {"spm_model_file": f"{tokenizer}/spiece.model", "max_seq_length": 64, "ngram": 1}
+    training = RecordsConfig(
+        input_file=f"{texts}/train_*.txt",
+        output_dir=f"{folder}/records",
+        max_predictions_per_seq=10,
+        dupe_factor=8,
+        **common,
+    )
+    # Gaps as a user has them: a single token is missing, and always marked.
+    single = RecordsConfig(
+        input_file=f"{texts}/validation_*.txt",
+        output_dir=f"{folder}/single_masks",
+        max_predictions_per_seq=1,
+        mask_token_rate=1.0,
+        random_token_rate=0.0,
+        dupe_factor=20,
+        **common,
+    )
+    _LOG.info("Records: %s", build_records(training).summary())
+    _LOG.info("Held-out single masks: %s", build_records(single).summary())
+
+    champion = pretrain(
+        PretrainConfig(
+            input_file=f"{training.output_dir}/*.tf_record",
+            output_dir=f"{run}",
+            preset="tibert_nano",
+            train_batch_size=16,
+            max_seq_length=64,
+            max_predictions_per_seq=10,
+            learning_rate=0.02,
+            num_train_steps=config.num_train_steps,
+            num_warmup_steps=config.num_train_steps // 10,
+            save_checkpoints_steps=max(config.num_train_steps // 6, 1),
+            jit_compile="true",
+        )
+    )
+    scores = evaluate(TibertMaskedLM.from_preset(champion.preset), Records.find(f"{single.output_dir}/*.tf_record"))
+    _LOG.info(
+        "Held-out text: loss %.3f (unigram %.3f); of single masked tokens %.1f%% filled rightly, %.1f%% in the first 5.",
+        scores["loss"], scores["unigram_entropy"], 100 * scores["accuracy"], 100 * scores["top_5_accuracy"],
+    )  # fmt: skip
+    if scores["accuracy"] < _REQUIRED_ACCURACY:
+        raise InputError(
+            f"The model has not learned the sample's grammar. Received: {scores['accuracy']:.1%} of masked tokens "
+            f"filled, {_REQUIRED_ACCURACY:.0%} wanted. Train longer (num_train_steps={config.num_train_steps})."
+        )
+    export_saved_model(champion.preset, saved_model)
+    gaps = _make_gaps(f"{tokenizer}/spiece.model")
+    filled = fill_mask(list(gaps), model=saved_model)
+    _LOG.info("Corpus: %s\nTokenizer: %s\nRecords: %s", texts, tokenizer, training.output_dir)
+    _LOG.info("Run: %s\nChampion: %s\nSavedModel: %s", run, champion.preset, saved_model)
+    _LOG.info(
+        "Done in %.0f s. The pieces behind the masks below were: %s",
+        time.monotonic() - started,
+        " ".join(gaps.values()),
+    )
+    return filled
+
+
+def _make_gaps(spm_model_file: str) -> dict[str, str]:
+    """Make held-out texts with one gap each, and say what was there."""
+    tokenizer = TibertTokenizer(read_bytes(spm_model_file), dtype="string")
+    gaps = {}
+    for document in sample_documents(seed=2, num_documents=5):
+        pieces: list[Any] = tokenizer.encode([" ".join(document[2:6])])[0]
+        middle = len(pieces) // 2
+        missing, pieces[middle] = pieces[middle], tokenizer.mask_token
+        gaps["".join(pieces).replace("▁", " ").strip()] = missing
+    return gaps
