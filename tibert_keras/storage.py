@@ -128,6 +128,35 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a local or remote file or folder of this name."""
+    return bool(_gfile().exists(os.fspath(path))) if is_remote(path) else Path(path).exists()
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Remove a local or remote folder with all that is in it."""
+    if is_remote(path):
+        _gfile().rmtree(os.fspath(path))
+    else:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Give the path of a folder on this machine: a local one's own, or a temporary copy of a remote one."""
+    if not is_remote(path):
+        yield os.fspath(path)
+        return
+    gfile, source = _gfile(), os.fspath(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for parent, _, names in gfile.walk(source):
+            local = Path(folder) / parent.removeprefix(source).strip("/")
+            local.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                gfile.copy(f"{parent.rstrip('/')}/{name}", os.fspath(local / name), overwrite=True)
+        yield folder
+
+
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
@@ -186,7 +215,9 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _copy_to_remote(source: Path, target: str) -> None:
     gfile = _gfile()
-    for file in [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]:
+    files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
+    # A remote folder cannot be renamed in one go: what was written last, as a mark that all is there, comes last.
+    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns):
         remote = target if file == source else f"{target}/{file.relative_to(source).as_posix()}"
         gfile.makedirs(remote.rpartition("/")[0])
         gfile.copy(os.fspath(file), f"{remote}.part", overwrite=True)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
@@ -51,7 +50,7 @@ class Manifest:
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` into a folder."""
-        with atomic_output(Path(folder) / MANIFEST_FILE) as path:
+        with atomic_output(f"{os.fspath(folder)}/{MANIFEST_FILE}") as path:
             path.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def total(self, count: str) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -13,6 +12,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.saved_model import FillMask
 from tibert_keras.models import TibertMaskedLM
+from tibert_keras.storage import exists
 from tibert_keras.training import find_preset
 
 MASK = "[MASK]"
@@ -45,7 +45,7 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
     Raises:
         InputError: If `model` is none of them.
     """
-    if (Path(model) / "saved_model.pb").is_file():
+    if exists(f"{os.fspath(model)}/saved_model.pb"):
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
         return tf.saved_model.load(os.fspath(model))

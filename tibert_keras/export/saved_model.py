@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -166,9 +165,8 @@ def export_saved_model(
     serve(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))["pieces"]
     ```
     """
-    if isinstance(model, str | os.PathLike):
-        model = TibertMaskedLM.from_preset(find_preset(model))
-    module = FillMask(model, top_k=top_k)
+    loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
+    module = FillMask(loaded, top_k=top_k)
     with atomic_output(output_dir) as folder:
         tf.saved_model.save(
             module,
@@ -195,9 +193,9 @@ class SavedModelOfBest(keras.callbacks.Callback):
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
         super().__init__()
-        self.run_dir = Path(run_dir)
+        self.run_dir = os.fspath(run_dir)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         history = History(self.run_dir)
         if history.best()["step"] == history.rows[-1]["step"]:
-            export_saved_model(choose_champion([self.run_dir]).preset, self.run_dir / "saved_model")
+            export_saved_model(choose_champion([self.run_dir]).preset, f"{self.run_dir}/saved_model")

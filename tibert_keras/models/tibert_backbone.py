@@ -11,7 +11,7 @@ import keras
 import keras_nlp
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 from tibert_keras.storage import read_bytes
 
 # The keys of Google's albert_config.json and our names for them, read in both directions.
@@ -92,7 +92,8 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         """
         preset = check_preset(preset)
         if preset not in backbone_presets:
-            return super().from_preset(preset, load_weights=load_weights, **kwargs)
+            with local_preset(preset) as folder:
+                return super().from_preset(folder, load_weights=load_weights, **kwargs)
         if kwargs.get("vocabulary_size") is None:
             raise InputError(
                 "The architecture needs the size of a vocabulary. "

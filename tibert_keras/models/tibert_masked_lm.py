@@ -12,7 +12,7 @@ import keras_nlp
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -105,7 +105,8 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         """
         preset = check_preset(preset)
         if preset not in backbone_presets:
-            return super().from_preset(preset, load_weights=load_weights, **kwargs)
+            with local_preset(preset) as folder:
+                return super().from_preset(folder, load_weights=load_weights, **kwargs)
         vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
         backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
         return cls(backbone, **kwargs)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.storage import local_folder
+
+_KERAS_HUB_SCHEMES = {"hf", "kaggle", "modelscope"}
 
 # `vocabulary_size` is not among them: it is the tokenizer's.
 backbone_presets: dict[str, dict[str, Any]] = {
@@ -70,3 +75,16 @@ def check_preset(preset: str | os.PathLike[str]) -> str:
             f"Give one of {', '.join(backbone_presets)}, or a folder written by `save_to_preset`."
         )
     return preset
+
+
+@contextmanager
+def local_preset(preset: str) -> Iterator[str]:
+    """Give a preset that KerasHub loads anew: a handle it downloads, a folder here, or a copy of one elsewhere.
+
+    KerasHub keeps what it copies from `gs://` for good, and would not see that a champion has changed.
+    """
+    if preset.partition("://")[0] in _KERAS_HUB_SCHEMES:
+        yield preset
+        return
+    with local_folder(preset) as folder:
+        yield folder

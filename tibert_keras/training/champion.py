@@ -7,12 +7,11 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output
+from tibert_keras.storage import atomic_output, exists
 from tibert_keras.training.checkpoints import Checkpoints, History
 
 CHAMPION_PRESET = "champion"
@@ -66,31 +65,31 @@ def choose_champion(
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
+    runs = [os.fspath(run_dir) for run_dir in run_dirs]
     candidates = []
-    for run_dir in map(Path, run_dirs):
+    for run_dir in runs:
         steps = Checkpoints(run_dir).steps
         rows = [row for row in History(run_dir).rows if criterion in row and int(row["step"]) in steps]
         candidates += [(row[criterion], int(row["step"]), run_dir) for row in rows]
     if not candidates:
-        runs = [os.fspath(run_dir) for run_dir in run_dirs]
         raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
     value, step, run_dir = min(candidates)
 
-    model = TibertMaskedLM.from_preset(os.fspath(run_dir / INITIAL_PRESET), load_weights=False, compile=False)
+    model = TibertMaskedLM.from_preset(f"{run_dir}/{INITIAL_PRESET}", load_weights=False, compile=False)
     Checkpoints(run_dir).restore(model, step)
     # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
     model.compile()
-    with atomic_output(run_dir / CHAMPION_PRESET) as folder:
+    with atomic_output(f"{run_dir}/{CHAMPION_PRESET}") as folder:
         model.save_to_preset(os.fspath(folder))
     champion = Champion(
-        run_dir=os.fspath(run_dir),
+        run_dir=run_dir,
         step=step,
         criterion=criterion,
         value=value,
         candidates=len(candidates),
-        preset=os.fspath(run_dir / CHAMPION_PRESET),
+        preset=f"{run_dir}/{CHAMPION_PRESET}",
     )
-    with atomic_output(run_dir / CHAMPION_FILE) as path:
+    with atomic_output(f"{run_dir}/{CHAMPION_FILE}") as path:
         path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
 
@@ -101,9 +100,9 @@ def find_preset(model: str | os.PathLike[str]) -> str:
     Raises:
         InputError: If it is neither.
     """
-    for folder in [Path(model), Path(model) / CHAMPION_PRESET]:
-        if (folder / "task.json").is_file():
-            return os.fspath(folder)
+    for folder in [os.fspath(model), f"{os.fspath(model)}/{CHAMPION_PRESET}"]:
+        if exists(f"{folder}/task.json"):
+            return folder
     raise InputError(
         f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "
         "Give a folder that holds task.json, or a run after `tibert champion`."

@@ -6,15 +6,13 @@ import csv
 import json
 import math
 import os
-import shutil
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, read_lines
+from tibert_keras.storage import atomic_output, exists, list_folder, read_bytes, read_lines, remove_folder
 
 WEIGHTS_FILE = "train_state.weights.h5"
 STATE_FILE = "state.json"
@@ -29,15 +27,15 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1) -> None:
-        self.folder = Path(run_dir) / "checkpoints"
+        self.folder = f"{os.fspath(run_dir)}/checkpoints"
         self.keep = keep
 
     @property
     def steps(self) -> list[int]:
         """The steps there are checkpoints of, in order."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+        names = [name for name in list_folder(self.folder) if name.isdigit()]
+        # The state is written last: in a remote folder, which fills up file by file, it says that all is there.
+        return sorted(int(name) for name in names if exists(f"{self.folder}/{name}/{STATE_FILE}"))
 
     def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_step: int) -> None:
         """Save a checkpoint and remove old ones.
@@ -56,17 +54,17 @@ class Checkpoints:
                 raise InputError(
                     f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
-        with atomic_output(self.folder / str(step)) as folder:
+        with atomic_output(f"{self.folder}/{step}") as folder:
             folder.mkdir()
             model.save_weights(folder / WEIGHTS_FILE)
             (folder / STATE_FILE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
         for old in self.steps[: -self.keep]:
             if old != best_step:
-                shutil.rmtree(self.folder / str(old))
+                remove_folder(f"{self.folder}/{old}")
 
     def state(self, step: int) -> dict[str, Any]:
         """The state that was saved with a checkpoint."""
-        return json.loads((self.folder / str(step) / STATE_FILE).read_text(encoding="utf-8"))
+        return json.loads(read_bytes(f"{self.folder}/{step}/{STATE_FILE}"))
 
     def restore(self, model: keras.Model, step: int) -> None:
         """Load the weights of a checkpoint and, if the model is compiled, the optimizer's state.
@@ -74,7 +72,7 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is damaged or of another model.
         """
-        path = self.folder / str(step) / WEIGHTS_FILE
+        path = f"{self.folder}/{step}/{WEIGHTS_FILE}"
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         try:
@@ -82,7 +80,7 @@ class Checkpoints:
         except (OSError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"The checkpoint cannot be loaded: {reason} Received: {os.fspath(path)!r}. "
+                f"The checkpoint cannot be loaded: {reason} Received: {path!r}. "
                 "Remove its folder to go on from the one before."
             ) from error
 
@@ -90,7 +88,7 @@ class Checkpoints:
         """A sentence on where to go on from, for messages."""
         if not self.steps:
             return "There is no checkpoint before it."
-        return f"The last good checkpoint is {os.fspath(self.folder / str(self.steps[-1]))!r}."
+        return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
 
 
 class History:
@@ -101,9 +99,9 @@ class History:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self.path = Path(run_dir) / "history.csv"
+        self.path = f"{os.fspath(run_dir)}/history.csv"
         self.rows: list[dict[str, float]] = []
-        if self.path.exists():
+        if exists(self.path):
             reader = csv.DictReader(read_lines(self.path))
             self.rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
             self.rows = [{**row, "step": int(row["step"])} for row in self.rows]

@@ -102,9 +102,9 @@ class PretrainConfig:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
         if self.save_checkpoints_steps % self.steps_per_execution or self.num_train_steps % self.steps_per_execution:
             raise InputError(
-                "iterations_per_loop must divide save_checkpoints_steps and num_train_steps. Received: "
-                f"iterations_per_loop={self.steps_per_execution}, save_checkpoints_steps={self.save_checkpoints_steps}, "
-                f"num_train_steps={self.num_train_steps}."
+                "iterations_per_loop must divide save_checkpoints_steps and num_train_steps. "
+                f"Received: iterations_per_loop={self.steps_per_execution}, "
+                f"save_checkpoints_steps={self.save_checkpoints_steps}, num_train_steps={self.num_train_steps}."
             )
 
     @property

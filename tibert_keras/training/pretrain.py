@@ -7,7 +7,6 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -19,7 +18,7 @@ from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.models import TibertBackbone, TibertMaskedLM
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
-from tibert_keras.storage import atomic_output, read_bytes
+from tibert_keras.storage import atomic_output, exists, list_folder, read_bytes
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion
@@ -69,8 +68,8 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
 
 def _open_run(config: PretrainConfig) -> None:
     """Write `config.yaml`, or check that the run that is already there has the same options."""
-    path = Path(config.output_dir) / CONFIG_FILE
-    if path.exists():
+    path = f"{config.output_dir}/{CONFIG_FILE}"
+    if exists(path):
         previous = yaml.safe_load(read_bytes(path))
         current = dataclasses.asdict(config)
         fixed = [name for name in current if name not in CHANGEABLE]
@@ -79,7 +78,7 @@ def _open_run(config: PretrainConfig) -> None:
             {name: current[name] for name in fixed},
             folder=config.output_dir,
         )
-    elif path.parent.is_dir() and any(path.parent.iterdir()):
+    elif list_folder(config.output_dir):
         raise InputError(
             f"The output folder is not empty and holds no run. Received: output_dir={config.output_dir!r}. "
             "Choose another."
@@ -116,7 +115,7 @@ def _train(
         history=history,
         progress=progress,
         batch_size=config.train_batch_size,
-        log_dir=Path(config.output_dir) / "logs",
+        log_dir=f"{config.output_dir}/logs",
         state=state,
     )
     try:
@@ -142,11 +141,11 @@ def _make_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
     """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that."""
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.mixed_precision)
-    initial = Path(config.output_dir) / INITIAL_PRESET
-    if not initial.exists():
+    initial = f"{config.output_dir}/{INITIAL_PRESET}"
+    if not exists(f"{initial}/task.json"):
         with atomic_output(initial) as folder:
             _initial_model(config, records).save_to_preset(os.fspath(folder))
-    model = TibertMaskedLM.from_preset(os.fspath(initial))
+    model = TibertMaskedLM.from_preset(initial)
     schedule = WarmupPolynomialDecay(
         config.learning_rate,
         decay_steps=config.num_train_steps,
@@ -216,7 +215,7 @@ def _restore(model: TibertMaskedLM, checkpoints: Checkpoints, state: dict[str, i
         return 0
     step = checkpoints.steps[-1]
     previous = checkpoints.state(step)
-    refuse_changes({name: previous[name] for name in state}, state, folder=os.fspath(checkpoints.folder))
+    refuse_changes({name: previous[name] for name in state}, state, folder=checkpoints.folder)
     checkpoints.restore(model, step)
     _LOG.info("Going on from step %d.", step)
     return step
