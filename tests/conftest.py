@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tibert_keras.training import PretrainConfig
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +18,86 @@ def shared() -> Path:
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
         pytest.skip(f"needs the data beside the project: no folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three small text files of made-up documents, ten in each, a section a line."""
+    from tibert_keras.corpus import sample_documents
+
+    folder = tmp_path_factory.mktemp("corpus")
+    documents = ["\n".join(document) for document in sample_documents(seed=1, num_documents=30)]
+    for index in range(3):
+        text = "\n\n".join(documents[index::3]) + "\n"
+        (folder / f"train_{index}.txt").write_text(text, encoding="utf-8", newline="\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spm_models(sample_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of two SentencePiece models of 400 pieces, `bpe` and `unigram`, trained on the sample corpus."""
+    from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizers")
+    for recipe, kind in (("olive", "bpe"), ("albert", "unigram")):
+        train_tokenizer(
+            TokenizerConfig(
+                input_file=f"{sample_corpus}/*.txt", output_dir=str(folder / kind), recipe=recipe, vocab_size=400
+            )
+        )
+    return {kind: str(folder / kind / "spiece.model") for kind in ("bpe", "unigram")}
+
+
+@pytest.fixture(scope="session")
+def sample_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train/` and `held_out/`: records of the sample corpus, 32 tokens with 5 predictions each."""
+    from tibert_keras.data import RecordsConfig, build_records
+
+    folder = tmp_path_factory.mktemp("records")
+    for name, text in (("train", "train_[01].txt"), ("held_out", "train_2.txt")):
+        build_records(
+            RecordsConfig(
+                input_file=f"{sample_corpus}/{text}",
+                output_dir=str(folder / name),
+                spm_model_file=spm_models["bpe"],
+                max_seq_length=32,
+                max_predictions_per_seq=5,
+            )
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_config(sample_records: Path) -> Callable[..., PretrainConfig]:
+    """Makes the options of a short run on the sample records: 22 steps, more than an epoch, a checkpoint every 5."""
+    from tibert_keras.training import PretrainConfig
+
+    def make(output_dir: Path | str, **changes: Any) -> PretrainConfig:
+        options = {
+            "input_file": f"{sample_records}/train/*.tf_record",
+            "output_dir": str(output_dir),
+            "preset": "tibert_nano",
+            "train_batch_size": 32,
+            "max_seq_length": 32,
+            "max_predictions_per_seq": 5,
+            "learning_rate": 0.01,
+            "num_train_steps": 22,
+            "num_warmup_steps": 4,
+            "save_checkpoints_steps": 5,
+        }
+        return PretrainConfig(**{**options, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    run_config: Callable[..., PretrainConfig], sample_records: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a run of `run_config` that was never stopped, with a validation loss. Tests only read it."""
+    from tibert_keras.training import pretrain
+
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    pretrain(run_config(folder, validation_file=f"{sample_records}/held_out/*.tf_record"))
     return folder

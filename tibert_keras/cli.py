@@ -8,11 +8,11 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError
 
+from tibert_keras.command_line import parse
 from tibert_keras.corpus import CorpusConfig, build_corpus
 from tibert_keras.data import Records, RecordsConfig, build_records
 from tibert_keras.errors import InputError
@@ -53,7 +53,7 @@ class PretrainFlags(PretrainConfig):
     """Pretrains a masked language model.
 
     Args:
-        export_saved_model: Write a SavedModel of each new best checkpoint.
+        export_saved_model: Write a SavedModel to `saved_model/` in the run's folder at each new best checkpoint.
     """
 
     export_saved_model: bool = False
@@ -72,12 +72,17 @@ class ChampionFlags:
     """Chooses the best checkpoint of runs.
 
     Args:
-        run_dir: Folders of runs.
-        criterion: `loss`, the lowest training loss over the interval before a checkpoint, or `val_loss`.
+        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain`.
+        criterion: What is lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`, the
+            loss on the run's `--validation_file`.
     """
 
     run_dir: list[str]
     criterion: Literal["loss", "val_loss"] = "loss"
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to choose from. Received: run_dir=[]. Give the folder of a run.")
 
 
 def champion(flags: ChampionFlags) -> None:
@@ -90,9 +95,9 @@ class EvaluateFlags:
     """Evaluates a model.
 
     Args:
-        model: A preset, or a run with a champion.
-        input_file: Held-out TFRecord files.
-        batch_size: Examples a step.
+        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        input_file: Held-out TFRecord files: a path, a glob pattern, or several with commas between them.
+        batch_size: Examples a step; the scores do not depend on it.
     """
 
     model: str
@@ -111,9 +116,9 @@ class ExportFlags:
     """Writes a SavedModel.
 
     Args:
-        model: A preset, or a run with a champion.
-        output_dir: Folder of the SavedModel.
-        top_k: Guesses that it gives for each mask.
+        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
+        top_k: How many guesses it is to give for each mask, the likeliest first.
     """
 
     model: str
@@ -132,10 +137,10 @@ class FillMaskFlags:
     """Fills masks.
 
     Args:
-        text: Texts with `[MASK]` in them.
-        model: A SavedModel, a preset, or a run with a champion.
-        input_file: File with a text a line, in place of `text`.
-        top_k: Guesses for each mask.
+        text: Texts with `[MASK]` where a piece is missing.
+        model: Folder of a SavedModel, of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        input_file: UTF-8 file with a text a line, in place of `text` or besides.
+        top_k: How many guesses to print for each mask; a SavedModel gives no more than it was exported with.
     """
 
     text: list[str]
@@ -164,8 +169,6 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "export": export,
     "fill-mask": fill,
 }
-# Fields that are given as words after the verb, not as flags; "*" may be none.
-_POSITIONAL = {"run_dir": "+", "text": "*"}
 
 
 def _print_fields(fields: dict[str, Any]) -> None:
@@ -181,7 +184,7 @@ def _print_mask(mask: FilledMask) -> None:
     print(f"{mask.text + 1}.{mask.mask + 1}\t{guesses}\t{mask.filled}")
 
 
-# === The parser ===
+# === The command ===
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `tibert`; those of the process by default.
 
     Returns:
-        The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not.
+        The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not, 130 if the
+        keyboard interrupted it.
     """
     verb, *words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb in ("-h", "--help"):
@@ -203,46 +207,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("tibert_keras").setLevel(logging.INFO)
     try:
-        VERBS[verb](parse(verb, words))
-    except (ArgumentError, InputError) as error:
-        print(f"tibert {verb}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, ArgumentError) else 1
+        VERBS[verb](parse(VERBS[verb], words, name=f"tibert {verb}"))
+    except ArgumentError as error:
+        return _complain(verb, f"{str(error).rstrip('.')}. See `tibert {verb} --help`.", status=2)
+    except InputError as error:
+        return _complain(verb, str(error), status=1)
+    except OSError as error:
+        # The disk is full, or a folder cannot be written to.
+        return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
+    except KeyboardInterrupt:
+        return _complain(verb, "Stopped.", status=130)
     return 0
 
 
-def parse(verb: str, words: Sequence[str]) -> Any:
-    """Parse the words after a verb into the dataclass that the verb's function takes.
-
-    Raises:
-        ArgumentError: If a flag or value is unknown.
-        InputError: If the values do not go together.
-    """
-    function = VERBS[verb]
-    (config_class,) = [kind for name, kind in get_type_hints(function).items() if name != "return"]
-    parser = ArgumentParser(prog=f"tibert {verb}", description=inspect.getdoc(function), exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file with values for any of the flags below")
-    names = {config_field.name: config_field for config_field in dataclasses.fields(config_class)}
-    positional = _POSITIONAL.keys() & names.keys()
-    for name in positional:
-        parser.add_argument(name, nargs=_POSITIONAL[name], type=str, default=[], help="one or more")
-    parser.add_class_arguments(config_class, as_group=False, skip=set(positional))
-    switches = {name for name, kind in get_type_hints(config_class).items() if kind is bool}
-    values = parser.parse_args(_spell_out_switches(words, switches)).as_dict()
-    values.pop("config")
-    return config_class(**values)
-
-
-def _spell_out_switches(words: Sequence[str], switches: set[str]) -> list[str]:
-    """Give switches their values, as the original's flags take them: `--do_train` and `--nodo_train`."""
-    spelled = []
-    for word, following in zip_longest(words, words[1:], fillvalue=""):
-        name = word.removeprefix("--")
-        if word.startswith("--") and name in switches and following not in ("true", "false"):
-            word = f"{word}=true"
-        elif word.startswith("--no") and name.removeprefix("no") in switches:
-            word = f"--{name.removeprefix('no')}=false"
-        spelled.append(word)
-    return spelled
+def _complain(verb: str, message: str, *, status: int) -> int:
+    print(f"tibert {verb}: {' '.join(message.split())}", file=sys.stderr)
+    return status
 
 
 def _overview() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,18 @@ from tibert_keras.corpus import CorpusConfig, build_corpus, sample_documents, wr
 from tibert_keras.data import Records, RecordsConfig, build_records
 from tibert_keras.errors import InputError
 from tibert_keras.export import FilledMask, export_saved_model, fill_mask
+from tibert_keras.export.saved_model import require_tensorflow
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import read_bytes
 from tibert_keras.tokenizers import TibertTokenizer, TokenizerConfig, train_tokenizer
-from tibert_keras.training import PretrainConfig, evaluate, pretrain
+from tibert_keras.training import Champion, PretrainConfig, evaluate, pretrain
 
 _LOG = logging.getLogger(__name__)
 
 # A model that has learned the sample's grammar fills about three quarters of its gaps.
 _REQUIRED_ACCURACY = 0.6
+_MAX_SEQ_LENGTH = 64
+_MAX_PREDICTIONS_PER_SEQ = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class QuickstartConfig:
     """Runs every stage on a small made-up corpus.
 
     Args:
-        output_dir: Folder for everything.
-        num_train_steps: Steps of training.
+        output_dir: Folder for all that is made: corpus, tokenizer, records, run and SavedModel.
+        num_train_steps: Steps of training. With much fewer the model learns too little, which is an error.
     """
 
     output_dir: str = "tibert_quickstart"
@@ -46,28 +50,62 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
         The filled masks.
 
     Raises:
-        InputError: If the model fills less than 60% of the masked tokens of held-out text.
+        InputError: If the model fills less than 60% of the masked tokens of held-out text, or the backend cannot
+            export it.
     """
     started = time.monotonic()
+    require_tensorflow()
     folder = Path(config.output_dir)
-    text, texts, tokenizer = folder / "sample", folder / "corpus", folder / "tokenizer"
-    run, saved_model = folder / "run", folder / "saved_model"
+    tokenizer = f"{folder}/tokenizer/spiece.model"
+    _prepare(folder, tokenizer)
+    champion = _train(folder, config.num_train_steps)
+    scores = evaluate(TibertMaskedLM.from_preset(champion.preset), Records.find(f"{folder}/single_masks/*.tf_record"))
+    _LOG.info(
+        "Held-out text: loss %.3f (unigram %.3f); of single masked tokens %.1f%% filled rightly, %.1f%% in the first 5",
+        scores["loss"], scores["unigram_entropy"], 100 * scores["accuracy"], 100 * scores["top_5_accuracy"],
+    )  # fmt: skip
+    if scores["accuracy"] < _REQUIRED_ACCURACY:
+        raise InputError(
+            f"The model has not learned the sample's grammar. Received: {scores['accuracy']:.1%} of masked tokens "
+            f"filled, {_REQUIRED_ACCURACY:.0%} wanted. Train longer (num_train_steps={config.num_train_steps})."
+        )
+    export_saved_model(champion.preset, folder / "saved_model")
+    gaps = _make_gaps(tokenizer)
+    filled = fill_mask(list(gaps), model=folder / "saved_model")
+    _LOG.info(
+        "Corpus: %s/corpus\nTokenizer: %s/tokenizer\nRecords: %s/records\nRun: %s/run\nChampion: %s\n"
+        "SavedModel: %s/saved_model",
+        *[folder] * 4, champion.preset, folder,
+    )  # fmt: skip
+    _LOG.info(
+        "Done in %.0f s. The pieces behind the masks below were: %s",
+        time.monotonic() - started,
+        " ".join(gaps.values()),
+    )
+    return filled
 
-    write_sample(f"{text}", num_files=10)
-    report = build_corpus(CorpusConfig(input_file=f"{text}/*.txt", output_dir=f"{texts}", validation_volumes=[10]))
-    _LOG.info("Corpus: %s", report.summary())
-    train_tokenizer(TokenizerConfig(input_file=f"{texts}/train_*.txt", output_dir=f"{tokenizer}", vocab_size=1000))
-    common: dict[str, Any] = {"spm_model_file": f"{tokenizer}/spiece.model", "max_seq_length": 64, "ngram": 1}
+
+def _prepare(folder: Path, tokenizer: str) -> None:
+    """Make the corpus, the tokenizer and the records."""
+    write_sample(f"{folder}/sample", num_files=10)
+    corpus = CorpusConfig(input_file=f"{folder}/sample/*.txt", output_dir=f"{folder}/corpus", validation_volumes=[10])
+    _LOG.info("Corpus: %s", build_corpus(corpus).summary())
+    train_tokenizer(
+        TokenizerConfig(
+            input_file=f"{folder}/corpus/train_*.txt", output_dir=os.path.dirname(tokenizer), vocab_size=1000
+        )
+    )
+    common: dict[str, Any] = {"spm_model_file": tokenizer, "max_seq_length": _MAX_SEQ_LENGTH, "ngram": 1}
     training = RecordsConfig(
-        input_file=f"{texts}/train_*.txt",
+        input_file=f"{folder}/corpus/train_*.txt",
         output_dir=f"{folder}/records",
-        max_predictions_per_seq=10,
+        max_predictions_per_seq=_MAX_PREDICTIONS_PER_SEQ,
         dupe_factor=8,
         **common,
     )
     # Gaps as a user has them: a single token is missing, and always marked.
     single = RecordsConfig(
-        input_file=f"{texts}/validation_*.txt",
+        input_file=f"{folder}/corpus/validation_*.txt",
         output_dir=f"{folder}/single_masks",
         max_predictions_per_seq=1,
         mask_token_rate=1.0,
@@ -78,42 +116,23 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
     _LOG.info("Records: %s", build_records(training).summary())
     _LOG.info("Held-out single masks: %s", build_records(single).summary())
 
-    champion = pretrain(
+
+def _train(folder: Path, num_train_steps: int) -> Champion:
+    return pretrain(
         PretrainConfig(
-            input_file=f"{training.output_dir}/*.tf_record",
-            output_dir=f"{run}",
+            input_file=f"{folder}/records/*.tf_record",
+            output_dir=f"{folder}/run",
             preset="tibert_nano",
             train_batch_size=16,
-            max_seq_length=64,
-            max_predictions_per_seq=10,
+            max_seq_length=_MAX_SEQ_LENGTH,
+            max_predictions_per_seq=_MAX_PREDICTIONS_PER_SEQ,
             learning_rate=0.02,
-            num_train_steps=config.num_train_steps,
-            num_warmup_steps=config.num_train_steps // 10,
-            save_checkpoints_steps=max(config.num_train_steps // 6, 1),
+            num_train_steps=num_train_steps,
+            num_warmup_steps=num_train_steps // 10,
+            save_checkpoints_steps=max(num_train_steps // 6, 1),
             jit_compile="true",
         )
     )
-    scores = evaluate(TibertMaskedLM.from_preset(champion.preset), Records.find(f"{single.output_dir}/*.tf_record"))
-    _LOG.info(
-        "Held-out text: loss %.3f (unigram %.3f); of single masked tokens %.1f%% filled rightly, %.1f%% in the first 5.",
-        scores["loss"], scores["unigram_entropy"], 100 * scores["accuracy"], 100 * scores["top_5_accuracy"],
-    )  # fmt: skip
-    if scores["accuracy"] < _REQUIRED_ACCURACY:
-        raise InputError(
-            f"The model has not learned the sample's grammar. Received: {scores['accuracy']:.1%} of masked tokens "
-            f"filled, {_REQUIRED_ACCURACY:.0%} wanted. Train longer (num_train_steps={config.num_train_steps})."
-        )
-    export_saved_model(champion.preset, saved_model)
-    gaps = _make_gaps(f"{tokenizer}/spiece.model")
-    filled = fill_mask(list(gaps), model=saved_model)
-    _LOG.info("Corpus: %s\nTokenizer: %s\nRecords: %s", texts, tokenizer, training.output_dir)
-    _LOG.info("Run: %s\nChampion: %s\nSavedModel: %s", run, champion.preset, saved_model)
-    _LOG.info(
-        "Done in %.0f s. The pieces behind the masks below were: %s",
-        time.monotonic() - started,
-        " ".join(gaps.values()),
-    )
-    return filled
 
 
 def _make_gaps(spm_model_file: str) -> dict[str, str]:

@@ -147,7 +147,7 @@ def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
     if not is_remote(path):
         yield os.fspath(path)
         return
-    gfile, source = _gfile(), os.fspath(path)
+    gfile, source = _gfile(), os.fspath(path).rstrip("/") + "/"
     with tempfile.TemporaryDirectory() as folder:
         for parent, _, names in gfile.walk(source):
             local = Path(folder) / parent.removeprefix(source).strip("/")

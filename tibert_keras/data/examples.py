@@ -51,7 +51,8 @@ def pack_document(
     """Pack the sections of one document into sequences.
 
     A sequence takes whole sections in order, as many as fit; only a section longer than a sequence is cut, and
-    goes on in the next. Nothing is left out but a single token at the end of the document.
+    goes on in the next. So is one that does not fit after a single token, which is no sequence by itself. Nothing
+    is left out but a single token at the end of the document.
 
     Args:
         sections: Token ids of each section, without special tokens.

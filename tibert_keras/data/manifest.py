@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, read_bytes
+from tibert_keras.storage import atomic_output, list_folder, read_bytes
 
 MANIFEST_FILE = "manifest.json"
 
@@ -36,11 +36,10 @@ class Manifest:
         Raises:
             InputError: If there is one that cannot be read.
         """
-        path = f"{os.fspath(folder)}/{MANIFEST_FILE}"
-        try:
-            content = read_bytes(path)
-        except InputError:
+        if MANIFEST_FILE not in list_folder(folder):
             return None
+        path = f"{os.fspath(folder)}/{MANIFEST_FILE}"
+        content = read_bytes(path)
         try:
             return cls(**json.loads(content))
         except (ValueError, TypeError) as error:

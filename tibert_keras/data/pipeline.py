@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tibert_keras.data.manifest import Manifest
-from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob
 
 # Serialized examples are about 1 kB each, so the buffer is about 100 MB.
@@ -46,9 +48,11 @@ class Records:
             pattern: A path, a glob pattern, or several with commas between them.
 
         Raises:
-            InputError: If no file is there, one is damaged or not what its manifest says, or they differ in shape.
+            InputError: If no file is there, one is damaged or not what its manifest says, or they differ in shape
+                or tokenizer. Where a manifest gives a file's size, no more than that is looked at.
         """
-        paths = expand_glob(pattern)
+        # Files of the working directory need a folder too, for what lies beside them.
+        paths = [path if os.path.dirname(path) else f"./{path}" for path in expand_glob(pattern)]
         manifests = {folder: Manifest.read(folder) for folder in {os.path.dirname(path) for path in paths}}
         num_examples = 0
         shapes: list[dict[str, int]] = []
@@ -63,10 +67,7 @@ class Records:
                 num_examples += _listed_examples(path, manifest)
                 shapes.append({name: manifest.options[name] for name in _SHAPE_OPTIONS})
                 tokenizers.append(manifest.tokenizer)
-        for shape, tokenizer in zip(shapes, tokenizers, strict=True):
-            refuse_changes(
-                shapes[0] | (tokenizers[0] or {}), shape | (tokenizer or {}), folder=os.path.dirname(paths[0])
-            )
+        _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
         return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], **shapes[0])
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
@@ -121,19 +122,31 @@ class Records:
         start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # `shuffle` mixes the process's seed into its own, and fails if both are 0; in this graph it is another.
+            tf.compat.v1.set_random_seed(1)
             files = tf.random.experimental.stateless_shuffle(self.paths, seed=[seed, number])
             examples = tf.data.Dataset.from_tensor_slices(files).interleave(
                 tf.data.TFRecordDataset, cycle_length=_FILES_READ_TOGETHER, block_length=16,
                 num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
             )  # fmt: skip
-            return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=seed + number)
+            order = tf.random.stateless_uniform([], seed=[seed, number], maxval=tf.int32.max, dtype=tf.int32)
+            return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=tf.cast(order, tf.int64))
 
         examples = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch).skip(passed)
         return self._batches(examples, batch_size, drop_remainder=True)
 
-    def evaluation_batches(self, batch_size: int) -> tf.data.Dataset:
-        """One pass over the examples in order, as `training_batches` has them; the last batch may be smaller."""
-        return self._batches(tf.data.TFRecordDataset(self.paths), batch_size, drop_remainder=False)
+    def evaluation_batches(self, batch_size: int, *, drop_remainder: bool = False) -> tf.data.Dataset:
+        """One pass over the examples in order, as `training_batches` has them.
+
+        Args:
+            batch_size: Examples a batch.
+            drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
+        """
+        batches = self._batches(tf.data.TFRecordDataset(self.paths), batch_size, drop_remainder=drop_remainder)
+        count = self.num_examples / batch_size
+        # Keras warns of data that ran out where it was not told when they would.
+        cardinality = tf.data.experimental.assert_cardinality(math.floor(count) if drop_remainder else math.ceil(count))
+        return batches.apply(cardinality)
 
     def _batches(self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
         features = _features(self.max_seq_length, self.max_predictions_per_seq)
@@ -167,6 +180,16 @@ def _features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf
         "masked_lm_ids": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
         "masked_lm_weights": tf.io.FixedLenFeature([max_predictions_per_seq], tf.float32),
     }
+
+
+def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
+    for path, kind in zip(paths, kinds, strict=True):
+        for name in {**kinds[0], **kind}:
+            if kind.get(name) != kinds[0].get(name):
+                raise InputError(
+                    f"The record files are not of one kind. Received: {name}={kinds[0].get(name)!r} for {paths[0]!r}, "
+                    f"{kind.get(name)!r} for {path!r}. Give files that were made with the same options."
+                )
 
 
 def _listed_examples(path: str, manifest: Manifest) -> int:
@@ -208,7 +231,10 @@ def count_examples(path: str) -> int:
 
 def _shape(path: str) -> dict[str, int]:
     """Read the lengths from the first example of a file that has no manifest."""
-    example = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(path))).numpy())
+    try:
+        example = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(path))).numpy())
+    except DecodeError as error:
+        raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
     lengths = {name: len(feature.int64_list.value) for name, feature in example.features.feature.items()}
     try:
         shape = [lengths["input_ids"], lengths["masked_lm_ids"]]

@@ -7,6 +7,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
     tsheg_pretokenization: bool = False
     underline_between_sections: bool = True
 
+    def __post_init__(self) -> None:
+        # Each policy checks its own options and knows nothing of the other.
+        ExamplePolicy.__post_init__(self)
+        MaskingPolicy.__post_init__(self)
+        if self.dupe_factor < 1 or self.random_seed < 0:
+            raise InputError(
+                "dupe_factor must be at least 1 and random_seed not negative. "
+                f"Received: dupe_factor={self.dupe_factor}, random_seed={self.random_seed}."
+            )
+
 
 def build_records(config: RecordsConfig) -> Manifest:
     """Make one TFRecord file from each text file, and the manifest.
@@ -93,8 +104,11 @@ def build_records(config: RecordsConfig) -> Manifest:
         refuse_changes(before, {**options, "tokenizer": description["sha256"]}, folder=config.output_dir)
 
     files = {}
-    for source, target in tqdm(list(zip(sources, targets, strict=True)), desc="records", unit="file", disable=None):
-        files[target] = build_file(source, f"{config.output_dir}/{target}", config=config, tokenizer=tokenizer)
+    # The files get their names together, when the last is whole: without a manifest they would pass for Google's.
+    with ExitStack() as stack:
+        for source, target in tqdm(list(zip(sources, targets, strict=True)), desc="records", unit="file", disable=None):
+            path = stack.enter_context(atomic_output(f"{config.output_dir}/{target}"))
+            files[target] = build_file(source, os.fspath(path), config=config, tokenizer=tokenizer)
     with atomic_output(f"{config.output_dir}/{TOKENIZER_FILE}") as path:
         path.write_bytes(proto)
     manifest = Manifest(options=options, tokenizer=description, files=files)
@@ -133,7 +147,7 @@ def read_documents(path: str) -> Iterator[list[str]]:
     """Read the documents of a text file one by one, each a list of its sections, one a line."""
     sections: list[str] = []
     for line in read_lines(path):
-        if line:
+        if line.strip():
             sections.append(line)
         elif sections:
             yield sections

@@ -29,7 +29,8 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         random_token_rate: float. Share that become a random ordinary token.
         ngram: int. Longest span that is masked as one.
         favor_shorter_ngram: bool. Draw span lengths n with probability proportional to 1/n; if `False`, in reverse.
-        seed: int or `None`. Seed of the masks.
+        seed: int or `None`. Seed of the masks. Calls one after the other repeat with it; those of a parallel `map`,
+            as `fit()` makes of strings, take their masks in the order in which they happen to run.
 
     Returns:
         `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids` of shape

@@ -78,25 +78,33 @@ def fill_mask(
     for text in texts:
         if MASK not in text:
             raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
+    if min(top_k, batch_size) < 1:
+        raise InputError(f"top_k and batch_size must be at least 1. Received: top_k={top_k}, batch_size={batch_size}.")
     loaded = load_fill_mask(model, top_k=top_k)
     filled: list[FilledMask] = []
     for start in range(0, len(texts), batch_size):
         batch = list(texts[start : start + batch_size])
-        try:
-            answer = {name: tensor.numpy() for name, tensor in loaded.fill_mask(tf.constant(batch)).items()}
-        except tf.errors.InvalidArgumentError as error:
-            raise InputError(f"{_first_line(error)} Received: one of {batch!r}. Give a shorter text.") from error
+        answer = _answer(loaded, batch)
         for row, text in enumerate(batch):
             filled += _read_row(answer, row, text, number=start + row, top_k=top_k)
     return filled
 
 
+def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
+    try:
+        return {name: tensor.numpy() for name, tensor in loaded.fill_mask(tf.constant(batch)).items()}
+    except tf.errors.InvalidArgumentError as error:
+        for text in batch if len(batch) > 1 else []:
+            _answer(loaded, [text])  # says which of them it is
+        raise InputError(f"{_first_line(error)} Received: {batch[0]!r}. Give a shorter text.") from error
+
+
 def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k: int) -> list[FilledMask]:
     pieces = [[piece.decode() for piece in mask[:top_k]] for mask in answer["pieces"][row]]
     count = int(answer["mask_count"][row])
-    filled = text
-    for mask in range(count):
-        filled = filled.replace(MASK, pieces[mask][0].replace("▁", " "), 1)
+    # In one go: a filling may itself be a mask.
+    fillings = iter(pieces)
+    filled = re.sub(re.escape(MASK), lambda mask: next(fillings)[0].replace("▁", " "), text)
     return [
         FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled.strip())
         for mask in range(count)

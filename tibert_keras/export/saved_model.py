@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output
+from tibert_keras.storage import atomic_output, list_folder
 from tibert_keras.training import choose_champion, find_preset
 from tibert_keras.training.checkpoints import History
 
@@ -25,7 +25,7 @@ class FillMask(tf.Module):
         top_k: How many pieces `fill_mask` returns for each mask.
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is another, the model has no tokenizer, or `top_k` is less than 1.
 
     Example:
     ```python
@@ -37,13 +37,14 @@ class FillMask(tf.Module):
 
     def __init__(self, model: TibertMaskedLM, *, top_k: int = 5) -> None:
         super().__init__()
-        if keras.backend.backend() != "tensorflow":
-            raise InputError(
-                "A SavedModel is made with TensorFlow. "
-                f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-            )
+        require_tensorflow()
+        if top_k < 1:
+            raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
         if model.preprocessor is None:
-            raise InputError("The model has no tokenizer. Received: a preset without preprocessor.")
+            raise InputError(
+                "The model has no tokenizer and takes only ids. Received: a preset without preprocessor. "
+                "Pretrain with spm_model_file."
+            )
         self._model = model
         self._tokenizer = model.preprocessor.tokenizer
         self._max_length = model.preprocessor.sequence_length
@@ -142,6 +143,15 @@ class FillMask(tf.Module):
         return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
 
 
+def require_tensorflow() -> None:
+    """Raise `InputError` if Keras runs on another backend."""
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "A SavedModel is made with TensorFlow. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
+
+
 def export_saved_model(
     model: TibertMaskedLM | str | os.PathLike[str], output_dir: str | os.PathLike[str], *, top_k: int = 5
 ) -> None:
@@ -156,7 +166,7 @@ def export_saved_model(
         top_k: How many pieces are returned for each mask.
 
     Raises:
-        InputError: If the model cannot be found, or has no tokenizer.
+        InputError: If the model cannot be found or has no tokenizer, or the folder holds something else.
 
     Example:
     ```python
@@ -165,6 +175,12 @@ def export_saved_model(
     serve(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))["pieces"]
     ```
     """
+    names = list_folder(output_dir)
+    if names and "saved_model.pb" not in names:
+        raise InputError(
+            "The output folder is not empty and holds no SavedModel. "
+            f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
+        )
     loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
     module = FillMask(loaded, top_k=top_k)
     with atomic_output(output_dir) as folder:
@@ -193,6 +209,7 @@ class SavedModelOfBest(keras.callbacks.Callback):
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
         super().__init__()
+        require_tensorflow()
         self.run_dir = os.fspath(run_dir)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import keras
 import keras_nlp
 import numpy as np
 import sentencepiece
+from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
 # non-breaking tsheg, shad, nyis tsheg shad, gter tsheg and the squared tsheg of lists.
 INTERSYLLABIC_MARKS = "༄༅༈་༌།༑༔༜྾"
 
-# What counts as space between sections, spelled out because Python's and RE2's `\s` differ.
-_SPACES = "[ \t\n\v\f\r\u00a0\u2000-\u200b\u3000\ufeff]+"
+# What counts as space between sections: all that SentencePiece's normalisation turns into one. Spelled out because
+# Python's and RE2's `\s` differ from it and from each other.
+_SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd]+"
 _UNIT_SEPARATOR = "\x1f"
 _SPACE_PIECE = "▁"
+
+# SentencePiece has one seed for the whole process.
+_SEED_LOCK = threading.Lock()
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -77,7 +83,13 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     def set_proto(self, proto: str | bytes | None) -> None:
         """Set the SentencePiece model, as a path or as its content."""
         super().set_proto(proto)
-        special = [] if proto is None else [*self.special_token_ids, self._unk_token_id]
+        special: list[int] = []
+        if proto is not None:
+            # A model from elsewhere may have control pieces that KerasHub knows nothing of, such as `<s>`.
+            model = self._sentence_piece_spm
+            kinds = [model.is_unknown, model.is_control, model.is_unused]
+            special = [i for i in range(self._vocabulary_size) if any(is_kind(i) for is_kind in kinds)]
+            special += self.special_token_ids
         self.ordinary_token_ids = np.setdiff1d(np.arange(self._vocabulary_size or 0, dtype="int32"), special)
 
     @property
@@ -109,14 +121,14 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
         Args:
             texts: Strings, of any number and length.
-            seed: Non-negative number below 2**32.
+            seed: Non-negative number below 2**32 - 1, which SentencePiece takes for no seed.
 
         Returns:
             The token ids of each text.
         """
         # SentencePiece takes the seed once a thread, when the thread's generator is first used.
-        sentencepiece.set_random_generator_seed(seed)
-        with ThreadPoolExecutor(max_workers=1) as fresh_thread:
+        with _SEED_LOCK, ThreadPoolExecutor(max_workers=1) as fresh_thread:
+            sentencepiece.set_random_generator_seed(seed)
             return fresh_thread.submit(self.encode, texts).result()
 
     def _set_proto_spm(self, proto: bytes) -> None:
@@ -137,6 +149,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
         self._maybe_initialized_tf()
         texts = tf.convert_to_tensor(inputs)
+        if (texts.shape.rank or 0) > 1:
+            raise ValueError(f"Texts are a string or a batch of strings. Received: shape {tuple(texts.shape)}.")
         unbatched = texts.shape.rank == 0
         texts = tf.reshape(texts, [-1])
         if self.spaces_are_explicit:
@@ -160,7 +174,17 @@ def _runtime_proto(tokenizer: TibertTokenizer, proto: bytes) -> bytes:
 
     A control symbol is never matched in text, so `[MASK]` is retyped; all other text encodes as before.
     """
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    try:
+        model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    except DecodeError as error:
+        raise InputError(f"Not a SentencePiece model: {error}. Received: {len(proto)} bytes.") from error
+    if not model.pieces:
+        raise InputError(f"Not a SentencePiece model: it has no pieces. Received: {len(proto)} bytes.")
+    for special in sorted(set(tokenizer.special_tokens) - {piece.piece for piece in model.pieces}):
+        raise InputError(
+            f"Cannot find special token `{special!r}` in the SentencePiece model. "
+            f"Received: a model of {len(model.pieces)} pieces. Train one with `tibert tokenizer`."
+        )
     for piece in model.pieces:
         if piece.piece == tokenizer.mask_token:
             piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import sentencepiece
 from tqdm import tqdm
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, expand_glob, read_lines, sha256
+from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.storage import atomic_output, expand_glob, list_folder, read_bytes, read_lines, sha256
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
 # unigram vocabulary of the ALBERT paper with its size and coverage.
@@ -25,6 +25,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "albert": {"model_type": "unigram", "vocab_size": 30_000, "character_coverage": 0.99995},
 }
 
+MANIFEST_FILE = "tokenizer.json"
 CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
 # A list, not the comma-separated string of the original: read as CSV, its quotation mark swallows the rest.
 USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
@@ -73,7 +74,8 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         The manifest that is written to `tokenizer.json`: options, inputs and the SHA-256 of the model.
 
     Raises:
-        InputError: If an input cannot be read, or the vocabulary is larger than the text supports.
+        InputError: If an input cannot be read, the vocabulary is larger than the text supports, or the folder holds
+            something else or a tokenizer of other options.
 
     Example:
     ```python
@@ -82,6 +84,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     ```
     """
     paths = expand_glob(config.input_file)
+    _check_folder(config)
     proto = _train(paths, config)
     with atomic_output(config.output_dir) as folder:
         folder.mkdir()
@@ -99,8 +102,22 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
             "sentencepiece": sentencepiece.__version__,
             "sha256": sha256(model),
         }
-        (folder / "tokenizer.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
     return manifest
+
+
+def _check_folder(config: TokenizerConfig) -> None:
+    """Check that nothing is lost when the folder is replaced, which is done as a whole."""
+    names = list_folder(config.output_dir)
+    if names and MANIFEST_FILE not in names:
+        raise InputError(
+            f"The output folder is not empty and holds no tokenizer. Received: output_dir={config.output_dir!r}. "
+            "Choose another."
+        )
+    if names:
+        previous = json.loads(read_bytes(f"{config.output_dir}/{MANIFEST_FILE}"))
+        options = {**config.trainer_options, "input_sentence_size": config.input_sentence_size}
+        refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 
 
 def _sections(paths: list[str]) -> Iterator[str]:
@@ -111,9 +128,18 @@ def _sections(paths: list[str]) -> Iterator[str]:
 def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     """Run SentencePiece over the non-empty lines of the files."""
     model = io.BytesIO()
+    failures: list[BaseException] = []
+
+    def sections() -> Iterator[str]:
+        # SentencePiece takes an exception for the end of the text and trains on what came before it.
+        try:
+            yield from _sections(paths)
+        except BaseException as error:
+            failures.append(error)
+
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_sections(paths),
+            sentence_iterator=sections(),
             model_writer=model,
             **config.trainer_options,
             pad_id=0,
@@ -132,15 +158,19 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             minloglevel=1,
         )
     except RuntimeError as error:
-        raise InputError(_explain(str(error), config)) from error
+        if not failures:
+            raise InputError(_explain(str(error), config)) from error
+    if failures:
+        raise failures[0]
     return model.getvalue()
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:
     size = config.trainer_options["vocab_size"]
-    if limit := re.search(r"(?:<=|smaller than) *(\d+)", message):
-        return (
-            f"The text supports at most {limit[1]} pieces. Received: vocab_size={size}. "
-            "Choose a smaller vocabulary or give more text."
-        )
+    if limit := re.search(r"<= *(\d+)", message):
+        reason = f"The text supports at most {limit[1]} pieces. Received: vocab_size={size}."
+        return f"{reason} Choose a smaller vocabulary or give more text."
+    if limit := re.search(r"required_chars\. \d+ vs (\d+)", message):
+        reason = f"The letters of the text and the special pieces are {limit[1]} already. Received: vocab_size={size}."
+        return f"{reason} Choose a larger vocabulary."
     return f"SentencePiece could not train: {' '.join(message.split())} Received: input_file={config.input_file!r}."

@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import keras
-import tensorflow as tf
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
@@ -92,6 +91,9 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.state = state
 
     def on_train_begin(self, logs: Any = None) -> None:
+        import tensorflow as tf
+
+        self.summary = tf.summary
         self.writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -116,7 +118,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.checkpoints.save(self.model, step, state=self.state, best_step=best_step)
         with self.writer.as_default(step=step):
             for name, value in row.items():
-                tf.summary.scalar(name, value)
+                self.summary.scalar(name, value)
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
         _LOG.info("step %d/%d: %s%s", step, self.progress.num_train_steps, values, " (best)" * (best_step == step))

@@ -75,7 +75,9 @@ def choose_champion(
         raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
     value, step, run_dir = min(candidates)
 
-    model = TibertMaskedLM.from_preset(f"{run_dir}/{INITIAL_PRESET}", load_weights=False, compile=False)
+    model = TibertMaskedLM.from_preset(
+        f"{run_dir}/{INITIAL_PRESET}", load_weights=False, compile=False, dtype="float32"
+    )
     Checkpoints(run_dir).restore(model, step)
     # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
     model.compile()

@@ -57,14 +57,23 @@ class Checkpoints:
         with atomic_output(f"{self.folder}/{step}") as folder:
             folder.mkdir()
             model.save_weights(folder / WEIGHTS_FILE)
-            (folder / STATE_FILE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+            content = {"step": step, **state, "seeds": [keras.ops.convert_to_numpy(s).tolist() for s in _seeds(model)]}
+            (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         for old in self.steps[: -self.keep]:
             if old != best_step:
                 remove_folder(f"{self.folder}/{old}")
 
     def state(self, step: int) -> dict[str, Any]:
-        """The state that was saved with a checkpoint."""
-        return json.loads(read_bytes(f"{self.folder}/{step}/{STATE_FILE}"))
+        """The state that was saved with a checkpoint.
+
+        Raises:
+            InputError: If the checkpoint is damaged.
+        """
+        path = f"{self.folder}/{step}/{STATE_FILE}"
+        try:
+            return json.loads(read_bytes(path))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise _damaged(path, error) from error
 
     def restore(self, model: keras.Model, step: int) -> None:
         """Load the weights of a checkpoint and, if the model is compiled, the optimizer's state.
@@ -77,18 +86,29 @@ class Checkpoints:
             model.optimizer.build(model.trainable_variables)
         try:
             model.load_weights(path)
-        except (OSError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"The checkpoint cannot be loaded: {reason} Received: {path!r}. "
-                "Remove its folder to go on from the one before."
-            ) from error
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise _damaged(path, error) from error
+        for variable, seed in zip(_seeds(model), self.state(step)["seeds"], strict=True):
+            variable.assign(seed)
 
     def last_good(self) -> str:
         """A sentence on where to go on from, for messages."""
         if not self.steps:
             return "There is no checkpoint before it."
         return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
+
+
+def _seeds(model: keras.Model) -> list[Any]:
+    """The states of the random generators, such as those of dropout: Keras counts them as no weights."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
+def _damaged(path: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return InputError(
+        f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. "
+        "Remove its folder to go on from the one before."
+    )
 
 
 class History:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from tibert_keras.errors import InputError
 
@@ -12,6 +13,11 @@ CHANGEABLE = {
     "output_dir", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
     "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
 }  # fmt: skip
+_POSITIVE = [
+    "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
+    "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate",
+]  # fmt: skip
+_NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,34 +28,34 @@ class PretrainConfig:
 
     Args:
         input_file: TFRecord files to train on: a path, a glob pattern, or several with commas between them.
-        output_dir: Folder of the run, local or `gs://`.
-        albert_config_file: Google's `albert_config.json` with the architecture; or give `preset`.
+        output_dir: Folder of the run, local or `gs://`: checkpoints, history, TensorBoard's logs and the champion.
+        albert_config_file: Google's `albert_config.json`, which describes the model's architecture; or give `preset`.
         preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
-        spm_model_file: The SentencePiece model, for the champion's preprocessor. By default the one beside the
-            records, where `tibert records` puts it.
-        validation_file: TFRecord files for a validation loss at every checkpoint.
-        do_train: Whether to train.
-        do_eval: Whether to evaluate the champion on `validation_file` in the end.
+        spm_model_file: The SentencePiece model that the records were made with, for the champion to take text. By
+            default the one beside the records, where `tibert records` puts it.
+        validation_file: Held-out TFRecord files for a validation loss at every checkpoint.
+        do_train: Train; without it, only choose the champion of a run that is there.
+        do_eval: Evaluate the champion on `validation_file` in the end.
         train_batch_size: Examples a step, over all replicas.
-        eval_batch_size: Examples a step of validation and evaluation.
+        eval_batch_size: Examples a step of validation and evaluation; a validation takes whole batches only.
         max_eval_steps: Most steps of a validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
         max_predictions_per_seq: Prediction slots of the sequences in the records.
-        optimizer: The optimizer.
-        learning_rate: Rate at the end of the warm-up.
+        optimizer: The optimizer; there is only `lamb`, the original's.
+        learning_rate: Learning rate at the end of the warm-up, the highest.
         num_train_steps: Step at which training ends, and at which the decaying rate would be 0.
-        num_warmup_steps: Steps of linear warm-up.
-        start_warmup_step: Global step at which the warm-up starts.
+        num_warmup_steps: Steps over which the rate rises from 0.
+        start_warmup_step: Step at which it begins to rise.
         save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
         keep_checkpoint_max: How many of the last checkpoints are kept, besides the best.
         iterations_per_loop: Steps that run without a look outside, if given: many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
         mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
-        jit_compile: Compile the step with XLA: `auto` leaves it to Keras.
-        use_tpu: Train on a TPU.
+        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
+        use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
-        tpu_zone: Zone of the TPU.
-        gcp_project: Project of the TPU.
+        tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
+        gcp_project: Google Cloud project of the TPU; by default that of this machine.
         num_tpu_cores: Cores that the TPU is expected to have.
     """
 
@@ -84,22 +90,31 @@ class PretrainConfig:
     num_tpu_cores: int = 8
 
     def __post_init__(self) -> None:
+        # `run/` is `run`: in `gs://` the two would be different folders.
+        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
         if (self.albert_config_file is None) == (self.preset is None):
             raise InputError(
                 "Exactly one of albert_config_file and preset names the architecture. "
                 f"Received: albert_config_file={self.albert_config_file!r}, preset={self.preset!r}."
             )
-        for name in [
-            "train_batch_size",
-            "eval_batch_size",
-            "num_train_steps",
-            "save_checkpoints_steps",
-            "keep_checkpoint_max",
-        ]:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
         if self.do_eval and self.validation_file is None:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
+        self._check_choices()
+        self._check_numbers()
+
+    def _check_choices(self) -> None:
+        for name, kind in get_type_hints(PretrainConfig).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                choices = ", ".join(map(repr, get_args(kind)))
+                raise InputError(f"No such {name}. Received: {name}={getattr(self, name)!r}. Give one of {choices}.")
+
+    def _check_numbers(self) -> None:
+        given = {name: value for name in [*_POSITIVE, *_NOT_NEGATIVE] if (value := getattr(self, name)) is not None}
+        for name, value in given.items():
+            # An order that no NaN passes.
+            if not (0 < value < math.inf if name in _POSITIVE else value >= 0):
+                lowest = "positive" if name in _POSITIVE else "at least 0"
+                raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
         if self.save_checkpoints_steps % self.steps_per_execution or self.num_train_steps % self.steps_per_execution:
             raise InputError(
                 "iterations_per_loop must divide save_checkpoints_steps and num_train_steps. "
@@ -112,4 +127,4 @@ class PretrainConfig:
         """Steps that run in one call of the compiled function."""
         if self.iterations_per_loop is not None:
             return self.iterations_per_loop
-        return min(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
+        return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 
 from tibert_keras.data import Records
+from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.optimizers import MaskedLanguageModelLoss
+from tibert_keras.training.sources import check_records, naming_damage
 
 
 def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -> dict[str, float]:
@@ -25,7 +27,7 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
         below it. `masked_tokens`: how many there were.
 
     Raises:
-        InputError: If the records are of another vocabulary.
+        InputError: If the records are of another tokenizer or longer than the model's positions, or a file is damaged.
 
     Example:
     ```python
@@ -33,12 +35,14 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
     evaluate(model, Records.find("records/validation_*.tf_record"))["accuracy"]
     ```
     """
-    records.check(
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
+    check_records(
+        records,
+        model,
         max_seq_length=records.max_seq_length,
         max_predictions_per_seq=records.max_predictions_per_seq,
-        vocabulary_size=model.backbone.vocabulary_size,
     )
-    model.preprocessor = None
     model.compile(
         loss=MaskedLanguageModelLoss(),
         # As metrics they are averages over all masked tokens, whatever the batches they came in.
@@ -48,10 +52,16 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
             keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy"),
         ],
     )
-    scores = model.evaluate(records.evaluation_batches(batch_size), return_dict=True, verbose=0)
+    # The records bring token ids, where the preprocessor would have text.
+    preprocessor, model.preprocessor = model.preprocessor, None
     counts = np.zeros(model.backbone.vocabulary_size, np.int64)
-    for _, labels, weights in records.evaluation_batches(1024).as_numpy_iterator():
-        counts += np.bincount(labels[weights > 0], minlength=len(counts))
+    try:
+        with naming_damage(records):
+            scores = model.evaluate(records.evaluation_batches(batch_size), return_dict=True, verbose=0)
+            for _, labels, weights in records.evaluation_batches(1024).as_numpy_iterator():
+                counts += np.bincount(labels[weights > 0], minlength=len(counts))
+    finally:
+        model.preprocessor = preprocessor
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())
     return {

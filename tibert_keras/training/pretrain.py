@@ -7,25 +7,25 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
 
 import keras
-import tensorflow as tf
 import yaml
 
-from tibert_keras.data import Records, TibertMaskedLMPreprocessor
-from tibert_keras.data.pipeline import count_examples
-from tibert_keras.data.records import TOKENIZER_FILE
+from tibert_keras.data import Records
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models import TibertMaskedLM
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, list_folder, read_bytes
-from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion
 from tibert_keras.training.checkpoints import Checkpoints, History
 from tibert_keras.training.config import CHANGEABLE, PretrainConfig
 from tibert_keras.training.evaluate import evaluate
-from tibert_keras.training.strategy import strategy_scope
+from tibert_keras.training.initial_model import initial_model
+from tibert_keras.training.sources import check_records, naming_damage
+from tibert_keras.training.strategy import has_strategy, num_replicas, strategy_scope
 
 CONFIG_FILE = "config.yaml"
 
@@ -56,9 +56,10 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     """
     records = Records.find(config.input_file)
     validation = Records.find(config.validation_file) if config.validation_file else None
-    _open_run(config)
+    _check_folder(config)
     if config.do_train:
-        _train(config, records, validation, callbacks)
+        with naming_damage(records, validation):
+            _train(config, records, validation, callbacks)
     champion = choose_champion([config.output_dir])
     if config.do_eval and validation:
         scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
@@ -66,12 +67,11 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     return champion
 
 
-def _open_run(config: PretrainConfig) -> None:
-    """Write `config.yaml`, or check that the run that is already there has the same options."""
+def _check_folder(config: PretrainConfig) -> None:
+    """Check that the output folder is empty, or holds a run of the same options."""
     path = f"{config.output_dir}/{CONFIG_FILE}"
     if exists(path):
-        previous = yaml.safe_load(read_bytes(path))
-        current = dataclasses.asdict(config)
+        previous, current = _read_config(path), dataclasses.asdict(config)
         fixed = [name for name in current if name not in CHANGEABLE]
         refuse_changes(
             {name: previous.get(name) for name in fixed},
@@ -83,8 +83,21 @@ def _open_run(config: PretrainConfig) -> None:
             f"The output folder is not empty and holds no run. Received: output_dir={config.output_dir!r}. "
             "Choose another."
         )
-    with atomic_output(path) as temporary:
-        temporary.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another output folder.")
+    return config
+
+
+def _write_config(config: PretrainConfig) -> None:
+    with atomic_output(f"{config.output_dir}/{CONFIG_FILE}") as path:
+        path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
 
 
 def _train(
@@ -97,14 +110,9 @@ def _train(
     history = History(config.output_dir)
     state = {"num_examples": records.num_examples}
     with strategy_scope(config):
-        model = _make_model(config, records)
-        for source in filter(None, [records, validation]):
-            source.check(
-                max_seq_length=config.max_seq_length,
-                max_predictions_per_seq=config.max_predictions_per_seq,
-                vocabulary_size=model.backbone.vocabulary_size,
-            )
+        model = _make_model(config, records, validation)
         step = _restore(model, checkpoints, state)
+        validation_batches = validation and _validation_batches(config, validation)
     history.forget_after(step)
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
@@ -118,34 +126,66 @@ def _train(
         log_dir=f"{config.output_dir}/logs",
         state=state,
     )
-    try:
+    # An exception too must leave the terminal's line to what is said of it.
+    with closing(progress.bar):
         model.fit(
             records.training_batches(config.train_batch_size, seed=config.seed, start_step=step),
             # An epoch of Keras is the interval between two checkpoints; the data's epochs are its own affair.
             steps_per_epoch=config.save_checkpoints_steps,
             epochs=math.ceil(config.num_train_steps / config.save_checkpoints_steps),
             initial_epoch=step // config.save_checkpoints_steps,
-            validation_data=validation
-            and validation.evaluation_batches(config.eval_batch_size).take(config.max_eval_steps),
+            validation_data=validation_batches,
             shuffle=False,
             verbose=0,
             callbacks=[progress, saving, *callbacks],
         )
-    except tf.errors.DataLossError:
-        for path in records.paths:
-            count_examples(path)
-        raise
 
 
-def _make_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
+def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
+    """Batches of one size that all replicas share evenly: Keras can use no others under a strategy."""
+    replicas = num_replicas()
+    batch_size = min(config.eval_batch_size, validation.num_examples) // replicas * replicas
+    if batch_size == 0:
+        raise InputError(
+            f"A validation needs an example for each replica. Received: {validation.num_examples} examples, "
+            f"eval_batch_size={config.eval_batch_size} on {replicas} replicas."
+        )
+    return validation.evaluation_batches(batch_size, drop_remainder=True).take(config.max_eval_steps)
+
+
+def _make_model(config: PretrainConfig, records: Records, validation: Records | None) -> TibertMaskedLM:
     """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that."""
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(config.mixed_precision)
     initial = f"{config.output_dir}/{INITIAL_PRESET}"
     if not exists(f"{initial}/task.json"):
+        keras.utils.set_random_seed(config.seed)
+        model = initial_model(config, records)
+        _check_sources(config, model, records, validation)
+        # Only now that all fits together, so that a mistake leaves nothing behind.
+        _write_config(config)
         with atomic_output(initial) as folder:
-            _initial_model(config, records).save_to_preset(os.fspath(folder))
-    model = TibertMaskedLM.from_preset(initial)
+            model.save_to_preset(os.fspath(folder))
+    # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
+    keras.utils.set_random_seed(config.seed)
+    model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
+    _check_sources(config, model, records, validation)
+    _write_config(config)
+    _compile(config, model)
+    # The records bring token ids; the preprocessor is for those who load the champion.
+    model.preprocessor = None
+    return model
+
+
+def _check_sources(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+    for source in filter(None, sources):
+        check_records(
+            source,
+            model,
+            max_seq_length=config.max_seq_length,
+            max_predictions_per_seq=config.max_predictions_per_seq,
+        )
+
+
+def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
     schedule = WarmupPolynomialDecay(
         config.learning_rate,
         decay_steps=config.num_train_steps,
@@ -159,54 +199,15 @@ def _make_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
     )
-    # The records bring token ids; the preprocessor is for those who load the champion.
-    model.preprocessor = None
-    return model
+    # A step that first makes the optimizer's variables would be traced twice.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _jit_compile(config: PretrainConfig) -> bool | str:
     """Whether Keras compiles the step with XLA: not under a strategy, where that fails; TPUs compile it themselves."""
-    if keras.backend.backend() == "tensorflow" and tf.distribute.has_strategy():
+    if has_strategy():
         return False
     return "auto" if config.jit_compile == "auto" else config.jit_compile == "true"
-
-
-def _initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
-    preprocessor = _preprocessor(config, records)
-    if config.albert_config_file is not None:
-        backbone = TibertBackbone.from_albert_config(config.albert_config_file)
-    else:
-        size = preprocessor and preprocessor.tokenizer.vocabulary_size()
-        backbone = TibertBackbone.from_preset(config.preset or "", vocabulary_size=size)
-    if preprocessor and preprocessor.tokenizer.vocabulary_size() != backbone.vocabulary_size:
-        raise InputError(
-            f"The tokenizer and the model disagree. Received: {preprocessor.tokenizer.vocabulary_size()} pieces in the "
-            f"tokenizer, vocabulary size {backbone.vocabulary_size} for the model. Give the tokenizer of the records."
-        )
-    if config.max_seq_length > backbone.max_sequence_length:
-        raise InputError(
-            "The sequences are longer than the model's positions. Received: "
-            f"max_seq_length={config.max_seq_length}, positions={backbone.max_sequence_length}."
-        )
-    return TibertMaskedLM(backbone, preprocessor=preprocessor)
-
-
-def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPreprocessor | None:
-    """The preprocessor with the tokenizer of the records, or `None` if nobody knows it."""
-    path = config.spm_model_file
-    if path is None:
-        if records.tokenizer is None:
-            _LOG.warning("No tokenizer is beside the records; without spm_model_file the champion takes only ids.")
-            return None
-        path = f"{os.path.dirname(records.paths[0])}/{TOKENIZER_FILE}"
-    proto = read_bytes(path)
-    records.check_tokenizer(proto)
-    options = {} if records.tokenizer is None else records.tokenizer["options"]
-    return TibertMaskedLMPreprocessor(
-        TibertTokenizer(proto, **options),
-        sequence_length=config.max_seq_length,
-        mask_selection_length=config.max_predictions_per_seq,
-    )
 
 
 def _restore(model: TibertMaskedLM, checkpoints: Checkpoints, state: dict[str, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -24,7 +25,7 @@ def strategy_scope(config: PretrainConfig) -> AbstractContextManager[object]:
         InputError: If the TPU cannot be had, or the batch cannot be shared evenly between the replicas.
     """
     if keras.backend.backend() == "jax":
-        devices = keras.distribution.list_devices()
+        devices = _jax_devices(config)
         _check_batch(config, len(devices))
         _LOG.info("Strategy: %d JAX device(s), data parallel.", len(devices))
         if len(devices) > 1:
@@ -44,6 +45,35 @@ def strategy_scope(config: PretrainConfig) -> AbstractContextManager[object]:
     return strategy.scope()
 
 
+def has_strategy() -> bool:
+    """Whether this is the scope of a strategy other than TensorFlow's default."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()
+
+
+def num_replicas() -> int:
+    """The number of replicas in the scope of a strategy."""
+    if keras.backend.backend() == "jax":
+        distribution = keras.distribution.distribution()
+        return 1 if distribution is None else math.prod(distribution.device_mesh.shape)
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _jax_devices(config: PretrainConfig) -> list[str]:
+    try:
+        devices = keras.distribution.list_devices("tpu" if config.use_tpu else None)
+    except RuntimeError as error:
+        raise _no_tpu(config, error) from error
+    if config.use_tpu:
+        _check_cores(config, len(devices))
+    return devices
+
+
 def _tpu_strategy(config: PretrainConfig) -> Any:
     import tensorflow as tf
 
@@ -54,17 +84,26 @@ def _tpu_strategy(config: PretrainConfig) -> Any:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
-        raise InputError(
-            f"The TPU cannot be used: {' '.join(str(error).split())[:300]} Received: tpu_name={config.tpu_name!r}, "
-            f"tpu_zone={config.tpu_zone!r}. Check that it runs, or train without use_tpu."
-        ) from error
+        raise _no_tpu(config, error) from error
     strategy = tf.distribute.TPUStrategy(resolver)
-    if strategy.num_replicas_in_sync != config.num_tpu_cores:
-        raise InputError(
-            f"The TPU has another number of cores than expected. Received: num_tpu_cores={config.num_tpu_cores}, "
-            f"but it has {strategy.num_replicas_in_sync}."
-        )
+    _check_cores(config, strategy.num_replicas_in_sync)
     return strategy
+
+
+def _no_tpu(config: PretrainConfig, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return InputError(
+        f"The TPU cannot be used: {reason}. Received: tpu_name={config.tpu_name!r}, "
+        f"tpu_zone={config.tpu_zone!r}. Check that it runs, or train without use_tpu."
+    )
+
+
+def _check_cores(config: PretrainConfig, cores: int) -> None:
+    if cores != config.num_tpu_cores:
+        raise InputError(
+            "The TPU has another number of cores than expected. "
+            f"Received: num_tpu_cores={config.num_tpu_cores}, but it has {cores}."
+        )
 
 
 def _check_batch(config: PretrainConfig, replicas: int) -> None:

@@ -1,0 +1,56 @@
+"""What the README, the docs and the recipes say to type is what the program takes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.cli import VERBS
+from tibert_keras.command_line import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+
+
+def _commands(text: str) -> list[list[str]]:
+    """The `tibert` commands of a page, each at the start of a line or indented as a block, split into words."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if re.match(r"(    )?tibert [a-z-]+ -?", line)]
+
+
+COMMANDS = [(page, command) for page in PAGES for command in _commands(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), COMMANDS, ids=[f"{page.name}:{' '.join(command)[:40]}" for page, command in COMMANDS]
+)
+def test_commands_parse(page: Path, command: list[str]) -> None:
+    verb, *words = command
+    parse(VERBS[verb], words, name=verb)
+
+
+def test_the_readme_has_two_set_up_commands_and_tells_every_verb() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    assert blocks[0] == "pip install . && tibert quickstart\n"
+    assert blocks[1].startswith('pip install ".[test]" && pytest')
+    assert [verb for verb in VERBS if f"`tibert {verb}`" not in text and verb != "quickstart"] == []
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path) -> None:
+    parse(VERBS["pretrain"], [f"--config={recipe}", "--input_file=records", "--output_dir=run"], name="pretrain")
+    header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
+    for word in ["command", "hardware", "duration", "score"]:
+        assert f"\n# {word} " in header
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for folder in (ROOT / "tibert_keras").glob("*/__init__.py"):
+        assert f"  {folder.parent.name}/ " in text

@@ -1,0 +1,73 @@
+"""What happens at each step and each interval, with a model that does nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from tibert_keras.errors import InputError
+from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
+from tibert_keras.training.checkpoints import Checkpoints, History
+
+
+def make_progress(folder, **kwargs) -> StepProgress:
+    options = {"start_step": 0, "num_train_steps": 10, "checkpoints": Checkpoints(folder)}
+    progress = StepProgress(**{**options, **kwargs})
+    progress.set_model(SimpleNamespace(stop_training=False))
+    progress.on_epoch_begin(0)
+    return progress
+
+
+class TestStepProgress:
+    def test_counts_steps_over_epochs_and_restarts(self, tmp_path):
+        progress = make_progress(tmp_path, start_step=4)
+        progress.on_train_batch_end(0, {"loss": 1.0})
+        progress.on_train_batch_end(1, {"loss": 1.0})
+        assert (progress.step, progress.model.stop_training) == (6, False)
+        progress.on_epoch_begin(1)
+        # Several steps in one execution: Keras names the last.
+        progress.on_train_batch_end(3, {"loss": 1.0})
+        assert (progress.step, progress.model.stop_training) == (10, True)
+
+    @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+    def test_a_loss_that_is_not_finite(self, tmp_path, loss):
+        (tmp_path / "checkpoints/4").mkdir(parents=True)
+        (tmp_path / "checkpoints/4/state.json").write_text("{}")
+        progress = make_progress(tmp_path, start_step=4)
+        progress.on_train_batch_end(0, {"loss": 1.0})
+        with pytest.raises(InputError, match=rf"at step 6\. Received: {loss}\. The last good checkpoint is '.*/4'"):
+            progress.on_train_batch_end(1, {"loss": loss})
+
+
+class TestCheckpointEachInterval:
+    def test_a_row_is_written_before_its_checkpoint_and_names_the_best(self, tmp_path, caplog):
+        saved = []
+
+        class Noted(Checkpoints):
+            def save(self, model, step, *, state, best_step):
+                saved.append((step, state, best_step, [row["step"] for row in History(tmp_path).rows]))
+
+        progress = make_progress(tmp_path)
+        saving = CheckpointEachInterval(
+            checkpoints=Noted(tmp_path),
+            history=History(tmp_path),
+            progress=progress,
+            batch_size=4,
+            log_dir=tmp_path / "logs",
+            state={"num_examples": 7},
+        )
+        saving.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
+        saving.on_train_begin()
+        for epoch, loss in enumerate([2.0, 1.0, 3.0]):
+            progress.on_epoch_begin(epoch)
+            saving.on_epoch_begin(epoch)
+            for batch in range(2):
+                progress.on_train_batch_end(batch, {"loss": loss})
+                saving.on_train_batch_end(batch, {"loss": loss})
+            saving.on_epoch_end(epoch, {"loss": loss, "val_loss": 2 * loss})
+        state = {"num_examples": 7}
+        assert saved == [(2, state, 2, [2]), (4, state, 4, [2, 4]), (6, state, 4, [2, 4, 6])]
+        row = History(tmp_path).rows[-1]
+        assert (row["loss"], row["val_loss"], row["learning_rate"]) == (3.0, 6.0, 0.5)
+        assert row["examples_per_second"] > 0

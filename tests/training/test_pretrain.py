@@ -1,0 +1,331 @@
+"""Whole runs: their files, that a stopped one ends like one that was not, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from tests import google_albert
+from tests.damage import flip_bit
+from tibert_keras import TibertBackbone, TibertMaskedLM
+from tibert_keras.data import RecordsConfig, build_records
+from tibert_keras.errors import InputError
+from tibert_keras.training import find_preset, pretrain
+from tibert_keras.training.checkpoints import WEIGHTS_FILE, Checkpoints, History
+
+
+class PowerCutError(Exception):
+    pass
+
+
+class At(keras.callbacks.Callback):
+    """Does something after so many steps of this process."""
+
+    def __init__(self, steps: int, action: Any) -> None:
+        super().__init__()
+        self.steps, self.action = steps, action
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            self.action(self.model)
+
+
+def stop(model: keras.Model) -> None:
+    raise PowerCutError
+
+
+def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:
+    """All that a checkpoint holds: weights, slots, iterations, and the states of random generators."""
+    arrays = {}
+    folder = Path(run) / "checkpoints" / str(step)
+    with h5py.File(folder / WEIGHTS_FILE) as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    state = json.loads((folder / "state.json").read_text())
+    return {**arrays, "seeds": np.array(state["seeds"])}
+
+
+def assert_same(run: Path | str, other: Path | str, step: int = 22) -> None:
+    ours, theirs = saved(run, step), saved(other, step)
+    assert ours.keys() == theirs.keys() and len(ours) > 60
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    names = {"step", "loss", "masked_lm_accuracy", "learning_rate", "val_loss"}
+    rows, others = ([{n: row[n] for n in names & row.keys()} for row in History(r).rows] for r in (run, other))
+    assert rows == others
+
+
+def small_config(folder: Path, *, vocabulary_size: int = 400, dropout: float = 0.0) -> str:
+    """An `albert_config.json` of one narrow layer."""
+    backbone = TibertBackbone(
+        vocabulary_size=vocabulary_size, num_layers=1, num_heads=2, embedding_dim=8, hidden_dim=16,
+        intermediate_dim=32, max_sequence_length=128, dropout=dropout,
+    )  # fmt: skip
+    path = folder / "albert_config.json"
+    path.write_text(json.dumps(backbone.to_albert_config()))
+    return str(path)
+
+
+def events(run: Path) -> dict[str, dict[int, float]]:
+    """The scalars of TensorBoard's files, as TensorBoard itself reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    accumulator = EventAccumulator(str(run / "logs"))
+    accumulator.Reload()
+    return {
+        tag: {event.step: float(make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)}
+        for tag in accumulator.Tags()["tensors"]
+    }
+
+
+class TestFiles:
+    def test_layout(self, finished_run):
+        names = {path.name for path in finished_run.iterdir()}
+        assert names == {
+            "config.yaml", "checkpoints", "history.csv", "logs", "initial", "champion", "champion.json"
+        }  # fmt: skip
+        assert Checkpoints(finished_run).steps == [5, 10, 15, 20, 22]
+        config = yaml.safe_load((finished_run / "config.yaml").read_text())
+        assert (config["num_train_steps"], config["optimizer"], config["seed"]) == (22, "lamb", 12345)
+
+    def test_history(self, finished_run):
+        rows = History(finished_run).rows
+        assert [row["step"] for row in rows] == [5, 10, 15, 20, 22]
+        assert rows[-1]["loss"] < rows[0]["loss"] and rows[-1]["val_loss"] < rows[0]["val_loss"]
+        # Linear decay from 0.01 at step 0 to 0 at step 22, after a warm-up of 4 steps.
+        np.testing.assert_allclose(
+            [row["learning_rate"] for row in rows], 0.01 * (1 - np.array([5, 10, 15, 20, 22]) / 22), rtol=1e-6
+        )
+        assert all(row["examples_per_second"] > 0 for row in rows)
+
+    def test_tensorboard(self, finished_run):
+        scalars = events(finished_run)
+        for name in ("loss", "val_loss", "masked_lm_accuracy", "learning_rate", "examples_per_second"):
+            expected = {row["step"]: row[name] for row in History(finished_run).rows}
+            assert scalars[name] == pytest.approx(expected)
+
+    def test_the_champion_fills_masks(self, finished_run):
+        champion = json.loads((finished_run / "champion.json").read_text())
+        model = TibertMaskedLM.from_preset(champion["preset"])
+        assert model.preprocessor.sequence_length == 32
+        x, _, weights = model.preprocessor(["བཅོམ་ལྡན་འདས"])
+        model.preprocessor = None
+        assert model.predict(x, verbose=0).shape == (1, 5, 400) and np.max(weights) == 1
+
+    def test_the_finished_run_again(self, finished_run, run_config, sample_records, tmp_path):
+        run = tmp_path / "run"
+        shutil.copytree(finished_run, run)
+        shutil.rmtree(run / "champion")
+        files = {path: path.stat().st_mtime_ns for name in ("checkpoints", "logs") for path in (run / name).rglob("*")}
+        validation = f"{sample_records}/held_out/*.tf_record"
+        champion = pretrain(run_config(run, validation_file=validation), callbacks=[At(1, stop)])
+        assert TibertMaskedLM.from_preset(champion.preset)
+        assert {path: path.stat().st_mtime_ns for path in files} == files
+        assert {path for name in ("checkpoints", "logs") for path in (run / name).rglob("*")} == files.keys()
+
+
+class TestStopped:
+    """A run that was stopped and given again ends with the very bits of one that was not."""
+
+    def test_same_weights_and_losses(self, finished_run, run_config, sample_records, tmp_path):
+        config = run_config(tmp_path, validation_file=f"{sample_records}/held_out/*.tf_record")
+        with pytest.raises(PowerCutError):
+            pretrain(config, callbacks=[At(13, stop)])
+        assert Checkpoints(tmp_path).steps == [5, 10]
+        pretrain(config)
+        assert_same(tmp_path, finished_run)
+
+    @pytest.mark.slow
+    def test_with_dropout_in_bfloat16_from_a_file(self, run_config, tmp_path):
+        config_file = small_config(tmp_path, dropout=0.1)
+        whole, stopped = (
+            run_config(
+                tmp_path / name, preset=None, albert_config_file=config_file, mixed_precision="mixed_bfloat16",
+                num_train_steps=12, save_checkpoints_steps=4, keep_checkpoint_max=1,
+            )
+            for name in ("whole", "stopped")
+        )  # fmt: skip
+        precisions = []
+        pretrain(whole, callbacks=[At(1, lambda model: precisions.append(model.compute_dtype))])
+        for steps in (2, 6):  # before the first checkpoint, and between two
+            with pytest.raises(PowerCutError):
+                pretrain(stopped, callbacks=[At(steps, stop)])
+        champion = pretrain(stopped)
+        assert_same(stopped.output_dir, whole.output_dir, step=12)
+        assert len(saved(stopped.output_dir, 12)["seeds"]) > 1  # dropout is at work
+        # One is kept, and the best.
+        assert Checkpoints(stopped.output_dir).steps == sorted({12, champion.step})
+        # What it computed in is the run's affair, not the champion's nor the process's.
+        model = TibertMaskedLM.from_preset(champion.preset)
+        assert (precisions, model.compute_dtype) == (["bfloat16"], "float32")
+        assert (model.backbone.hidden_dim, keras.config.dtype_policy().name) == (16, "float32")
+
+
+class TestHowItRuns:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("options", [{"jit_compile": "true"}, {"iterations_per_loop": 2}])
+    def test_changes_no_loss(self, finished_run, run_config, tmp_path, options):
+        changes = {"save_checkpoints_steps": 10} if "iterations_per_loop" in options else {}
+        pretrain(run_config(tmp_path, **options, **changes))
+        losses = {row["step"]: row["loss"] for row in History(finished_run).rows}
+        if changes:
+            losses = {10: (losses[5] + losses[10]) / 2, 20: (losses[15] + losses[20]) / 2, 22: losses[22]}
+        assert {row["step"]: row["loss"] for row in History(tmp_path).rows} == pytest.approx(losses, abs=1e-4)
+
+    def test_in_remote_storage(self, run_config, tmp_path):
+        """On TensorFlow's in-memory file system, which stands for `gs://`."""
+        config = run_config(
+            "ram://tibert-pretrain/run/", preset=None, albert_config_file=small_config(tmp_path),
+            num_train_steps=4, save_checkpoints_steps=2,
+        )  # fmt: skip
+        champion = pretrain(config)
+        assert pretrain(config) == champion
+        assert champion.preset == "ram://tibert-pretrain/run/champion" == find_preset(config.output_dir)
+        assert Checkpoints(config.output_dir).steps == [2, 4]
+
+
+class TestRefused:
+    def refuse(self, config, message, **kwargs):
+        with pytest.raises(InputError, match=message) as caught:
+            pretrain(config, **kwargs)
+        assert "\n" not in str(caught.value)
+
+    def test_another_run(self, finished_run, run_config, sample_records):
+        validation = f"{sample_records}/held_out/*.tf_record"
+        before = (finished_run / "config.yaml").read_bytes()
+        config = run_config(finished_run, validation_file=validation, learning_rate=0.02, seed=1)
+        self.refuse(config, "learning_rate=0.01 there, 0.02 now, seed=12345 there, 1 now. Choose another")
+        assert (finished_run / "config.yaml").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "name, content", [("letter.txt", "Dear A"), ("config.yaml", "just text"), ("config.yaml", "{")]
+    )
+    def test_a_folder_of_something_else(self, run_config, tmp_path, name, content):
+        (tmp_path / name).write_text(content)
+        self.refuse(run_config(tmp_path), "Choose another")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"max_seq_length": 64}, "max_seq_length=32 in the records of .*, 64 for the model"),
+            ({"max_predictions_per_seq": 6}, "max_predictions_per_seq=5 in the records of .*, 6 for the model"),
+            ({"vocabulary_size": 401}, "400 pieces in the tokenizer, vocab_size=401"),
+            ({"spm_model_file": "unigram"}, "sha256 [0-9a-f]{64}, but [0-9a-f]{64} in the manifest"),
+            ({"validation_file": "other"}, "sha256 [0-9a-f]{64}, but [0-9a-f]{64} in the manifest"),
+            ({"preset": "tibert_huge"}, "preset='tibert_huge'"),
+            ({"use_tpu": True}, "TPU cannot be used"),
+            ({"do_train": False}, "Train first"),
+            ({"input_file": "nothing"}, "No file matches"),
+        ],
+    )
+    def test_what_does_not_go_together(self, options, message, run_config, spm_models, sample_corpus, tmp_path):
+        if "vocabulary_size" in options:
+            options = {"preset": None, "albert_config_file": small_config(tmp_path, **options)}
+        if "spm_model_file" in options:
+            options = {"spm_model_file": spm_models["unigram"]}
+        if "validation_file" in options:
+            build_records(
+                RecordsConfig(
+                    input_file=f"{sample_corpus}/train_2.txt", output_dir=f"{tmp_path}/other",
+                    spm_model_file=spm_models["unigram"], max_seq_length=32, max_predictions_per_seq=5,
+                )
+            )  # fmt: skip
+            options = {"validation_file": f"{tmp_path}/other/*.tf_record"}
+        self.refuse(run_config(tmp_path / "run", **options), message)
+        assert not (tmp_path / "run").exists()
+
+    def test_other_records_under_a_run(
+        self, finished_run, run_config, sample_records, sample_corpus, spm_models, tmp_path
+    ):
+        """The paths are the same, but not what they lead to."""
+        run = tmp_path / "run"
+        shutil.copytree(finished_run, run)
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        records = tmp_path / "records"
+        shutil.copytree(sample_records / "held_out", records)
+        config["input_file"] = f"{records}/*.tf_record"
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        config = run_config(run, input_file=config["input_file"], validation_file=config["validation_file"])
+        self.refuse(config, r"num_examples=\d+ there, \d+ now")
+
+    def test_a_loss_that_is_not_finite(self, run_config, tmp_path):
+        def poison(model: keras.Model) -> None:
+            variable = model.trainable_variables[0]
+            variable.assign(np.full(variable.shape, np.nan))
+
+        config = run_config(
+            tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), save_checkpoints_steps=2
+        )
+        self.refuse(
+            config, "not finite at step 6. Received: nan. The last good checkpoint is '.*/4'", callbacks=[At(5, poison)]
+        )
+        assert Checkpoints(config.output_dir).steps == [2, 4]
+
+
+def test_a_damaged_record_is_named(run_config, sample_records, tmp_path):
+    validation = tmp_path / "held_out"
+    shutil.copytree(sample_records / "held_out", validation)
+    index = flip_bit(validation / "train_2.tf_record")
+    config = run_config(
+        tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), num_train_steps=1,
+        save_checkpoints_steps=1, validation_file=f"{validation}/*.tf_record",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=f"damaged at example {index}. Received: '.*train_2.tf_record'"):
+        pretrain(config)
+
+
+class TestGoogleRecords:
+    """Record files that Google's own code wrote, which have no manifest."""
+
+    @pytest.fixture
+    def records(self, shared) -> Path:
+        return shared / "golden" / "records"
+
+    def config(self, run_config, records, folder, **options):
+        lengths = {"max_seq_length": 128, "max_predictions_per_seq": 20, "train_batch_size": 4, "num_train_steps": 2}
+        return run_config(folder, input_file=f"{records}/*.tfrecord", **lengths, **options)
+
+    def test_with_their_tokenizer(self, records, run_config, tmp_path):
+        config = self.config(run_config, records, tmp_path, spm_model_file=f"{records}/bo.model")
+        champion = pretrain(config)
+        assert np.isfinite(champion.value) and champion.value == pytest.approx(np.log(10_000), abs=0.5)
+        assert TibertMaskedLM.from_preset(champion.preset).preprocessor.tokenizer.vocabulary_size() == 10_000
+
+    def test_without(self, records, run_config, tmp_path, caplog):
+        size = {"preset": None, "albert_config_file": small_config(tmp_path, vocabulary_size=10_000)}
+        champion = pretrain(self.config(run_config, records, tmp_path / "run", **size))
+        assert "the champion takes only ids" in caplog.text
+        model = TibertMaskedLM.from_preset(champion.preset)
+        assert model.preprocessor is None
+        x, _, _ = google_albert.batch(
+            {
+                name: np.ones((1, 20 if name.startswith("masked") else 128), "int32")
+                for name in ("input_ids", "segment_ids", "input_mask", "masked_lm_positions", "masked_lm_ids",
+                             "masked_lm_weights")
+            }
+        )  # fmt: skip
+        assert model.predict(x, verbose=0).shape == (1, 20, 10_000)
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"vocabulary_size": 400}, r"token id \d{4} in .*vocabulary size 400 for the model"),
+            ({}, "spm_model_file=None. Give spm_model_file"),
+        ],
+    )
+    def test_a_vocabulary_that_is_too_small(self, records, run_config, tmp_path, options, message):
+        if options:
+            options = {"preset": None, "albert_config_file": small_config(tmp_path, **options)}
+        with pytest.raises(InputError, match=message):
+            pretrain(self.config(run_config, records, tmp_path / "run", **options))
+        assert not (tmp_path / "run").exists()
