@@ -23,7 +23,7 @@ ALLOWED = {
 }
 SHARED_MODULES = {"errors", "storage"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
-WITHOUT_TENSORFLOW = ["models", "optimizers", "data/masking.py", "data/examples.py"]
+WITHOUT_TENSORFLOW = ["models", "optimizers", "training", "data/masking.py", "data/examples.py"]
 
 
 def _imports(tree: ast.AST) -> list[str]:

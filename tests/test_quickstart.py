@@ -28,7 +28,7 @@ class TestQuickstart:
         """Fewer documents, and no time for XLA."""
         monkeypatch.setattr(quickstart, "write_sample", partial(write_sample, num_documents=60))
         monkeypatch.setattr(
-            quickstart, "PretrainConfig", lambda **given: PretrainConfig(**{**given, "jit_compile": "false"})
+            quickstart, "PretrainConfig", lambda **given: PretrainConfig(**{**given, "jit_compile": False})
         )
 
     def test_too_few_steps(self, quick, tmp_path, capsys):

@@ -9,13 +9,19 @@ import pytest
 from tibert_keras.errors import InputError
 from tibert_keras.storage import (
     atomic_output,
+    exists,
     expand_glob,
     is_remote,
+    join,
     list_folder,
+    local_folder,
     open_binary,
     read_bytes,
+    read_json,
     read_lines,
+    remove_folder,
     sha256,
+    size,
 )
 
 
@@ -119,6 +125,27 @@ class TestAtomicOutput:
         assert os.listdir(tmp_path) == ["run"]
         assert (target / "deep/two.txt").exists()
 
+    def test_what_a_killed_process_left_is_no_hindrance(self, tmp_path: Path) -> None:
+        for leftover in (".run.part", ".run.replaced.part", ".run.123.part"):
+            (tmp_path / leftover).mkdir()
+            (tmp_path / leftover / "old.txt").write_text("old", encoding="utf-8")
+        assert list_folder(tmp_path) == []
+        with atomic_output(tmp_path / "run") as path:
+            path.mkdir()
+            (path / "new.txt").write_text("new", encoding="utf-8")
+        assert os.listdir(tmp_path) == ["run"]
+        assert os.listdir(tmp_path / "run") == ["new.txt"]
+
+
+def test_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}', encoding="utf-8")
+    assert read_json(path, what="a manifest", advice="Go.") == {"a": 1}
+    for content in ("", "[1]", "{"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=r"Not a manifest: .* Received: .*a\.json'\. Go\."):
+            read_json(path, what="a manifest", advice="Go.")
+
 
 def test_small_helpers(folder: Path) -> None:
     assert list_folder(folder) == ["[e].txt", "a.txt", "b.txt", "c,d.txt", "f"]
@@ -126,6 +153,9 @@ def test_small_helpers(folder: Path) -> None:
     assert list_folder(folder / "a.txt") == []
     assert read_bytes(folder / "a.txt") == b"a.txt"
     assert sha256(folder / "a.txt") == hashlib.sha256(b"a.txt").hexdigest()
+    assert size(folder / "a.txt") == 5
+    assert exists(folder / "f")
+    assert not exists(folder / "none")
     assert is_remote("gs://bucket/a")
     assert not is_remote(folder)
     with pytest.raises(InputError):
@@ -158,5 +188,39 @@ class TestRemote:
 
     def test_missing_file(self, remote: str) -> None:
         for read in (read_bytes, lambda path: list(read_lines(path))):
-            with pytest.raises(InputError, match="Cannot read the file"):
+            with pytest.raises(InputError, match="The remote path cannot be used: .*none.txt"):
                 read(f"{remote}/none.txt")
+
+    def test_unknown_scheme(self) -> None:
+        for call in (exists, list_folder, read_bytes, expand_glob, remove_folder):
+            with pytest.raises(InputError, match="The remote path cannot be used: .*nowhere"):
+                call("nowhere://bucket/a")
+
+    def test_a_slash_at_the_end_changes_nothing(self, remote: str) -> None:
+        with atomic_output(f"{remote}/run/") as path:
+            path.mkdir()
+            (path / "a.txt").write_text("a", encoding="utf-8")
+        assert list_folder(f"{remote}/run/") == list_folder(f"{remote}/run") == ["a.txt"]
+        assert read_bytes(join(f"{remote}/run/", "a.txt")) == b"a"
+
+    def test_the_mark_of_a_whole_folder_comes_last(self, remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        gfile = pytest.importorskip("tensorflow").io.gfile
+        copied: list[str] = []
+        copy = gfile.copy
+        monkeypatch.setattr(
+            gfile, "copy", lambda source, *rest, **kw: (copied.append(source), copy(source, *rest, **kw))
+        )
+        with atomic_output(f"{remote}/run", last="a.json") as path:
+            path.mkdir()
+            for name in ("a.json", "b.h5", "c.txt"):
+                (path / name).write_text(name, encoding="utf-8")
+        assert [Path(source).name for source in copied][-1] == "a.json"
+        assert len(copied) == 3
+
+    def test_local_copy(self, remote: str) -> None:
+        with atomic_output(f"{remote}/run") as path:
+            (path / "deep").mkdir(parents=True)
+            (path / "deep/a.txt").write_text("a", encoding="utf-8")
+        with local_folder(f"{remote}/run") as local:
+            assert (Path(local) / "deep/a.txt").read_text(encoding="utf-8") == "a"
+        assert not Path(local).exists()

@@ -130,7 +130,7 @@ def _train(folder: Path, num_train_steps: int) -> Champion:
             num_train_steps=num_train_steps,
             num_warmup_steps=num_train_steps // 10,
             save_checkpoints_steps=max(num_train_steps // 6, 1),
-            jit_compile="true",
+            jit_compile=True,
         )
     )
 

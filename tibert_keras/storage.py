@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -18,16 +19,30 @@ from typing import IO, Any
 
 from tibert_keras.errors import InputError
 
+# The end of the name of an output that is not whole yet.
+_UNFINISHED = ".part"
+
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether `path` has a scheme, such as `gs://`, and so is not on this machine."""
     return "://" in os.fspath(path)
 
 
-def _gfile() -> Any:
+def join(folder: str | os.PathLike[str], *names: str) -> str:
+    """Join a local or remote folder, with or without a slash at its end, and names below it."""
+    return "/".join([os.fspath(folder).rstrip("/"), *names])
+
+
+@contextmanager
+def _remote(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Give `tf.io.gfile`, and put its errors in words."""
     import tensorflow as tf
 
-    return tf.io.gfile
+    try:
+        yield tf.io.gfile
+    except tf.errors.OpError as error:
+        reason = (error.message or type(error).__name__).splitlines()[0]
+        raise InputError(f"The remote path cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
 
 
 def expand_glob(pattern: str) -> list[str]:
@@ -48,7 +63,8 @@ def expand_glob(pattern: str) -> list[str]:
     parts = [pattern] if Path(pattern).is_file() else pattern.split(",")
     for part in filter(None, (part.strip() for part in parts)):
         if is_remote(part):
-            found = _gfile().glob(part)
+            with _remote(part) as gfile:
+                found = gfile.glob(part)
         else:
             found = [match for match in glob.glob(part, recursive=True) if Path(match).is_file()]
             # They hold brackets too, which are no pattern then.
@@ -76,21 +92,37 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def _open_remote(path: str) -> IO[bytes]:
-    import tensorflow as tf
-
-    try:
+    with _remote(path) as gfile:
         # A GFile is opened when it is first read: ask now whether it is there.
-        tf.io.gfile.stat(path)
-    except tf.errors.OpError as error:
-        reason = error.message or type(error).__name__
-        raise InputError(f"Cannot read the file: {reason}. Received: {path!r}.") from error
-    return tf.io.gfile.GFile(path, "rb")
+        gfile.stat(path)
+        return gfile.GFile(path, "rb")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole local or remote file; raises `InputError` if that fails."""
     with open_binary(path) as file:
         return file.read()
+
+
+def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[str, Any]:
+    """Read a JSON object from a local or remote file.
+
+    Args:
+        path: The file.
+        what: What it should be, for the message.
+        advice: What to do if it is not, for the message.
+
+    Raises:
+        InputError: If it cannot be read or is no JSON object.
+    """
+    content = read_bytes(path)
+    try:
+        value = json.loads(content)
+        if not isinstance(value, dict):
+            raise ValueError("it is no JSON object")
+    except ValueError as error:
+        raise InputError(f"Not {what}: {error}. Received: {os.fspath(path)!r}. {advice}") from error
+    return value
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
@@ -120,25 +152,41 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def list_folder(path: str | os.PathLike[str]) -> list[str]:
-    """The names in a local or remote folder, sorted; none if there is no such folder."""
+    """The names in a local or remote folder, sorted; none if there is no such folder.
+
+    Unfinished outputs, which a process that was killed may have left, are not among them.
+    """
     if is_remote(path):
-        gfile = _gfile()
-        return sorted(name.rstrip("/") for name in gfile.listdir(path)) if gfile.isdir(path) else []
-    folder = Path(path)
-    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        with _remote(path) as gfile:
+            names = [name.rstrip("/") for name in gfile.listdir(path)] if gfile.isdir(path) else []
+    else:
+        names = [entry.name for entry in Path(path).iterdir()] if Path(path).is_dir() else []
+    return sorted(name for name in names if not name.endswith(_UNFINISHED))
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether there is a local or remote file or folder of this name."""
-    return bool(_gfile().exists(os.fspath(path))) if is_remote(path) else Path(path).exists()
+    if not is_remote(path):
+        return Path(path).exists()
+    with _remote(path) as gfile:
+        return bool(gfile.exists(os.fspath(path)))
+
+
+def size(path: str | os.PathLike[str]) -> int:
+    """The size of a local or remote file, in bytes."""
+    if not is_remote(path):
+        return Path(path).stat().st_size
+    with _remote(path) as gfile:
+        return int(gfile.stat(os.fspath(path)).length)
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
     """Remove a local or remote folder with all that is in it."""
-    if is_remote(path):
-        _gfile().rmtree(os.fspath(path))
-    else:
+    if not is_remote(path):
         shutil.rmtree(path)
+        return
+    with _remote(path) as gfile:
+        gfile.rmtree(os.fspath(path))
 
 
 @contextmanager
@@ -147,13 +195,14 @@ def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
     if not is_remote(path):
         yield os.fspath(path)
         return
-    gfile, source = _gfile(), os.fspath(path).rstrip("/") + "/"
+    source = f"{os.fspath(path).rstrip('/')}/"
     with tempfile.TemporaryDirectory() as folder:
-        for parent, _, names in gfile.walk(source):
-            local = Path(folder) / parent.removeprefix(source).strip("/")
-            local.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                gfile.copy(f"{parent.rstrip('/')}/{name}", os.fspath(local / name), overwrite=True)
+        with _remote(path) as gfile:
+            for parent, _, names in gfile.walk(source):
+                local = Path(folder) / parent.removeprefix(source).strip("/")
+                local.mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    gfile.copy(f"{parent.rstrip('/')}/{name}", os.fspath(local / name), overwrite=True)
         yield folder
 
 
@@ -174,8 +223,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> Iterator[Path]:
     """Give a temporary local path for a file or folder that appears at `path` only when it is whole.
 
     What the body wrote is synced to disk and moved to `path` (for a remote path: copied there) when the body
@@ -184,41 +240,45 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: Where the file or folder will be. Parent folders are made. An older one of that name is
             replaced.
+        last: Name of the file by which readers tell that a folder is whole. A remote folder fills up file by file,
+            and this one comes last.
 
     Yields:
         A path that does not exist yet, beside the final one if that is local.
     """
-    final = os.fspath(path)
+    final = os.fspath(path).rstrip("/")
     if is_remote(final):
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / "output"
             yield temporary
-            _copy_to_remote(temporary, final)
+            _copy_to_remote(temporary, final, last=last)
         return
     target = Path(final)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # One process at a time writes an output: what is here already was left by one that was killed.
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}*{_UNFINISHED}"):
+        _remove(leftover)
+    temporary = target.with_name(f".{target.name}{_UNFINISHED}")
+    replaced = target.with_name(f".{target.name}.replaced{_UNFINISHED}")
     try:
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:
             _sync(part)
         if target.is_dir():
-            shutil.rmtree(target)
+            # A folder cannot be replaced in one go: the old one goes aside for the moment.
+            target.rename(replaced)
         temporary.replace(target)
         _sync(target.parent)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
+        _remove(replaced)
 
 
-def _copy_to_remote(source: Path, target: str) -> None:
-    gfile = _gfile()
+def _copy_to_remote(source: Path, target: str, *, last: str | None) -> None:
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
-    # A remote folder cannot be renamed in one go: what was written last, as a mark that all is there, comes last.
-    for file in sorted(files, key=lambda file: file.stat().st_mtime_ns):
-        remote = target if file == source else f"{target}/{file.relative_to(source).as_posix()}"
-        gfile.makedirs(remote.rpartition("/")[0])
-        gfile.copy(os.fspath(file), f"{remote}.part", overwrite=True)
-        gfile.rename(f"{remote}.part", remote, overwrite=True)
+    with _remote(target) as gfile:
+        for file in sorted(files, key=lambda file: file.name == last):
+            remote = target if file == source else f"{target}/{file.relative_to(source).as_posix()}"
+            gfile.makedirs(remote.rpartition("/")[0])
+            gfile.copy(os.fspath(file), f"{remote}{_UNFINISHED}", overwrite=True)
+            gfile.rename(f"{remote}{_UNFINISHED}", remote, overwrite=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import keras
 import pytest
+import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.export import FilledMask, FillMask, export_saved_model, fill_mask
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.export import FilledMask, export_saved_model, fill_mask
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 
@@ -46,16 +47,17 @@ class TestFillMask:
             assert_same(fill_mask(TEXTS, model=model, top_k=4), filled)
         assert len(fill_mask(TEXTS[1:2], model=tmp_path / "saved_model", top_k=10)[0].pieces) == 6
 
-    def test_a_filling_that_looks_like_a_mask(self, finished_run, monkeypatch):
+    def test_a_filling_that_looks_like_a_mask(self, monkeypatch):
         """An untrained model guesses anything, a mask too."""
-        model = TibertMaskedLM.from_preset(f"{finished_run}/champion")
-        (bias,) = (weight for weight in model.weights if weight.path.endswith("mlm_head/output_bias"))
-        values = keras.ops.convert_to_numpy(bias).copy()
-        values[model.preprocessor.tokenizer.mask_token_id] = 100
-        bias.assign(values)
-        loaded = FillMask(model)
+        answer = {
+            "pieces": tf.constant([[["[MASK]"], ["▁ཀ"]]]),
+            "probabilities": tf.constant([[[0.5], [0.5]]]),
+            "mask_count": tf.constant([2]),
+        }
+        loaded = SimpleNamespace(fill_mask=lambda text: answer)
         monkeypatch.setattr(sys.modules[fill_mask.__module__], "load_fill_mask", lambda *_, **__: loaded)
-        assert {mask.filled for mask in fill_mask(["ཀ[MASK]ཁ[MASK]ག"], model="")} == {"ཀ[MASK]ཁ[MASK]ག"}
+        first, second = fill_mask(["ག[MASK]ང[MASK]ཅ"], model="")
+        assert first.filled == second.filled == "ག[MASK]ང ཀཅ"
 
 
 class TestRefused:

@@ -41,7 +41,7 @@ def run(records: Path, folder: Path, strategy: tf.distribute.Strategy | None) ->
         num_train_steps=6,
         num_warmup_steps=2,
         save_checkpoints_steps=3,
-        jit_compile="false",
+        jit_compile=False,
     )
     count = Count()
     scope = strategy.scope() if strategy else nullcontext()

@@ -38,7 +38,7 @@ class TestPretrainConfig:
             ({"learning_rate": -0.1}, "learning_rate=-0.1"),
             ({"optimizer": "adamw"}, "optimizer='adamw'. Give one of 'lamb'"),
             ({"mixed_precision": "float16"}, "mixed_precision='float16'"),
-            ({"jit_compile": True}, "jit_compile=True. Give one of 'auto', 'true', 'false'"),
+            ({"jit_compile": "yes"}, "jit_compile='yes'"),
         ],
     )  # fmt: skip
     def test_contradictions(self, options, message):

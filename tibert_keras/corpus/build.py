@@ -16,7 +16,7 @@ from tibert_keras.corpus.partition import partition_name, write_partition
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, sha256
+from tibert_keras.storage import atomic_output, join, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
     # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
     with ExitStack() as stack:
         for name, volumes in tqdm(sorted(partitions.items()), desc="corpus", unit="file", disable=None):
-            path = stack.enter_context(atomic_output(f"{config.output_dir.rstrip('/')}/{name}"))
+            path = stack.enter_context(atomic_output(join(config.output_dir, name)))
             files[name], report = write_partition(
                 volumes, path, reading=config.reading, tohoku_documents=config.tohoku_documents
             )

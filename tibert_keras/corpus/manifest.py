@@ -10,7 +10,7 @@ from typing import Any
 from tibert_keras.corpus.partition import FileCounts
 from tibert_keras.corpus.report import ReadingReport, UnknownMarkup
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, list_folder, read_bytes, sha256
+from tibert_keras.storage import atomic_output, join, list_folder, read_json, sha256
 
 MANIFEST = "corpus.json"
 _CORPUS_FILE = re.compile(r"(?:train|validation)_[a-z]+\d+\.txt")
@@ -66,7 +66,7 @@ def write_manifest(output_dir: str, report: CorpusReport) -> None:
         "num_unknown_markup": report.reading.num_unknown,
         "unknown_markup": [asdict(place) for place in report.reading.unknown],
     }
-    with atomic_output(_join(output_dir, MANIFEST)) as path:
+    with atomic_output(join(output_dir, MANIFEST)) as path:
         path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -78,9 +78,9 @@ def read_manifest(output_dir: str) -> CorpusReport | None:
     """
     if MANIFEST not in list_folder(output_dir):
         return None
-    path = _join(output_dir, MANIFEST)
+    path = join(output_dir, MANIFEST)
     try:
-        content = json.loads(read_bytes(path))
+        content = read_json(path, what="a manifest of a corpus", advice="Take another output_dir.")
         reading = ReadingReport(
             unknown=[UnknownMarkup(**place) for place in content["unknown_markup"]],
             num_unknown=content["num_unknown_markup"],
@@ -118,7 +118,7 @@ def check_folder(output_dir: str, planned: CorpusReport, existing: CorpusReport 
             f"{', '.join(sorted(found - names))}. Take an empty folder, or remove them."
         )
     return existing is not None and all(
-        name in found and sha256(_join(output_dir, name)) == counts.sha256 for name, counts in existing.files.items()
+        name in found and sha256(join(output_dir, name)) == counts.sha256 for name, counts in existing.files.items()
     )
 
 
@@ -130,7 +130,3 @@ def _compare(output_dir: str, what: str, planned: dict[str, Any], existing: dict
                 f"The folder holds a corpus of other {what}. Received: {name}={ours!r} for {output_dir!r}, which "
                 f"has {name}={theirs!r}. Take another output_dir, or remove that corpus."
             )
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder.rstrip('/')}/{name}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, list_folder, read_bytes
+from tibert_keras.storage import atomic_output, join, list_folder, read_json
 
 MANIFEST_FILE = "manifest.json"
 
@@ -21,8 +21,8 @@ class Manifest:
     Attributes:
         options: Every option and the seed, as `RecordsConfig` has them, but for the paths.
         tokenizer: `sha256` of the model file, `vocabulary_size`, and the tokenizer's `options`.
-        files: For each record file its `sha256` and the numbers of `bytes`, `documents`, `tokens`, `unknown_tokens`
-            and `examples`.
+        files: For each record file its `sha256`, its text's `source_sha256`, and the numbers of `bytes`, `documents`,
+            `tokens`, `unknown_tokens` and `examples`.
     """
 
     options: dict[str, Any]
@@ -38,18 +38,17 @@ class Manifest:
         """
         if MANIFEST_FILE not in list_folder(folder):
             return None
-        path = f"{os.fspath(folder)}/{MANIFEST_FILE}"
-        content = read_bytes(path)
+        path = join(folder, MANIFEST_FILE)
         try:
-            return cls(**json.loads(content))
-        except (ValueError, TypeError) as error:
+            return cls(**read_json(path, what="a manifest of records", advice="Build the records again."))
+        except TypeError as error:
             raise InputError(
                 f"Not a manifest of records: {error}. Received: {path!r}. Build the records again."
             ) from error
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` into a folder."""
-        with atomic_output(f"{os.fspath(folder)}/{MANIFEST_FILE}") as path:
+        with atomic_output(join(folder, MANIFEST_FILE)) as path:
             path.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
 
     def total(self, count: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tibert_keras.data.manifest import Manifest
+from tibert_keras.data.masking import MaskingPolicy
 from tibert_keras.errors import InputError
-from tibert_keras.storage import expand_glob
+from tibert_keras.storage import expand_glob, size
 
 # Serialized examples are about 1 kB each, so the buffer is about 100 MB.
 _SHUFFLE_BUFFER = 100_000
@@ -32,6 +33,7 @@ class Records:
         max_predictions_per_seq: Prediction slots of every sequence.
         tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
             `None` without a manifest, as with Google's records.
+        masking: The options of `MaskingPolicy` that the manifest of the first file tells; none without one.
     """
 
     paths: list[str]
@@ -39,6 +41,7 @@ class Records:
     max_seq_length: int
     max_predictions_per_seq: int
     tokenizer: dict[str, Any] | None
+    masking: dict[str, Any]
 
     @classmethod
     def find(cls, pattern: str) -> Records:
@@ -68,7 +71,9 @@ class Records:
                 shapes.append({name: manifest.options[name] for name in _SHAPE_OPTIONS})
                 tokenizers.append(manifest.tokenizer)
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
-        return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], **shapes[0])
+        first = manifests[os.path.dirname(paths[0])]
+        masking = {field.name: first.options[field.name] for field in fields(MaskingPolicy)} if first else {}
+        return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, **shapes[0])
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
         """Check that a model of these sizes can be trained on the records.
@@ -199,11 +204,11 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
             f"The record file is not in the manifest beside it. Received: {path!r}. Build the records again."
         )
     listed = manifest.files[name]
-    size = tf.io.gfile.stat(path).length
-    if size != listed["bytes"]:
+    found = size(path)
+    if found != listed["bytes"]:
         count_examples(path)  # Says at which example it is damaged, if it is.
         raise InputError(
-            f"The record file is not the one in the manifest beside it. Received: {path!r} of {size} bytes, "
+            f"The record file is not the one in the manifest beside it. Received: {path!r} of {found} bytes, "
             f"{listed['bytes']} in the manifest. Build the records again."
         )
     return listed["examples"]

@@ -7,7 +7,6 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tibert_keras.corpus import group_documents
 from tibert_keras.data.examples import ExamplePolicy, pack_document
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.masking import MaskingPolicy, mask_tokens
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, expand_glob, read_bytes, read_lines, sha256
+from tibert_keras.storage import atomic_output, exists, expand_glob, join, read_bytes, read_lines, sha256
 from tibert_keras.tokenizers import TibertTokenizer
 
 RECORD_SUFFIX = ".tf_record"
@@ -68,7 +68,7 @@ def build_records(config: RecordsConfig) -> Manifest:
     """Make one TFRecord file from each text file, and the manifest.
 
     Memory holds one document at a time, whatever the size of the corpus. The same inputs, options and seed give
-    byte-identical files.
+    byte-identical files. Files that are there already, whole and from the same text, are kept.
 
     Args:
         config: Inputs and options.
@@ -99,20 +99,24 @@ def build_records(config: RecordsConfig) -> Manifest:
         # What encodes new text as the records were; sampling is for training only.
         "options": {name: getattr(config, name) for name in ["tsheg_pretokenization", "underline_between_sections"]},
     }
-    if previous := Manifest.read(config.output_dir):
+    previous = Manifest.read(config.output_dir)
+    if previous:
         before = {**previous.options, "tokenizer": previous.tokenizer["sha256"]}
         refuse_changes(before, {**options, "tokenizer": description["sha256"]}, folder=config.output_dir)
 
-    files = {}
-    # The files get their names together, when the last is whole: without a manifest they would pass for Google's.
-    with ExitStack() as stack:
-        for source, target in tqdm(list(zip(sources, targets, strict=True)), desc="records", unit="file", disable=None):
-            path = stack.enter_context(atomic_output(f"{config.output_dir}/{target}"))
-            files[target] = build_file(source, os.fspath(path), config=config, tokenizer=tokenizer)
-    with atomic_output(f"{config.output_dir}/{TOKENIZER_FILE}") as path:
+    with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as path:
         path.write_bytes(proto)
-    manifest = Manifest(options=options, tokenizer=description, files=files)
+    manifest = Manifest(options=options, tokenizer=description, files=dict(previous.files) if previous else {})
+    # Before the first file and after each: records without a manifest would pass for Google's.
     manifest.write(config.output_dir)
+    for source, target in tqdm(list(zip(sources, targets, strict=True)), desc="records", unit="file", disable=None):
+        digest, output = sha256(source), join(config.output_dir, target)
+        listed = manifest.files.get(target, {})
+        if listed.get("source_sha256") == digest and exists(output) and sha256(output) == listed["sha256"]:
+            continue
+        counts = build_file(source, output, config=config, tokenizer=tokenizer)
+        manifest.files[target] = {**counts, "source_sha256": digest}
+        manifest.write(config.output_dir)
     return manifest
 
 
@@ -126,7 +130,7 @@ def build_file(source: str, target: str, *, config: RecordsConfig, tokenizer: Ti
     unknown = tokenizer.token_to_id("<unk>")
     with atomic_output(target) as path:
         with tf.io.TFRecordWriter(os.fspath(path)) as writer:
-            for number, document in enumerate(read_documents(source)):
+            for number, document in enumerate(group_documents(map(str.strip, read_lines(source)))):
                 # A document's random stream depends on nothing but itself, so neither order nor workers matter.
                 rng = np.random.default_rng([config.random_seed, zlib.crc32(Path(source).name.encode()), number])
                 sections = _encode(document, tokenizer, rng)
@@ -141,19 +145,6 @@ def build_file(source: str, target: str, *, config: RecordsConfig, tokenizer: Ti
         if counts["examples"] == 0:
             raise InputError(f"No document has two tokens for an example. Received: {source!r}.")
         return {**counts, "bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
-def read_documents(path: str) -> Iterator[list[str]]:
-    """Read the documents of a text file one by one, each a list of its sections, one a line."""
-    sections: list[str] = []
-    for line in read_lines(path):
-        if line.strip():
-            sections.append(line)
-        elif sections:
-            yield sections
-            sections = []
-    if sections:
-        yield sections
 
 
 def masked_examples(

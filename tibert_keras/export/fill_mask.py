@@ -12,7 +12,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.saved_model import FillMask
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import exists
+from tibert_keras.storage import exists, join
 from tibert_keras.training import find_preset
 
 MASK = "[MASK]"
@@ -45,7 +45,7 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
     Raises:
         InputError: If `model` is none of them.
     """
-    if exists(f"{os.fspath(model)}/saved_model.pb"):
+    if exists(join(model, "saved_model.pb")):
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
         return tf.saved_model.load(os.fspath(model))

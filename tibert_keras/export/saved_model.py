@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, list_folder
+from tibert_keras.storage import atomic_output, join, list_folder
 from tibert_keras.training import choose_champion, find_preset
 from tibert_keras.training.checkpoints import History
 
@@ -147,7 +147,7 @@ def require_tensorflow() -> None:
     """Raise `InputError` if Keras runs on another backend."""
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            "A SavedModel is made with TensorFlow. "
+            "Masks are filled and SavedModels made with the TensorFlow backend. "
             f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
         )
 
@@ -183,7 +183,7 @@ def export_saved_model(
         )
     loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
     module = FillMask(loaded, top_k=top_k)
-    with atomic_output(output_dir) as folder:
+    with atomic_output(output_dir, last="saved_model.pb") as folder:
         tf.saved_model.save(
             module,
             os.fspath(folder),
@@ -215,4 +215,4 @@ class SavedModelOfBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         history = History(self.run_dir)
         if history.best()["step"] == history.rows[-1]["step"]:
-            export_saved_model(choose_champion([self.run_dir]).preset, f"{self.run_dir}/saved_model")
+            export_saved_model(choose_champion([self.run_dir]).preset, join(self.run_dir, "saved_model"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import keras_nlp
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
-from tibert_keras.storage import read_bytes
+from tibert_keras.storage import read_json
 
 # The keys of Google's albert_config.json and our names for them, read in both directions.
 _RENAMES = {
@@ -39,6 +38,9 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "gap_size": (0,),
     "num_memory_blocks": (0,),
 }
+
+
+_ADVICE = "Give the `albert_config.json` of a model."
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -122,7 +124,9 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         backbone = TibertBackbone.from_albert_config("albert_base/albert_config.json")
         ```
         """
-        config = config if isinstance(config, Mapping) else _read_config(config)
+        config = (
+            config if isinstance(config, Mapping) else read_json(config, what="an ALBERT configuration", advice=_ADVICE)
+        )
         _check_config(config)
         return cls(**{**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs})
 
@@ -133,18 +137,6 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             "attention_probs_dropout_prob": self.dropout,
             **{key: allowed[0] for key, allowed in _FIXED.items()},
         }
-
-
-def _read_config(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    try:
-        config = json.loads(read_bytes(path))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"Not a JSON file: {error}. Received: {os.fspath(path)!r}.") from error
-    if not isinstance(config, Mapping):
-        raise InputError(f"Not an ALBERT configuration, which is one JSON object. Received: {os.fspath(path)!r}.")
-    return config
 
 
 def _check_config(config: Mapping[str, Any]) -> None:

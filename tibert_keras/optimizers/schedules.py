@@ -12,8 +12,7 @@ from keras import ops
 class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up from zero, then polynomial decay, both as functions of the global step.
 
-    As in `optimization.create_optimizer` of https://github.com/google-research/albert, with *s* the step, *S*
-    the
+    As in `optimization.create_optimizer` of https://github.com/google-research/albert, with *s* the step, *S* the
     `start_warmup_step`, *W* the `warmup_steps` and *D* the `decay_steps`:
 
         rate(s) = 0                                       for s < S

@@ -16,7 +16,7 @@ import sentencepiece
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, expand_glob, list_folder, read_bytes, read_lines, sha256
+from tibert_keras.storage import atomic_output, expand_glob, join, list_folder, read_json, read_lines, sha256
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
 # unigram vocabulary of the ALBERT paper with its size and coverage.
@@ -86,7 +86,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     paths = expand_glob(config.input_file)
     _check_folder(config)
     proto = _train(paths, config)
-    with atomic_output(config.output_dir) as folder:
+    with atomic_output(config.output_dir, last=MANIFEST_FILE) as folder:
         folder.mkdir()
         model = folder / "spiece.model"
         model.write_bytes(proto)
@@ -115,7 +115,11 @@ def _check_folder(config: TokenizerConfig) -> None:
             "Choose another."
         )
     if names:
-        previous = json.loads(read_bytes(f"{config.output_dir}/{MANIFEST_FILE}"))
+        previous = read_json(
+            join(config.output_dir, MANIFEST_FILE),
+            what="a manifest of a tokenizer",
+            advice="Choose another output_dir.",
+        )
         options = {**config.trainer_options, "input_sentence_size": config.input_sentence_size}
         refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, exists
+from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.checkpoints import Checkpoints, History
 
 CHAMPION_PRESET = "champion"
@@ -65,7 +65,9 @@ def choose_champion(
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
-    runs = [os.fspath(run_dir) for run_dir in run_dirs]
+    if criterion not in (criteria := ("loss", "val_loss")):
+        raise InputError(f"No such criterion. Received: criterion={criterion!r}. Give one of {', '.join(criteria)}.")
+    runs = [os.fspath(run_dir).rstrip("/") for run_dir in run_dirs]
     candidates = []
     for run_dir in runs:
         steps = Checkpoints(run_dir).steps
@@ -76,12 +78,12 @@ def choose_champion(
     value, step, run_dir = min(candidates)
 
     model = TibertMaskedLM.from_preset(
-        f"{run_dir}/{INITIAL_PRESET}", load_weights=False, compile=False, dtype="float32"
+        join(run_dir, INITIAL_PRESET), load_weights=False, compile=False, dtype="float32"
     )
     Checkpoints(run_dir).restore(model, step)
     # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
     model.compile()
-    with atomic_output(f"{run_dir}/{CHAMPION_PRESET}") as folder:
+    with atomic_output(join(run_dir, CHAMPION_PRESET), last="task.json") as folder:
         model.save_to_preset(os.fspath(folder))
     champion = Champion(
         run_dir=run_dir,
@@ -89,9 +91,9 @@ def choose_champion(
         criterion=criterion,
         value=value,
         candidates=len(candidates),
-        preset=f"{run_dir}/{CHAMPION_PRESET}",
+        preset=join(run_dir, CHAMPION_PRESET),
     )
-    with atomic_output(f"{run_dir}/{CHAMPION_FILE}") as path:
+    with atomic_output(join(run_dir, CHAMPION_FILE)) as path:
         path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
 
@@ -102,8 +104,8 @@ def find_preset(model: str | os.PathLike[str]) -> str:
     Raises:
         InputError: If it is neither.
     """
-    for folder in [os.fspath(model), f"{os.fspath(model)}/{CHAMPION_PRESET}"]:
-        if exists(f"{folder}/task.json"):
+    for folder in [os.fspath(model), join(model, CHAMPION_PRESET)]:
+        if exists(join(folder, "task.json")):
             return folder
     raise InputError(
         f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "

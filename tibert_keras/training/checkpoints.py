@@ -12,10 +12,12 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, exists, list_folder, read_bytes, read_lines, remove_folder
+from tibert_keras.storage import atomic_output, exists, join, list_folder, read_json, read_lines, remove_folder
 
 WEIGHTS_FILE = "train_state.weights.h5"
 STATE_FILE = "state.json"
+
+_GO_BACK = "Remove its folder to go on from the one before."
 
 
 class Checkpoints:
@@ -27,7 +29,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1) -> None:
-        self.folder = f"{os.fspath(run_dir)}/checkpoints"
+        self.folder = join(run_dir, "checkpoints")
         self.keep = keep
 
     @property
@@ -35,7 +37,7 @@ class Checkpoints:
         """The steps there are checkpoints of, in order."""
         names = [name for name in list_folder(self.folder) if name.isdigit()]
         # The state is written last: in a remote folder, which fills up file by file, it says that all is there.
-        return sorted(int(name) for name in names if exists(f"{self.folder}/{name}/{STATE_FILE}"))
+        return sorted(int(name) for name in names if exists(join(self.folder, name, STATE_FILE)))
 
     def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_step: int) -> None:
         """Save a checkpoint and remove old ones.
@@ -54,14 +56,14 @@ class Checkpoints:
                 raise InputError(
                     f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
-        with atomic_output(f"{self.folder}/{step}") as folder:
+        with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
             folder.mkdir()
             model.save_weights(folder / WEIGHTS_FILE)
             content = {"step": step, **state, "seeds": [keras.ops.convert_to_numpy(s).tolist() for s in _seeds(model)]}
             (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         for old in self.steps[: -self.keep]:
             if old != best_step:
-                remove_folder(f"{self.folder}/{old}")
+                remove_folder(join(self.folder, str(old)))
 
     def state(self, step: int) -> dict[str, Any]:
         """The state that was saved with a checkpoint.
@@ -69,11 +71,8 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is damaged.
         """
-        path = f"{self.folder}/{step}/{STATE_FILE}"
-        try:
-            return json.loads(read_bytes(path))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise _damaged(path, error) from error
+        path = join(self.folder, str(step), STATE_FILE)
+        return read_json(path, what="the state of a checkpoint", advice=_GO_BACK)
 
     def restore(self, model: keras.Model, step: int) -> None:
         """Load the weights of a checkpoint and, if the model is compiled, the optimizer's state.
@@ -81,7 +80,7 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is damaged or of another model.
         """
-        path = f"{self.folder}/{step}/{WEIGHTS_FILE}"
+        path = join(self.folder, str(step), WEIGHTS_FILE)
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         try:
@@ -105,10 +104,7 @@ def _seeds(model: keras.Model) -> list[Any]:
 
 def _damaged(path: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:300].rstrip(".")
-    return InputError(
-        f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. "
-        "Remove its folder to go on from the one before."
-    )
+    return InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
 
 
 class History:
@@ -119,7 +115,7 @@ class History:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self.path = f"{os.fspath(run_dir)}/history.csv"
+        self.path = join(run_dir, "history.csv")
         self.rows: list[dict[str, float]] = []
         if exists(self.path):
             reader = csv.DictReader(read_lines(self.path))

@@ -10,7 +10,7 @@ from tibert_keras.errors import InputError
 
 # What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
 CHANGEABLE = {
-    "output_dir", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
+    "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
     "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
 }  # fmt: skip
 _POSITIVE = [
@@ -82,7 +82,7 @@ class PretrainConfig:
     iterations_per_loop: int | None = None
     seed: int = 12345
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit_compile: Literal["auto", "true", "false"] = "auto"
+    jit_compile: bool | Literal["auto"] = "auto"
     use_tpu: bool = False
     tpu_name: str | None = None
     tpu_zone: str | None = None
@@ -99,6 +99,8 @@ class PretrainConfig:
             )
         if self.do_eval and self.validation_file is None:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
+        if self.jit_compile not in (True, False, "auto"):
+            raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
         self._check_choices()
         self._check_numbers()
 

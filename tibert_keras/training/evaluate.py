@@ -16,7 +16,7 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
     """Evaluate a model on all masked tokens of record files.
 
     Args:
-        model: The model; it is compiled anew.
+        model: The model. It is compiled anew: what it was compiled with, an optimizer's state too, is lost.
         records: Held-out records of the model's vocabulary.
         batch_size: Examples a step.
 

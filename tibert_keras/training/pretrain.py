@@ -17,7 +17,7 @@ from tibert_keras.data import Records
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
-from tibert_keras.storage import atomic_output, exists, list_folder, read_bytes
+from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion
 from tibert_keras.training.checkpoints import Checkpoints, History
@@ -69,7 +69,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
 
 def _check_folder(config: PretrainConfig) -> None:
     """Check that the output folder is empty, or holds a run of the same options."""
-    path = f"{config.output_dir}/{CONFIG_FILE}"
+    path = join(config.output_dir, CONFIG_FILE)
     if exists(path):
         previous, current = _read_config(path), dataclasses.asdict(config)
         fixed = [name for name in current if name not in CHANGEABLE]
@@ -96,7 +96,7 @@ def _read_config(path: str) -> dict[str, Any]:
 
 
 def _write_config(config: PretrainConfig) -> None:
-    with atomic_output(f"{config.output_dir}/{CONFIG_FILE}") as path:
+    with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
         path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
 
 
@@ -123,7 +123,7 @@ def _train(
         history=history,
         progress=progress,
         batch_size=config.train_batch_size,
-        log_dir=f"{config.output_dir}/logs",
+        log_dir=join(config.output_dir, "logs"),
         state=state,
     )
     # An exception too must leave the terminal's line to what is said of it.
@@ -155,14 +155,14 @@ def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
 
 def _make_model(config: PretrainConfig, records: Records, validation: Records | None) -> TibertMaskedLM:
     """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that."""
-    initial = f"{config.output_dir}/{INITIAL_PRESET}"
-    if not exists(f"{initial}/task.json"):
+    initial = join(config.output_dir, INITIAL_PRESET)
+    if not exists(join(initial, "task.json")):
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
         _check_sources(config, model, records, validation)
         # Only now that all fits together, so that a mistake leaves nothing behind.
         _write_config(config)
-        with atomic_output(initial) as folder:
+        with atomic_output(initial, last="task.json") as folder:
             model.save_to_preset(os.fspath(folder))
     # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
     keras.utils.set_random_seed(config.seed)
@@ -205,9 +205,7 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
 
 def _jit_compile(config: PretrainConfig) -> bool | str:
     """Whether Keras compiles the step with XLA: not under a strategy, where that fails; TPUs compile it themselves."""
-    if has_strategy():
-        return False
-    return "auto" if config.jit_compile == "auto" else config.jit_compile == "true"
+    return False if has_strategy() else config.jit_compile
 
 
 def _restore(model: TibertMaskedLM, checkpoints: Checkpoints, state: dict[str, int]) -> int:
