@@ -22,9 +22,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
 
     (folder / "text.txt").write_text("\n".join(sections), encoding="utf-8")
-    train_tokenizer(
-        TokenizerConfig(input_file=f"{folder}/text.txt", output_dir=f"{folder}/tokenizer", vocab_size=800)
-    )
+    train_tokenizer(TokenizerConfig(input_file=f"{folder}/text.txt", output_dir=f"{folder}/tokenizer", vocab_size=800))
     tokenizer = TibertTokenizer((folder / "tokenizer" / "spiece.model").read_bytes())
 
     model = TibertMaskedLM.from_preset(

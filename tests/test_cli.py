@@ -16,8 +16,8 @@ from jsonargparse import ArgumentError
 
 from tests.damage import flip_bit
 from tibert_keras.cli import VERBS, main
-from tibert_keras.command_line import parse
 from tibert_keras.corpus import write_sample
+from tibert_keras.flags import parse
 from tibert_keras.training.checkpoints import Checkpoints
 
 # The command that trained the original, with its numbers.

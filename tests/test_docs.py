@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.cli import VERBS
-from tibert_keras.command_line import parse
+from tibert_keras.flags import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -192,7 +192,7 @@ class TestRemote:
                 read(f"{remote}/none.txt")
 
     def test_unknown_scheme(self) -> None:
-        for call in (exists, list_folder, read_bytes, expand_glob, remove_folder):
+        for call in (read_bytes, expand_glob, remove_folder):
             with pytest.raises(InputError, match="The remote path cannot be used: .*nowhere"):
                 call("nowhere://bucket/a")
 

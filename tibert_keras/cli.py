@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError
 
-from tibert_keras.command_line import parse
 from tibert_keras.corpus import CorpusConfig, build_corpus
 from tibert_keras.data import Records, RecordsConfig, build_records
 from tibert_keras.errors import InputError
 from tibert_keras.export import FilledMask, SavedModelOfBest, export_saved_model, fill_mask
+from tibert_keras.flags import parse
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
 from tibert_keras.storage import read_lines
