@@ -104,9 +104,9 @@ def test_the_same_corpus_is_kept_and_a_damaged_one_built_again(config: CorpusCon
 def test_a_folder_with_another_corpus_is_refused(config: CorpusConfig) -> None:
     build_corpus(config)
     before = contents(config)
-    with pytest.raises(InputError, match="reading='corrected'.*reading='original'"):
+    with pytest.raises(InputError, match="reading='original' there, 'corrected' now"):
         build_corpus(replace(config, reading="corrected"))
-    with pytest.raises(InputError, match="input files.*kangyur/21"):
+    with pytest.raises(InputError, match="Received: kangyur/21"):
         build_corpus(replace(config, input_file=config.input_file.replace("*", "0[01]*")))
     assert contents(config) == before
 

@@ -18,7 +18,7 @@ from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, join, sha256
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes))
     existing = read_manifest(config.output_dir)
     if check_folder(config.output_dir, planned, existing, names=set(partitions)) and existing is not None:
-        logger.info("%s holds this corpus already: kept", config.output_dir)
+        _LOG.info("%s holds this corpus already: kept", config.output_dir)
         return existing
     return _write(partitions, planned, config)
 

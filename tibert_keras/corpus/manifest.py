@@ -9,7 +9,7 @@ from typing import Any
 
 from tibert_keras.corpus.partition import FileCounts
 from tibert_keras.corpus.report import ReadingReport, UnknownMarkup
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.storage import atomic_output, join, list_folder, read_json, sha256
 
 MANIFEST = "corpus.json"
@@ -109,8 +109,7 @@ def check_folder(output_dir: str, planned: CorpusReport, existing: CorpusReport 
         InputError: If the folder holds another corpus, or files that would be taken for parts of this one.
     """
     if existing is not None:
-        _compare(output_dir, "options", planned.options, existing.options)
-        _compare(output_dir, "input files", planned.inputs, existing.inputs)
+        refuse_changes(existing.options | existing.inputs, planned.options | planned.inputs, folder=output_dir)
     found = {name for name in list_folder(output_dir) if _CORPUS_FILE.fullmatch(name)}
     if found - names:
         raise InputError(
@@ -120,13 +119,3 @@ def check_folder(output_dir: str, planned: CorpusReport, existing: CorpusReport 
     return existing is not None and all(
         name in found and sha256(join(output_dir, name)) == counts.sha256 for name, counts in existing.files.items()
     )
-
-
-def _compare(output_dir: str, what: str, planned: dict[str, Any], existing: dict[str, Any]) -> None:
-    for name in sorted(planned.keys() | existing.keys()):
-        ours, theirs = planned.get(name, "nothing"), existing.get(name, "nothing")
-        if ours != theirs:
-            raise InputError(
-                f"The folder holds a corpus of other {what}. Received: {name}={ours!r} for {output_dir!r}, which "
-                f"has {name}={theirs!r}. Take another output_dir, or remove that corpus."
-            )

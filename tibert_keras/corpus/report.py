@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _MAX_LISTED = 1000
 _MAX_LOGGED = 20
@@ -59,9 +59,9 @@ class ReadingReport:
         if len(self.unknown) < _MAX_LISTED:
             self.unknown.append(UnknownMarkup(self.file, line, text, context))
         if self.num_unknown <= _MAX_LOGGED:
-            logger.warning("%s:%d: unknown markup %r left out: %s", self.file, line, text, context)
+            _LOG.warning("%s:%d: unknown markup %r left out: %s", self.file, line, text, context)
         elif self.num_unknown == _MAX_LOGGED + 1:
-            logger.warning("%s: more unknown markup, listed in the report only", self.file)
+            _LOG.warning("%s: more unknown markup, listed in the report only", self.file)
 
     def add(self, other: ReadingReport) -> None:
         """Add the counts of another report to this one."""

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-LOGGER = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 # Google's list. KerasHub's paths fit it too: ".../self_attention_layer_norm/gamma", ".../bias",
 # "output_bias".
@@ -196,6 +196,6 @@ def _unmatched(patterns: Sequence[str], variables: Sequence[Any], what: str) -> 
     """The indices of the variables whose paths match none of the patterns."""
     paths = [variable.path for variable in variables]
     excluded = {i for i, path in enumerate(paths) if any(re.search(pattern, path) for pattern in patterns)}
-    LOGGER.info("LAMB: %d of %d variables take no %s.", len(excluded), len(paths), what)
-    LOGGER.debug("Without %s: %s", what, ", ".join(paths[i] for i in sorted(excluded)))
+    _LOG.info("LAMB: %d of %d variables take no %s.", len(excluded), len(paths), what)
+    _LOG.debug("Without %s: %s", what, ", ".join(paths[i] for i in sorted(excluded)))
     return frozenset(range(len(paths))) - excluded

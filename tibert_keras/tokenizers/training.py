@@ -30,6 +30,8 @@ CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
 # A list, not the comma-separated string of the original: read as CSV, its quotation mark swallows the rest.
 USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 
+# Tibetan letters are all kept: this only composes, folds widths and treats white space.
+_NORMALIZATION = "nmt_nfkc"
 # SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
 
@@ -97,7 +99,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         manifest = {
             **dataclasses.asdict(config),
             **config.trainer_options,
-            "normalization": "nmt_nfkc",
+            "normalization": _NORMALIZATION,
             "inputs": {Path(path).name: sha256(path) for path in paths},
             "sentencepiece": sentencepiece.__version__,
             "sha256": sha256(model),
@@ -152,8 +154,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             eos_id=-1,
             control_symbols=CONTROL_SYMBOLS,
             user_defined_symbols=USER_DEFINED_SYMBOLS,
-            # Tibetan letters are all kept: this only composes, folds widths and treats white space.
-            normalization_rule_name="nmt_nfkc",
+            normalization_rule_name=_NORMALIZATION,
             max_sentence_length=_MAX_SENTENCE_BYTES,
             input_sentence_size=config.input_sentence_size,
             shuffle_input_sentence=config.input_sentence_size > 0,
