@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tibert_keras.data import Records, RecordsConfig, build_records
+from tibert_keras.data import MaskingPolicy, Records, RecordsConfig, build_records
 from tibert_keras.errors import InputError
 
 LENGTH, PREDICTIONS, BATCH = 64, 8, 7
@@ -204,7 +204,9 @@ class TestManifest:
         digest = hashlib.sha256(Path(config.spm_model_file).read_bytes()).hexdigest()
         assert records.tokenizer == {"sha256": digest, "vocabulary_size": 400, "options": options}
         counted = Records.find(f"{bare}/*.tf_record")
-        assert dataclasses.replace(records, paths=counted.paths, tokenizer=None) == counted
+        assert dataclasses.replace(records, paths=counted.paths, tokenizer=None, masking={}) == counted
+        assert records.masking == {name: getattr(config, name) for name in records.masking}
+        assert set(records.masking) == {field.name for field in dataclasses.fields(MaskingPolicy)}
         assert counted.num_examples == len(examples(records.paths))
 
     def test_some_of_the_files(self, config, records):

@@ -112,7 +112,11 @@ class TestTibertBackbone(TestCase):
 
     @pytest.mark.parametrize(
         "text,message",
-        [(None, "Cannot read"), ("{", "Not a JSON file.* Received: .*config.json"), ("[]", "one JSON object")],
+        [
+            (None, "Cannot read"),
+            ("{", "Not an ALBERT configuration: .* Received: .*config.json"),
+            ("[]", "it is no JSON object"),
+        ],
     )
     def test_albert_config_files_refused(self, tmp_path, text, message):
         path = tmp_path / "config.json"
