@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tibert_keras.data import Manifest, RecordsConfig, build_records, pack_document
 from tibert_keras.errors import InputError
+from tibert_keras.storage import expand_glob
 from tibert_keras.tokenizers import TibertTokenizer
 
 
@@ -203,8 +204,10 @@ class TestManifest:
         }
         for name, counts in manifest.files.items():
             content = (Path(config.output_dir) / name).read_bytes()
-            lines = (sample_corpus / name.replace(".tf_record", ".txt")).read_text(encoding="utf-8").splitlines()
+            text = (sample_corpus / name.replace(".tf_record", ".txt")).read_bytes()
+            lines = text.decode("utf-8").splitlines()
             assert counts == {
+                "source_sha256": hashlib.sha256(text).hexdigest(),
                 "documents": 10,
                 "tokens": sum(map(len, tokenizer.encode(lines))),
                 "unknown_tokens": 0,
@@ -212,6 +215,20 @@ class TestManifest:
                 "bytes": len(content),
                 "sha256": hashlib.sha256(content).hexdigest(),
             }
+
+    def test_a_second_build_keeps_what_is_whole_and_adds_the_rest(self, config):
+        sources = expand_glob(config.input_file)
+        first = build_records(dataclasses.replace(config, input_file=sources[0]))
+        (name,) = first.files
+        record = Path(config.output_dir) / name
+        written = record.stat().st_mtime_ns
+        everything = build_records(config)
+        assert everything.files[name] == first.files[name]
+        assert len(everything.files) == len(sources)
+        assert record.stat().st_mtime_ns == written
+        record.write_bytes(record.read_bytes()[:-1])
+        assert build_records(config) == everything
+        assert hashlib.sha256(record.read_bytes()).hexdigest() == everything.files[name]["sha256"]
 
     def test_every_option_is_there(self, config):
         options = build_records(config).options

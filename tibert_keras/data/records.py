@@ -104,47 +104,49 @@ def build_records(config: RecordsConfig) -> Manifest:
         before = {**previous.options, "tokenizer": previous.tokenizer["sha256"]}
         refuse_changes(before, {**options, "tokenizer": description["sha256"]}, folder=config.output_dir)
 
-    with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as path:
-        path.write_bytes(proto)
     manifest = Manifest(options=options, tokenizer=description, files=dict(previous.files) if previous else {})
-    # Before the first file and after each: records without a manifest would pass for Google's.
-    manifest.write(config.output_dir)
     for source, target in tqdm(list(zip(sources, targets, strict=True)), desc="records", unit="file", disable=None):
         digest, output = sha256(source), join(config.output_dir, target)
         listed = manifest.files.get(target, {})
         if listed.get("source_sha256") == digest and exists(output) and sha256(output) == listed["sha256"]:
             continue
-        counts = build_file(source, output, config=config, tokenizer=tokenizer)
-        manifest.files[target] = {**counts, "source_sha256": digest}
-        manifest.write(config.output_dir)
+        with atomic_output(output) as path:
+            counts = build_file(source, path, config=config, tokenizer=tokenizer)
+            manifest.files[target] = {**counts, "source_sha256": digest}
+            # Before the file has its name: records without a manifest would pass for Google's.
+            with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as copy:
+                copy.write_bytes(proto)
+            manifest.write(config.output_dir)
     return manifest
 
 
-def build_file(source: str, target: str, *, config: RecordsConfig, tokenizer: TibertTokenizer) -> dict[str, Any]:
-    """Make one record file from one text file; what is written depends on nothing else.
+def build_file(source: str, target: Path, *, config: RecordsConfig, tokenizer: TibertTokenizer) -> dict[str, Any]:
+    """Write the examples of one text file; what is written depends on nothing else.
 
     Returns:
         The file's counts, size and hash, as the manifest has them.
+
+    Raises:
+        InputError: If the text gives no example.
     """
     counts = dict.fromkeys(["documents", "tokens", "unknown_tokens", "examples"], 0)
     unknown = tokenizer.token_to_id("<unk>")
-    with atomic_output(target) as path:
-        with tf.io.TFRecordWriter(os.fspath(path)) as writer:
-            for number, document in enumerate(group_documents(map(str.strip, read_lines(source)))):
-                # A document's random stream depends on nothing but itself, so neither order nor workers matter.
-                rng = np.random.default_rng([config.random_seed, zlib.crc32(Path(source).name.encode()), number])
-                sections = _encode(document, tokenizer, rng)
-                counts["documents"] += 1
-                counts["tokens"] += sum(map(len, sections))
-                counts["unknown_tokens"] += sum(section.count(unknown) for section in sections)
-                for _ in range(config.dupe_factor):
-                    features = masked_examples(sections, config=config, tokenizer=tokenizer, rng=rng)
-                    counts["examples"] += len(features["input_ids"])
-                    for example in serialize_examples(features):
-                        writer.write(example)
-        if counts["examples"] == 0:
-            raise InputError(f"No document has two tokens for an example. Received: {source!r}.")
-        return {**counts, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    with tf.io.TFRecordWriter(os.fspath(target)) as writer:
+        for number, document in enumerate(group_documents(map(str.strip, read_lines(source)))):
+            # A document's random stream depends on nothing but itself, so neither order nor workers matter.
+            rng = np.random.default_rng([config.random_seed, zlib.crc32(Path(source).name.encode()), number])
+            sections = _encode(document, tokenizer, rng)
+            counts["documents"] += 1
+            counts["tokens"] += sum(map(len, sections))
+            counts["unknown_tokens"] += sum(section.count(unknown) for section in sections)
+            for _ in range(config.dupe_factor):
+                features = masked_examples(sections, config=config, tokenizer=tokenizer, rng=rng)
+                counts["examples"] += len(features["input_ids"])
+                for example in serialize_examples(features):
+                    writer.write(example)
+    if counts["examples"] == 0:
+        raise InputError(f"No document has two tokens for an example. Received: {source!r}.")
+    return {**counts, "bytes": target.stat().st_size, "sha256": sha256(target)}
 
 
 def masked_examples(
