@@ -137,6 +137,14 @@ class TestAtomicOutput:
         assert os.listdir(tmp_path / "run") == ["new.txt"]
 
 
+def test_outputs_of_similar_names_can_be_written_at_once(tmp_path: Path) -> None:
+    with atomic_output(tmp_path / "run2") as second:
+        second.write_text("2", encoding="utf-8")
+        with atomic_output(tmp_path / "run") as first:
+            first.write_text("1", encoding="utf-8")
+    assert [(tmp_path / name).read_text(encoding="utf-8") for name in ("run", "run2")] == ["1", "2"]
+
+
 def test_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": 1}', encoding="utf-8")

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -256,8 +257,11 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
     target = Path(final)
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process at a time writes an output: what is here already was left by one that was killed.
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}*{_UNFINISHED}"):
-        _remove(leftover)
+    # Of this output only: `.run2.part` is being written by somebody else when this one is `run`.
+    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\d+)?{re.escape(_UNFINISHED)}")
+    for sibling in target.parent.iterdir():
+        if leftover.fullmatch(sibling.name):
+            _remove(sibling)
     temporary = target.with_name(f".{target.name}{_UNFINISHED}")
     replaced = target.with_name(f".{target.name}.replaced{_UNFINISHED}")
     try:
