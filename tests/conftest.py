@@ -58,6 +58,7 @@ def sample_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_fac
     for name, text in (("train", "train_[01].txt"), ("held_out", "train_2.txt")):
         build_records(
             RecordsConfig(
+                workers=1,
                 input_file=f"{sample_corpus}/{text}",
                 output_dir=str(folder / name),
                 spm_model_file=spm_models["bpe"],

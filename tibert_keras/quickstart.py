@@ -97,6 +97,7 @@ def _prepare(folder: Path, tokenizer: str) -> None:
     )
     common: dict[str, Any] = {"spm_model_file": tokenizer, "max_seq_length": _MAX_SEQ_LENGTH, "ngram": 1}
     training = RecordsConfig(
+        workers=1,
         input_file=f"{folder}/corpus/train_*.txt",
         output_dir=f"{folder}/records",
         max_predictions_per_seq=_MAX_PREDICTIONS_PER_SEQ,
@@ -105,6 +106,7 @@ def _prepare(folder: Path, tokenizer: str) -> None:
     )
     # Gaps as a user has them: a single token is missing, and always marked.
     single = RecordsConfig(
+        workers=1,
         input_file=f"{folder}/corpus/validation_*.txt",
         output_dir=f"{folder}/single_masks",
         max_predictions_per_seq=1,

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,6 +182,15 @@ def size(path: str | os.PathLike[str]) -> int:
         return int(gfile.stat(os.fspath(path)).length)
 
 
+def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file another name on the same local or remote storage, in place of an older one of that name."""
+    if not is_remote(target):
+        Path(source).replace(target)
+        return
+    with _remote(target) as gfile:
+        gfile.rename(os.fspath(source), os.fspath(target), overwrite=True)
+
+
 def remove_folder(path: str | os.PathLike[str]) -> None:
     """Remove a local or remote folder with all that is in it."""
     if not is_remote(path):
@@ -256,13 +266,14 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
         return
     target = Path(final)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # One process at a time writes an output: what is here already was left by one that was killed.
+    # One process at a time writes an output: what is here already was left by one that was killed, or is being
+    # written by one that counts as lost and must not get in the way of this one.
     # Of this output only: `.run2.part` is being written by somebody else when this one is `run`.
-    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\d+)?{re.escape(_UNFINISHED)}")
+    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\w+)?{re.escape(_UNFINISHED)}")
     for sibling in target.parent.iterdir():
         if leftover.fullmatch(sibling.name):
             _remove(sibling)
-    temporary = target.with_name(f".{target.name}{_UNFINISHED}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
     replaced = target.with_name(f".{target.name}.replaced{_UNFINISHED}")
     try:
         yield temporary

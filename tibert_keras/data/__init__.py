@@ -1,10 +1,11 @@
 """Token ids to masked batches: examples, masking, record files, input pipelines and the preprocessor."""
 
-from tibert_keras.data.examples import ExamplePolicy, pack_document
+from tibert_keras.data.config import RecordsConfig
+from tibert_keras.data.examples import ExamplePolicy
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.masking import MaskedTokens, MaskingPolicy, mask_tokens
 from tibert_keras.data.pipeline import Records
-from tibert_keras.data.records import RecordsConfig, build_records
+from tibert_keras.data.records import build_records
 from tibert_keras.data.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 
 __all__ = [
@@ -17,5 +18,4 @@ __all__ = [
     "TibertMaskedLMPreprocessor",
     "build_records",
     "mask_tokens",
-    "pack_document",
 ]

@@ -1,14 +1,19 @@
-"""Documents of token ids to sequences of one length: `[CLS] sections [SEP]`, without sentence-order pairs."""
+"""Documents of token ids to sequences of one length: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]` with `sop`."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from tibert_keras.errors import InputError
+
+# Memory holds this many tokens of a document at a time, or `offset_steps` x `offset_stride` sections if that is more.
+_WINDOW = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,72 +25,130 @@ class ExamplePolicy:
         short_seq_prob: Probability, for each sequence, of a random shorter length to aim at.
         offset_steps: How often a document is walked through.
         offset_stride: Walk k starts at section k x `offset_stride`.
+        dupe_factor: How often the whole is repeated, with other masks.
+        sop: Part each sequence into two segments, and exchange them in half of the cases, for the
+            sentence-order prediction (SOP) of the ALBERT paper.
     """
 
     max_seq_length: int = 128
     short_seq_prob: float = 0.0
     offset_steps: int = 1
     offset_stride: int = 1
+    dupe_factor: int = 1
+    sop: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_seq_length < 4:
-            raise InputError(f"max_seq_length must be at least 4. Received: {self.max_seq_length}.")
+        if self.max_seq_length < 5:
+            raise InputError(f"max_seq_length must be at least 5. Received: {self.max_seq_length}.")
         if not 0 <= self.short_seq_prob <= 1:
             raise InputError(f"short_seq_prob must lie between 0 and 1. Received: {self.short_seq_prob}.")
-        if min(self.offset_steps, self.offset_stride) < 1:
-            raise InputError(
-                "offset_steps and offset_stride must be at least 1. "
-                f"Received: offset_steps={self.offset_steps}, offset_stride={self.offset_stride}."
-            )
+        for name in ("offset_steps", "offset_stride", "dupe_factor"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1. Received: {name}={getattr(self, name)}.")
+
+    @property
+    def max_num_tokens(self) -> int:
+        """Tokens of text that a sequence has room for."""
+        return self.max_seq_length - (3 if self.sop else 2)
 
 
-def pack_document(
-    sections: Sequence[Sequence[int]],
-    *,
-    policy: ExamplePolicy,
-    cls_token_id: int,
-    sep_token_id: int,
-    pad_token_id: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Pack the sections of one document into sequences.
+class Sections(NamedTuple):
+    """Consecutive sections of a document.
+
+    Attributes:
+        token_ids: int32 `[tokens]`, one section after the other, without special tokens.
+        ends: int64 `[sections]`, how many of the tokens there are up to the end of each section.
+    """
+
+    token_ids: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def join(cls, encoded: Sequence[Sequence[int]]) -> Sections:
+        """Join the token ids of each section."""
+        ends = np.fromiter(map(len, encoded), np.int64, len(encoded)).cumsum()
+        return cls(np.fromiter(chain.from_iterable(encoded), np.int32, int(ends[-1]) if len(ends) else 0), ends)
+
+
+class Cuts(NamedTuple):
+    """Where the sequences of one walk begin and end.
+
+    Attributes:
+        token_ids: int32 `[tokens]`, the tokens that the bounds count.
+        bounds: int64 `[sequences, segments, 2]`, begin and end of each segment.
+        is_swapped: bool `[sequences]`, whether the second segment was the first in the text.
+    """
+
+    token_ids: np.ndarray
+    bounds: np.ndarray
+    is_swapped: np.ndarray
+
+
+class Sequences(NamedTuple):
+    """Sequences of one length.
+
+    Attributes:
+        token_ids: int32 `[sequences, max_seq_length]`.
+        segment_ids: int32 `[sequences, max_seq_length]`, 1 in the second segment, 0 elsewhere.
+        is_swapped: int32 `[sequences]`, the label of the sentence order: 1 where the segments were exchanged.
+    """
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    is_swapped: np.ndarray
+
+
+def cut_document(parts: Iterable[Sections], *, policy: ExamplePolicy, rng: np.random.Generator) -> Iterator[Cuts]:
+    """Cut a document into sequences, in memory that does not grow with it.
 
     A sequence takes whole sections in order, as many as fit; only a section longer than a sequence is cut, and
     goes on in the next. So is one that does not fit after a single token, which is no sequence by itself. Nothing
-    is left out but a single token at the end of the document.
+    is left out but a single token at the end of the document. With `sop` a sequence is parted between two of its
+    sections, or within its only one.
 
     Args:
-        sections: Token ids of each section, without special tokens.
+        parts: The document.
         policy: Lengths and walks.
-        cls_token_id: Id of [CLS].
-        sep_token_id: Id of [SEP].
-        pad_token_id: Id of the padding.
-        rng: Draws the short sequences.
+        rng: Draws the short sequences and the order of segments.
 
-    Returns:
-        int32 `[num_sequences, max_seq_length]`, the walks one after the other.
+    Yields:
+        The walks, one after the other; those of a long document one stretch of all after the other.
     """
-    tokens = np.fromiter((token for section in sections for token in section), np.int32)
-    ends = np.cumsum([len(section) for section in sections]).tolist() or [0]
-    starts = [0, *ends[:-1]][: policy.offset_steps * policy.offset_stride : policy.offset_stride]
-    cuts = [cut for start in starts for cut in _cuts(start, ends, policy, rng)]
-    begin, end = np.array(cuts, np.int64).reshape(-1, 2, 1).swapaxes(0, 1)
+    token_ids, ends = np.zeros(0, np.int32), np.zeros(0, np.int64)
+    last_start = (policy.offset_steps - 1) * policy.offset_stride
+    walks: list[int] | None = None
+    parts = iter(parts)
+    is_last = False
+    while not is_last:
+        part = next(parts, None)
+        if part is None:
+            is_last = True
+        else:
+            ends = np.concatenate([ends, len(token_ids) + part.ends])
+            token_ids = np.concatenate([token_ids, part.token_ids])
+        if not is_last and (len(token_ids) < _WINDOW or (walks is None and len(ends) <= last_start)):
+            continue
+        section_ends = ends.tolist()
+        if walks is None:
+            starts = [0, *section_ends[:-1]][: last_start + 1 : policy.offset_stride]
+            walks = [start for _ in range(policy.dupe_factor) for start in starts]
+        for number, start in enumerate(walks):
+            cuts = list(_walk(start, section_ends, is_last, policy, rng))
+            walks[number] = cuts[-1][1] if cuts else start
+            if cuts:
+                yield _segments(token_ids, cuts, section_ends, policy, rng)
+        passed = min(walks, default=0)
+        token_ids, ends = token_ids[passed:], ends[ends > passed] - passed
+        walks = [start - passed for start in walks]
 
-    index = begin + np.arange(policy.max_seq_length - 2)
-    inside = index < end
-    sequences = np.full((len(cuts), policy.max_seq_length), pad_token_id, np.int32)
-    sequences[:, 0] = cls_token_id
-    sequences[:, 1:-1][inside] = tokens[index[inside]]
-    np.put_along_axis(sequences, end - begin + 1, sep_token_id, axis=1)
-    return sequences
 
-
-def _cuts(
-    position: int, ends: Sequence[int], policy: ExamplePolicy, rng: np.random.Generator
+def _walk(
+    position: int, ends: list[int], is_last: bool, policy: ExamplePolicy, rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
-    """Yield where each sequence of one walk begins and ends, counted in tokens of the document."""
-    longest, total = policy.max_seq_length - 2, ends[-1]
-    while total - position >= 2:
+    """Yield where each sequence of one walk begins and ends, as far as it does not depend on sections to come."""
+    longest, total = policy.max_num_tokens, ends[-1] if ends else 0
+    needed = 2 if is_last else longest + 1
+    while total - position >= needed:
         target = longest
         if policy.short_seq_prob and rng.random() < policy.short_seq_prob:
             target = int(rng.integers(2, longest + 1))
@@ -97,3 +160,63 @@ def _cuts(
             end = min(ends[following], position + longest)
         yield position, end
         position = end
+
+
+def _segments(
+    token_ids: np.ndarray,
+    cuts: list[tuple[int, int]],
+    ends: list[int],
+    policy: ExamplePolicy,
+    rng: np.random.Generator,
+) -> Cuts:
+    """Part the sequences into segments, if the policy has them."""
+    bounds = np.array(cuts)
+    if not policy.sop:
+        return Cuts(token_ids, bounds[:, None], np.zeros(len(cuts), bool))
+    middles = []
+    for (begin, end), draw in zip(cuts, rng.random(len(cuts)).tolist(), strict=True):
+        first, past = bisect_right(ends, begin), bisect_left(ends, end)
+        inside = ends[first + int(draw * (past - first))] if past > first else begin + 1 + int(draw * (end - begin - 1))
+        middles.append(inside)
+    segments = np.stack([bounds[:, 0], middles, middles, bounds[:, 1]], axis=1).reshape(-1, 2, 2)
+    is_swapped = rng.random(len(cuts)) < 0.5
+    segments[is_swapped] = segments[is_swapped, ::-1]
+    return Cuts(token_ids, segments, is_swapped)
+
+
+def lay_out(
+    cuts: Sequence[Cuts], *, policy: ExamplePolicy, cls_token_id: int, sep_token_id: int, pad_token_id: int
+) -> Sequences:
+    """Lay out sequences of any number of walks and documents.
+
+    Args:
+        cuts: What `cut_document` gives; at least one.
+        policy: The length.
+        cls_token_id: Id of [CLS].
+        sep_token_id: Id of [SEP].
+        pad_token_id: Id of the padding.
+
+    Returns:
+        The sequences, in the order of the cuts.
+    """
+    # Walks over the same tokens share them.
+    pools = {id(cut.token_ids): cut.token_ids for cut in cuts}
+    offsets = dict(zip(pools, np.cumsum([0, *map(len, pools.values())]), strict=False))
+    pool = np.concatenate(list(pools.values()))
+    bounds = np.concatenate([cut.bounds + offsets[id(cut.token_ids)] for cut in cuts])
+
+    shape = (len(bounds), policy.max_seq_length)
+    token_ids, segment_ids = np.full(shape, pad_token_id, np.int32), np.zeros(shape, np.int32)
+    token_ids[:, 0] = cls_token_id
+    rows, columns, start = np.arange(shape[0]), np.arange(shape[1]), np.ones(shape[0], np.int64)
+    for segment in range(bounds.shape[1]):
+        begin, end = bounds[:, segment].T
+        length = end - begin
+        inside = (columns >= start[:, None]) & (columns < (start + length)[:, None])
+        index = np.arange(length.sum()) - np.repeat(length.cumsum() - length - begin, length)
+        token_ids[inside] = pool[index]
+        token_ids[rows, start + length] = sep_token_id
+        segment_ids[inside] = segment
+        segment_ids[rows, start + length] = segment
+        start += length + 1
+    return Sequences(token_ids, segment_ids, np.concatenate([cut.is_swapped for cut in cuts]).astype(np.int32))

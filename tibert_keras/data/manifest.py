@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, join, list_folder, read_json
+from tibert_keras.storage import atomic_output, exists, join, list_folder, read_json, sha256
 
 MANIFEST_FILE = "manifest.json"
 
@@ -19,15 +19,17 @@ class Manifest:
     """The `manifest.json` of a folder of records.
 
     Attributes:
-        options: Every option and the seed, as `RecordsConfig` has them, but for the paths.
+        options: Every option and the seed, as `RecordsConfig` has them, but for the paths and the workers.
         tokenizer: `sha256` of the model file, `vocabulary_size`, and the tokenizer's `options`.
-        files: For each record file its `sha256`, its text's `source_sha256`, and the numbers of `bytes`, `documents`,
-            `tokens`, `unknown_tokens` and `examples`.
+        sources: For each text file its `sha256`, the numbers of `documents`, `tokens`, `unknown_tokens` and
+            `skipped_lines`, and the `unknown_characters` with their counts if they are many.
+        files: For each record file its `sha256`, and the numbers of `bytes` and `examples`.
     """
 
     options: dict[str, Any]
     tokenizer: dict[str, Any]
-    files: dict[str, dict[str, Any]]
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Manifest | None:
@@ -48,18 +50,27 @@ class Manifest:
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` into a folder."""
+        # In order of names, whichever file was ready first.
+        content = dataclasses.asdict(self)
+        for name in ("sources", "files"):
+            content[name] = dict(sorted(content[name].items()))
         with atomic_output(join(folder, MANIFEST_FILE)) as path:
-            path.write_text(json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False), encoding="utf-8")
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def is_whole(self, name: str, folder: str | os.PathLike[str]) -> bool:
+        """Whether a record file is in the folder as it was written, by its hash."""
+        path = join(folder, name)
+        return name in self.files and exists(path) and sha256(path) == self.files[name]["sha256"]
 
     def total(self, count: str) -> int:
-        """Sum one of the counts, such as `examples`, over all files."""
-        return sum(file[count] for file in self.files.values())
+        """Sum one of the counts, such as `examples` or `tokens`, over all files."""
+        return sum(entry.get(count, 0) for entry in [*self.sources.values(), *self.files.values()])
 
     def summary(self) -> str:
         """A line for people."""
-        tokens, unknown = self.total("tokens"), self.total("unknown_tokens")
+        tokens, skipped = self.total("tokens"), self.total("skipped_lines")
         return (
             f"{len(self.files)} files, {self.total('documents'):,} documents, {tokens:,} tokens "
-            f"({unknown / max(tokens, 1):.3%} unknown), {self.total('examples'):,} examples, "
-            f"{self.total('bytes') / 1e6:,.1f} MB"
+            f"({self.total('unknown_tokens') / max(tokens, 1):.3%} unknown), {self.total('examples'):,} examples, "
+            f"{self.total('bytes') / 1e6:,.1f} MB" + (f", {skipped:,} lines left out" if skipped else "")
         )

@@ -10,7 +10,8 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 
-# Shapes below: B sequences, L tokens a sequence, P predictions a sequence.
+# Shapes below: B sequences, L tokens a sequence, P = max_predictions_per_seq, S prediction slots a sequence.
+# What "flat" arrays list (tokens, words, spans) they list row after row, in ascending order of columns.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,13 @@ class MaskingPolicy:
 
     Args:
         masked_lm_prob: Share of a sequence's tokens, [CLS] and [SEP] counted, that are predicted.
-        max_predictions_per_seq: Most tokens predicted in one sequence.
-        ngram: Longest span that is masked as one.
+        max_predictions_per_seq: Most tokens masked in one sequence.
+        ngram: Longest span that is masked as one, in tokens or, with `do_whole_word_mask`, in syllables.
         favor_shorter_ngram: Draw span lengths n with probability proportional to 1/n, as in the ALBERT paper.
             If false the same probabilities are taken in reverse, so that the longest spans are the most likely.
+        do_whole_word_mask: Mask whole syllables.
+        do_permutation: Predict as many tokens again that are not masked but exchanged with each other. A sequence
+            then has twice `max_predictions_per_seq` prediction slots.
         mask_token_rate: Share of the chosen tokens that become [MASK].
         random_token_rate: Share that become a random ordinary token. The rest stay as they are.
     """
@@ -31,6 +35,8 @@ class MaskingPolicy:
     max_predictions_per_seq: int = 20
     ngram: int = 3
     favor_shorter_ngram: bool = False
+    do_whole_word_mask: bool = False
+    do_permutation: bool = False
     mask_token_rate: float = 0.8
     random_token_rate: float = 0.1
 
@@ -54,15 +60,29 @@ class MaskingPolicy:
         weights = 1.0 / np.arange(1, self.ngram + 1)
         return (weights if self.favor_shorter_ngram else weights[::-1]) / weights.sum()
 
+    @property
+    def prediction_slots(self) -> int:
+        """Prediction slots of a sequence: `max_predictions_per_seq`, or twice that with `do_permutation`."""
+        return self.max_predictions_per_seq * (1 + self.do_permutation)
+
+    def num_draws(self, length: int) -> int:
+        """How many random numbers `mask_tokens` takes for a sequence of `length` tokens, padding included."""
+        return sum(self._draws(length))
+
+    def _draws(self, length: int) -> list[int]:
+        slots = self.max_predictions_per_seq
+        selection = [length, length] if self.do_whole_word_mask else [slots, slots, 1]
+        return [*selection, slots, slots] + [*selection, slots] * self.do_permutation
+
 
 class MaskedTokens(NamedTuple):
     """Masked sequences and what was masked in them.
 
     Attributes:
         token_ids: int32 `[B, L]`, the input with the chosen tokens replaced.
-        mask_positions: int32 `[B, P]`, ascending; 0 in unused slots.
-        mask_ids: int32 `[B, P]`, the original ids at these positions; 0 in unused slots.
-        mask_weights: float32 `[B, P]`, 1 in used slots and 0 in unused ones.
+        mask_positions: int32 `[B, S]`, ascending; 0 in unused slots.
+        mask_ids: int32 `[B, S]`, the original ids at these positions; 0 in unused slots.
+        mask_weights: float32 `[B, S]`, 1 in used slots and 0 in unused ones.
     """
 
     token_ids: np.ndarray
@@ -76,10 +96,11 @@ def mask_tokens(
     *,
     policy: MaskingPolicy,
     special_token_ids: Sequence[int],
-    ordinary_token_ids: Sequence[int] | np.ndarray,
+    ordinary_token_ids: np.ndarray,
     mask_token_id: int,
     pad_token_id: int,
-    rng: np.random.Generator,
+    draws: np.ndarray,
+    starts_word: np.ndarray | None = None,
 ) -> MaskedTokens:
     """Choose spans of tokens in each sequence, and replace them by the 80/10/10 rule of BERT.
 
@@ -88,6 +109,10 @@ def mask_tokens(
     that number, the last cut to fit, and every way of placing the spans without overlap is equally likely.
     A span that falls across a special token, as between two segments, is parted by it.
 
+    With `do_whole_word_mask` the words are visited in random order, and each opens a span unless it is masked by
+    then; of the span's words so many are masked as are free and fit into the number. It may be missed by less than
+    the shortest word that is left.
+
     Args:
         token_ids: int `[B, L]`, padded after the last token.
         policy: Rates and span lengths.
@@ -95,73 +120,147 @@ def mask_tokens(
         ordinary_token_ids: Ids that a random replacement is drawn from.
         mask_token_id: Id of [MASK].
         pad_token_id: Id of the padding.
-        rng: The only source of randomness: the same generator state gives the same masks.
+        draws: float64 `[B, policy.num_draws(L)]`, uniform in [0, 1): the only source of randomness. A row of the
+            result depends on the same row of the input and of the draws, and on nothing else.
+        starts_word: bool `[B, L]`, whether a word starts at a token, for `do_whole_word_mask`.
 
     Returns:
         The masked sequences, as new arrays.
     """
+    token_ids = np.asarray(token_ids, np.int32)
+    parts = iter(np.split(draws, np.cumsum(policy._draws(token_ids.shape[1]))[:-1], axis=1))
     maskable = ~np.isin(token_ids, special_token_ids)
     lengths = np.count_nonzero(token_ids != pad_token_id, axis=1)
-    budget = np.rint(lengths * policy.masked_lm_prob).clip(1, policy.max_predictions_per_seq)
-    budget = np.minimum(budget, maskable.sum(axis=1)).astype(np.int64)
-    spans = _draw_spans(budget, policy, rng)
-    chosen = _place_spans(spans, maskable, rng)
+    wanted = np.rint(lengths * policy.masked_lm_prob).clip(1, policy.max_predictions_per_seq).astype(np.int64)
 
-    # A stable sort moves the chosen columns to the front and keeps their order.
-    slots = policy.max_predictions_per_seq
-    positions = np.argsort(~chosen, axis=1, kind="stable")[:, :slots]
-    positions = np.pad(positions, ((0, 0), (0, slots - positions.shape[1])))
-    used = np.arange(slots) < budget[:, None]
-    positions = np.where(used, positions, 0)
-    mask_ids = np.where(used, np.take_along_axis(token_ids, positions, axis=1), 0)
+    def select(candidates: np.ndarray) -> np.ndarray:
+        budget = np.minimum(wanted, candidates.sum(axis=1))
+        if not policy.do_whole_word_mask:
+            return _select_tokens(candidates, budget, policy, next(parts), next(parts), next(parts))
+        if starts_word is None:
+            raise ValueError("do_whole_word_mask needs to know where words start. Received: starts_word=None.")
+        return _select_words(candidates, starts_word, budget, policy, next(parts), next(parts))
 
-    masked = token_ids.astype(np.int32)
-    dice = rng.random(int(chosen.sum()))
-    replacement = masked[chosen]
+    chosen = select(maskable)
+    masked = token_ids.copy()
+    row, column, slot = _flat(chosen)
+    dice, random_id = next(parts)[row, slot], next(parts)[row, slot]
+    replacement = masked[row, column]
     replacement[dice < policy.mask_token_rate] = mask_token_id
     random = dice >= 1 - policy.random_token_rate
-    replacement[random] = rng.choice(np.asarray(ordinary_token_ids, np.int32), size=int(random.sum()))
-    masked[chosen] = replacement
-    return MaskedTokens(masked, positions.astype(np.int32), mask_ids.astype(np.int32), used.astype(np.float32))
+    replacement[random] = np.asarray(ordinary_token_ids)[(random_id[random] * len(ordinary_token_ids)).astype(np.int64)]
+    masked[row, column] = replacement
+    if policy.do_permutation:
+        exchanged = select(maskable & ~chosen)
+        row, column, slot = _flat(exchanged)
+        order = np.lexsort((next(parts)[row, slot], row))
+        masked[row, column] = token_ids[row, column[order]]
+        chosen |= exchanged
+
+    row, column, slot = _flat(chosen)
+    shape = (len(token_ids), policy.prediction_slots)
+    positions, ids, weights = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    positions[row, slot], ids[row, slot], weights[row, slot] = column, token_ids[row, column], 1
+    return MaskedTokens(masked, positions, ids, weights)
 
 
-def _draw_spans(budget: np.ndarray, policy: MaskingPolicy, rng: np.random.Generator) -> np.ndarray:
-    """Draw span lengths `[B, P]` that add up to the budget `[B]`, in random order, with zeros at the end."""
-    shape = (len(budget), policy.max_predictions_per_seq)
-    drawn = 1 + rng.choice(policy.ngram, size=shape, p=policy.ngram_probabilities)
-    already = drawn.cumsum(axis=1) - drawn
-    spans = np.minimum(drawn, budget[:, None] - already).clip(0)
-    # The span that was cut to fit is the last: shuffled, it is as likely anywhere in the sequence.
-    order = np.argsort(np.where(spans > 0, rng.random(shape), 2.0), axis=1)
-    return np.take_along_axis(spans, order, axis=1)
+def _flat(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column, and number within the row of each flag of `[B, L]` that is set."""
+    row, column = np.nonzero(flags)
+    count = np.bincount(row, minlength=len(flags))
+    return row, column, np.arange(len(row)) - (count.cumsum() - count)[row]
 
 
-def _place_spans(spans: np.ndarray, maskable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lay spans `[B, P]` over the maskable tokens `[B, L]`, without overlap, each way with equal probability.
+def _span_lengths(policy: MaskingPolicy, draws: np.ndarray) -> np.ndarray:
+    return 1 + np.searchsorted(policy.ngram_probabilities.cumsum()[:-1], draws, side="right")
+
+
+def _select_tokens(
+    candidates: np.ndarray,
+    budget: np.ndarray,
+    policy: MaskingPolicy,
+    length_draws: np.ndarray,
+    place_draws: np.ndarray,
+    exchange_draws: np.ndarray,
+) -> np.ndarray:
+    """Choose exactly `budget` `[B]` of the candidates `[B, L]`, in spans.
 
     With every span shrunk to one token there are `free` places left, and choosing the places of the spans among
     these is the same as choosing an arrangement of the whole.
+    """
+    drawn = _span_lengths(policy, length_draws)
+    spans = np.minimum(drawn, budget[:, None] - (drawn.cumsum(axis=1) - drawn)).clip(0)
+    num_spans = np.count_nonzero(spans, axis=1)
+    # The span that was cut to fit is the last: exchanged, it is as likely anywhere in the sequence.
+    rows, last = np.arange(len(spans)), (num_spans - 1).clip(0)
+    other = (exchange_draws[:, 0] * num_spans).astype(np.int64)
+    spans[rows, last], spans[rows, other] = spans[rows, other], spans[rows, last]
+
+    free = candidates.sum(axis=1) - budget + num_spans
+    row, place, slot = _flat(_choose_places(free, num_spans, candidates.shape[1], place_draws))
+    # Back to full size: a span starts as much later as the spans before it were shrunk.
+    size = spans[row, slot]
+    start = place + (spans.cumsum(axis=1) - spans)[row, slot] - slot
+
+    # So far places count candidates only.
+    number = np.arange(size.sum()) - np.repeat(size.cumsum() - size - start, size)
+    row = np.repeat(row, size)
+    column = np.nonzero(candidates)[1]
+    count = candidates.sum(axis=1)
+    chosen = np.zeros_like(candidates)
+    chosen[row, column[(count.cumsum() - count)[row] + number]] = True
+    return chosen
+
+
+def _choose_places(places: np.ndarray, wanted: np.ndarray, width: int, draws: np.ndarray) -> np.ndarray:
+    """Choose `wanted` `[B]` of the first `places` `[B]` columns, each choice equally likely (Floyd's algorithm).
 
     Returns:
-        bool `[B, L]`, the tokens that are covered by a span.
+        bool `[B, width]`.
     """
-    count, length = maskable.shape
-    num_spans = np.count_nonzero(spans, axis=1)[:, None]
-    free = maskable.sum(axis=1, keepdims=True) - spans.sum(axis=1, keepdims=True) + num_spans
-    columns = np.arange(length)
-    keys = np.where(columns < free, rng.random((count, length)), 2.0)
-    rank = np.argsort(np.argsort(keys, axis=1), axis=1)
-    places = np.sort(np.where(rank < num_spans, columns, length), axis=1)[:, : spans.shape[1]]
-    spans = spans[:, : places.shape[1]]
+    taken = np.zeros((len(places), width), bool)
+    for step in range(wanted.max(initial=0)):
+        rows = np.flatnonzero(step < wanted)
+        newest = places[rows] - wanted[rows] + step
+        place = (draws[rows, step] * (newest + 1)).astype(np.int64)
+        taken[rows, np.where(taken[rows, place], newest, place)] = True
+    return taken
 
-    # Back to full size: a span starts as much later as the spans before it were shrunk.
-    starts = places + (spans.cumsum(axis=1) - spans) - np.arange(spans.shape[1])
-    row, slot = np.nonzero(spans)
-    edges = np.zeros((count, length + 1), np.int64)
-    np.add.at(edges, (row, starts[row, slot]), 1)
-    np.add.at(edges, (row, starts[row, slot] + spans[row, slot]), -1)
-    covered = edges.cumsum(axis=1)[:, :length] > 0
 
-    # So far columns count maskable tokens only.
-    index = (maskable.cumsum(axis=1) - 1).clip(0)
-    return maskable & np.take_along_axis(covered, index, axis=1)
+def _select_words(
+    candidates: np.ndarray,
+    starts_word: np.ndarray,
+    budget: np.ndarray,
+    policy: MaskingPolicy,
+    order_draws: np.ndarray,
+    length_draws: np.ndarray,
+) -> np.ndarray:
+    """Choose whole words of the candidates `[B, L]`, in spans, and at most `budget` `[B]` tokens."""
+    before, after = (np.roll(np.pad(candidates, ((0, 0), (1, 1))), shift, axis=1)[:, 1:-1] for shift in (1, -1))
+    first = candidates & (starts_word | ~before)
+    last = candidates & (np.roll(first, -1, axis=1) | ~after)
+    last[:, -1] = candidates[:, -1]
+    row, begin, word = _flat(first)
+    size = np.nonzero(last)[1] + 1 - begin
+    sizes = np.zeros((len(candidates), candidates.shape[1] + policy.ngram), np.int64)
+    sizes[row, word] = size
+    num_words = np.count_nonzero(sizes, axis=1)
+
+    order = np.argsort(np.where(sizes[:, : order_draws.shape[1]] > 0, order_draws, 2.0), axis=1)
+    lengths, left, taken = _span_lengths(policy, length_draws), budget.copy(), sizes == 0
+    for step in range(num_words.max(initial=0)):
+        rows = np.flatnonzero((step < num_words) & (left > 0))
+        if not len(rows):
+            break
+        start, open_ = order[rows, step], np.ones(len(rows), bool)
+        for n in range(policy.ngram):
+            cost = sizes[rows, start + n]
+            open_ &= (n < lengths[rows, step]) & ~taken[rows, start + n] & (cost <= left[rows])
+            taken[rows[open_], start[open_] + n] = True
+            left[rows] -= cost * open_
+    chosen = np.zeros_like(candidates)
+    picked = taken[row, word]
+    row, begin, size = row[picked], begin[picked], size[picked]
+    number = np.arange(size.sum()) - np.repeat(size.cumsum() - size - begin, size)
+    chosen[np.repeat(row, size), number] = True
+    return chosen

@@ -68,11 +68,12 @@ class Records:
                 tokenizers.append(None)
             else:
                 num_examples += _listed_examples(path, manifest)
-                shapes.append({name: manifest.options[name] for name in _SHAPE_OPTIONS})
+                slots = MaskingPolicy(**_masking(manifest)).prediction_slots
+                shapes.append(dict(zip(_SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
                 tokenizers.append(manifest.tokenizer)
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
         first = manifests[os.path.dirname(paths[0])]
-        masking = {field.name: first.options[field.name] for field in fields(MaskingPolicy)} if first else {}
+        masking = _masking(first) if first else {}
         return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, **shapes[0])
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
@@ -166,7 +167,7 @@ class Records:
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-_SHAPE_OPTIONS = ["max_seq_length", "max_predictions_per_seq"]
+_SHAPE = ["max_seq_length", "max_predictions_per_seq"]
 # KerasHub's input names, and the features of Google's schema behind them.
 _INPUTS = {
     "token_ids": "input_ids",
@@ -195,6 +196,10 @@ def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
                     f"The record files are not of one kind. Received: {name}={kinds[0].get(name)!r} for {paths[0]!r}, "
                     f"{kind.get(name)!r} for {path!r}. Give files that were made with the same options."
                 )
+
+
+def _masking(manifest: Manifest) -> dict[str, Any]:
+    return {field.name: manifest.options[field.name] for field in fields(MaskingPolicy)}
 
 
 def _listed_examples(path: str, manifest: Manifest) -> int:
@@ -245,4 +250,4 @@ def _shape(path: str) -> dict[str, int]:
         shape = [lengths["input_ids"], lengths["masked_lm_ids"]]
     except KeyError as error:
         raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
-    return dict(zip(_SHAPE_OPTIONS, shape, strict=True))
+    return dict(zip(_SHAPE, shape, strict=True))

@@ -11,6 +11,8 @@ import numpy as np
 from tibert_keras.data.masking import MaskingPolicy, mask_tokens
 from tibert_keras.tokenizers import TibertTokenizer
 
+_OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed"]
+
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
@@ -29,6 +31,9 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         random_token_rate: float. Share that become a random ordinary token.
         ngram: int. Longest span that is masked as one.
         favor_shorter_ngram: bool. Draw span lengths n with probability proportional to 1/n; if `False`, in reverse.
+        do_whole_word_mask: bool. Mask whole syllables.
+        do_permutation: bool. Predict as many tokens again that are exchanged with each other; `mask_positions` has
+            then twice `mask_selection_length` slots.
         seed: int or `None`. Seed of the masks. Calls one after the other repeat with it; those of a parallel `map`,
             as `fit()` makes of strings, take their masks in the order in which they happen to run.
 
@@ -57,6 +62,8 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         random_token_rate: float = 0.1,
         ngram: int = 3,
         favor_shorter_ngram: bool = False,
+        do_whole_word_mask: bool = False,
+        do_permutation: bool = False,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -72,6 +79,8 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         )
         self.ngram = ngram
         self.favor_shorter_ngram = favor_shorter_ngram
+        self.do_whole_word_mask = do_whole_word_mask
+        self.do_permutation = do_permutation
         self.seed = seed
 
     def build(self, input_shape: Any) -> None:
@@ -81,13 +90,15 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
             max_predictions_per_seq=self.mask_selection_length,
             ngram=self.ngram,
             favor_shorter_ngram=self.favor_shorter_ngram,
+            do_whole_word_mask=self.do_whole_word_mask,
+            do_permutation=self.do_permutation,
             mask_token_rate=self.mask_token_rate,
             random_token_rate=self.random_token_rate,
         )
         self.masker = _Masker(self.tokenizer, policy, self.seed)
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ["ngram", "favor_shorter_ngram", "seed"]}
+        own = {name: getattr(self, name) for name in _OWN_OPTIONS}
         return {**super().get_config(), **own}
 
 
@@ -107,14 +118,16 @@ class _Masker:
         return dict(zip(["token_ids", "mask_positions", "mask_ids", "mask_weights"], outputs, strict=True))
 
     def _mask(self, token_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = np.atleast_2d(token_ids)
         masked = mask_tokens(
-            np.atleast_2d(token_ids),
+            rows,
             policy=self.policy,
             special_token_ids=self.tokenizer.special_token_ids,
             ordinary_token_ids=self.tokenizer.ordinary_token_ids,
             mask_token_id=self.tokenizer.mask_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
-            rng=self.rng,
+            draws=self.rng.random((len(rows), self.policy.num_draws(rows.shape[1]))),
+            starts_word=self.tokenizer.starts_syllable(rows) if self.policy.do_whole_word_mask else None,
         )
         return tuple(masked) if token_ids.ndim == 2 else tuple(array[0] for array in masked)
 
@@ -122,7 +135,7 @@ class _Masker:
         import tensorflow as tf
 
         outputs = tf.numpy_function(self._mask, [token_ids], [tf.int32, tf.int32, tf.int32, tf.float32])
-        shape = [*token_ids.shape[:-1], self.policy.max_predictions_per_seq]
+        shape = [*token_ids.shape[:-1], self.policy.prediction_slots]
         return tuple(
             tf.ensure_shape(output, token_ids.shape if index == 0 else shape) for index, output in enumerate(outputs)
         )

@@ -29,6 +29,9 @@ _SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u20
 _UNIT_SEPARATOR = "\x1f"
 _SPACE_PIECE = "▁"
 
+_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
+_NO_TEXT = (_Piece.UNKNOWN, _Piece.CONTROL, _Piece.UNUSED)
+
 # SentencePiece has one seed for the whole process.
 _SEED_LOCK = threading.Lock()
 
@@ -54,6 +57,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
     Attributes:
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
+        ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
+        starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
 
     Example:
     ```python
@@ -83,14 +88,30 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     def set_proto(self, proto: str | bytes | None) -> None:
         """Set the SentencePiece model, as a path or as its content."""
         super().set_proto(proto)
-        special: list[int] = []
-        if proto is not None:
-            # A model from elsewhere may have control pieces that KerasHub knows nothing of, such as `<s>`.
-            model = self._sentence_piece_spm
-            kinds = [model.is_unknown, model.is_control, model.is_unused]
-            special = [i for i in range(self._vocabulary_size) if any(is_kind(i) for is_kind in kinds)]
-            special += self.special_token_ids
-        self.ordinary_token_ids = np.setdiff1d(np.arange(self._vocabulary_size or 0, dtype="int32"), special)
+        pieces = [] if proto is None else sentencepiece_model_pb2.ModelProto.FromString(self.proto).pieces
+        # A model from elsewhere may have control pieces that KerasHub knows nothing of, such as `<s>`.
+        special = [number for number, piece in enumerate(pieces) if piece.type in _NO_TEXT]
+        special += [] if proto is None else self.special_token_ids
+        self.ordinary_token_ids = np.setdiff1d(np.arange(len(pieces), dtype="int32"), special)
+        marks = tuple(INTERSYLLABIC_MARKS)
+        self.ends_syllable = np.array([piece.piece.endswith(marks) for piece in pieces], bool)
+        self.starts_section = np.array([piece.piece.startswith(_SPACE_PIECE) for piece in pieces], bool)
+
+    def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
+        """Tell where syllables start: after a mark between syllables, a space or a special token.
+
+        Args:
+            token_ids: int `[..., L]`.
+
+        Returns:
+            bool `[..., L]`. A piece that holds the end of one syllable and the start of the next belongs to the
+            former, so that what lies between two starts is always whole syllables.
+        """
+        special = np.isin(token_ids, self.special_token_ids)
+        starts = self.starts_section[token_ids] | special
+        starts[..., 1:] |= self.ends_syllable[token_ids[..., :-1]] | special[..., :-1]
+        starts[..., 0] = True
+        return starts
 
     @property
     def spaces_are_explicit(self) -> bool:
@@ -187,7 +208,7 @@ def _runtime_proto(tokenizer: TibertTokenizer, proto: bytes) -> bytes:
         )
     for piece in model.pieces:
         if piece.piece == tokenizer.mask_token:
-            piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+            piece.type = _Piece.USER_DEFINED
     if tokenizer.spaces_are_explicit:
         model.normalizer_spec.add_dummy_prefix = False
         model.normalizer_spec.remove_extra_whitespaces = False
@@ -222,7 +243,8 @@ class _Processor(sentencepiece.SentencePieceProcessor):
 
     def _encode(self, texts: list[str]) -> list[list[Any]]:
         if self.tokenizer.nbest_size == 0:
-            return super().Encode(texts)
+            # Records are made by processes, one a core.
+            return super().Encode(texts, num_threads=1)
         # A batch goes to SentencePiece's own threads, each with a generator of its own: text by text it stays here.
         return [super(_Processor, self).Encode(text) for text in texts]
 

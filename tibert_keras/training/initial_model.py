@@ -55,12 +55,10 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
     records.check_tokenizer(proto)  # before the size of its vocabulary can be the complaint
     options = {} if records.tokenizer is None else records.tokenizer["options"]
     # Text is masked as the records were, under KerasHub's names.
-    masking = {name: value for name, value in records.masking.items() if name != "max_predictions_per_seq"}
-    if "masked_lm_prob" in masking:
-        masking["mask_selection_rate"] = masking.pop("masked_lm_prob")
+    names = {"masked_lm_prob": "mask_selection_rate", "max_predictions_per_seq": "mask_selection_length"}
+    masking = records.masking or {"max_predictions_per_seq": config.max_predictions_per_seq}
     return TibertMaskedLMPreprocessor(
         TibertTokenizer(proto, **options),
         sequence_length=config.max_seq_length,
-        mask_selection_length=config.max_predictions_per_seq,
-        **masking,
+        **{names.get(name, name): value for name, value in masking.items()},
     )

@@ -1,0 +1,122 @@
+"""Text files to sections: lines, read in blocks, whatever their length and number."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import open_binary
+
+ErrorHandling = Literal["strict", "skip"]
+
+_BLOCK_BYTES = 1 << 22
+# A longer line is taken as several: the tokenizer's memory grows with the length of what it encodes at a time.
+_LONGEST_SECTION = 1 << 18
+_SEPARATORS = (" ", "་")
+
+
+class SectionReader:
+    """Reads a UTF-8 file of sections, one a line, with an empty line between documents.
+
+    Args:
+        path: The file, local or remote.
+        errors: What to do with a line that is not UTF-8: `"strict"` raises, `"skip"` leaves it out.
+
+    Attributes:
+        sha256: SHA-256 of what was read so far, in hexadecimal.
+        skipped_lines: Number of lines left out so far.
+
+    Example:
+    ```python
+    reader = SectionReader("corpus/train_kangyur0.txt")
+    for block in reader:          # a list of sections; an empty string ends a document
+        print(len(block), reader.skipped_lines)
+    ```
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, errors: ErrorHandling = "strict") -> None:
+        self.path = os.fspath(path)
+        self.errors = errors
+        self.skipped_lines = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """Yield sections in blocks of about 4 MB, without white space around them.
+
+        Raises:
+            InputError: If the file cannot be read, is empty, or is not UTF-8 (naming the byte).
+        """
+        rest, offset, inside_line = b"", 0, False
+        with open_binary(self.path) as file:
+            while content := file.read(_BLOCK_BYTES):
+                self._digest.update(content)
+                content = rest + content
+                end = _end_of_lines(content)
+                yield self._sections(content[:end], offset, inside_line)
+                inside_line = content[end - 1 : end] != b"\n"
+                offset += end
+                rest = content[end:]
+        if rest:
+            yield self._sections(rest, offset, inside_line)
+        elif offset == 0:
+            raise InputError(f"The file is empty. Received: {self.path!r}.")
+
+    def _sections(self, content: bytes, offset: int, inside_line: bool) -> list[str]:
+        try:
+            lines = content.decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            if self.errors == "strict":
+                raise InputError(
+                    f"Not a UTF-8 file: {error.reason} at byte {offset + error.start}. Received: {self.path!r}. "
+                    "Convert it to UTF-8, or leave out such lines with --errors=skip."
+                ) from error
+            lines = list(self._readable(content))
+        if content.endswith(b"\n"):
+            lines.pop()
+        if offset == 0 and lines:
+            lines[0] = lines[0].removeprefix("\ufeff")
+        sections = [section for line in lines for section in _cut(line)]
+        # What is left of a long line is no empty line.
+        return sections[1:] if inside_line and sections and not sections[0] else sections
+
+    def _readable(self, content: bytes) -> Iterator[str]:
+        for line in content.split(b"\n"):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError:
+                self.skipped_lines += 1
+
+
+def _end_of_lines(content: bytes) -> int:
+    """Where the last whole line ends or, if there is none, where a line can best be cut."""
+    ends = [content.rfind(b"\n") + 1, *(content.rfind(mark.encode()) + len(mark.encode()) for mark in _SEPARATORS)]
+    if ends[0]:
+        return ends[0]
+    if max(ends[1:]) >= len(content) // 2:
+        return max(ends[1:])
+    end = len(content)
+    while end > len(content) - 3 and content[end - 1] & 0xC0 == 0x80:
+        end -= 1
+    # Before a character that may go on in the next block.
+    return end - 1 if content[end - 1] >= 0xC0 else end
+
+
+def _cut(line: str) -> list[str]:
+    """Cut a long line after a space or tsheg, and elsewhere only if there is none."""
+    if len(line) <= _LONGEST_SECTION:
+        return [line.strip()]
+    sections = []
+    while line:
+        cut = len(line)
+        if cut > _LONGEST_SECTION:
+            cut = max(line.rfind(mark, 0, _LONGEST_SECTION) + 1 for mark in _SEPARATORS) or _LONGEST_SECTION
+        sections.append(line[:cut].strip())
+        line = line[cut:]
+    return list(filter(None, sections))
