@@ -62,7 +62,7 @@ class TestHelp:
         for arguments in ([], ["--help"], ["-h"]):
             assert main(arguments) == 0
             lines = capsys.readouterr().out.splitlines()
-            assert [line.split()[0] for line in lines[2:]] == list(VERBS)
+            assert [re.split(r" {2,}", line)[1] for line in lines[2:]] == list(VERBS)
 
 
 class TestFlags:
@@ -337,6 +337,30 @@ class TestProcess:
         again = self.run(*given)
         assert again.returncode == 0 and "2 documents" in again.stdout
         assert "kept" in again.stderr and "kept" not in again.stdout
+
+
+class TestInspect:
+    def test_records(self, sample_records, tmp_path, capsys):
+        path, picture = sample_records / "train/train_0.tf_record", tmp_path / "picture.png"
+        assert main(["records", "inspect", str(path), "--num_examples=2", f"--plot={picture}"]) == 0
+        statistics, *histograms, first, second = capsys.readouterr().out.split("\n\n")
+        assert statistics.startswith("examples ") and len(histograms) == 3 and picture.is_file()
+        assert "→[MASK]⟧" in first and second.count("\n") == 1
+
+    def test_refusals(self, sample_records, tmp_path, capsys):
+        path = str(sample_records / "train/train_0.tf_record")
+        for given, message in (
+            [[], "There is no file"],
+            [[f"{tmp_path}/none"], "Cannot read the file"],
+            [[path, "--num_examples=-1"], "num_examples must not be negative"],
+            [[path, f"--plot={tmp_path}"], "Pictures are PNG files"],
+        ):
+            assert main(["records", "inspect", *given]) == 1
+            out, err = capsys.readouterr()
+            complaint = err.splitlines()[-1]
+            assert (
+                out == "" and complaint.startswith(f"tibert records inspect: {message}") and "Received: " in complaint
+            )
 
 
 class TestStages:

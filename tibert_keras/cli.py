@@ -13,7 +13,14 @@ from typing import Any, Literal
 from jsonargparse import ArgumentError
 
 from tibert_keras.corpus import CorpusConfig, build_corpus
-from tibert_keras.data import Records, RecordsConfig, build_records
+from tibert_keras.data import (
+    Records,
+    RecordsConfig,
+    build_records,
+    inspect_records,
+    readable_examples,
+    tokenizer_of_records,
+)
 from tibert_keras.errors import InputError
 from tibert_keras.export import FilledMask, SavedModelOfBest, export_saved_model, fill_mask
 from tibert_keras.flags import parse
@@ -46,6 +53,40 @@ def tokenizer(config: TokenizerConfig) -> None:
 def records(config: RecordsConfig) -> None:
     """Turn text files into TFRecords of masked examples."""
     print(build_records(config).summary())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectFlags:
+    """Looks into a record file.
+
+    Args:
+        file: A TFRecord file of masked examples, of `tibert records` or of Google's ALBERT.
+        spm_model_file: The SentencePiece model of the records; by default the `spiece.model` beside the file.
+        num_examples: How many examples to print as text, each masked token as `⟦original→shown⟧` or, where it was
+            kept, `⟦original=⟧`.
+        plot: Write the statistics as a picture too, to this PNG file.
+    """
+
+    file: str
+    spm_model_file: str | None = None
+    num_examples: int = 3
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise InputError("There is no file to look into. Received: file=''. Give a record file.")
+        if self.num_examples < 0:
+            raise InputError(f"num_examples must not be negative. Received: {self.num_examples}.")
+
+
+def look(flags: InspectFlags) -> None:
+    """Show statistics of a record file, and examples as text with the masks marked."""
+    tokenizer = tokenizer_of_records(flags.file, spm_model_file=flags.spm_model_file)
+    statistics = inspect_records(flags.file, tokenizer=tokenizer)
+    if flags.plot:
+        statistics.plot(flags.plot)
+    examples = readable_examples(flags.file, tokenizer=tokenizer, count=flags.num_examples)
+    print(statistics.summary(), *examples, sep="\n\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +204,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "corpus": corpus,
     "tokenizer": tokenizer,
     "records": records,
+    "records inspect": look,
     "pretrain": train,
     "champion": champion,
     "evaluate": score,
@@ -201,6 +243,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
+    if words and f"{verb} {words[0]}" in VERBS:
+        verb, *words = f"{verb} {words[0]}", *words[1:]
     if verb not in VERBS:
         print(f"tibert: no such verb. Received: {verb!r}. Give one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
@@ -226,7 +270,7 @@ def _complain(verb: str, message: str, *, status: int) -> int:
 
 
 def _overview() -> str:
-    verbs = [f"  {verb:<12}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in VERBS.items()]
+    verbs = [f"  {verb:<17}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in VERBS.items()]
     return "\n".join(["usage: tibert VERB [FLAGS], tibert VERB --help", "", *verbs])
 
 

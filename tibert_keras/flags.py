@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -15,7 +14,7 @@ from jsonargparse import ArgumentParser
 from tibert_keras.storage import read_bytes
 
 # Fields that are given as words, not as flags.
-_POSITIONAL = {"run_dir", "text"}
+_POSITIONAL = {"file", "run_dir", "text"}
 # How the original's flags may spell the value of a switch.
 _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "false", "0": "false"}
 
@@ -39,16 +38,19 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     # Not abbreviated: a flag that is added later must not change what an old command means.
     parser = ArgumentParser(prog=name, description=inspect.getdoc(function), exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with values for any of the flags below")
-    positional = _POSITIONAL & {field.name for field in dataclasses.fields(config_class)}
-    for field in positional:
-        parser.add_argument(field, nargs="*", type=str, default=[], help=_field_help(config_class, field))
+    kinds = get_type_hints(config_class)
+    # The value where there are no words.
+    positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL & kinds.keys()}
+    for field, none in positional.items():
+        nargs = "?" if kinds[field] is str else "*"
+        parser.add_argument(field, nargs=nargs, type=str, default=none, help=_field_help(config_class, field))
     parser.add_class_arguments(config_class, as_group=False, skip=set(positional))
-    switches = {field for field, kind in get_type_hints(config_class).items() if kind is bool}
+    switches = {field for field, kind in kinds.items() if kind is bool}
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
     for config in values.pop("config") or []:
-        for field in positional:
+        for field, none in positional.items():
             # argparse puts "no words" in place of what the file says.
-            values[field] = values[field] or yaml.safe_load(read_bytes(config.absolute)).get(field, [])
+            values[field] = values[field] or yaml.safe_load(read_bytes(config.absolute)).get(field, none)
     return config_class(**values)
 
 

@@ -88,16 +88,22 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
 def _prepare(folder: Path, tokenizer: str) -> None:
     """Make the corpus, the tokenizer and the records."""
     write_sample(f"{folder}/sample", num_files=10)
-    corpus = CorpusConfig(input_file=f"{folder}/sample/*.txt", output_dir=f"{folder}/corpus", validation_volumes=[10])
+    corpus = CorpusConfig(
+        input_file=f"{folder}/sample/*.txt", output_dir=f"{folder}/corpus", validation_volumes=[10], workers=1
+    )
     _LOG.info("Corpus: %s", build_corpus(corpus).summary())
     train_tokenizer(
         TokenizerConfig(
             input_file=f"{folder}/corpus/train_*.txt", output_dir=os.path.dirname(tokenizer), vocab_size=1000
         )
     )
-    common: dict[str, Any] = {"spm_model_file": tokenizer, "max_seq_length": _MAX_SEQ_LENGTH, "ngram": 1}
+    common: dict[str, Any] = {
+        "spm_model_file": tokenizer,
+        "max_seq_length": _MAX_SEQ_LENGTH,
+        "ngram": 1,
+        "workers": 1,
+    }
     training = RecordsConfig(
-        workers=1,
         input_file=f"{folder}/corpus/train_*.txt",
         output_dir=f"{folder}/records",
         max_predictions_per_seq=_MAX_PREDICTIONS_PER_SEQ,
@@ -106,7 +112,6 @@ def _prepare(folder: Path, tokenizer: str) -> None:
     )
     # Gaps as a user has them: a single token is missing, and always marked.
     single = RecordsConfig(
-        workers=1,
         input_file=f"{folder}/corpus/validation_*.txt",
         output_dir=f"{folder}/single_masks",
         max_predictions_per_seq=1,

@@ -21,8 +21,8 @@ from typing import IO, Any
 
 from tibert_keras.errors import InputError
 
-# The end of the name of an output that is not whole yet.
-_UNFINISHED = ".part"
+# The end of the name of what is not whole yet.
+UNFINISHED = ".part"
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -163,7 +163,7 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
             names = [name.rstrip("/") for name in gfile.listdir(path)] if gfile.isdir(path) else []
     else:
         names = [entry.name for entry in Path(path).iterdir()] if Path(path).is_dir() else []
-    return sorted(name for name in names if not name.endswith(_UNFINISHED))
+    return sorted(name for name in names if not name.endswith(UNFINISHED))
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
@@ -269,12 +269,12 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
     # One process at a time writes an output: what is here already was left by one that was killed, or is being
     # written by one that counts as lost and must not get in the way of this one.
     # Of this output only: `.run2.part` is being written by somebody else when this one is `run`.
-    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\w+)?{re.escape(_UNFINISHED)}")
+    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\w+)?{re.escape(UNFINISHED)}")
     for sibling in target.parent.iterdir():
         if leftover.fullmatch(sibling.name):
             _remove(sibling)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{_UNFINISHED}")
-    replaced = target.with_name(f".{target.name}.replaced{_UNFINISHED}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    replaced = target.with_name(f".{target.name}.replaced{UNFINISHED}")
     try:
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:
@@ -295,5 +295,5 @@ def _copy_to_remote(source: Path, target: str, *, last: str | None) -> None:
         for file in sorted(files, key=lambda file: file.name == last):
             remote = target if file == source else f"{target}/{file.relative_to(source).as_posix()}"
             gfile.makedirs(remote.rpartition("/")[0])
-            gfile.copy(os.fspath(file), f"{remote}{_UNFINISHED}", overwrite=True)
-            gfile.rename(f"{remote}{_UNFINISHED}", remote, overwrite=True)
+            gfile.copy(os.fspath(file), f"{remote}{UNFINISHED}", overwrite=True)
+            gfile.rename(f"{remote}{UNFINISHED}", remote, overwrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ def run_tasks(
         function: A function at the top level of a module, whose arguments and results can be pickled.
         tasks: The arguments of each call.
         workers: Number of processes on this machine, or 0 for one a core. A single one is this process itself.
-        scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead. They
-            need this package and the same paths. A worker that is lost is replaced by another.
+        scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead. It
+            and they need this package, and the workers the same paths. A worker that is lost is replaced by another.
         on_result: Called here as each task ends, with its number and its result.
 
     Raises:
@@ -76,6 +77,8 @@ def _run_on_cluster(
     from distributed import Client, as_completed
     from distributed.scheduler import KilledWorker
 
+    # Its own account of lost workers and unreadable work comes with tracebacks; ours says the same.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=20)
     except (OSError, ValueError) as error:
@@ -92,6 +95,14 @@ def _run_on_cluster(
         except KilledWorker as error:
             raise InputError(
                 f"The workers were lost again and again, perhaps for want of memory. Received: scheduler={scheduler!r}."
+            ) from error
+        except RuntimeError as error:
+            # As Dask puts it when the scheduler cannot import what is called.
+            if "deserialization" not in str(error):
+                raise
+            raise InputError(
+                f"The Dask cluster cannot run this package. Received: scheduler={scheduler!r}. Install the same "
+                "versions of tibert-keras, dask and distributed with the scheduler and with the workers."
             ) from error
         finally:
             client.cancel(list(futures))

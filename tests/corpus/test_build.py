@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> CorpusConfig:
     folder.mkdir()
     for number in (9, 21, 1):
         (folder / f"{number:03}_a.txt").write_text(volume(number), encoding="utf-8")
-    return CorpusConfig(input_file=f"{folder}/*.txt", output_dir=str(tmp_path / "corpus"))
+    return CorpusConfig(input_file=f"{folder}/*.txt", output_dir=str(tmp_path / "corpus"), workers=1)
 
 
 def names(config: CorpusConfig) -> list[str]:
@@ -165,7 +165,9 @@ def test_same_input_gives_the_same_bytes(config: CorpusConfig, tmp_path: Path) -
 
 
 def test_real_volumes(kangyur: Path, tmp_path: Path) -> None:
-    config = CorpusConfig(input_file=f"{kangyur}/*.txt", output_dir=str(tmp_path / "corpus"), validation_volumes=[74])
+    config = CorpusConfig(
+        input_file=f"{kangyur}/*.txt", output_dir=str(tmp_path / "corpus"), validation_volumes=[74], workers=1
+    )
     report = build_corpus(config)
     assert sorted(report.files) == ["train_kangyur1.txt", "validation_kangyur14.txt"]
     assert report.total("documents") == 10

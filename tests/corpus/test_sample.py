@@ -89,7 +89,7 @@ def test_a_written_sample_is_read_back_as_it_was(tmp_path: Path) -> None:
     read = [document for path in paths for document in read_documents(path)]
     assert sorted(read) == sorted(sample_documents(seed=2, num_documents=21))
     config = CorpusConfig(
-        input_file=f"{tmp_path}/raw/*.txt", output_dir=str(tmp_path / "corpus"), validation_volumes=[4]
+        input_file=f"{tmp_path}/raw/*.txt", output_dir=str(tmp_path / "corpus"), validation_volumes=[4], workers=1
     )
     report = build_corpus(config)
     assert sorted(report.files) == [*(f"train_text{number}.txt" for number in (1, 2, 3)), "validation_text4.txt"]

@@ -18,15 +18,21 @@ VOCABULARY = 1000
 ORDINARY = np.arange(5, VOCABULARY)
 
 
-def mask(token_ids, seed=0, **options):
+def draw(shape, policy, seed=0):
+    return np.random.default_rng(seed).random((shape[0], policy.num_draws(shape[1])))
+
+
+def mask(token_ids, seed=0, starts_word=None, draws=None, **options):
+    token_ids, policy = np.asarray(token_ids), MaskingPolicy(**options)
     return mask_tokens(
-        np.asarray(token_ids),
-        policy=MaskingPolicy(**options),
+        token_ids,
+        policy=policy,
         special_token_ids=SPECIAL,
         ordinary_token_ids=ORDINARY,
         mask_token_id=MASK,
         pad_token_id=PAD,
-        rng=np.random.default_rng(seed),
+        draws=draw(token_ids.shape, policy, seed) if draws is None else draws,
+        starts_word=starts_word,
     )
 
 
@@ -55,10 +61,24 @@ def run_lengths(flags):
     return ends - starts
 
 
-def assert_well_formed(token_ids, masked, policy):
+def words(token_ids, starts_word):
+    """int `[B, L]`, a number for each word of a row; special tokens are words of their own."""
+    special = np.isin(token_ids, SPECIAL)
+    after = np.pad(special, ((0, 0), (1, 0)))[:, :-1]
+    return np.cumsum(starts_word | special | after, axis=1)
+
+
+def masked_and_exchanged(token_ids, masked):
+    """What became [MASK] and what else was chosen, each bool `[B, L]`; for a `mask_token_rate` of 1."""
+    flags = chosen(masked, token_ids.shape[1])
+    return flags & (masked.token_ids == MASK), flags & (masked.token_ids != MASK)
+
+
+def assert_well_formed(token_ids, masked, policy, starts_word=None):
     """What holds for every policy and every input."""
     count, width = token_ids.shape
-    slots = policy.max_predictions_per_seq
+    slots = policy.prediction_slots
+    assert slots == policy.max_predictions_per_seq * (2 if policy.do_permutation else 1)
     assert [(array.shape, array.dtype) for array in masked] == [
         ((count, width), np.int32),
         ((count, slots), np.int32),
@@ -67,16 +87,39 @@ def assert_well_formed(token_ids, masked, policy):
     ]
     flags = chosen(masked, width)
     for row, ids in enumerate(token_ids):
-        length, maskable = np.count_nonzero(ids != PAD), np.count_nonzero(~np.isin(ids, SPECIAL))
-        wanted = min(max(1, min(slots, round(length * policy.masked_lm_prob))), maskable)
+        used = np.count_nonzero(flags[row])
         weights, positions, labels = masked.mask_weights[row], masked.mask_positions[row], masked.mask_ids[row]
-        assert weights.tolist() == [1] * wanted + [0] * (slots - wanted)
-        assert not positions[wanted:].any() and not labels[wanted:].any()
-        assert np.all(np.diff(positions[:wanted]) > 0)
-        assert labels[:wanted].tolist() == ids[positions[:wanted]].tolist()
-        assert not np.isin(labels[:wanted], SPECIAL).any()
+        assert weights.tolist() == [1] * used + [0] * (slots - used)
+        assert not positions[used:].any() and not labels[used:].any()
+        assert np.all(np.diff(positions[:used]) > 0)
+        assert labels[:used].tolist() == ids[positions[:used]].tolist()
+        assert not np.isin(labels[:used], SPECIAL).any()
     assert np.array_equal(masked.token_ids[~flags], token_ids[~flags])
     assert np.isin(masked.token_ids[flags], [MASK, UNK, *ORDINARY]).all()
+    if policy.mask_token_rate == 1:
+        assert_counts(token_ids, masked, policy, starts_word)
+
+
+def assert_counts(token_ids, masked, policy, starts_word):
+    """As many are masked, and then exchanged, as the policy says; whole words if it says so."""
+    parts = masked_and_exchanged(token_ids, masked)
+    if not policy.do_permutation:
+        assert not parts[1].any()
+    assert np.array_equal(*(np.sort(np.where(parts[1], ids, -1), axis=1) for ids in (token_ids, masked.token_ids)))
+    number = words(token_ids, starts_word) if policy.do_whole_word_mask else None
+    for row, ids in enumerate(token_ids):
+        free = ~np.isin(ids, SPECIAL)
+        wanted = round(np.count_nonzero(ids != PAD) * policy.masked_lm_prob)
+        wanted = max(1, min(policy.max_predictions_per_seq, wanted))
+        for flags in (part[row] for part in parts[: 1 + policy.do_permutation]):
+            missed = min(wanted, np.count_nonzero(free)) - np.count_nonzero(flags)
+            if policy.do_whole_word_mask:
+                assert not set(number[row, flags]) & set(number[row, ~flags])
+                left = np.bincount(number[row])[np.unique(number[row, free & ~flags])]
+                assert 0 <= missed < min(left, default=1)
+            else:
+                assert missed == 0
+            free &= ~flags
 
 
 class TestCounts:
@@ -93,12 +136,15 @@ class TestCounts:
 
     def test_any_shape_and_policy(self):
         random = np.random.default_rng(0)
-        for trial in range(150):
+        for trial in range(400):
             policy = MaskingPolicy(
                 masked_lm_prob=random.choice([0.01, 0.15, 0.5, 0.99]),
                 max_predictions_per_seq=int(random.integers(1, 30)),
                 ngram=int(random.integers(1, 6)),
                 favor_shorter_ngram=bool(random.integers(2)),
+                do_whole_word_mask=bool(random.integers(2)),
+                do_permutation=bool(random.integers(2)),
+                **random.choice([{}, {"mask_token_rate": 1.0, "random_token_rate": 0.0}]),
             )
             lengths = random.integers(2, random.choice([3, 8, 40]) + 1, random.integers(1, 6))
             token_ids = sequences(lengths, width=lengths.max() + random.integers(3), seed=trial)
@@ -107,12 +153,16 @@ class TestCounts:
             token_ids[(noise < 0.2) & (token_ids > MASK)] = random.choice([UNK, MASK, SEP])
             token_ids[random.random(len(lengths)) < 0.1] = PAD
             before = token_ids.copy()
-            masked = mask(token_ids, seed=trial, **vars(policy))
-            assert_well_formed(token_ids, masked, policy)
+            starts_word = random.random(token_ids.shape) < random.choice([0.1, 0.5, 1.0])
+            masked = mask(token_ids, seed=trial, starts_word=starts_word, **vars(policy))
+            assert_well_formed(token_ids, masked, policy, starts_word)
             assert np.array_equal(token_ids, before)
 
     def test_no_sequences(self):
         assert [array.shape for array in mask(np.zeros((0, 8), int))] == [(0, 8), (0, 20), (0, 20), (0, 20)]
+        options = {"do_whole_word_mask": True, "do_permutation": True}
+        masked = mask(np.zeros((0, 8), int), starts_word=np.zeros((0, 8), bool), **options)
+        assert [array.shape for array in masked] == [(0, 8), (0, 40), (0, 40), (0, 40)]
 
 
 class TestReplacements:
@@ -146,7 +196,29 @@ class TestReplacements:
         assert np.array_equal(masked.mask_weights.sum(axis=1), np.minimum((token_ids > MASK).sum(axis=1), 20))
 
 
-class TestSeed:
+class TestDraws:
+    @pytest.mark.parametrize(("whole_word", "permutation"), [*itertools.product([False, True], repeat=2)])
+    def test_a_row_depends_on_its_own_alone(self, whole_word, permutation):
+        policy = MaskingPolicy(do_whole_word_mask=whole_word, do_permutation=permutation)
+        token_ids = sequences(np.random.default_rng(0).integers(2, 41, 60), width=40)
+        draws = draw(token_ids.shape, policy)
+        starts_word = np.random.default_rng(1).random(token_ids.shape) < 0.5
+        together = mask(token_ids, draws=draws, starts_word=starts_word, **vars(policy))
+        order = np.random.default_rng(2).permutation(60)
+        for rows in (order, order[:7], *order[:, None]):
+            alone = mask(token_ids[rows], draws=draws[rows], starts_word=starts_word[rows], **vars(policy))
+            for a, b in zip(alone, together, strict=True):
+                assert np.array_equal(a, b[rows])
+
+    def test_draws_at_the_ends_of_their_range(self):
+        token_ids, starts_word = sequences([3, 10, 30]), np.ones((3, 30), bool)
+        for options in itertools.product([False, True], repeat=2):
+            policy = MaskingPolicy(**dict(zip(("do_whole_word_mask", "do_permutation"), options, strict=True)))
+            for value in (0.0, np.nextafter(1.0, 0.0)):
+                draws = np.full((3, policy.num_draws(30)), value)
+                masked = mask(token_ids, draws=draws, starts_word=starts_word, **vars(policy))
+                assert_well_formed(token_ids, masked, policy, starts_word)
+
     def test_the_seed_decides(self):
         token_ids = sequences([30] * 50)
         first, second, other = mask(token_ids, seed=1), mask(token_ids, seed=1), mask(token_ids, seed=2)
@@ -236,7 +308,7 @@ class TestGoogle:
             ordinary_token_ids=np.arange(5, 10_000),
             mask_token_id=4,
             pad_token_id=0,
-            rng=np.random.default_rng(0),
+            draws=draw(original.shape, policy),
         )
         assert np.array_equal(masked.mask_weights, arrays["masked_lm_weights"])
         assert masked.mask_weights.sum() == stats["masked_tokens"]

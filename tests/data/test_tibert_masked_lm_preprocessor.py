@@ -32,16 +32,18 @@ class TestTibertMaskedLMPreprocessor(TestCase):
         rows = [[2, *tokens[: LENGTH - 2], 3] for tokens in self.tokenizer.encode(texts)]
         return np.array([row + [0] * (LENGTH - len(row)) for row in rows], "int32")
 
-    def assert_outputs(self, outputs, token_ids):
+    def assert_outputs(self, outputs, token_ids, **options):
         """The outputs are what `mask_tokens` makes of the ids with the preprocessor's seed and defaults."""
+        policy = MaskingPolicy(max_predictions_per_seq=SLOTS, **options)
         masked = mask_tokens(
             token_ids,
-            policy=MaskingPolicy(max_predictions_per_seq=SLOTS),
+            policy=policy,
             special_token_ids=[0, 2, 3, 4],
             ordinary_token_ids=range(5, 400),
             mask_token_id=4,
             pad_token_id=0,
-            rng=np.random.default_rng(1),
+            draws=np.random.default_rng(1).random((len(token_ids), policy.num_draws(LENGTH))),
+            starts_word=self.tokenizer.starts_syllable(token_ids),
         )
         x, y, sample_weight = tree.map_structure(np.asarray, outputs)
         expected = {
@@ -129,6 +131,18 @@ class TestTibertMaskedLMPreprocessor(TestCase):
             neighbours.append((flags[:, 1:] & flags[:, :-1]).sum())
         assert neighbours[2] > 1.3 * neighbours[1] > 1.3 * 1.3 * neighbours[0]
 
+    @pytest.mark.parametrize(("whole_word", "permutation"), [(True, False), (False, True), (True, True)])
+    def test_whole_words_and_permutation(self, whole_word, permutation):
+        options = {"do_whole_word_mask": whole_word, "do_permutation": permutation}
+        self.assert_outputs(self.make(**options)(self.texts), self.packed(self.texts), **options)
+        batches = tf.data.Dataset.from_tensor_slices(self.texts).batch(48).map(self.make(**options))
+        self.assert_outputs(next(iter(batches)), self.packed(self.texts), **options)
+        slots = 2 * SLOTS if permutation else SLOTS
+        widths = {tuple(spec.shape) for spec in tree.flatten(batches.element_spec)}
+        assert widths == {(None, LENGTH), (None, slots)}
+        single = self.make(**options)(self.texts[0])
+        assert {tuple(array.shape) for array in tree.flatten(single)} == {(LENGTH,), (slots,)}
+
     def test_config(self):
         options = {
             "sequence_length": 9,
@@ -139,6 +153,8 @@ class TestTibertMaskedLMPreprocessor(TestCase):
             "random_token_rate": 0.2,
             "ngram": 2,
             "favor_shorter_ngram": True,
+            "do_whole_word_mask": True,
+            "do_permutation": True,
             "seed": 5,
         }
         copy = self.run_serialization_test(self.make(**options))

@@ -286,6 +286,44 @@ class TestSampling(TestCase):
         return plain.detokenize(plain.encode(lines))
 
 
+class TestSyllables(TestCase):
+    def test_where_they_start(self):
+        tokenizer = TibertTokenizer(model("▁ ཀ ཁ ་ ། ▁ཀ ཀ་ ཁ་ཀ ་ཁ"))
+        starts = {
+            "[CLS] ▁ཀ ་ ཁ ། ▁ ། [SEP] <pad> <pad>": [1, 1, 0, 1, 0, 1, 0, 1, 1, 1],
+            "ཀ ཀ་ ཀ ཁ": [1, 0, 1, 0],
+            # A piece with parts of two syllables goes with the former.
+            "ཀ ཁ་ཀ ། ཀ ་ཁ ་ ཀ": [1, 0, 0, 1, 0, 0, 1],
+            "[CLS] ཁ [MASK] ་ [MASK] [MASK] ཀ <unk> [SEP] ཀ": [1, 1, 1, 1, 1, 1, 1, 0, 1, 1],
+        }
+        for pieces, expected in starts.items():
+            ids = np.array([tokenizer.token_to_id(piece) for piece in pieces.split()])
+            before = ids.copy()
+            for rows in (ids, ids[None], np.stack([ids, ids])[None]):
+                found = tokenizer.starts_syllable(rows)
+                assert (found.dtype, found.shape) == (bool, rows.shape)
+                assert np.array_equal(found, np.broadcast_to(np.array(expected, bool), rows.shape))
+            assert np.array_equal(ids, before)
+
+    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
+    @pytest.mark.parametrize(("tsheg", "underline"), OPTIONS)
+    def test_whole_syllables_lie_between(self, spm_models, sample_lines, kind, tsheg, underline):
+        tokenizer = TibertTokenizer(spm_models[kind], tsheg_pretokenization=tsheg, underline_between_sections=underline)
+        found = []
+        for ids in map(np.array, tokenizer.encode(sample_lines)):
+            starts = tokenizer.starts_syllable(ids)
+            assert starts[0]
+            groups = np.split(ids, np.flatnonzero(starts)[1:])
+            texts = ["".join(tokenizer.id_to_token(int(i)) for i in group) for group in groups]
+            for text, following in zip(texts, [*texts[1:], "▁"], strict=True):
+                assert text[-1] in MARKS or following[0] == "▁"
+            found += texts
+        # Nor are they much more than one.
+        assert np.mean([sum(text.count(mark) for mark in MARKS) for text in found]) < 2.5
+        if tsheg:
+            assert not [text for text in found if set(text[:-1]) & set(MARKS)]
+
+
 class TestVocabularyAndSaving(TestCase):
     def test_ordinary_pieces(self, spm_models):
         tokenizer = TibertTokenizer(spm_models["bpe"])

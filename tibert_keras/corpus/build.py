@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -12,13 +11,17 @@ from tqdm import tqdm
 
 from tibert_keras.corpus.manifest import CorpusReport, check_folder, read_manifest, write_manifest
 from tibert_keras.corpus.markup import Reading
-from tibert_keras.corpus.partition import partition_name, write_partition
+from tibert_keras.corpus.partition import FileCounts, partition_name, write_partition
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, join, sha256
+from tibert_keras.storage import UNFINISHED, atomic_output, exists, join, move, remove_folder, sha256
+from tibert_keras.tasks import run_tasks
 
 _LOG = logging.getLogger(__name__)
+_NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}
+# Folder in the output folder for the files that wait for the last of them.
+_WAITING = f".corpus{UNFINISHED}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,9 @@ class CorpusConfig:
         tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
         validation_volumes: Numbers of volumes held out for validation: they go to files validation_* instead
             of train_*.
+        workers: Processes that work at a time, or 0 for one a core. More than one need a main module that can be
+            imported, as the command line is.
+        scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead.
     """
 
     input_file: str
@@ -43,6 +49,8 @@ class CorpusConfig:
     reading: Reading = "original"
     tohoku_documents: bool = True
     validation_volumes: list[int] = field(default_factory=list)
+    workers: int = 0
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("edition", get_args(Edition)), ("reading", get_args(Reading))):
@@ -71,7 +79,8 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     Example:
         >>> from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
         >>> _ = write_sample("/tmp/sample", seed=1, num_documents=40, num_files=4)
-        >>> report = build_corpus(CorpusConfig(input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus"))
+        >>> report = build_corpus(CorpusConfig(
+        ...     input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus", workers=1)))
         >>> sorted(report.files)
         ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
@@ -100,9 +109,9 @@ def _partition(volumes: list[Volume], validation_volumes: list[int]) -> dict[str
 
 
 def _options(config: CorpusConfig) -> dict[str, Any]:
-    """The options that decide what the corpus is; where it comes from and goes to does not."""
+    """The options that decide what the corpus is; where it lies and who does the work does not."""
     options = asdict(replace(config, validation_volumes=sorted(set(config.validation_volumes))))
-    return {name: value for name, value in options.items() if name not in ("input_file", "output_dir")}
+    return {name: value for name, value in options.items() if name not in _NOT_IN_CORPUS}
 
 
 def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
@@ -114,15 +123,32 @@ def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
 
 
 def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: CorpusConfig) -> CorpusReport:
-    files, total = {}, ReadingReport()
-    # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
-    with ExitStack() as stack:
-        for name, volumes in tqdm(sorted(partitions.items()), desc="corpus", unit="file", disable=None):
-            path = stack.enter_context(atomic_output(join(config.output_dir, name)))
-            files[name], report = write_partition(
-                volumes, path, reading=config.reading, tohoku_documents=config.tohoku_documents
-            )
-            total.add(report)
+    names, waiting = sorted(partitions), join(config.output_dir, _WAITING)
+    results: dict[int, tuple[FileCounts, ReadingReport]] = {}
+    try:
+        with tqdm(total=len(names), desc="corpus", unit="file", disable=None) as progress:
+
+            def on_result(number: int, result: tuple[FileCounts, ReadingReport]) -> None:
+                results[number] = result
+                progress.update()
+
+            tasks = [(partitions[name], join(waiting, name), config) for name in names]
+            run_tasks(_partition_file, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
+        # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
+        for name in names:
+            move(join(waiting, name), join(config.output_dir, name))
+    finally:
+        if exists(waiting):
+            remove_folder(waiting)
+    total = ReadingReport()
+    for number in range(len(names)):
+        total.add(results[number][1])
+    files = {name: results[number][0] for number, name in enumerate(names)}
     done = replace(planned, files=files, reading=total)
     write_manifest(config.output_dir, done)
     return done
+
+
+def _partition_file(volumes: list[Volume], path: str, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
+    with atomic_output(path) as local:
+        return write_partition(volumes, local, reading=config.reading, tohoku_documents=config.tohoku_documents)

@@ -2,6 +2,7 @@
 
 from tibert_keras.data.config import RecordsConfig
 from tibert_keras.data.examples import ExamplePolicy
+from tibert_keras.data.inspection import RecordStatistics, inspect_records, readable_examples, tokenizer_of_records
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.masking import MaskedTokens, MaskingPolicy, mask_tokens
 from tibert_keras.data.pipeline import Records
@@ -13,9 +14,13 @@ __all__ = [
     "Manifest",
     "MaskedTokens",
     "MaskingPolicy",
+    "RecordStatistics",
     "Records",
     "RecordsConfig",
     "TibertMaskedLMPreprocessor",
     "build_records",
+    "inspect_records",
     "mask_tokens",
+    "readable_examples",
+    "tokenizer_of_records",
 ]

@@ -91,7 +91,9 @@ def write_partition(
                     writer.write(example)
                 examples += len(draws)
     except tf.errors.OpError as error:
-        raise InputError(f"Cannot write the records: {error.message}. Received: {os.fspath(target)!r}.") from error
+        # TensorFlow puts the path of the unfinished file before the reason.
+        reason = (error.message or type(error).__name__).rpartition("; ")[2]
+        raise InputError(f"Cannot write the records: {reason}. Received: {os.fspath(target.parent)!r}.") from error
     if reader.sha256 != source_sha256:
         raise InputError(f"The file changed while it was read. Received: {source!r}. Give the command again.")
     if examples == 0:

@@ -64,7 +64,7 @@ class Records:
             manifest = manifests[os.path.dirname(path)]
             if manifest is None:
                 num_examples += count_examples(path)
-                shapes.append(_shape(path))
+                shapes.append(example_shape(path))
                 tokenizers.append(None)
             else:
                 num_examples += _listed_examples(path, manifest)
@@ -155,7 +155,7 @@ class Records:
         return batches.apply(cardinality)
 
     def _batches(self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
-        features = _features(self.max_seq_length, self.max_predictions_per_seq)
+        features = example_features(self.max_seq_length, self.max_predictions_per_seq)
 
         def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
             # Whole batches at a time: several times as fast as one example after the other.
@@ -177,7 +177,8 @@ _INPUTS = {
 }
 
 
-def _features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf.io.FixedLenFeature]:
+def example_features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf.io.FixedLenFeature]:
+    """What is read of an example, for `tf.io.parse_example`."""
     return {
         "input_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
         "input_mask": tf.io.FixedLenFeature([max_seq_length], tf.int64),
@@ -239,8 +240,12 @@ def count_examples(path: str) -> int:
     return count
 
 
-def _shape(path: str) -> dict[str, int]:
-    """Read the lengths from the first example of a file that has no manifest."""
+def example_shape(path: str) -> dict[str, int]:
+    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a file.
+
+    Raises:
+        InputError: If it is no masked example.
+    """
     try:
         example = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(path))).numpy())
     except DecodeError as error:

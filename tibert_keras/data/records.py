@@ -48,6 +48,12 @@ def build_records(config: RecordsConfig) -> Manifest:
         input_file="corpus/train_*.txt", output_dir="records", spm_model_file="tokenizer/spiece.model", workers=1))
     ```
     """
+    manifest = _build(config)
+    _warn_of_unknown(manifest)
+    return manifest
+
+
+def _build(config: RecordsConfig) -> Manifest:
     paths = expand_glob(config.input_file)
     targets = [Path(path).stem + RECORD_SUFFIX for path in paths]
     if duplicates := sorted({target for target in targets if targets.count(target) > 1}):
@@ -58,7 +64,6 @@ def build_records(config: RecordsConfig) -> Manifest:
         _write_partitions(sources, manifest, config)
     else:
         _build_shuffled(sources, manifest, config)
-    _warn_of_unknown(manifest)
     return manifest
 
 
@@ -135,7 +140,7 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
     if before and all(manifest.is_whole(target, config.output_dir) for target in sources):
         return
     unshuffled, dealt_out = (join(config.output_dir, name) for name in ("unshuffled", "dealt_out"))
-    parts = build_records(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False))
+    parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False))
     manifest.sources.update(parts.sources)
     manifest.write(config.output_dir)
     _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)
@@ -180,12 +185,14 @@ def _warn_of_unknown(manifest: Manifest) -> None:
     characters: Counter[str] = Counter()
     for entry in manifest.sources.values():
         characters.update(entry["unknown_characters"])
-    if characters:
-        shown = ", ".join(f"{character} (U+{ord(character):04X}) {n}x" for character, n in characters.most_common(10))
-        share = manifest.total("unknown_tokens") / manifest.total("tokens")
-        _LOG.warning(
-            "The tokenizer has no pieces for part of the text: %.1f%% of all tokens are <unk>, and more than 1%% in a "
-            "file. The characters: %s. Train it on this text, or take another.",
-            100 * share,
-            shown,
-        )
+    if not characters:
+        return
+    files = [name for name, entry in manifest.sources.items() if entry["unknown_characters"]]
+    shown = ", ".join(
+        f"{character} (U+{ord(character):04X}) {count}x" for character, count in characters.most_common(10)
+    )
+    _LOG.warning(
+        "The tokenizer has no pieces for part of the text: more than 1%% of the tokens of %d files (%s, ...) are "
+        "unknown. The characters: %s. Train it on this text, or take another.",
+        len(files), files[0], shown,
+    )  # fmt: skip

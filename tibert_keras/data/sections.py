@@ -59,9 +59,10 @@ class SectionReader:
                 self._digest.update(content)
                 content = rest + content
                 end = _end_of_lines(content)
-                yield self._sections(content[:end], offset, inside_line)
-                inside_line = content[end - 1 : end] != b"\n"
-                offset += end
+                if end:
+                    yield self._sections(content[:end], offset, inside_line)
+                    inside_line = content[end - 1 : end] != b"\n"
+                    offset += end
                 rest = content[end:]
         if rest:
             yield self._sections(rest, offset, inside_line)
@@ -95,12 +96,15 @@ class SectionReader:
 
 
 def _end_of_lines(content: bytes) -> int:
-    """Where the last whole line ends or, if there is none, where a line can best be cut."""
-    ends = [content.rfind(b"\n") + 1, *(content.rfind(mark.encode()) + len(mark.encode()) for mark in _SEPARATORS)]
-    if ends[0]:
-        return ends[0]
-    if max(ends[1:]) >= len(content) // 2:
-        return max(ends[1:])
+    """Where the last whole line ends or, if there is only a part of a long one, where that can best be cut."""
+    end = content.rfind(b"\n") + 1
+    if end or len(content) < _BLOCK_BYTES:
+        return end
+    for mark in map(str.encode, _SEPARATORS):
+        if mark in content[len(content) // 2 :]:
+            end = max(end, content.rfind(mark) + len(mark))
+    if end:
+        return end
     end = len(content)
     while end > len(content) - 3 and content[end - 1] & 0xC0 == 0x80:
         end -= 1

@@ -1,0 +1,142 @@
+"""Rate, memory and stages of `build_records`, on one core.
+
+    python tests/benchmarks/records.py --input_file='corpus/train_*.txt' --spm_model_file=tokenizer/spiece.model \
+        --megabytes 2.7 54 --dupe_factor=4
+    python tests/benchmarks/records.py ... --megabytes 200 4000          # does memory grow?
+
+Each size is one text file, made of the input as often as it takes, and is worked on by a process of its own that is
+bound to one core. The rate counts everything but the import of the package; the second one leaves out the start too
+(the tokenizer, which is loaded once a file).
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import inspect
+import itertools
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+
+class Stopwatch:
+    """Adds up the time of stages; within a stage that calls another only the inner one runs."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.running = ["start and rest"]
+        self.since = time.perf_counter()
+
+    def switch(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.running[-1]] += now - self.since
+        self.since = now
+
+    def time(self, stage: str, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.switch()
+            self.running.append(stage)
+            try:
+                result = function(*arguments, **options)
+            finally:
+                self.switch()
+                self.running.pop()
+            return self._iterate(stage, result) if inspect.isgenerator(result) else result
+
+        return call
+
+    def _iterate(self, stage: str, generator: Any) -> Any:
+        step = self.time(stage, lambda: next(generator, generator))
+        while (value := step()) is not generator:
+            yield value
+
+
+def measure(source: str, output_dir: str, options: dict[str, Any], results: Any) -> None:
+    """Build the records of one file on one core, and report."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import tensorflow as tf
+
+    from tibert_keras.data import RecordsConfig, build_records, partition, sections
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    watch = Stopwatch()
+    sections.SectionReader.__iter__ = watch.time("read", sections.SectionReader.__iter__)
+    partition.TibertTokenizer.encode = watch.time("tokenize", partition.TibertTokenizer.encode)
+    partition.cut_document = watch.time("pack", partition.cut_document)
+    partition.lay_out = watch.time("pack", partition.lay_out)
+    partition.mask_tokens = watch.time("mask", partition.mask_tokens)
+    partition.serialize_examples = watch.time("encode", partition.serialize_examples)
+    tf.io.TFRecordWriter.write = watch.time("write", tf.io.TFRecordWriter.write)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    manifest = build_records(RecordsConfig(input_file=source, output_dir=output_dir, workers=1, **options))
+    seconds = time.perf_counter() - began
+    watch.switch()
+    results.put(
+        {
+            "examples": manifest.total("examples"),
+            "tokens": manifest.total("tokens"),
+            "seconds": seconds,
+            "stages": dict(watch.seconds),
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "imports": before / 1024,
+        }
+    )
+
+
+def write_text(pattern: str, megabytes: float, path: Path) -> None:
+    """Repeat the text files until there are so many megabytes, up to the end of a line."""
+    wanted = int(megabytes * 1e6)
+    with path.open("wb") as output:
+        for name in itertools.cycle(sorted(glob.glob(pattern)) or sys.exit(f"No file matches {pattern!r}.")):
+            text = Path(name).read_bytes()
+            if output.tell() + len(text) >= wanted:
+                end = text.rfind(b"\n", 0, wanted - output.tell()) + 1
+                output.write(text[:end])
+                return
+            output.write(text)
+
+
+def main() -> None:
+    """Print a line for each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input_file", required=True)
+    parser.add_argument("--spm_model_file", required=True)
+    parser.add_argument("--megabytes", type=float, nargs="+", default=[54.0])
+    parser.add_argument("--dupe_factor", type=int, default=4)
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--with", dest="options", default=[], nargs="*", help="further options, as sop=True")
+    flags = parser.parse_args()
+    options = {name: eval(value) for name, value in (option.split("=", 1) for option in flags.options)}
+    options |= {"dupe_factor": flags.dupe_factor, "spm_model_file": flags.spm_model_file}
+    spawn = multiprocessing.get_context("spawn")
+    print(f"{os.cpu_count()} cores, of which one is used; {options}")
+    for megabytes, _ in itertools.product(flags.megabytes, range(flags.repeat)):
+        with tempfile.TemporaryDirectory() as folder:
+            write_text(flags.input_file, megabytes, Path(folder) / "text.txt")
+            results = spawn.Queue()
+            arguments = (f"{folder}/text.txt", f"{folder}/records", options, results)
+            process = spawn.Process(target=measure, args=arguments)
+            process.start()
+            found = results.get()
+            process.join()
+        rate, stages = found["examples"] / found["seconds"], found["stages"]
+        without_start = found["examples"] / (sum(stages.values()) - stages["start and rest"])
+        shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in sorted(stages.items()))
+        print(
+            f"{megabytes:,} MB of text: {found['examples']:,} sequences in {found['seconds']:.2f} s = {rate:,.0f}/s "
+            f"({without_start:,.0f}/s in the stages), {found['tokens'] / found['seconds']:,.0f} tokens/s; "
+            f"peak {found['peak']:,.0f} MB, of which imports {found['imports']:,.0f}; {shares}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
