@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.cli import VERBS
+from tibert_keras.cli import VERBS, split_verb
 from tibert_keras.flags import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ COMMANDS = [(page, command) for page in PAGES for command in _commands(page.read
     ("page", "command"), COMMANDS, ids=[f"{page.name}:{' '.join(command)[:40]}" for page, command in COMMANDS]
 )
 def test_commands_parse(page: Path, command: list[str]) -> None:
-    verb, *words = command
+    verb, words = split_verb(command)
     parse(VERBS[verb], words, name=verb)
 
 
@@ -43,11 +43,14 @@ def test_the_readme_has_two_set_up_commands_and_tells_every_verb() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path) -> None:
-    parse(VERBS["pretrain"], [f"--config={recipe}", "--input_file=records", "--output_dir=run"], name="pretrain")
+def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
-    for word in ["command", "hardware", "duration", "score"]:
-        assert f"\n# {word} " in header
+    told = dict(re.findall(r"^# (\w+) +(.+)$", header, re.MULTILINE))
+    assert told.keys() >= {"purpose", "command", "hardware", "duration"} and told.keys() & {"score", "size"}
+    verb, words = split_verb(shlex.split(told["command"])[1:])
+    monkeypatch.chdir(ROOT)
+    assert f"--config=examples/recipes/{recipe.name}" in words
+    parse(VERBS[verb], words, name=verb)
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:

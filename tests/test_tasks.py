@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
 from tibert_keras.errors import InputError
 from tibert_keras.tasks import run_tasks
 
@@ -105,6 +106,21 @@ def test_a_cluster(cluster):
     assert results(divmod, [(n, 3) for n in range(5)], scheduler=address) == {n: divmod(n, 3) for n in range(5)}
     with pytest.raises(FileNotFoundError):
         results(os.stat, [("/missing",)], scheduler=address)
+
+
+@pytest.mark.slow
+def test_the_corpus_on_a_cluster(cluster, tmp_path):
+    address, _ = cluster
+    write_sample(str(tmp_path / "raw"), seed=1, num_documents=40, num_files=5)
+    reports = [
+        build_corpus(CorpusConfig(input_file=f"{tmp_path}/raw/*.txt", output_dir=str(tmp_path / name), **options))
+        for name, options in (("alone", {"workers": 1}), ("together", {"scheduler": address}))
+    ]
+    assert reports[0] == reports[1] and len(reports[0].files) == 5
+    alone, together = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "together")
+    )
+    assert alone == together
 
 
 @pytest.mark.slow

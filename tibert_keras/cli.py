@@ -239,12 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not, 130 if the
         keyboard interrupted it.
     """
-    verb, *words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    verb, words = split_verb(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
     if verb in ("-h", "--help"):
         print(_overview())
         return 0
-    if words and f"{verb} {words[0]}" in VERBS:
-        verb, *words = f"{verb} {words[0]}", *words[1:]
     if verb not in VERBS:
         print(f"tibert: no such verb. Received: {verb!r}. Give one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
@@ -262,6 +260,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(verb, "Stopped.", status=130)
     return 0
+
+
+def split_verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Part the verb, of one word or two, from what follows."""
+    count = 2 if " ".join(words[:2]) in VERBS else 1
+    return " ".join(words[:count]), words[count:]
 
 
 def _complain(verb: str, message: str, *, status: int) -> int:

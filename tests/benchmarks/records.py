@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,13 @@ class Stopwatch:
         return call
 
     def _iterate(self, stage: str, generator: Any) -> Any:
-        step = self.time(stage, lambda: next(generator, generator))
-        while (value := step()) is not generator:
+        end = object()
+        step = self.time(stage, lambda: next(generator, end))
+        while (value := step()) is not end:
             yield value
 
 
-def measure(source: str, output_dir: str, options: dict[str, Any], results: Any) -> None:
+def measure(source: str, output_dir: str, options: dict[str, Any]) -> dict[str, Any]:
     """Build the records of one file on one core, and report."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import tensorflow as tf
@@ -79,16 +81,14 @@ def measure(source: str, output_dir: str, options: dict[str, Any], results: Any)
     manifest = build_records(RecordsConfig(input_file=source, output_dir=output_dir, workers=1, **options))
     seconds = time.perf_counter() - began
     watch.switch()
-    results.put(
-        {
-            "examples": manifest.total("examples"),
-            "tokens": manifest.total("tokens"),
-            "seconds": seconds,
-            "stages": dict(watch.seconds),
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "imports": before / 1024,
-        }
-    )
+    return {
+        "examples": manifest.total("examples"),
+        "tokens": manifest.total("tokens"),
+        "seconds": seconds,
+        "stages": dict(watch.seconds),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "imports": before / 1024,
+    }
 
 
 def write_text(pattern: str, megabytes: float, path: Path) -> None:
@@ -116,17 +116,13 @@ def main() -> None:
     flags = parser.parse_args()
     options = {name: eval(value) for name, value in (option.split("=", 1) for option in flags.options)}
     options |= {"dupe_factor": flags.dupe_factor, "spm_model_file": flags.spm_model_file}
-    spawn = multiprocessing.get_context("spawn")
     print(f"{os.cpu_count()} cores, of which one is used; {options}")
     for megabytes, _ in itertools.product(flags.megabytes, range(flags.repeat)):
         with tempfile.TemporaryDirectory() as folder:
             write_text(flags.input_file, megabytes, Path(folder) / "text.txt")
-            results = spawn.Queue()
-            arguments = (f"{folder}/text.txt", f"{folder}/records", options, results)
-            process = spawn.Process(target=measure, args=arguments)
-            process.start()
-            found = results.get()
-            process.join()
+            # A process of its own for each, so that one does not count the other's memory.
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+                found = process.submit(measure, f"{folder}/text.txt", f"{folder}/records", options).result()
         rate, stages = found["examples"] / found["seconds"], found["stages"]
         without_start = found["examples"] / (sum(stages.values()) - stages["start and rest"])
         shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in sorted(stages.items()))

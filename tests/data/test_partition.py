@@ -1,4 +1,4 @@
-"""One file of records: whatever its text, its documents and its lines are like, and whatever happens to it meanwhile."""
+"""One file of records: whatever its text, documents and lines are like, and whatever happens to it meanwhile."""
 
 from __future__ import annotations
 
