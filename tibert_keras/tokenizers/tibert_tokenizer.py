@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -234,8 +235,15 @@ class _Processor(sentencepiece.SentencePieceProcessor):
     def Encode(self, texts: list[str], **_: Any) -> list[list[Any]]:  # noqa: N802
         if self.tokenizer.spaces_are_explicit:
             units = [_spell_out(self.tokenizer, text) for text in texts]
-            pieces = iter(self._encode([unit for text in units for unit in text]))
-            encoded = [[piece for _ in text for piece in next(pieces)] for text in units]
+            every = itertools.chain.from_iterable(units)
+            if self.tokenizer.nbest_size:
+                pieces = iter(self._encode(list(every)))
+                encoded = [[piece for _ in text for piece in next(pieces)] for text in units]
+            else:
+                # The same few syllables come again and again.
+                different = list(set(every))
+                known = dict(zip(different, self._encode(different), strict=True))
+                encoded = [list(itertools.chain.from_iterable(map(known.__getitem__, text))) for text in units]
         else:
             encoded = self._encode(texts)
         space, mask = self.tokenizer.space_and_mask
