@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
 from tibert_keras.errors import InputError
-from tibert_keras.tasks import run_tasks
+from tibert_keras.tasks import check_shared, run_tasks
 
 # What is imported here, source tree or installed package, is imported there.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -46,7 +47,7 @@ def test_errors_stay_what_they_are(workers, tmp_path):
 
 
 def test_a_killed_process():
-    with pytest.raises(InputError, match="killed, perhaps for want of memory. Received: workers=2"):
+    with pytest.raises(InputError, match="killed, perhaps for want of memory, or could not .* Received: workers=2"):
         results(os._exit, [(1,), (1,)], workers=2)
 
 
@@ -54,12 +55,54 @@ def test_a_killed_process():
     ("options", "message"),
     [
         ({"workers": -1}, "Received: -1"),
-        ({"scheduler": "nonsense"}, "No Dask scheduler answers. Received: scheduler='nonsense'"),
+        ({"scheduler": "nonsense"}, "No Dask scheduler with workers answers. Received: scheduler='nonsense'"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
         results(divmod, [(1, 2)], **options)
+
+
+def test_errors_of_tensorflow_are_put_in_words(tmp_path):
+    with pytest.raises(
+        InputError, match=r"cannot be read or written: .*No such file.* Received: the work on '.*/none/x'"
+    ):
+        results(_write_record, [(str(tmp_path / "none" / "x"),)])
+
+
+def _write_record(path):
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(b"x")
+
+
+def test_what_workers_do_not_share(tmp_path):
+    check_shared(str(tmp_path))
+    with pytest.raises(InputError, match="do not share this folder.* Received: '.*/none'"):
+        check_shared(str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_command(tmp_path):
+    # Each task writes the number of its process and sleeps.
+    task = "import os, time; open(f'{os.getpid()}.pid', 'w').close(); time.sleep(100)"
+    script = f"""
+from tibert_keras.tasks import check_shared, run_tasks
+if __name__ == "__main__":
+    run_tasks(exec, [({task!r},)] * 2, workers=2, scheduler=None, on_result=print)
+"""
+    (tmp_path / "script.py").write_text(script)
+    with subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=ENVIRONMENT) as command:
+        workers = _wait_for(lambda: sorted(tmp_path.glob("*.pid")), count=2)
+        command.kill()
+    _wait_for(lambda: [path for path in workers if not Path(f"/proc/{path.stem}").exists()], count=2)
+
+
+def _wait_for(find, *, count, seconds=90):
+    deadline = time.monotonic() + seconds
+    while len(found := find()) < count:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+    return found
 
 
 # === A cluster ===
@@ -109,16 +152,18 @@ def test_a_cluster(cluster):
 
 
 @pytest.mark.slow
-def test_the_corpus_on_a_cluster(cluster, tmp_path):
+def test_the_corpus_on_a_cluster(cluster, tmp_path, monkeypatch):
     address, _ = cluster
-    write_sample(str(tmp_path / "raw"), seed=1, num_documents=40, num_files=5)
+    write_sample(str(tmp_path / "here" / "raw"), seed=1, num_documents=40, num_files=5)
+    # The workers have another working directory.
+    monkeypatch.chdir(tmp_path / "here")
     reports = [
-        build_corpus(CorpusConfig(input_file=f"{tmp_path}/raw/*.txt", output_dir=str(tmp_path / name), **options))
+        build_corpus(CorpusConfig(input_file="raw/*.txt", output_dir=name, **options))
         for name, options in (("alone", {"workers": 1}), ("together", {"scheduler": address}))
     ]
     assert reports[0] == reports[1] and len(reports[0].files) == 5
     alone, together = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("alone", "together")
+        {path.name: path.read_bytes() for path in Path(name).iterdir()} for name in ("alone", "together")
     )
     assert alone == together
 
@@ -140,11 +185,8 @@ def test_records_and_a_killed_worker(cluster, sample_corpus, spm_models, tmp_pat
     command.append(f"--scheduler={address}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as job:
         together = tmp_path / "together"
-        deadline = time.monotonic() + 120
         # The first worker is killed while both write.
-        while not (together.is_dir() and len(list(together.glob(".train*.part"))) == 2):
-            assert job.poll() is None and time.monotonic() < deadline, job.communicate()
-            time.sleep(0.01)
+        _wait_for(lambda: list(together.glob(".train*.part")), count=2)
         os.killpg(workers[0].pid, signal.SIGKILL)
         output, log = job.communicate(timeout=200)
     assert job.returncode == 0, log.decode()

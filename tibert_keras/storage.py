@@ -30,6 +30,11 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def absolute(path: str | os.PathLike[str]) -> str:
+    """The path as processes with another working directory need it."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(path)
+
+
 def join(folder: str | os.PathLike[str], *names: str) -> str:
     """Join a local or remote folder, with or without a slash at its end, and names below it."""
     return "/".join([os.fspath(folder).rstrip("/"), *names])

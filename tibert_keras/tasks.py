@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.storage import exists
 
 
 def run_tasks(
@@ -60,12 +64,25 @@ def _run_here(
     try:
         with Callback(posttask=ended):
             # One task at a time to each worker: tasks are few and long.
-            dask.compute(*calls, optimize_graph=False, chunksize=1, **options)
+            dask.compute(*calls, optimize_graph=False, chunksize=1, initializer=_end_with_parent, **options)
     except BrokenProcessPool as error:
         raise InputError(
-            f"A worker process was killed, perhaps for want of memory. Received: workers={workers}. "
-            "Give the command again, with fewer workers if need be."
+            "A worker process ended: it was killed, perhaps for want of memory, or could not import the main module. "
+            f"Received: workers={workers}. Give the command again, with fewer workers if need be; in a script, call it "
+            'under `if __name__ == "__main__":`, or with workers=1.'
         ) from error
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end when this process does, however it ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _run_on_cluster(
@@ -81,8 +98,11 @@ def _run_on_cluster(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=20)
+        client.wait_for_workers(1, timeout=60)
     except (OSError, ValueError) as error:
-        raise InputError(f"No Dask scheduler answers. Received: scheduler={scheduler!r}. Start one there.") from error
+        raise InputError(
+            f"No Dask scheduler with workers answers. Received: scheduler={scheduler!r}. Start one there."
+        ) from error
     job = uuid.uuid4().hex
     with client:
         futures = {
@@ -92,13 +112,14 @@ def _run_on_cluster(
         try:
             for future in as_completed(futures):
                 on_result(futures[future], _result(future.result()))
-        except KilledWorker as error:
+        except (KilledWorker, CancelledError) as error:
             raise InputError(
-                f"The workers were lost again and again, perhaps for want of memory. Received: scheduler={scheduler!r}."
+                "The workers or the scheduler were lost, perhaps for want of memory. "
+                f"Received: scheduler={scheduler!r}. Give the command again when they are there."
             ) from error
-        except RuntimeError as error:
-            # As Dask puts it when the scheduler cannot import what is called.
-            if "deserialization" not in str(error):
+        except (RuntimeError, ImportError) as error:
+            # The first is how Dask puts it when the scheduler cannot import what is called.
+            if isinstance(error, RuntimeError) and "deserialization" not in str(error):
                 raise
             raise InputError(
                 f"The Dask cluster cannot run this package. Received: scheduler={scheduler!r}. Install the same "
@@ -108,12 +129,32 @@ def _run_on_cluster(
             client.cancel(list(futures))
 
 
+def check_shared(path: str) -> None:
+    """Check that what a worker has written is here too.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if not exists(path):
+        raise InputError(
+            f"The workers do not share this folder: what one has written is not here. Received: {path!r}. "
+            "Give paths that are the same on all machines, such as gs:// or a network disk."
+        )
+
+
 def _guard(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Hand errors that are meant for the user over as results: Dask would wrap them in a traceback."""
     try:
         return function(*arguments)
     except (InputError, OSError) as error:
         return error
+    except Exception as error:
+        # A full disk, too many open files or a bucket that is gone, as TensorFlow puts it.
+        if not type(error).__module__.startswith("tensorflow"):
+            raise
+        # It puts the path of an unfinished file before the reason.
+        reason = " ".join(str(getattr(error, "message", error)).rpartition("; ")[2].split())
+        return InputError(f"A file cannot be read or written: {reason}. Received: the work on {arguments[0]!r}.")
 
 
 def _result(result: Any) -> Any:

@@ -161,7 +161,7 @@ class TestOurRecords:
         assert statistics.swapped_share == np.mean([label for _, label in segments])
         manifest = json.loads((path.parent / "manifest.json").read_text())
         assert statistics.examples == manifest["files"][path.name]["examples"] == len(segments)
-        source = manifest["sources"]["train_0.txt"]
+        source = manifest["sources"]["train_0.tf_record"]
         assert (statistics.documents, statistics.source_tokens) == (source["documents"], source["tokens"])
 
     def test_pieces_that_begin_with_a_mark(self, build, spm_models):

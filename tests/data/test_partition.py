@@ -129,7 +129,7 @@ class TestAnyText:
 
     def test_one_long_line(self, config, text, spm_models):
         line = "".join(text.split("\n")) * 30
-        assert len(line) > sections._LONGEST_SECTION
+        assert len(line) > sections.LONGEST_SECTION
         manifest, arrays = build(config, line)
         tokenizer = TibertTokenizer(spm_models["bpe"])
         decoded = "".join(tokenizer.detokenize(row[row > 4].tolist()) for row in arrays["original"])
@@ -149,11 +149,14 @@ class TestBadInput:
         at = len(b"\n".join(lines[:3])) + 1
         with pytest.raises(InputError, match=f"at byte {at}. Received: .*text.txt.* --errors=skip"):
             build(config, bad)
-        manifest, arrays = build(config, bad, errors="skip", output_dir=f"{config.output_dir}2")
+        manifest, arrays = build(config, bad, errors="skip")
         assert manifest.total("skipped_lines") == 2
         assert manifest.summary().endswith("2 lines left out")
         _, expected = build(config, text, output_dir=f"{config.output_dir}3")
         assert np.array_equal(arrays["input_ids"], expected["input_ids"])
+        # A file with lines left out is not kept where none may be.
+        with pytest.raises(InputError, match="Not a UTF-8 file"):
+            build(config, bad)
 
     def test_characters_without_a_piece(self, config, text, caplog):
         caplog.set_level(logging.WARNING, "tibert_keras")
@@ -161,7 +164,7 @@ class TestBadInput:
         build(config, text + few)
         assert not caplog.records
         manifest, _ = build(config, text + many, output_dir=f"{config.output_dir}2")
-        assert manifest.sources["text.txt"]["unknown_characters"] == {"༗": 1000, "༕": 500}
+        assert manifest.sources["text.tf_record"]["unknown_characters"] == {"༗": 1000, "༕": 500}
         (message,) = [record.getMessage() for record in caplog.records]
         assert "1% of the tokens of 1 files (text.txt" in message
         assert "༗ (U+0F17) 1000x, ༕ (U+0F15) 500x" in message

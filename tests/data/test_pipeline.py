@@ -121,6 +121,24 @@ class TestBatches:
         first = rows_of(records.training_batches(30, seed=1), 1)
         assert min(len(file & set(first)) for file in files) >= 3
 
+    def test_sentence_order(self, records, shared):
+        labels = {
+            "masked_lm": tf.TensorSpec([BATCH, PREDICTIONS], tf.int32),
+            "sentence_order": tf.TensorSpec([BATCH], tf.int32),
+        }
+        weights = {name: tf.TensorSpec(spec.shape, tf.float32) for name, spec in labels.items()}
+        for both, one in (
+            (
+                records.training_batches(BATCH, seed=1, start_step=3, sop=True),
+                records.training_batches(BATCH, seed=1, start_step=3),
+            ),
+            (records.evaluation_batches(BATCH, sop=True, drop_remainder=True), records.evaluation_batches(BATCH)),
+        ):
+            assert both.element_spec[1:] == (labels, weights)
+            # The rest is what it is without.
+            masked = both.map(lambda x, y, weight: (x, y["masked_lm"], weight["masked_lm"]))
+            assert rows_of(masked, 5) == rows_of(one, 5)
+
 
 class TestOrder:
     def order(self, records, seed, start_step=0, batches=12):
@@ -290,3 +308,13 @@ class TestGoogle:
         assert rows_of(golden.evaluation_batches(100)) == expected
         rows = rows_of(golden.training_batches(92, seed=1), 7)  # 7 x 92 are all.
         assert sorted(rows) == sorted(expected) and rows != expected
+
+    def test_sentence_order(self, golden):
+        (_, labels, weights) = golden.evaluation_batches(golden.num_examples, sop=True).get_single_element()
+        expected = [
+            tf.train.Example.FromString(record.numpy()).features.feature["next_sentence_labels"].int64_list.value[0]
+            for record in tf.data.TFRecordDataset(golden.paths)
+        ]
+        np.testing.assert_array_equal(labels["sentence_order"], expected)
+        np.testing.assert_array_equal(weights["sentence_order"], np.ones(golden.num_examples))
+        assert 0 < sum(expected) < golden.num_examples

@@ -123,7 +123,7 @@ class TestSchema:
             workers=1,
         )
         known = json.loads((golden / "stats.json").read_text(encoding="utf-8"))["input"]
-        counts = build_records(config).sources["input.txt"]
+        counts = build_records(config).sources["input.tf_record"]
         assert (counts["documents"], counts["tokens"], counts["unknown_tokens"]) == (
             known["documents"],
             known["tokens"],
@@ -205,7 +205,8 @@ class TestManifest:
             content = (Path(config.output_dir) / name).read_bytes()
             text = (sample_corpus / name.replace(".tf_record", ".txt")).read_bytes()
             lines = text.decode("utf-8").splitlines()
-            assert manifest.sources[name.replace(".tf_record", ".txt")] == {
+            assert manifest.sources[name] == {
+                "file": name.replace(".tf_record", ".txt"),
                 "sha256": hashlib.sha256(text).hexdigest(),
                 "documents": 10,
                 "tokens": sum(map(len, tokenizer.encode(lines))),
@@ -233,12 +234,35 @@ class TestManifest:
         assert build_records(config) == everything
         assert hashlib.sha256(record.read_bytes()).hexdigest() == everything.files[name]["sha256"]
 
+    def test_two_texts_of_one_name_one_after_the_other(self, config, sample_corpus, tmp_path):
+        built = []
+        for number, name in enumerate(["t.txt", "t.md", "t.txt"]):
+            shutil.copy(sample_corpus / f"train_{number % 2}.txt", tmp_path / name)
+            manifest = build_records(dataclasses.replace(config, input_file=str(tmp_path / name)))
+            assert [entry["file"] for entry in manifest.sources.values()] == [name]
+            built.append(contents(config)["t.tf_record"])
+        assert built[0] == built[2] != built[1]
+
+    def test_records_of_other_texts_are_told_of(self, config, caplog):
+        caplog.set_level("WARNING", "tibert_keras")
+        build_records(config)
+        build_records(dataclasses.replace(config, input_file=expand_glob(config.input_file)[1]))
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert "also holds records of other texts: train_0.tf_record, train_2.tf_record." in message
+
+    def test_the_tokenizer_beside_the_records_is_made_whole(self, config):
+        build_records(config)
+        copy = Path(config.output_dir) / "spiece.model"
+        copy.write_bytes(b"x")
+        build_records(config)
+        assert copy.read_bytes() == Path(config.spm_model_file).read_bytes()
+
     def test_every_option_is_there(self, config):
         options = build_records(config).options
         assert options == {
             name: value
             for name, value in dataclasses.asdict(config).items()
-            if name not in ("input_file", "output_dir", "spm_model_file", "workers", "scheduler")
+            if name not in ("input_file", "output_dir", "spm_model_file", "errors", "workers", "scheduler")
         }
 
     @pytest.mark.parametrize(

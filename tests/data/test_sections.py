@@ -22,7 +22,7 @@ def limits(monkeypatch):
 
     def set_limits(block, longest=1 << 18):
         monkeypatch.setattr(sections, "_BLOCK_BYTES", block)
-        monkeypatch.setattr(sections, "_LONGEST_SECTION", longest)
+        monkeypatch.setattr(SectionReader.__init__, "__kwdefaults__", {"errors": "strict", "longest_section": longest})
 
     return set_limits
 
@@ -42,6 +42,13 @@ def read(tmp_path):
 
 def without_space(text):
     return "".join(text.split())
+
+
+def test_a_bad_end_of_a_long_line_does_not_join_documents(limits, read):
+    limits(16)
+    found = read(b"a" * 40 + b"\xff\n\nsecond\n", errors="skip")
+    assert found[-2:] == ["", "second"]
+    assert read.reader.skipped_lines == 1
 
 
 class TestLines:

@@ -90,14 +90,29 @@ def test_a_second_build(config, sample_corpus, tmp_path):
     assert build_records(config) == first == Manifest.read(config.output_dir)
     assert [path.read_bytes() for path in files] == [content for _, content in before]
     assert files[0].stat().st_mtime_ns == before[0][0]
+    # The work of a build that was killed in the end is cleared away.
+    (Path(config.output_dir) / "dealt_out" / "train_0.tf_record").mkdir(parents=True)
+    build_records(config)
+    assert not (Path(config.output_dir) / "dealt_out").exists()
+    # Folders do not matter, names do.
+    (tmp_path / "first").mkdir()
+    (folder / "train_2.txt").rename(tmp_path / "first" / "train_2.txt")
+    moved = dataclasses.replace(config, input_file=f"{tmp_path}/first/*.txt,{folder}/*.txt")
+    assert build_records(moved) == first
+    elsewhere = dataclasses.replace(moved, output_dir=str(tmp_path / "elsewhere"))
+    build_records(elsewhere)
+    assert [(tmp_path / "elsewhere" / path.name).read_bytes() for path in files] == [content for _, content in before]
     # Other text is another order of all.
     (folder / "train_3.txt").write_text("ཀ་ཁ་ག་ང་།\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"holds results of other options. Received: train_3.txt=None there"):
+    with pytest.raises(
+        InputError,
+        match=r"shuffled examples of other texts. Received: .*, with train_2.txt, train_3.txt new, gone or changed",
+    ):
         build_records(config)
     assert [path.read_bytes() for path in files] == [content for _, content in before]
 
 
-@pytest.mark.parametrize("step", ["scatter", "_write_share"])
+@pytest.mark.parametrize("step", ["scatter", "_make_share"])
 def test_interrupted_and_run_again(config, monkeypatch, step):
     from tibert_keras.data import records
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
@@ -15,8 +16,8 @@ from tibert_keras.corpus.partition import FileCounts, partition_name, write_part
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
 from tibert_keras.errors import InputError
-from tibert_keras.storage import UNFINISHED, atomic_output, exists, join, move, remove_folder, sha256
-from tibert_keras.tasks import run_tasks
+from tibert_keras.storage import UNFINISHED, absolute, atomic_output, join, move, remove_folder, sha256
+from tibert_keras.tasks import check_shared, run_tasks
 
 _LOG = logging.getLogger(__name__)
 _NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}
@@ -80,11 +81,13 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
         >>> from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
         >>> _ = write_sample("/tmp/sample", seed=1, num_documents=40, num_files=4)
         >>> report = build_corpus(CorpusConfig(
-        ...     input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus", workers=1)))
+        ...     input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus", workers=1))
         >>> sorted(report.files)
         ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
     volumes = find_volumes(config.input_file, edition=config.edition)
+    # For workers with another working directory.
+    volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
     partitions = _partition(volumes, config.validation_volumes)
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes))
     existing = read_manifest(config.output_dir)
@@ -123,7 +126,7 @@ def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
 
 
 def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: CorpusConfig) -> CorpusReport:
-    names, waiting = sorted(partitions), join(config.output_dir, _WAITING)
+    names, waiting = sorted(partitions), join(absolute(config.output_dir), _WAITING)
     results: dict[int, tuple[FileCounts, ReadingReport]] = {}
     try:
         with tqdm(total=len(names), desc="corpus", unit="file", disable=None) as progress:
@@ -132,13 +135,15 @@ def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
                 results[number] = result
                 progress.update()
 
-            tasks = [(partitions[name], join(waiting, name), config) for name in names]
+            tasks = [(partitions[name], join(waiting, name), planned.inputs, config) for name in names]
             run_tasks(_partition_file, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
         # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
         for name in names:
+            check_shared(join(waiting, name))
             move(join(waiting, name), join(config.output_dir, name))
     finally:
-        if exists(waiting):
+        # A worker of a cluster may still be writing there: what it leaves is overwritten the next time.
+        with contextlib.suppress(OSError, InputError):
             remove_folder(waiting)
     total = ReadingReport()
     for number in range(len(names)):
@@ -149,6 +154,12 @@ def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
     return done
 
 
-def _partition_file(volumes: list[Volume], path: str, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
+def _partition_file(
+    volumes: list[Volume], path: str, inputs: dict[str, str], config: CorpusConfig
+) -> tuple[FileCounts, ReadingReport]:
     with atomic_output(path) as local:
-        return write_partition(volumes, local, reading=config.reading, tohoku_documents=config.tohoku_documents)
+        result = write_partition(volumes, local, reading=config.reading, tohoku_documents=config.tohoku_documents)
+        for name, digest in _fingerprint(volumes).items():
+            if inputs[name] != digest:
+                raise InputError(f"The file changed while it was read. Received: {name!r}. Give the command again.")
+        return result

@@ -11,7 +11,7 @@ from tibert_keras.data.masking import MaskingPolicy
 from tibert_keras.data.sections import ErrorHandling
 from tibert_keras.errors import InputError
 
-_NOT_IN_RECORDS = {"input_file", "output_dir", "spm_model_file", "workers", "scheduler"}
+_NOT_IN_RECORDS = {"input_file", "output_dir", "spm_model_file", "errors", "workers", "scheduler"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,7 +226,7 @@ def _source(path: str) -> dict[str, Any]:
     manifest = Manifest.read(_folder(path))
     if manifest is None or (manifest.options.get("shuffle_examples") and len(manifest.sources) > 1):
         return {}
-    return next((entry for name, entry in manifest.sources.items() if Path(name).stem == Path(path).stem), {})
+    return manifest.sources.get(Path(path).name, {})
 
 
 def _folder(path: str | os.PathLike[str]) -> str:

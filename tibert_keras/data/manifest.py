@@ -21,8 +21,9 @@ class Manifest:
     Attributes:
         options: Every option and the seed, as `RecordsConfig` has them, but for the paths and the workers.
         tokenizer: `sha256` of the model file, `vocabulary_size`, and the tokenizer's `options`.
-        sources: For each text file its `sha256`, the numbers of `documents`, `tokens`, `unknown_tokens` and
-            `skipped_lines`, and the `unknown_characters` with their counts if they are many.
+        sources: For each record file the text `file` it is named after, its `sha256`, the numbers of `documents`,
+            `tokens`, `unknown_tokens` and `skipped_lines`, and the `unknown_characters` with their counts if they are
+            many.
         files: For each record file its `sha256`, and the numbers of `bytes` and `examples`.
     """
 
@@ -42,20 +43,29 @@ class Manifest:
             return None
         path = join(folder, MANIFEST_FILE)
         try:
-            return cls(**read_json(path, what="a manifest of records", advice="Build the records again."))
-        except TypeError as error:
+            manifest = cls(**read_json(path, what="a manifest of records", advice="Build the records again."))
+            manifest.tokenizer["sha256"]
+        except (TypeError, KeyError) as error:
             raise InputError(
                 f"Not a manifest of records: {error}. Received: {path!r}. Build the records again."
             ) from error
+        return manifest
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` into a folder."""
         # In order of names, whichever file was ready first.
-        content = dataclasses.asdict(self)
-        for name in ("sources", "files"):
-            content[name] = dict(sorted(content[name].items()))
+        ordered = {part: dict(sorted(known.items())) for part, known in self._entries().items()}
+        content = dataclasses.asdict(self) | ordered
         with atomic_output(join(folder, MANIFEST_FILE)) as path:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    def only(self, name: str) -> Manifest:
+        """The manifest without the entries of other files."""
+        parts = {part: {name: known[name]} if name in known else {} for part, known in self._entries().items()}
+        return dataclasses.replace(self, **parts)
+
+    def _entries(self) -> dict[str, dict[str, dict[str, Any]]]:
+        return {"sources": self.sources, "files": self.files}
 
     def is_whole(self, name: str, folder: str | os.PathLike[str]) -> bool:
         """Whether a record file is in the folder as it was written, by its hash."""

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tibert_keras.data.config import RecordsConfig
 from tibert_keras.data.examples import Cuts, Sections, cut_document, lay_out
 from tibert_keras.data.masking import mask_tokens
-from tibert_keras.data.sections import SectionReader
+from tibert_keras.data.sections import LONGEST_SAMPLED_SECTION, LONGEST_SECTION, SectionReader
 from tibert_keras.data.serialization import serialize_examples
 from tibert_keras.errors import InputError
 from tibert_keras.tokenizers import TibertTokenizer
@@ -78,26 +78,24 @@ def write_partition(
         What was found in the text, and the number of examples.
 
     Raises:
-        InputError: If the text gives no example or changes while it is read, or the disk is full.
+        InputError: If the text gives no example or changes while it is read.
     """
-    reader = SectionReader(source, errors=config.errors)
+    longest = LONGEST_SAMPLED_SECTION if config.stochastic_tokens else LONGEST_SECTION
+    reader = SectionReader(source, errors=config.errors, longest_section=longest)
     encoder = _Encoder(tokenizer, config, file_key=zlib.crc32(Path(source).name.encode()))
     examples = 0
-    try:
-        with tf.io.TFRecordWriter(os.fspath(target)) as writer:
-            for cuts, draws in _batches(encoder.documents(reader), encoder, config):
-                features = masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
-                for example in serialize_examples(features):
-                    writer.write(example)
-                examples += len(draws)
-    except tf.errors.OpError as error:
-        # TensorFlow puts the path of the unfinished file before the reason.
-        reason = (error.message or type(error).__name__).rpartition("; ")[2]
-        raise InputError(f"Cannot write the records: {reason}. Received: {os.fspath(target.parent)!r}.") from error
+    with tf.io.TFRecordWriter(os.fspath(target)) as writer:
+        for cuts, draws in _batches(encoder.documents(reader), encoder, config):
+            features = masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
+            for example in serialize_examples(features):
+                writer.write(example)
+            examples += len(draws)
     if reader.sha256 != source_sha256:
         raise InputError(f"The file changed while it was read. Received: {source!r}. Give the command again.")
     if examples == 0:
-        raise InputError(f"No document has two tokens for an example. Received: {source!r}.")
+        raise InputError(
+            f"No document has two tokens for an example. Received: {source!r}. Take the file out of the input."
+        )
     encoder.counts.skipped_lines = reader.skipped_lines
     encoder.list_unknown_characters()
     return encoder.counts, examples

@@ -109,7 +109,9 @@ class Records:
                 "Give the tokenizer of the records."
             )
 
-    def training_batches(self, batch_size: int, *, seed: int, start_step: int = 0) -> tf.data.Dataset:
+    def training_batches(
+        self, batch_size: int, *, seed: int, start_step: int = 0, sop: bool = False
+    ) -> tf.data.Dataset:
         """An endless stream of batches, shuffled anew each epoch, that can be entered at any step.
 
         The files are read in another order each epoch, several at a time, and shuffled in a buffer. All of this
@@ -119,11 +121,14 @@ class Records:
             batch_size: Examples a batch, over all replicas.
             seed: Seed of the order.
             start_step: Number of batches to pass over.
+            sop: Give the labels of the sentence order too, for `TibertPretraining`.
 
         Returns:
             Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
             `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`;
             `y` and `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
+            With `sop` both are dictionaries: these are `masked_lm`, and `sentence_order` `[batch]` is 1 where the
+            two segments are swapped, with weights of 1.
         """
         start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
 
@@ -139,29 +144,45 @@ class Records:
             return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=tf.cast(order, tf.int64))
 
         examples = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch).skip(passed)
-        return self._batches(examples, batch_size, drop_remainder=True)
+        return self._batches(examples, batch_size, drop_remainder=True, sop=sop)
 
-    def evaluation_batches(self, batch_size: int, *, drop_remainder: bool = False) -> tf.data.Dataset:
+    def evaluation_batches(
+        self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False
+    ) -> tf.data.Dataset:
         """One pass over the examples in order, as `training_batches` has them.
 
         Args:
             batch_size: Examples a batch.
             drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
+            sop: Give the labels of the sentence order too.
         """
-        batches = self._batches(tf.data.TFRecordDataset(self.paths), batch_size, drop_remainder=drop_remainder)
+        examples = tf.data.TFRecordDataset(self.paths)
+        batches = self._batches(examples, batch_size, drop_remainder=drop_remainder, sop=sop)
         count = self.num_examples / batch_size
         # Keras warns of data that ran out where it was not told when they would.
         cardinality = tf.data.experimental.assert_cardinality(math.floor(count) if drop_remainder else math.ceil(count))
         return batches.apply(cardinality)
 
-    def _batches(self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
+    def _batches(
+        self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool, sop: bool
+    ) -> tf.data.Dataset:
         features = example_features(self.max_seq_length, self.max_predictions_per_seq)
+        if sop:
+            features["next_sentence_labels"] = tf.io.FixedLenFeature([], tf.int64)
 
-        def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any, Any]:
             # Whole batches at a time: several times as fast as one example after the other.
             parsed = tf.io.parse_example(serialized, features)
             x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
-            return x, tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
+            labels, weights = tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
+            if not sop:
+                return x, labels, weights
+            order = tf.cast(parsed["next_sentence_labels"], "int32")
+            return (
+                x,
+                {"masked_lm": labels, "sentence_order": order},
+                {"masked_lm": weights, "sentence_order": tf.ones_like(order, "float32")},
+            )
 
         batches = examples.batch(batch_size, drop_remainder=drop_remainder)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -200,7 +221,8 @@ def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
 
 
 def _masking(manifest: Manifest) -> dict[str, Any]:
-    return {field.name: manifest.options[field.name] for field in fields(MaskingPolicy)}
+    names = [field.name for field in fields(MaskingPolicy)]
+    return {name: manifest.options[name] for name in names if name in manifest.options}
 
 
 def _listed_examples(path: str, manifest: Manifest) -> int:
@@ -246,8 +268,11 @@ def example_shape(path: str) -> dict[str, int]:
     Raises:
         InputError: If it is no masked example.
     """
+    serialized = next(iter(tf.data.TFRecordDataset(path)), None)
+    if serialized is None:
+        raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
     try:
-        example = tf.train.Example.FromString(next(iter(tf.data.TFRecordDataset(path))).numpy())
+        example = tf.train.Example.FromString(serialized.numpy())
     except DecodeError as error:
         raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
     lengths = {name: len(feature.int64_list.value) for name, feature in example.features.feature.items()}

@@ -17,8 +17,18 @@ from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.partition import record_tokenizer, write_partition
 from tibert_keras.data.shuffle import gather, num_buckets, scatter
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, expand_glob, join, read_bytes, remove_folder, sha256, size
-from tibert_keras.tasks import run_tasks
+from tibert_keras.storage import (
+    absolute,
+    atomic_output,
+    exists,
+    expand_glob,
+    join,
+    read_bytes,
+    remove_folder,
+    sha256,
+    size,
+)
+from tibert_keras.tasks import check_shared, run_tasks
 
 _LOG = logging.getLogger(__name__)
 RECORD_SUFFIX = ".tf_record"
@@ -48,6 +58,9 @@ def build_records(config: RecordsConfig) -> Manifest:
         input_file="corpus/train_*.txt", output_dir="records", spm_model_file="tokenizer/spiece.model", workers=1))
     ```
     """
+    config = dataclasses.replace(
+        config, output_dir=absolute(config.output_dir), spm_model_file=absolute(config.spm_model_file)
+    )
     manifest = _build(config)
     _warn_of_unknown(manifest)
     return manifest
@@ -57,13 +70,16 @@ def _build(config: RecordsConfig) -> Manifest:
     paths = expand_glob(config.input_file)
     targets = [Path(path).stem + RECORD_SUFFIX for path in paths]
     if duplicates := sorted({target for target in targets if targets.count(target) > 1}):
-        raise InputError(f"Input files of one name would overwrite each other. Received: {duplicates}.")
-    sources = dict(zip(targets, paths, strict=True))
+        raise InputError(f"Input files of one name would overwrite each other. Received: {duplicates}. Rename them.")
+    # By name, whichever folders they are in; absolute for workers with another working directory.
+    sources = dict(sorted(zip(targets, map(absolute, paths), strict=True)))
     manifest = _open_folder(config)
     if not config.shuffle_examples:
         _write_partitions(sources, manifest, config)
     else:
         _build_shuffled(sources, manifest, config)
+    if others := sorted(manifest.files.keys() - sources.keys()):
+        _LOG.warning("%s also holds records of other texts: %s.", config.output_dir, ", ".join(others))
     return manifest
 
 
@@ -83,11 +99,9 @@ def _open_folder(config: RecordsConfig) -> Manifest:
     )
     previous = Manifest.read(config.output_dir)
     if previous:
-        before = {**previous.options, "tokenizer": previous.tokenizer["sha256"]}
-        refuse_changes(
-            before, {**manifest.options, "tokenizer": manifest.tokenizer["sha256"]}, folder=config.output_dir
-        )
-        return previous
+        before, now = ({**each.options, "tokenizer": each.tokenizer["sha256"]} for each in (previous, manifest))
+        refuse_changes(before, now, folder=config.output_dir)
+        manifest = previous
     with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as copy:
         copy.write_bytes(proto)
     # Records without a manifest would pass for Google's.
@@ -101,26 +115,31 @@ def _write_partitions(sources: dict[str, str], manifest: Manifest, config: Recor
     with tqdm(total=sum(sizes), desc="records", unit="B", unit_scale=True, disable=None) as progress:
 
         def on_result(number: int, result: tuple[dict[str, Any], dict[str, Any]]) -> None:
-            source, target = sources[targets[number]], targets[number]
-            manifest.sources[Path(source).name], manifest.files[target] = result
+            target = targets[number]
+            check_shared(join(config.output_dir, target))
+            manifest.sources[target], manifest.files[target] = result
             manifest.write(config.output_dir)
             progress.update(sizes[number])
 
-        tasks = [(source, target, manifest, config) for target, source in sources.items()]
-        run_tasks(_partition, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
+        tasks = [(sources[target], target, manifest.only(target), config) for target in targets]
+        run_tasks(_make_file, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
 
 
-def _partition(
-    source: str, target: str, manifest: Manifest, config: RecordsConfig
+def _make_file(
+    source: str, target: str, previous: Manifest, config: RecordsConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make one record file, unless it is there."""
-    digest, name = sha256(source), Path(source).name
-    if manifest.sources.get(name, {}).get("sha256") == digest and manifest.is_whole(target, config.output_dir):
-        return manifest.sources[name], manifest.files[target]
+    digest, entry = sha256(source), previous.sources.get(target, {})
+    same_text = (entry.get("file"), entry.get("sha256")) == (Path(source).name, digest)
+    # What was left out of a text is no longer to be.
+    complete = config.errors == "skip" or not entry.get("skipped_lines")
+    if same_text and complete and previous.is_whole(target, config.output_dir):
+        return entry, previous.files[target]
     tokenizer = record_tokenizer(read_bytes(config.spm_model_file), config)
     with atomic_output(join(config.output_dir, target)) as path:
         counts, examples = write_partition(source, path, config=config, tokenizer=tokenizer, source_sha256=digest)
-        return {"sha256": digest, **dataclasses.asdict(counts)}, _file_entry(path, examples)
+        entry = {"file": Path(source).name, "sha256": digest, **dataclasses.asdict(counts)}
+        return entry, _file_entry(path, examples)
 
 
 def _file_entry(path: Path, examples: int) -> dict[str, Any]:
@@ -132,20 +151,29 @@ def _file_entry(path: Path, examples: int) -> dict[str, Any]:
 
 def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
     """Make all files in the order of the text, deal their examples out, and write each share in random order."""
-    hashes = {Path(source).name: sha256(source) for source in sources.values()}
-    before = {name: entry["sha256"] for name, entry in manifest.sources.items()}
-    if before:
-        # One file more or less is another order of all.
-        refuse_changes(before, hashes, folder=config.output_dir)
-    if before and all(manifest.is_whole(target, config.output_dir) for target in sources):
-        return
     unshuffled, dealt_out = (join(config.output_dir, name) for name in ("unshuffled", "dealt_out"))
-    parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False))
-    manifest.sources.update(parts.sources)
-    manifest.write(config.output_dir)
-    _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)
+    _refuse_other_texts(sources, manifest, config)
+    if not manifest.sources or not all(manifest.is_whole(target, config.output_dir) for target in sources):
+        parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False))
+        manifest.sources.update({target: parts.sources[target] for target in sources})
+        manifest.write(config.output_dir)
+        _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)
     for folder in (dealt_out, unshuffled):
-        remove_folder(folder)
+        if exists(folder):
+            remove_folder(folder)
+
+
+def _refuse_other_texts(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
+    """One text more or less, or another, is another order of all."""
+    before = {entry["file"]: entry["sha256"] for entry in manifest.sources.values()}
+    now = {Path(source).name: sha256(source) for source in sources.values()}
+    if before and before != now:
+        changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
+        raise InputError(
+            "The folder holds the shuffled examples of other texts. "
+            f"Received: output_dir={config.output_dir!r}, with {', '.join(changed)} new, gone or changed. "
+            "Choose another output folder."
+        )
 
 
 def _shuffle(paths: list[str], dealt_out: str, manifest: Manifest, config: RecordsConfig) -> None:
@@ -165,18 +193,21 @@ def _shuffle(paths: list[str], dealt_out: str, manifest: Manifest, config: Recor
             for number, (path, folder) in enumerate(zip(paths, folders, strict=True))
         ]
         run(scatter, deals, on_result=lambda *_: progress.update())
-        shares = [(folders, number, each, manifest, config) for number in range(len(targets))]
-        run(_write_share, shares, on_result=on_result)
+        shares = [
+            (folders, number, range(number * each, (number + 1) * each), manifest.only(target), config)
+            for number, target in enumerate(targets)
+        ]
+        run(_make_share, shares, on_result=on_result)
 
 
-def _write_share(
-    folders: list[str], number: int, each: int, manifest: Manifest, config: RecordsConfig
+def _make_share(
+    folders: list[str], number: int, buckets: range, previous: Manifest, config: RecordsConfig
 ) -> dict[str, Any]:
+    """Make one file of the shuffled examples, unless it is there."""
     target = Path(folders[number]).name
-    if manifest.is_whole(target, config.output_dir):
-        return manifest.files[target]
+    if previous.is_whole(target, config.output_dir):
+        return previous.files[target]
     with atomic_output(join(config.output_dir, target)) as path:
-        buckets = range(number * each, (number + 1) * each)
         examples = gather(folders, path, buckets=buckets, seed=[config.random_seed, number, 1])
         return _file_entry(path, examples)
 
@@ -187,7 +218,7 @@ def _warn_of_unknown(manifest: Manifest) -> None:
         characters.update(entry["unknown_characters"])
     if not characters:
         return
-    files = [name for name, entry in manifest.sources.items() if entry["unknown_characters"]]
+    files = [entry["file"] for entry in manifest.sources.values() if entry["unknown_characters"]]
     shown = ", ".join(
         f"{character} (U+{ord(character):04X}) {count}x" for character, count in characters.most_common(10)
     )

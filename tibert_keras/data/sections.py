@@ -14,7 +14,9 @@ ErrorHandling = Literal["strict", "skip"]
 
 _BLOCK_BYTES = 1 << 22
 # A longer line is taken as several: the tokenizer's memory grows with the length of what it encodes at a time.
-_LONGEST_SECTION = 1 << 18
+LONGEST_SECTION = 1 << 18
+# The search for the best 64 encodings takes time with the square of it.
+LONGEST_SAMPLED_SECTION = 1 << 12
 _SEPARATORS = (" ", "་")
 
 
@@ -23,7 +25,9 @@ class SectionReader:
 
     Args:
         path: The file, local or remote.
-        errors: What to do with a line that is not UTF-8: `"strict"` raises, `"skip"` leaves it out.
+        errors: What to do with a line that is not UTF-8: `"strict"` raises, `"skip"` leaves it out (of a line longer
+            than a block, the block's part of it).
+        longest_section: A line of more characters is taken as several sections, cut at spaces or tshegs.
 
     Attributes:
         sha256: SHA-256 of what was read so far, in hexadecimal.
@@ -37,9 +41,12 @@ class SectionReader:
     ```
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, errors: ErrorHandling = "strict") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, errors: ErrorHandling = "strict", longest_section: int = LONGEST_SECTION
+    ) -> None:
         self.path = os.fspath(path)
         self.errors = errors
+        self.longest_section = longest_section
         self.skipped_lines = 0
         self._digest = hashlib.sha256()
 
@@ -67,11 +74,11 @@ class SectionReader:
         if rest:
             yield self._sections(rest, offset, inside_line)
         elif offset == 0:
-            raise InputError(f"The file is empty. Received: {self.path!r}.")
+            raise InputError(f"The file is empty. Received: {self.path!r}. Take it out of the input.")
 
     def _sections(self, content: bytes, offset: int, inside_line: bool) -> list[str]:
         try:
-            lines = content.decode("utf-8").split("\n")
+            lines: list[str | None] = list(content.decode("utf-8").split("\n"))
         except UnicodeDecodeError as error:
             if self.errors == "strict":
                 raise InputError(
@@ -81,18 +88,20 @@ class SectionReader:
             lines = list(self._readable(content))
         if content.endswith(b"\n"):
             lines.pop()
-        if offset == 0 and lines:
+        if offset == 0 and lines[0]:
             lines[0] = lines[0].removeprefix("\ufeff")
-        sections = [section for line in lines for section in _cut(line)]
-        # What is left of a long line is no empty line.
-        return sections[1:] if inside_line and sections and not sections[0] else sections
+        if inside_line and not (lines[0] or "").strip():
+            # What is left of a long line is no empty line.
+            lines = lines[1:]
+        return [section for line in lines if line is not None for section in _cut(line, self.longest_section)]
 
-    def _readable(self, content: bytes) -> Iterator[str]:
+    def _readable(self, content: bytes) -> Iterator[str | None]:
         for line in content.split(b"\n"):
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError:
                 self.skipped_lines += 1
+                yield None
 
 
 def _end_of_lines(content: bytes) -> int:
@@ -112,15 +121,15 @@ def _end_of_lines(content: bytes) -> int:
     return end - 1 if content[end - 1] >= 0xC0 else end
 
 
-def _cut(line: str) -> list[str]:
+def _cut(line: str, longest: int) -> list[str]:
     """Cut a long line after a space or tsheg, and elsewhere only if there is none."""
-    if len(line) <= _LONGEST_SECTION:
+    if len(line) <= longest:
         return [line.strip()]
     sections = []
     while line:
         cut = len(line)
-        if cut > _LONGEST_SECTION:
-            cut = max(line.rfind(mark, 0, _LONGEST_SECTION) + 1 for mark in _SEPARATORS) or _LONGEST_SECTION
+        if cut > longest:
+            cut = max(line.rfind(mark, 0, longest) + 1 for mark in _SEPARATORS) or longest
         sections.append(line[:cut].strip())
         line = line[cut:]
     return list(filter(None, sections))

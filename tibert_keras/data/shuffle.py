@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import tensorflow as tf
 
-from tibert_keras.storage import atomic_output, join, size
+from tibert_keras.storage import atomic_output, join, open_binary, read_bytes, size
 
 # What a worker holds at a time while it shuffles.
-_BUCKET_BYTES = 1 << 27
+_BUCKET_BYTES = 1 << 25
 _READ_TOGETHER = 1024
+_EXAMPLES_FILE, _INDEX_FILE = "examples", "index.npy"
 
 
 def num_buckets(paths: Sequence[str], num_targets: int) -> int:
@@ -26,21 +29,60 @@ def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
     """Deal the examples of a record file out to buckets, each to any with equal probability.
 
     Dealing all files out and then shuffling each bucket gives every order of all examples with equal probability
-    (Rao 1961, Sandelius 1962).
+    (Rao 1961, Sandelius 1962). The buckets of a stretch of the file lie one after the other in one file, with an index
+    beside it: a file a bucket would be thousands of files.
 
     Args:
         path: The record file.
-        folder: Folder for its share of each bucket, files `0`, `1`, ...
+        folder: Folder for the dealt out examples and the index.
         buckets: Number of buckets.
         seed: Seed of the deal.
     """
-    rng = np.random.default_rng(seed)
-    with atomic_output(folder) as local, ExitStack() as stack:
+    rng, index = np.random.default_rng(seed), []
+    with atomic_output(folder) as local:
         local.mkdir()
-        writers = [stack.enter_context(tf.io.TFRecordWriter(os.fspath(local / str(b)))) for b in range(buckets)]
-        for examples in _read(path):
-            for example, bucket in zip(examples, rng.integers(buckets, size=len(examples)).tolist(), strict=True):
-                writers[bucket].write(example)
+        with (local / _EXAMPLES_FILE).open("wb") as file:
+            for examples in _stretches(path):
+                dealt = rng.integers(buckets, size=len(examples))
+                order = np.argsort(dealt, kind="stable")
+                shares = np.split(order, np.searchsorted(dealt[order], np.arange(1, buckets)))
+                begins = [file.tell()]
+                for share in shares:
+                    _write_share(file, [examples[number] for number in share.tolist()])
+                    begins.append(file.tell())
+                index.append(begins)
+        np.save(local / _INDEX_FILE, np.array(index))
+
+
+def _stretches(path: str) -> Iterator[list[bytes]]:
+    """Read a record file in stretches of about the size of a bucket."""
+    examples: list[bytes] = []
+    held = 0
+    for batch in tf.data.TFRecordDataset(path).batch(_READ_TOGETHER).as_numpy_iterator():
+        examples += batch.tolist()
+        held += sum(map(len, batch))
+        if held >= _BUCKET_BYTES:
+            yield examples
+            examples, held = [], 0
+    if examples:
+        yield examples
+
+
+def _write_share(file: IO[bytes], examples: list[bytes]) -> None:
+    """Write how many examples there are, how long each is, and the examples."""
+    file.write(np.array([len(examples), *map(len, examples)]).tobytes())
+    file.writelines(examples)
+
+
+def _read_bucket(folder: str, bucket: int) -> Iterator[bytes]:
+    index = np.load(io.BytesIO(read_bytes(join(folder, _INDEX_FILE))))
+    with open_binary(join(folder, _EXAMPLES_FILE)) as file:
+        for begin, end in index[:, bucket : bucket + 2].tolist():
+            file.seek(begin)
+            share = file.read(end - begin)
+            count = int(np.frombuffer(share, np.int64, 1)[0])
+            ends = 8 * (count + 1) + np.frombuffer(share, np.int64, count + 1).cumsum() - count
+            yield from (share[first:past] for first, past in itertools.pairwise(ends.tolist()))
 
 
 def gather(folders: Sequence[str], target: Path, *, buckets: Sequence[int], seed: Sequence[int]) -> int:
@@ -58,12 +100,8 @@ def gather(folders: Sequence[str], target: Path, *, buckets: Sequence[int], seed
     rng, count = np.random.default_rng(seed), 0
     with tf.io.TFRecordWriter(os.fspath(target)) as writer:
         for bucket in buckets:
-            examples = [example for folder in folders for part in _read(join(folder, str(bucket))) for example in part]
-            for index in rng.permutation(len(examples)).tolist():
-                writer.write(examples[index])
+            examples = [example for folder in folders for example in _read_bucket(folder, bucket)]
+            for number in rng.permutation(len(examples)).tolist():
+                writer.write(examples[number])
             count += len(examples)
     return count
-
-
-def _read(path: str) -> Iterator[list[bytes]]:
-    return (batch.tolist() for batch in tf.data.TFRecordDataset(path).batch(_READ_TOGETHER).as_numpy_iterator())
