@@ -18,7 +18,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.export import FillMask, SavedModelOfBest, export_saved_model
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import pretrain
-from tibert_keras.training.checkpoints import History
+from tibert_keras.training.history import History
 
 SERVE = Path(__file__).with_name("serve.py")
 # Two masks, none, and one.

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import PretrainConfig, pretrain
-from tibert_keras.training.checkpoints import History
+from tibert_keras.training.history import History
 
 
 class Count(keras.callbacks.Callback):

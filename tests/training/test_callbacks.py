@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.checkpoints import Checkpoints, History
+from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.history import History
 
 
 def make_progress(folder, **kwargs) -> StepProgress:
@@ -46,6 +48,7 @@ class TestCheckpointEachInterval:
 
         class Noted(Checkpoints):
             def save(self, model, step, *, state, best_step):
+                assert state.pop("seconds") > 0
                 saved.append((step, state, best_step, [row["step"] for row in History(tmp_path).rows]))
 
         progress = make_progress(tmp_path)
@@ -56,8 +59,10 @@ class TestCheckpointEachInterval:
             batch_size=4,
             log_dir=tmp_path / "logs",
             state={"num_examples": 7},
+            interval=2,
+            termination=threading.Event(),
         )
-        saving.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
+        saving.set_model(SimpleNamespace(stop_training=False, optimizer=SimpleNamespace(learning_rate=0.5)))
         saving.on_train_begin()
         for epoch, loss in enumerate([2.0, 1.0, 3.0]):
             progress.on_epoch_begin(epoch)

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import Champion, choose_champion, find_preset
-from tibert_keras.training.checkpoints import WEIGHTS_FILE
+from tibert_keras.training.checkpoints import VARIABLES_FILE
 
 
 def copy_run(run: Path, copy: Path, losses: dict[int, tuple[float, float | None]]) -> Path:
@@ -46,9 +45,8 @@ class TestChooseChampion:
 
     def test_the_preset_is_that_checkpoint(self, run):
         model = TibertMaskedLM.from_preset(choose_champion([run]).preset)
-        with h5py.File(run / "checkpoints/10" / WEIGHTS_FILE) as file:
-            arrays = []
-            file.visititems(lambda _, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None)
+        with np.load(run / "checkpoints/10" / VARIABLES_FILE) as file:
+            arrays = list(file.values())
         for weight in model.get_weights():
             assert any(np.array_equal(weight, array) for array in arrays)
         assert not any("optimizer" in path.read_bytes().decode("latin-1") for path in (run / "champion").glob("*.h5"))
@@ -73,7 +71,7 @@ class TestChooseChampion:
         assert json.loads((run / "champion.json").read_text())["step"] == 10
 
     def test_a_damaged_checkpoint(self, run):
-        (run / "checkpoints/10" / WEIGHTS_FILE).write_bytes(b"")
+        (run / "checkpoints/10" / VARIABLES_FILE).write_bytes(b"")
         with pytest.raises(InputError, match="checkpoint cannot be loaded"):
             choose_champion([run])
         assert not (run / "champion").exists()

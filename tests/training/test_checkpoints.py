@@ -11,13 +11,16 @@ import pytest
 from tests.base import TestCase
 from tibert_keras.errors import InputError
 from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
-from tibert_keras.training.checkpoints import STATE_FILE, WEIGHTS_FILE, Checkpoints, History
+from tibert_keras.training.checkpoints import STATE_FILE, VARIABLES_FILE, Checkpoints
+from tibert_keras.training.history import History
 
 X, Y = np.random.default_rng(0).normal(size=(2, 8, 4)).astype("float32")
 
 
 def make_model(*, units: int = 4) -> keras.Model:
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(units)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(units, name="dense")], name="model"
+    )
     model.compile(LAMB(WarmupPolynomialDecay(0.1, decay_steps=100, warmup_steps=2)), loss="mse", jit_compile=False)
     return model
 
@@ -36,7 +39,9 @@ class TestCheckpoints(TestCase):
         model, checkpoints = make_model(), Checkpoints(tmp_path)
         train(model, 3)
         checkpoints.save(model, 3, state={"num_examples": 8}, best_step=3)
+        # What is saved was copied: training goes on at once.
         train(model, 2)
+        checkpoints.wait()
 
         copy = make_model()
         checkpoints.restore(copy, 3)
@@ -53,30 +58,35 @@ class TestCheckpoints(TestCase):
         model, checkpoints = make_model(), Checkpoints(tmp_path, keep=2)
         for step, best in [(9, 9), (10, 10), (11, 10), (12, 10), (100, 10)]:
             checkpoints.save(model, step, state={}, best_step=best)
+        checkpoints.wait()
         assert checkpoints.steps == [10, 12, 100]
         checkpoints.save(model, 101, state={}, best_step=101)
+        checkpoints.close()
         assert checkpoints.steps == [100, 101]
         assert Checkpoints(tmp_path / "none").steps == []
 
     def test_a_failure_midway_leaves_nothing(self, tmp_path, monkeypatch):
         model, checkpoints = make_model(), Checkpoints(tmp_path)
         checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.wait()
 
-        def fail(path: Path) -> None:
-            path.write_bytes(b"half")
+        def fail(file, **_) -> None:
+            file.write(b"half")
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(model, "save_weights", fail)
+        monkeypatch.setattr(np, "savez", fail)
+        checkpoints.save(model, 2, state={}, best_step=2)
         with pytest.raises(OSError, match="No space left"):
-            checkpoints.save(model, 2, state={}, best_step=2)
+            checkpoints.save(model, 3, state={}, best_step=3)
         assert names(tmp_path / "checkpoints") == ["1"]
 
     def test_a_folder_that_is_not_whole_is_no_checkpoint(self, tmp_path):
         # A remote folder fills up file by file, and the state comes last.
         checkpoints = Checkpoints(tmp_path)
         checkpoints.save(make_model(), 1, state={}, best_step=1)
+        checkpoints.wait()
         (tmp_path / "checkpoints/2").mkdir()
-        (tmp_path / "checkpoints/2" / WEIGHTS_FILE).write_bytes(b"half")
+        (tmp_path / "checkpoints/2" / VARIABLES_FILE).write_bytes(b"half")
         assert checkpoints.steps == [1]
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -88,16 +98,18 @@ class TestCheckpoints(TestCase):
         assert not (tmp_path / "checkpoints").exists()
         model.layers[-1].bias.assign([0, 1, 0, 0])
         checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.wait()
         model.layers[-1].bias.assign([0, value, 0, 0])
         with pytest.raises(InputError, match=r"step 2\. Received: .*dense.*bias\. The last good checkpoint is '.*/1'"):
             checkpoints.save(model, 2, state={}, best_step=2)
         assert checkpoints.steps == [1]
 
-    @pytest.mark.parametrize("file", [WEIGHTS_FILE, STATE_FILE])
+    @pytest.mark.parametrize("file", [VARIABLES_FILE, STATE_FILE])
     @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
     def test_damage(self, tmp_path, file, damage):
         checkpoints = Checkpoints(tmp_path)
         checkpoints.save(make_model(), 7, state={}, best_step=7)
+        checkpoints.wait()
         path = tmp_path / "checkpoints/7" / file
         content = path.read_bytes()
         path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "other": b"\xff" * 100}[damage])
@@ -109,8 +121,28 @@ class TestCheckpoints(TestCase):
     def test_another_model(self, tmp_path):
         checkpoints = Checkpoints(tmp_path)
         checkpoints.save(make_model(), 7, state={}, best_step=7)
-        with pytest.raises(InputError, match="checkpoint cannot be loaded"):
+        checkpoints.wait()
+        with pytest.raises(InputError, match="The checkpoint is of another model. Received: "):
             checkpoints.restore(make_model(units=3), 7)
+
+    def test_what_was_written_is_read_back(self, tmp_path, monkeypatch):
+        """A checkpoint that the disk has spoilt takes no older one with it."""
+        model, checkpoints = make_model(), Checkpoints(tmp_path, keep=1)
+        checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.wait()
+        check = Checkpoints.check
+
+        def spoil(self, step):
+            (tmp_path / "checkpoints" / str(step) / VARIABLES_FILE).write_bytes(b"")
+            check(self, step)
+
+        monkeypatch.setattr(Checkpoints, "check", spoil)
+        checkpoints.save(model, 2, state={}, best_step=2)
+        with pytest.raises(InputError, match="checkpoint cannot be loaded"):
+            checkpoints.wait()
+        monkeypatch.undo()
+        assert checkpoints.steps == [1, 2]
+        assert checkpoints.last_whole() == 1
 
 
 class TestHistory:

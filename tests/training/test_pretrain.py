@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from tests.damage import flip_bit
 from tibert_keras import TibertBackbone, TibertMaskedLM
 from tibert_keras.data import RecordsConfig, build_records
 from tibert_keras.errors import InputError
-from tibert_keras.training import find_preset, pretrain
-from tibert_keras.training.checkpoints import WEIGHTS_FILE, Checkpoints, History
+from tibert_keras.training import RunInterrupted, find_preset, pretrain
+from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.training.history import History
 
 
 class PowerCutError(Exception):
@@ -44,13 +47,9 @@ def stop(model: keras.Model) -> None:
 
 
 def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:
-    """All that a checkpoint holds: weights, slots, iterations, and the states of random generators."""
-    arrays = {}
-    folder = Path(run) / "checkpoints" / str(step)
-    with h5py.File(folder / WEIGHTS_FILE) as file:
-        file.visititems(lambda name, item: arrays.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
-    state = json.loads((folder / "state.json").read_text())
-    return {**arrays, "seeds": np.array(state["seeds"])}
+    """All that a checkpoint holds: weights, slots, iterations, and the states of random generators and metrics."""
+    with np.load(Path(run) / "checkpoints" / str(step) / VARIABLES_FILE) as file:
+        return dict(file)
 
 
 def assert_same(run: Path | str, other: Path | str, step: int = 22) -> None:
@@ -153,6 +152,38 @@ class TestStopped:
         pretrain(config)
         assert_same(tmp_path, finished_run)
 
+    def test_told_to_end(self, finished_run, run_config, sample_records, tmp_path):
+        """SIGTERM in the middle of a window and at its end: the averages over the window go on too."""
+        config = run_config(tmp_path, validation_file=f"{sample_records}/held_out/*.tf_record")
+        handler = signal.getsignal(signal.SIGTERM)
+        # The signal comes after the run's own callbacks have seen the step: they act on it after the next.
+        for steps, at in ((3, 4), (1, 5), (1, 7), (1, 9)):
+            with pytest.raises(RunInterrupted, match=f"Stopped at step {at}, .* Give the same command again"):
+                pretrain(config, callbacks=[At(steps, lambda _: os.kill(os.getpid(), signal.SIGTERM))])
+            assert Checkpoints(tmp_path).steps[-1] == at
+        assert signal.getsignal(signal.SIGTERM) is handler
+        pretrain(config)
+        assert_same(tmp_path, finished_run)
+        assert [row["step"] for row in History(tmp_path).rows] == [5, 10, 15, 20, 22]
+
+    def test_a_damaged_checkpoint(self, finished_run, run_config, sample_records, tmp_path, caplog):
+        """The run goes on from the one before, says so, and makes the damaged one again."""
+        shutil.copytree(finished_run, tmp_path / "run")
+        config = run_config(tmp_path / "run", validation_file=f"{sample_records}/held_out/*.tf_record")
+        path = tmp_path / "run" / "checkpoints/22" / VARIABLES_FILE
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        caplog.set_level(logging.INFO, "tibert_keras")
+        pretrain(config)
+        assert_same(tmp_path / "run", finished_run)
+        messages = [record.getMessage() for record in caplog.records]
+        assert any("22/variables.npz'. Falling back to the one before." in message for message in messages)
+        assert "Going on from step 20." in messages
+        for path in (tmp_path / "run" / "checkpoints").glob(f"*/{VARIABLES_FILE}"):
+            path.write_bytes(b"")
+        with pytest.raises(InputError, match="No checkpoint is whole"):
+            pretrain(config)
+
     @pytest.mark.slow
     def test_with_dropout_in_bfloat16_from_a_file(self, run_config, tmp_path):
         config_file = small_config(tmp_path, dropout=0.1)
@@ -170,7 +201,7 @@ class TestStopped:
                 pretrain(stopped, callbacks=[At(steps, stop)])
         champion = pretrain(stopped)
         assert_same(stopped.output_dir, whole.output_dir, step=12)
-        assert len(saved(stopped.output_dir, 12)["seeds"]) > 1  # dropout is at work
+        assert "seed/1" in saved(stopped.output_dir, 12)  # dropout is at work
         # One is kept, and the best.
         assert Checkpoints(stopped.output_dir).steps == sorted({12, champion.step})
         # What it computed in is the run's affair, not the champion's nor the process's.

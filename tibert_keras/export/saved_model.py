@@ -12,7 +12,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import atomic_output, join, list_folder
 from tibert_keras.training import choose_champion, find_preset
-from tibert_keras.training.checkpoints import History
+from tibert_keras.training.history import History
 
 
 class FillMask(tf.Module):

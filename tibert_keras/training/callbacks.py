@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import time
 from typing import Any
 
@@ -12,7 +13,9 @@ import keras
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.checkpoints import Checkpoints, History
+from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.history import History
+from tibert_keras.training.termination import RunInterrupted
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,15 +56,13 @@ class StepProgress(keras.callbacks.Callback):
         if self.step >= self.num_train_steps:
             self.model.stop_training = True
 
-    def on_train_end(self, logs: Any = None) -> None:
-        self.bar.close()
-
 
 class CheckpointEachInterval(keras.callbacks.Callback):
     """Records each interval, an epoch of `fit()`, in the history and on TensorBoard, and saves a checkpoint.
 
     Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints.
-    The best loss is looked up in the history, which outlives a restart.
+    The best loss is looked up in the history, which outlives a restart. When the run is told to end it saves a
+    checkpoint in the middle of the window, with the averages so far, from which the window goes on.
 
     Args:
         checkpoints: Where to save.
@@ -70,6 +71,9 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         batch_size: Examples a step, for the throughput.
         log_dir: Folder of TensorBoard's files.
         state: Facts of the run to save with each checkpoint.
+        interval: Steps of a window.
+        termination: Set when the run is to end.
+        asynchronous: Whether training may go on before a checkpoint is written.
     """
 
     def __init__(
@@ -81,8 +85,14 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         batch_size: int,
         log_dir: str | os.PathLike[str],
         state: dict[str, Any],
+        interval: int,
+        termination: threading.Event,
+        asynchronous: bool = True,
     ) -> None:
         super().__init__()
+        self.interval = interval
+        self.termination = termination
+        self.asynchronous = asynchronous
         self.checkpoints = checkpoints
         self.history = history
         self.progress = progress
@@ -97,12 +107,21 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started = time.monotonic()
-        self.first_step = self.progress.step
+        step, before = self.progress.step, 0.0
+        self.first_step = step // self.interval * self.interval
+        if step > self.first_step:
+            # Keras has just reset the averages.
+            self.checkpoints.restore_metrics(self.model, step)
+            before = self.checkpoints.state(step)["seconds"]
+        self.started = time.monotonic() - before
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # Before the validation, which follows the last batch and is no part of the throughput.
         self.seconds = time.monotonic() - self.started
+        step = self.progress.step
+        if self.termination.is_set() and step % self.interval and not self.model.stop_training:
+            self._save(step)
+            self._end_if_told()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         step = self.progress.step
@@ -114,11 +133,25 @@ class CheckpointEachInterval(keras.callbacks.Callback):
             "examples_per_second": round((step - self.first_step) * self.batch_size / self.seconds, 2),
         }
         self.history.append(row)
+        self._save(step)
         best_step = int(self.history.best()["step"])
-        self.checkpoints.save(self.model, step, state=self.state, best_step=best_step)
         with self.writer.as_default(step=step):
             for name, value in row.items():
                 self.summary.scalar(name, value)
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
         _LOG.info("step %d/%d: %s%s", step, self.progress.num_train_steps, values, " (best)" * (best_step == step))
+        if not self.model.stop_training:
+            self._end_if_told()
+
+    def _save(self, step: int) -> None:
+        state = {**self.state, "seconds": self.seconds}
+        best_step = int(self.history.best()["step"]) if self.history.rows else step
+        self.checkpoints.save(self.model, step, state=state, best_step=best_step)
+        if not self.asynchronous:
+            self.checkpoints.wait()
+
+    def _end_if_told(self) -> None:
+        if self.termination.is_set():
+            self.checkpoints.wait()
+            raise RunInterrupted(self.progress.step)

@@ -12,7 +12,8 @@ from typing import Literal
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import atomic_output, exists, join
-from tibert_keras.training.checkpoints import Checkpoints, History
+from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.history import History
 
 CHAMPION_PRESET = "champion"
 CHAMPION_FILE = "champion.json"

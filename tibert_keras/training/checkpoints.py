@@ -1,36 +1,59 @@
-"""The checkpoints of a run, and the history of the intervals between them."""
+"""The checkpoints of a run: written beside the training, proven by reading back, and restored to the bit."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
+import logging
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, exists, join, list_folder, read_json, read_lines, remove_folder
+from tibert_keras.storage import (
+    atomic_output,
+    exists,
+    join,
+    list_folder,
+    open_binary,
+    read_json,
+    remove_folder,
+    sha256,
+    size,
+)  # fmt: skip
 
-WEIGHTS_FILE = "train_state.weights.h5"
+VARIABLES_FILE = "variables.npz"
 STATE_FILE = "state.json"
 
+_LOG = logging.getLogger(__name__)
 _GO_BACK = "Remove its folder to go on from the one before."
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: one folder a step, with the weights and the optimizer's state.
+    """The folder `checkpoints/` of a run: one folder a step.
+
+    `variables.npz` holds every variable under its path: those of the model, the optimizer's with the global step, and
+    the states of random generators and of metrics. `state.json` has the file's size and hash, and facts of the run.
 
     Args:
         run_dir: The run's folder.
         keep: How many of the last checkpoints `save` keeps, besides the best.
+
+    Example:
+    ```python
+    checkpoints = Checkpoints("run")
+    model = TibertMaskedLM.from_preset("run/initial")
+    checkpoints.restore(model, checkpoints.steps[-1])
+    ```
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1) -> None:
         self.folder = join(run_dir, "checkpoints")
         self.keep = keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -39,34 +62,65 @@ class Checkpoints:
         # The state is written last: in a remote folder, which fills up file by file, it says that all is there.
         return sorted(int(name) for name in names if exists(join(self.folder, name, STATE_FILE)))
 
+    # === Saving ===
     def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_step: int) -> None:
-        """Save a checkpoint and remove old ones.
+        """Save a checkpoint beside the training, and remove old ones when it has been read back.
+
+        The variables are copied before this returns; `wait` waits for the rest.
 
         Args:
             model: A compiled model.
             step: The global step, which names the checkpoint.
-            state: Facts of the run that must not change when it goes on.
+            state: Facts of the run, for `state`.
             best_step: A step whose checkpoint is kept whatever its age.
 
         Raises:
-            InputError: If a weight is not finite; nothing is saved then.
+            InputError: If a weight is not finite, and nothing is saved; or if the checkpoint before could not be saved.
         """
+        self.wait()
+        variables = {name: keras.ops.convert_to_numpy(value).copy() for name, value in _variables(model).items()}
         for variable in model.trainable_variables:
-            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            if not np.isfinite(variables[f"model/{variable.path}"]).all():
                 raise InputError(
                     f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
+        self._pending = self._thread.submit(self._write, variables, step, state, best_step)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is saved.
+
+        Raises:
+            InputError: If it could not be.
+            OSError: If the disk is full.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Wait for the last checkpoint, and let the thread end."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def _write(self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_step: int) -> None:
         with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
             folder.mkdir()
-            model.save_weights(folder / WEIGHTS_FILE)
-            content = {"step": step, **state, "seeds": [keras.ops.convert_to_numpy(s).tolist() for s in _seeds(model)]}
+            path = folder / VARIABLES_FILE
+            # With an open file NumPy leaves its name as it is.
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **variables)
+            content = {"step": step, **state, "bytes": path.stat().st_size, "sha256": sha256(path)}
             (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+        self.check(step)
         for old in self.steps[: -self.keep]:
             if old != best_step:
                 remove_folder(join(self.folder, str(old)))
 
+    # === Restoring ===
     def state(self, step: int) -> dict[str, Any]:
-        """The state that was saved with a checkpoint.
+        """The facts that were saved with a checkpoint.
 
         Raises:
             InputError: If the checkpoint is damaged.
@@ -74,21 +128,79 @@ class Checkpoints:
         path = join(self.folder, str(step), STATE_FILE)
         return read_json(path, what="the state of a checkpoint", advice=_GO_BACK)
 
+    def check(self, step: int) -> None:
+        """Check that a checkpoint is as it was written, by its size and hash.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        path, state = join(self.folder, str(step), VARIABLES_FILE), self.state(step)
+        try:
+            if (size(path), sha256(path)) == (state["bytes"], state["sha256"]):
+                return
+            reason = "its size or hash is not the one that was written"
+        except (OSError, KeyError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
+
+    def last_whole(self) -> int | None:
+        """The last step whose checkpoint is whole; what is said of damaged ones goes to the log.
+
+        Raises:
+            InputError: If there are checkpoints and none is whole.
+        """
+        for step in reversed(self.steps):
+            try:
+                self.check(step)
+                return step
+            except InputError as error:
+                _LOG.warning("%s Falling back to the one before.", str(error).removesuffix(f" {_GO_BACK}"))
+        if self.steps:
+            raise InputError(
+                f"No checkpoint is whole. Received: {self.folder!r}. Remove the run's folder to begin anew."
+            )
+        return None
+
     def restore(self, model: keras.Model, step: int) -> None:
-        """Load the weights of a checkpoint and, if the model is compiled, the optimizer's state.
+        """Restore a model's variables and, if it is compiled, the optimizer's.
 
         Raises:
             InputError: If the checkpoint is damaged or of another model.
         """
-        path = join(self.folder, str(step), WEIGHTS_FILE)
+        self.check(step)
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        try:
-            model.load_weights(path)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise _damaged(path, error) from error
-        for variable, seed in zip(_seeds(model), self.state(step)["seeds"], strict=True):
-            variable.assign(seed)
+        wanted = {name: value for name, value in _variables(model).items() if not name.startswith("metric/")}
+        saved = self.read(step, list(wanted))
+        for name, variable in wanted.items():
+            if saved[name].shape != tuple(variable.shape):
+                raise InputError(
+                    f"The checkpoint is of another model. Received: {name} of shape {saved[name].shape} in "
+                    f"'{self.folder}/{step}', {tuple(variable.shape)} in the model. {_GO_BACK}"
+                )
+        for name, variable in wanted.items():
+            variable.assign(saved[name])
+
+    def read(self, step: int, names: list[str]) -> dict[str, np.ndarray]:
+        """Read variables of a checkpoint.
+
+        Raises:
+            InputError: If it lacks one of them.
+        """
+        path = join(self.folder, str(step), VARIABLES_FILE)
+        # Nothing of the file is executed: arrays of Python objects are refused.
+        with open_binary(path) as file, np.load(file, allow_pickle=False) as saved:
+            if missing := [name for name in names if name not in saved]:
+                raise InputError(
+                    f"The checkpoint is of another model. Received: {path!r} without {missing[0]}. {_GO_BACK}"
+                )
+            return {name: saved[name] for name in names}
+
+    def restore_metrics(self, model: keras.Model, step: int) -> None:
+        """Restore the states of a model's metrics, for a window of the training loss that was interrupted."""
+        variables = {name: value for name, value in _variables(model).items() if name.startswith("metric/")}
+        for name, value in self.read(step, list(variables)).items():
+            variables[name].assign(value)
 
     def last_good(self) -> str:
         """A sentence on where to go on from, for messages."""
@@ -97,44 +209,15 @@ class Checkpoints:
         return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
 
 
-def _seeds(model: keras.Model) -> list[Any]:
-    """The states of the random generators, such as those of dropout: Keras counts them as no weights."""
-    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
-
-
-def _damaged(path: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:300].rstrip(".")
-    return InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
-
-
-class History:
-    """The file `history.csv` of a run: a row an interval, from one checkpoint to the next.
-
-    Args:
-        run_dir: The run's folder.
-    """
-
-    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self.path = join(run_dir, "history.csv")
-        self.rows: list[dict[str, float]] = []
-        if exists(self.path):
-            reader = csv.DictReader(read_lines(self.path))
-            self.rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
-            self.rows = [{**row, "step": int(row["step"])} for row in self.rows]
-
-    def forget_after(self, step: int) -> None:
-        """Drop the rows of steps that no checkpoint has kept: they will be trained again."""
-        self.rows = [row for row in self.rows if row["step"] <= step]
-
-    def append(self, row: dict[str, float]) -> None:
-        """Add a row and write the file."""
-        self.rows.append(row)
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        with atomic_output(self.path) as path, path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, names, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    def best(self, criterion: str = "loss") -> dict[str, float]:
-        """The row with the lowest `criterion`, the earliest of several; rows that lack it do not count."""
-        return min(self.rows, key=lambda row: row.get(criterion, math.inf))
+def _variables(model: keras.Model) -> dict[str, Any]:
+    """Every variable that training changes, under a name that is the same in each process."""
+    # Random generators and metrics are numbered by Keras as they are made: their order tells them apart.
+    generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    others = [variable for variable in model.variables if variable.name != "seed_generator_state"]
+    optimizer = model.optimizer.variables if model.compiled and model.optimizer else []
+    return {
+        **{f"model/{variable.path}": variable for variable in others},
+        **{f"seed/{number}": variable for number, variable in enumerate(generators)},
+        **{f"optimizer/{variable.path}": variable for variable in optimizer},
+        **{f"metric/{number}": variable for number, variable in enumerate(model.metrics_variables)},
+    }

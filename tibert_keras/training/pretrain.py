@@ -20,12 +20,14 @@ from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynom
 from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion
-from tibert_keras.training.checkpoints import Checkpoints, History
+from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.config import CHANGEABLE, PretrainConfig
 from tibert_keras.training.evaluate import evaluate
+from tibert_keras.training.history import History
 from tibert_keras.training.initial_model import initial_model
 from tibert_keras.training.sources import check_records, naming_damage
 from tibert_keras.training.strategy import has_strategy, num_replicas, strategy_scope
+from tibert_keras.training.termination import noting_termination
 
 CONFIG_FILE = "config.yaml"
 
@@ -113,32 +115,60 @@ def _train(
         model = _make_model(config, records, validation)
         step = _restore(model, checkpoints, state)
         validation_batches = validation and _validation_batches(config, validation)
+        if step % config.save_checkpoints_steps:
+            # The averages of an interrupted interval are restored before the first step, in which Keras would make
+            # their variables.
+            batches = records.training_batches(config.train_batch_size, seed=config.seed)
+            model._symbolic_build(data_batch=batches.element_spec)
     history.forget_after(step)
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
         return
     progress = StepProgress(start_step=step, num_train_steps=config.num_train_steps, checkpoints=checkpoints)
-    saving = CheckpointEachInterval(
-        checkpoints=checkpoints,
-        history=history,
-        progress=progress,
-        batch_size=config.train_batch_size,
-        log_dir=join(config.output_dir, "logs"),
-        state=state,
-    )
-    # An exception too must leave the terminal's line to what is said of it.
-    with closing(progress.bar):
+    # An exception too must leave the terminal's line to what is said of it, and the last checkpoint whole.
+    with noting_termination() as termination, closing(progress.bar), closing(checkpoints):
+        saving = CheckpointEachInterval(
+            checkpoints=checkpoints,
+            history=history,
+            progress=progress,
+            batch_size=config.train_batch_size,
+            log_dir=join(config.output_dir, "logs"),
+            state=state,
+            interval=config.save_checkpoints_steps,
+            termination=termination,
+            # The other callbacks are promised that the checkpoint is there.
+            asynchronous=not callbacks,
+        )
+        _fit(config, records, validation_batches, model, progress, [progress, saving, *callbacks])
+
+
+def _fit(
+    config: PretrainConfig,
+    records: Records,
+    validation_batches: Any,
+    model: TibertMaskedLM,
+    progress: StepProgress,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Run `fit()` to the last step. An epoch of Keras is the interval between two checkpoints."""
+    interval = config.save_checkpoints_steps
+    while progress.step < config.num_train_steps:
+        epoch, passed = divmod(progress.step, interval)
         model.fit(
-            records.training_batches(config.train_batch_size, seed=config.seed, start_step=step),
-            # An epoch of Keras is the interval between two checkpoints; the data's epochs are its own affair.
-            steps_per_epoch=config.save_checkpoints_steps,
-            epochs=math.ceil(config.num_train_steps / config.save_checkpoints_steps),
-            initial_epoch=step // config.save_checkpoints_steps,
+            # The data's epochs are its own affair.
+            records.training_batches(config.train_batch_size, seed=config.seed, start_step=progress.step),
+            steps_per_epoch=interval - passed,
+            # What is left of an interval that was interrupted is shorter than the others.
+            epochs=epoch + 1 if passed else math.ceil(config.num_train_steps / interval),
+            initial_epoch=epoch,
             validation_data=validation_batches,
             shuffle=False,
             verbose=0,
-            callbacks=[progress, saving, *callbacks],
+            callbacks=callbacks,
         )
+        if model.stop_training:
+            # The last step, or a callback that has seen enough.
+            return
 
 
 def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
@@ -209,10 +239,10 @@ def _jit_compile(config: PretrainConfig) -> bool | str:
 
 
 def _restore(model: TibertMaskedLM, checkpoints: Checkpoints, state: dict[str, int]) -> int:
-    """Load the last checkpoint, if there is one, and return its step."""
-    if not checkpoints.steps:
+    """Load the last checkpoint that is whole, if there is one, and return its step."""
+    step = checkpoints.last_whole()
+    if step is None:
         return 0
-    step = checkpoints.steps[-1]
     previous = checkpoints.state(step)
     refuse_changes({name: previous[name] for name in state}, state, folder=checkpoints.folder)
     checkpoints.restore(model, step)

@@ -1,0 +1,42 @@
+"""The history of a run: what happened between two checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+
+from tibert_keras.storage import atomic_output, exists, join, read_lines
+
+
+class History:
+    """The file `history.csv` of a run: a row an interval, from one checkpoint to the next.
+
+    Args:
+        run_dir: The run's folder.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
+        self.path = join(run_dir, "history.csv")
+        self.rows: list[dict[str, float]] = []
+        if exists(self.path):
+            reader = csv.DictReader(read_lines(self.path))
+            self.rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
+            self.rows = [{**row, "step": int(row["step"])} for row in self.rows]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the rows of steps that no checkpoint has kept: they will be trained again."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        with atomic_output(self.path) as path, path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def best(self, criterion: str = "loss") -> dict[str, float]:
+        """The row with the lowest `criterion`, the earliest of several; rows that lack it do not count."""
+        return min(self.rows, key=lambda row: row.get(criterion, math.inf))
