@@ -183,3 +183,24 @@ class TestReplicas(TestCase):
         assert runs[1]["gradient_norm"].min() > 1.0  # clipping is at work
         for name in ("loss", "gradient_norm", "weights", "evaluated"):
             np.testing.assert_allclose(runs[replicas][name], runs[1][name], rtol=0, atol=1e-5)
+
+
+def test_without_layer_adaptation_it_is_googles_adamw():
+    """As `AdamWeightDecayOptimizer` of Google's `optimization.py`: no bias correction, and decay in the update."""
+    random = np.random.default_rng(0)
+    weights = {path: random.normal(size=(3, 2)).astype("float32") for path in ("dense/kernel", "dense/bias")}
+    variables = [variable(path, value) for path, value in weights.items()]
+    optimizer = LAMB(0.05, exclude_from_layer_adaptation=[""], global_clipnorm=None, name="adamw")
+    optimizer.build(variables)
+    moments = {path: [0.0, 0.0] for path in weights}
+    for _ in range(5):
+        gradients = [random.normal(size=(3, 2)).astype("float32") for _ in variables]
+        optimizer.apply([ops.convert_to_tensor(gradient) for gradient in gradients], variables)
+        for path, gradient in zip(weights, gradients, strict=True):
+            m, v = moments[path]
+            m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+            moments[path] = [m, v]
+            decay = 0.01 * weights[path] if path == "dense/kernel" else 0.0
+            weights[path] = weights[path] - 0.05 * (m / (np.sqrt(v) + 1e-6) + decay)
+    for each, expected in zip(variables, weights.values(), strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(each), expected, atol=2e-6)

@@ -41,7 +41,7 @@ class PretrainConfig:
         max_eval_steps: Most steps of a validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
         max_predictions_per_seq: Prediction slots of the sequences in the records.
-        optimizer: The optimizer; there is only `lamb`, the original's.
+        optimizer: `lamb`, the original's, or `adamw`, Google's: the same update without the trust ratio.
         learning_rate: Learning rate at the end of the warm-up, the highest.
         num_train_steps: Step at which training ends, and at which the decaying rate would be 0.
         num_warmup_steps: Steps over which the rate rises from 0.
@@ -72,7 +72,7 @@ class PretrainConfig:
     max_eval_steps: int = 100
     max_seq_length: int = 128
     max_predictions_per_seq: int = 20
-    optimizer: Literal["lamb"] = "lamb"
+    optimizer: Literal["lamb", "adamw"] = "lamb"
     learning_rate: float = 0.00176
     num_train_steps: int = 1_000_000
     num_warmup_steps: int = 3125

@@ -223,7 +223,7 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         start_warmup_step=config.start_warmup_step,
     )
     model.compile(
-        optimizer=LAMB(schedule),
+        optimizer=_optimizer(config, schedule),
         loss=MaskedLanguageModelLoss(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")],
         jit_compile=_jit_compile(config),
@@ -231,6 +231,13 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
     )
     # A step that first makes the optimizer's variables would be traced twice.
     model.optimizer.build(model.trainable_variables)
+
+
+def _optimizer(config: PretrainConfig, schedule: WarmupPolynomialDecay) -> LAMB:
+    if config.optimizer == "lamb":
+        return LAMB(schedule)
+    # Google's `AdamWeightDecayOptimizer` is its LAMB without the trust ratio: an empty pattern is in every path.
+    return LAMB(schedule, exclude_from_layer_adaptation=[""], name="adamw")
 
 
 def _jit_compile(config: PretrainConfig) -> bool | str:
