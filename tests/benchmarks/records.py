@@ -5,8 +5,8 @@
     python tests/benchmarks/records.py ... --megabytes 200 4000          # does memory grow?
 
 Each size is one text file, made of the input as often as it takes, and is worked on by a process of its own that is
-bound to one core. The rate counts everything but the import of the package; the second one leaves out the tokenizer too,
-which is loaded once a file and once for the manifest.
+bound to one core. The rate counts everything but the import of the package; the second one leaves out loading the
+tokenizer too, once a file and once for the manifest.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def main() -> None:
         shares = ", ".join(f"{stage} {seconds / sum(stages.values()):.0%}" for stage, seconds in sorted(stages.items()))
         print(
             f"{megabytes:,} MB of text: {found['examples']:,} sequences in {found['seconds']:.2f} s = {rate:,.0f}/s "
-            f"({without_start:,.0f}/s after the tokenizer is loaded), {found['tokens'] / found['seconds']:,.0f} tokens/s; "
+            f"({without_start:,.0f}/s once the tokenizer is loaded), "
+            f"{found['tokens'] / found['seconds']:,.0f} tokens/s; "
             f"peak {found['peak']:,.0f} MB, of which imports {found['imports']:,.0f}; {shares}",
             flush=True,
         )

@@ -36,8 +36,12 @@ def finish(words):
     return done
 
 
-def kill_at(words, run, delay, kind):
-    """Start the command, wait until it trains, and a little longer; return its exit status and what it logged."""
+def unfinished(run):
+    return [path for path in run.rglob("*") if path.name.endswith(".part")]
+
+
+def kill_at(words, run, delay, kind, *, in_save):
+    """Start the command, wait until it trains, a little longer and, with `in_save`, until it is writing something."""
     with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as job:
         log = []
         for line in job.stderr:
@@ -45,6 +49,8 @@ def kill_at(words, run, delay, kind):
             if line.startswith(("LAMB:", "The run is already")):
                 break
         time.sleep(delay)
+        while in_save and job.poll() is None and not unfinished(run):
+            pass
         job.send_signal(kind)
         began = time.monotonic()
         log += job.stderr.readlines()
@@ -63,13 +69,15 @@ def test_killed_at_random_moments(run_config, tmp_path):
     for number in range(KILLS):
         # From the first step over saves to exports; each fourth is a notice, and not a blow.
         kind = signal.SIGTERM if number % 4 == 3 else signal.SIGKILL
-        status, seconds, log = kill_at(words, killed, moments.uniform(0, 9), kind)
-        leftovers += len([path for path in killed.rglob("*") if path.name.endswith(".part")])
+        delay = moments.uniform(0, 9)
+        status, seconds, log = kill_at(words, killed, delay, kind, in_save=number % 4 == 1)
+        leftovers += bool(unfinished(killed))
         steps = Checkpoints(killed).steps
         ends.append((kind.name, status, steps[-1] if steps else 0, round(seconds, 1)))
         assert status in (0, -kind), log
         assert kind == signal.SIGKILL or seconds < 30, log
-    print(*ends, f"{leftovers} unfinished files", sep="\n")
+    print(*ends, f"{leftovers} kills left something unfinished", sep="\n")
+    assert leftovers > 0
     finish(words)
     assert Checkpoints(killed).steps[-1] == Checkpoints(whole).steps[-1] == 60
     for step in sorted({*Checkpoints(whole).steps} & {*Checkpoints(killed).steps}):
@@ -82,7 +90,7 @@ def test_killed_at_random_moments(run_config, tmp_path):
     assert rows == expected
     champions = [json.loads((run / "champion.json").read_text()) for run in (killed, whole)]
     assert [champion["step"] for champion in champions] == [champions[1]["step"]] * 2
-    assert not [path for path in killed.rglob("*") if path.name.endswith(".part")]
+    assert not unfinished(killed)
     assert _files(killed / "saved_model") == _files(whole / "saved_model")
 
 
