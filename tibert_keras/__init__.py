@@ -1,8 +1,8 @@
 """tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
 
 from tibert_keras.data import TibertMaskedLMPreprocessor
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
+from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training import PretrainConfig, pretrain
 
@@ -18,9 +18,11 @@ __all__ = [
     "LAMB",
     "MaskedLanguageModelLoss",
     "PretrainConfig",
+    "SentenceOrderLoss",
     "TibertBackbone",
     "TibertMaskedLM",
     "TibertMaskedLMPreprocessor",
+    "TibertPretraining",
     "TibertTokenizer",
     "WarmupPolynomialDecay",
     "pretrain",

@@ -26,9 +26,10 @@ from tibert_keras.export import FilledMask, SavedModelOfBest, export_saved_model
 from tibert_keras.flags import parse
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
-from tibert_keras.storage import read_lines
+from tibert_keras.storage import join, read_lines
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
-from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
+from tibert_keras.training import PretrainConfig, RunInterrupted, choose_champion, evaluate, find_preset, pretrain
+from tibert_keras.training.runs import plot_runs, summarize_runs, table
 
 # === Verbs: a function of one dataclass each; the dataclass gives the flags and the help ===
 
@@ -105,7 +106,36 @@ def train(flags: PretrainFlags) -> None:
     callbacks = [SavedModelOfBest(flags.output_dir)] if flags.export_saved_model else []
     names = {config_field.name for config_field in dataclasses.fields(PretrainConfig)}
     config = PretrainConfig(**{name: getattr(flags, name) for name in names})
-    _print_fields(dataclasses.asdict(pretrain(config, callbacks=callbacks)))
+    champion = pretrain(config, callbacks=callbacks)
+    if flags.export_saved_model:
+        # Once more: the run may have been killed while the last one was written.
+        export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
+    _print_fields(dataclasses.asdict(champion))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsFlags:
+    """Compares runs.
+
+    Args:
+        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain`.
+        plot: Draw the loss curves of all the runs too, to this PNG file.
+    """
+
+    run_dir: list[str]
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to look at. Received: run_dir=[]. Give the folder of a run.")
+
+
+def runs(flags: RunsFlags) -> None:
+    """Show how far runs are, their losses and their speed, as a table."""
+    summaries = summarize_runs(flags.run_dir)
+    if flags.plot:
+        plot_runs(summaries, flags.plot)
+    print(table(summaries))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +236,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "records": records,
     "records inspect": look,
     "pretrain": train,
+    "runs": runs,
     "champion": champion,
     "evaluate": score,
     "export": export,
@@ -257,6 +288,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # The disk is full, or a folder cannot be written to.
         return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
+    except RunInterrupted as stop:
+        # Not a failure: whoever sent the signal means to go on.
+        return _complain(verb, str(stop), status=0)
     except KeyboardInterrupt:
         return _complain(verb, "Stopped.", status=130)
     return 0

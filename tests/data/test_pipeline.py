@@ -121,7 +121,7 @@ class TestBatches:
         first = rows_of(records.training_batches(30, seed=1), 1)
         assert min(len(file & set(first)) for file in files) >= 3
 
-    def test_sentence_order(self, records, shared):
+    def test_sentence_order(self, records):
         labels = {
             "masked_lm": tf.TensorSpec([BATCH, PREDICTIONS], tf.int32),
             "sentence_order": tf.TensorSpec([BATCH], tf.int32),

@@ -2,5 +2,6 @@
 
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
 
-__all__ = ["TibertBackbone", "TibertMaskedLM"]
+__all__ = ["TibertBackbone", "TibertMaskedLM", "TibertPretraining"]

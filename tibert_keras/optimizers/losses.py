@@ -1,4 +1,4 @@
-"""The masked language model loss, normalised as Google's ALBERT does it."""
+"""The losses of pretraining, normalised over the global batch as Google's ALBERT does it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,51 @@ import keras
 from keras import ops
 
 
+class _GlobalBatchLoss(keras.losses.Loss):
+    """Cross-entropy averaged, with weights, over the global batch.
+
+    Keras's own cross-entropy averages over each replica by itself, and replicas need not hold equally many
+    examples or masked tokens. Here each replica divides by the weights of all of them, so the gradients, which
+    Keras sums, are those of one large batch. The value is then the replica's share of the loss, which is what
+    Keras's log of the loss expects.
+    """
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name, reduction="sum", dtype="float32")
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        losses = self.call(y_true, y_pred)
+        weights = ops.ones_like(losses) if sample_weight is None else ops.cast(sample_weight, "float32")
+        if len(weights.shape) != len(losses.shape):
+            raise ValueError(
+                "`sample_weight` must have one weight for each label. "
+                f"Received: sample_weight.shape={weights.shape}, y_true.shape={losses.shape}."
+            )
+        weights = ops.broadcast_to(weights, ops.shape(losses))
+        return ops.sum(weights * losses) / self._divisor(_sum_over_replicas(ops.sum(weights)))
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Compute the cross-entropy of each label, float32 of the labels' shape."""
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        if len(y_pred.shape) != len(y_true.shape) + 1:
+            raise ValueError(
+                "The logits must have one axis, the classes, more than the labels. "
+                f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
+            )
+        logits = ops.cast(y_pred, "float32")
+        return ops.sparse_categorical_crossentropy(ops.cast(y_true, "int32"), logits, from_logits=True)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {"name": self.name}
+
+    def _divisor(self, total: Any) -> Any:
+        """What the weighted sum is divided by, from the weights' sum over all replicas; never 0."""
+        raise NotImplementedError
+
+
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class MaskedLanguageModelLoss(keras.losses.Loss):
+class MaskedLanguageModelLoss(_GlobalBatchLoss):
     """Cross-entropy averaged over the masked tokens of the global batch.
 
     With *w* the weights (1 for a masked token, 0 for a padded slot), as in `get_masked_lm_output` of
@@ -17,10 +60,9 @@ class MaskedLanguageModelLoss(keras.losses.Loss):
 
         loss = sum(w * cross_entropy) / (sum(w) + 1e-5)
 
-    Keras's own cross-entropy divides by the number of slots, so that its value depends on the padding. It
-    also averages over each replica by itself, and replicas rarely hold equally many masked tokens. Here each
-    replica divides by the weights of all of them, so the gradients, which Keras sums, are those of one large
-    batch. The value is then the replica's share of the loss, which is what Keras's log of the loss expects.
+    Keras's own cross-entropy divides by the number of slots, so that its value depends on the padding, and
+    averages over each replica by itself, though they rarely hold equally many masked tokens. Here the weights
+    are those of all replicas, so N of them train as one does on the whole batch.
 
     The cross-entropy is in float32 whatever the precision of the logits.
 
@@ -37,7 +79,7 @@ class MaskedLanguageModelLoss(keras.losses.Loss):
     """
 
     def __init__(self, *, name: str = "masked_language_model_loss") -> None:
-        super().__init__(name=name, reduction="sum", dtype="float32")
+        super().__init__(name=name)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Compute the loss of a batch.
@@ -53,30 +95,63 @@ class MaskedLanguageModelLoss(keras.losses.Loss):
         Raises:
             ValueError: If the ranks of the labels or of the weights do not fit the logits.
         """
-        losses = self.call(y_true, y_pred)
-        weights = ops.ones_like(losses) if sample_weight is None else ops.cast(sample_weight, "float32")
-        if len(weights.shape) != len(losses.shape):
-            raise ValueError(
-                "`sample_weight` must have one weight for each label. "
-                f"Received: sample_weight.shape={weights.shape}, y_true.shape={losses.shape}."
-            )
-        weights = ops.broadcast_to(weights, ops.shape(losses))
-        return ops.sum(weights * losses) / (_sum_over_replicas(ops.sum(weights)) + 1e-5)
+        return super().__call__(y_true, y_pred, sample_weight)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Compute the cross-entropy of each prediction, float32 of shape `[batch, predictions]`."""
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        if len(y_pred.shape) != len(y_true.shape) + 1:
-            raise ValueError(
-                "The logits must have one axis, the vocabulary, more than the labels. "
-                f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
-            )
-        logits = ops.cast(y_pred, "float32")
-        return ops.sparse_categorical_crossentropy(ops.cast(y_true, "int32"), logits, from_logits=True)
+    def _divisor(self, total: Any) -> Any:
+        return total + 1e-5
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {"name": self.name}
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+class SentenceOrderLoss(_GlobalBatchLoss):
+    """Cross-entropy averaged over the pairs of sentences of the global batch.
+
+    As in `get_sentence_order_output` of https://github.com/google-research/albert, the mean of the negative log
+    probability of the label: 0 where the pair is in its order, 1 where it is swapped. With weights, it is the
+    weighted mean, 0 where all are 0.
+
+    Keras's own cross-entropy gives the same as long as all replicas hold equally many examples: it divides each
+    replica's mean by their number, so the examples of a replica with fewer of them would count more.
+
+    Args:
+        name: The name of the loss.
+
+    Example:
+    ```python
+    labels = np.array([0, 1, 1])
+    logits = np.zeros((3, 2), "float32")
+    SentenceOrderLoss()(labels, logits)  # log(2)
+    ```
+    """
+
+    def __init__(self, *, name: str = "sentence_order_loss") -> None:
+        super().__init__(name=name)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Compute the loss of a batch.
+
+        Args:
+            y_true: 1 where the pair is swapped, else 0: integers of shape `[batch]` or, as in Google's records,
+                `[batch, 1]`.
+            y_pred: The logits, of shape `[batch, 2]`.
+            sample_weight: The weights, of shape `[batch]` or `[batch, 1]`; all 1 if None.
+
+        Returns:
+            The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
+
+        Raises:
+            ValueError: If the ranks of the labels or of the weights do not fit the logits.
+        """
+        weights = None if sample_weight is None else _one_axis(sample_weight)
+        return super().__call__(_one_axis(y_true), y_pred, weights)
+
+    def _divisor(self, total: Any) -> Any:
+        return ops.where(total == 0, 1.0, total)
+
+
+def _one_axis(values: Any) -> Any:
+    """Turn `[batch, 1]` into `[batch]`; other shapes stay."""
+    values = ops.convert_to_tensor(values)
+    return ops.squeeze(values, -1) if len(values.shape) == 2 and values.shape[-1] == 1 else values
 
 
 def _sum_over_replicas(value: Any) -> Any:

@@ -1,0 +1,338 @@
+"""Both pretraining tasks: Google's forward pass and trajectory, training, replicas, presets, the way down.
+
+As a script, `test_tibert_pretraining.py REPLICAS FILE`, it trains on some replicas: a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import keras_nlp
+import numpy as np
+import pytest
+from keras import ops
+
+from tests import google_albert
+from tests.base import TestCase
+from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
+from tibert_keras.errors import InputError
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
+from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
+
+LOGGED = {"loss", "masked_lm_loss", "sentence_order_loss", "masked_lm_accuracy", "sentence_order_accuracy"}
+
+
+def google_model(golden):
+    """Our model with Google's first checkpoint."""
+    model = TibertPretraining(TibertBackbone.from_albert_config(golden / "albert_config.json"))
+    google_albert.load(model, np.load(golden / "weights_ckpt0.npz"))
+    return model
+
+
+def google_batch(arrays, step=...):
+    """A batch of Google's for both tasks."""
+    x, labels, weights = google_albert.batch(arrays, step)
+    order = arrays["next_sentence_labels"][step]
+    ones = np.ones(len(order), "float32")
+    return x, {"masked_lm": labels, "sentence_order": order}, {"masked_lm": weights, "sentence_order": ones}
+
+
+class TestTibertPretraining(TestCase):
+    @pytest.fixture(autouse=True)
+    def setup(self):
+        random = np.random.default_rng(0)
+        ids = random.integers(5, 50, (8, 10))
+        self.inputs = {
+            "token_ids": ids,
+            "segment_ids": np.repeat([[0] * 6 + [1] * 4], 8, axis=0),
+            "padding_mask": np.ones_like(ids),
+            "mask_positions": random.integers(0, 10, (8, 3)),
+        }
+        self.labels = {"masked_lm": random.integers(5, 50, (8, 3)), "sentence_order": random.integers(0, 2, 8)}
+        self.weights = {
+            "masked_lm": (np.arange(3) < random.integers(0, 4, (8, 1))).astype("float32"),
+            "sentence_order": np.ones(8, "float32"),
+        }
+        self.data = (self.inputs, self.labels, self.weights)
+
+    def make(self, **kwargs):
+        return TibertPretraining.from_preset("tibert_nano", vocabulary_size=50, **kwargs)
+
+    def test_layer(self):
+        shapes = {"masked_lm": (8, 3, 50), "sentence_order": (8, 2)}
+        self.run_layer_test(self.make, self.inputs, shapes, num_weights=32)
+
+    # === Training ===
+    def test_training(self):
+        self.run_training_test(self.make(), self.data)
+
+    def test_training_in_mixed_precision(self):
+        self.run_training_test(self.make(dtype="mixed_bfloat16"), self.data, jit=(True,))
+
+    def test_default_compilation(self):
+        model = self.make()
+        logs = model.evaluate(*self.data[:2], sample_weight=self.weights, verbose=0, return_dict=True)
+        assert logs.keys() == LOGGED
+        outputs = model(self.inputs)
+        of_tokens = float(
+            MaskedLanguageModelLoss()(*(part["masked_lm"] for part in (self.labels, outputs, self.weights)))
+        )
+        of_order = float(SentenceOrderLoss()(self.labels["sentence_order"], outputs["sentence_order"]))
+        expected = {"masked_lm_loss": of_tokens, "sentence_order_loss": of_order, "loss": of_tokens + of_order}
+        assert {name: logs[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+        for name, labels in self.labels.items():
+            right = np.argmax(ops.convert_to_numpy(outputs[name]), -1) == labels
+            assert logs[f"{name}_accuracy"] == pytest.approx(np.average(right, weights=self.weights[name]), abs=1e-6)
+        model.compile(loss={"masked_lm": "sparse_categorical_crossentropy", "sentence_order": None})
+        assert model.loss["sentence_order"] is None
+
+    def test_every_variable_is_trained(self):
+        model = self.make()
+        model.compile(LAMB(0.1))
+        before = model.get_weights()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            history = model.fit(*self.data[:2], sample_weight=self.weights, verbose=0, shuffle=False).history
+        assert history.keys() == LOGGED
+        assert {v.path for v in model.trainable_variables} == {v.path for v in model.variables}
+        assert {v.path for v in model.trainable_weights} == {v.path for v in model.weights}
+        assert model.non_trainable_variables == model.non_trainable_weights == []
+        for variable, old in zip(model.weights, before, strict=True):
+            # Of segment embeddings no more than two rows are used, and the softmax does not see the key's bias.
+            if not variable.path.endswith("key/bias"):
+                assert np.any(ops.convert_to_numpy(variable) != old), variable.path
+
+    def test_labels_with_an_axis_of_one(self):
+        model, losses = self.make(), []
+        for order in (self.labels["sentence_order"], self.labels["sentence_order"][:, None]):
+            labels = self.labels | {"sentence_order": order}
+            weights = self.weights | {"sentence_order": np.ones(order.shape, "float32")}
+            model.compile()  # anew, as for another shape
+            losses.append(model.evaluate(self.inputs, labels, sample_weight=weights, verbose=0))
+        assert losses[0] == losses[1]
+
+    # === Saving ===
+    def test_saving_goes_on_where_it_was(self, tmp_path):
+        model = self.make()
+        model.compile(LAMB(0.01))
+        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)
+        copy = self.run_model_saving_test(model, self.inputs, tmp_path)
+        assert isinstance(copy.optimizer, LAMB) and isinstance(copy.loss["sentence_order"], SentenceOrderLoss)
+        for each in (model, copy):
+            each.fit(*self.data[:2], sample_weight=self.weights, verbose=0)
+        self.assert_close(copy.get_weights(), model.get_weights())
+
+    def test_preset_folder(self, tmp_path):
+        model = self.make()
+        model.compile(LAMB(0.1))
+        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)  # so that the biases aren't 0
+        copy = self.run_preset_test(model, self.inputs, tmp_path)
+        assert copy.sentence_order_head.kernel.path == "sop_head/kernel"
+
+    def test_preset_folders_of_less(self, tmp_path):
+        masked_lm = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=50)
+        masked_lm.save_to_preset(str(tmp_path / "masked_lm"))
+        masked_lm.backbone.save_to_preset(str(tmp_path / "backbone"))
+        model = TibertPretraining.from_preset(str(tmp_path / "masked_lm"), name="both")
+        assert type(model) is TibertPretraining and model.name == "both"
+        self.assert_close(model(self.inputs)["masked_lm"], masked_lm(self.inputs), atol=0)
+        model = TibertPretraining.from_preset(str(tmp_path / "backbone"), preprocessor=None)
+        self.assert_close(model.backbone.get_weights(), masked_lm.backbone.get_weights(), atol=0)
+
+    def test_keras_hub_finds_the_masked_language_model(self, tmp_path):
+        # KerasHub goes through its set of classes in an order that differs from process to process.
+        candidates = {
+            cls
+            for cls in keras.saving.get_custom_objects().values()
+            if isinstance(cls, type)
+            and issubclass(cls, keras_nlp.models.MaskedLM)
+            and cls.backbone_cls is TibertBackbone
+        }
+        assert candidates == {TibertMaskedLM}
+        self.make().save_to_preset(str(tmp_path))
+        assert type(TibertMaskedLM.from_preset(str(tmp_path))) is TibertPretraining
+
+    def test_preset_with_arguments(self):
+        model = self.make(dtype="mixed_bfloat16", name="lm", compile=False)
+        assert (model.backbone.dtype_policy.name, model.name, model.compiled) == ("mixed_bfloat16", "lm", False)
+        assert list(TibertPretraining.presets) == list(TibertBackbone.presets)
+        with pytest.raises(InputError, match="preset='tibert_huge'"):
+            TibertPretraining.from_preset("tibert_huge", vocabulary_size=50)
+        with pytest.raises(InputError, match="vocabulary_size=None"):
+            TibertPretraining.from_preset("tibert_nano")
+
+    # === The way down ===
+    def test_masked_lm(self):
+        model = self.make()
+        model.compile(LAMB(0.1))
+        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)
+        masked_lm = model.masked_lm()
+        assert type(masked_lm) is TibertMaskedLM and masked_lm.backbone is model.backbone
+        self.assert_close(masked_lm(self.inputs), model(self.inputs)["masked_lm"], atol=0)
+        assert [v.path for v in masked_lm.variables] == [v.path for v in model.variables if "sop_head" not in v.path]
+        self.run_training_test(masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data))
+
+    def test_preprocessor_is_kept_for_it(self, spm_models, tmp_path):
+        preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
+        model = TibertPretraining.from_preset("tibert_nano", preprocessor=preprocessor)
+        assert model.backbone.vocabulary_size == preprocessor.tokenizer.vocabulary_size()
+        # Batches go in as they are.
+        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0, batch_size=8)
+        model.save_to_preset(str(tmp_path))
+        copy = TibertPretraining.from_preset(str(tmp_path)).masked_lm()
+        assert np.isfinite(copy.evaluate(["བཀྲ་ཤིས་བདེ་ལེགས།"] * 4, verbose=0)[0])
+
+
+class TestGoogle(TestCase):
+    """The numbers that Google's own code produced."""
+
+    @pytest.mark.parametrize("checkpoint", [0, 30])
+    def test_forward(self, shared, checkpoint):
+        golden = google_albert.folder(shared)
+        reference = np.load(golden / ("forward_ckpt30.npz" if checkpoint else "forward.npz"))
+        model = google_model(golden)
+        if checkpoint:
+            final, names = np.load(golden / "lamb_sop.npz"), np.load(golden / "weights_ckpt0.npz")
+            google_albert.load(model, {name: final[f"final/{name}"] for name in names})
+        x, y, weight = google_batch(reference)
+        outputs = model(x)
+        log_probs = {name: ops.log_softmax(logits) for name, logits in outputs.items()}
+        vocabulary = outputs["masked_lm"].shape[-1]
+        self.assert_close(ops.reshape(log_probs["masked_lm"], (-1, vocabulary)), reference["mlm_log_probs"], atol=1e-5)
+        self.assert_close(log_probs["sentence_order"], reference["sop_log_probs"], atol=1e-5)
+        logs = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+        for name in ("masked_lm_loss", "sentence_order_loss"):
+            assert logs[name] == pytest.approx(float(reference[name]), abs=1e-5)
+
+    @pytest.mark.parametrize("jit_compile,steps", [(True, 30), (False, 10)])
+    def test_trajectory(self, shared, jit_compile, steps):
+        golden = google_albert.folder(shared)
+        reference = np.load(golden / "lamb_sop.npz")
+        model = google_model(golden)
+        model.compile(google_albert.lamb(reference), jit_compile=jit_compile)
+        arrays = google_albert.batches(reference)
+        log = {name: [] for name in ("loss", "masked_lm_loss", "sentence_order_loss", "learning_rate", "grad_norm")}
+        for step in range(steps):
+            log["learning_rate"].append(float(model.optimizer.learning_rate))
+            model.reset_metrics()
+            logs = model.train_on_batch(*google_batch(arrays, step), return_dict=True)
+            for name in ("loss", "masked_lm_loss", "sentence_order_loss"):
+                log[name].append(float(logs[name]))
+            log["grad_norm"].append(float(model.optimizer.gradient_norm))
+        tolerances = {"learning_rate": {"rtol": 2e-6, "atol": 1e-10}, "grad_norm": {"rtol": 1e-5}}
+        for name, values in log.items():
+            tolerance = tolerances.get(name, {"rtol": 0, "atol": 1e-5})
+            np.testing.assert_allclose(values, reference[name][:steps], **tolerance, err_msg=name)
+        worst = google_albert.differences(model, reference, "final/" if steps == 30 else f"after_{steps}/")
+        assert worst["weights"] < 5e-6 and worst["adam_m"] < 1e-6 and worst["adam_v"] < 1e-7, worst
+
+
+class TestSentenceOrderLoss(TestCase):
+    labels = np.array([0, 1, 1])
+    logits = np.array([[1, 2], [3, -1], [0, 0.5]], "float32")
+
+    def expected(self, weights):
+        log_probs = self.logits - np.log(np.exp(self.logits).sum(-1, keepdims=True))
+        return np.average(-log_probs[np.arange(3), self.labels], weights=weights)
+
+    def test_formula(self):
+        loss, weights = SentenceOrderLoss(), np.array([1, 0.5, 0])
+        assert float(loss(self.labels, self.logits)) == pytest.approx(self.expected(np.ones(3)), abs=1e-6)
+        for shape in ((3,), (3, 1)):
+            actual = loss(self.labels.reshape(shape), self.logits, weights.reshape(shape))
+            assert float(actual) == pytest.approx(self.expected(weights), abs=1e-6)
+        assert float(loss(self.labels, self.logits, 0 * weights)) == 0.0
+
+    def test_float32_whatever_the_logits(self):
+        loss = SentenceOrderLoss()(self.labels, ops.cast(self.logits, "bfloat16"))  # which holds these exactly
+        assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+        assert float(loss) == pytest.approx(self.expected(np.ones(3)), abs=1e-6)
+
+    def test_shapes_that_do_not_fit(self):
+        loss = SentenceOrderLoss()
+        with pytest.raises(ValueError, match=r"one axis.* Received: y_true.shape=\(3, 2\)"):
+            loss(np.ones((3, 2)), self.logits)
+        with pytest.raises(ValueError, match=r"one weight for each label. Received: sample_weight.shape=\(3, 2\)"):
+            loss(self.labels, self.logits, np.ones((3, 2)))
+
+    def test_serialization(self):
+        assert self.run_serialization_test(SentenceOrderLoss(name="sop")).name == "sop"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+class TestReplicas(TestCase):
+    """N replicas give what one gives, also where they don't hold equally many examples."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def runs(cls, tmp_path_factory):
+        folder, root = tmp_path_factory.mktemp("replicas"), Path(__file__).resolve().parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+        runs = {}
+        for replicas in (1, 2, 4):
+            path = folder / f"{replicas}.npz"
+            subprocess.run([sys.executable, __file__, str(replicas), path], env=environment, check=True)
+            runs[replicas] = np.load(path)
+        return runs
+
+    @pytest.mark.parametrize("replicas", [2, 4])
+    def test_same_as_one(self, runs, replicas):
+        assert runs[1]["gradient_norm"].min() > 1.0  # clipping is at work
+        for name in runs[1]:
+            np.testing.assert_allclose(runs[replicas][name], runs[1][name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def train_on_replicas(replicas):
+    """Train on `replicas` logical devices, from the same weights each time; returns what happened."""
+    import tensorflow as tf
+
+    from tests.optimizers import train_on_replicas as masked_lm
+
+    def add_order(masked, order):
+        x, labels, weights = masked
+        ones = tf.ones_like(order, "float32")
+        return x, {"masked_lm": labels, "sentence_order": order}, {"masked_lm": weights, "sentence_order": ones}
+
+    class Log(masked_lm.Log):
+        def __init__(self):
+            super().__init__()
+            self.losses = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.losses.append([logs["masked_lm_loss"], logs["sentence_order_loss"]])
+            super().on_train_batch_end(batch, logs)
+
+    devices = [tf.config.LogicalDeviceConfiguration()] * replicas
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+    keras.utils.set_random_seed(0)
+    masked = masked_lm.dataset()
+    labels = np.random.default_rng(2).integers(0, 2, (len(masked), masked_lm.BATCH))
+    batches = tf.data.Dataset.zip((masked, tf.data.Dataset.from_tensor_slices(labels))).map(add_order)
+    with tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)]).scope():
+        model = TibertPretraining.from_preset("tibert_nano", vocabulary_size=masked_lm.VOCABULARY)
+        model.compile(LAMB(WarmupPolynomialDecay(0.01, 20, 3)), jit_compile=False)
+    log = Log()
+    model.fit(batches, callbacks=[log], verbose=0, shuffle=False)
+    evaluated = model.evaluate(batches, verbose=0, return_dict=True)
+    weights = model.get_weights()
+    # At the end five examples, which no number of replicas divides. Keras can't log that loss exactly.
+    uneven = batches.unbatch().take(masked_lm.BATCH + 5).batch(masked_lm.BATCH)
+    model.fit(uneven, verbose=0, shuffle=False)
+    return {
+        "loss": np.array(log.loss),
+        "losses": np.array(log.losses),
+        "gradient_norm": np.array(log.gradient_norm),
+        "weights": np.concatenate([np.ravel(w) for w in weights]),
+        "evaluated": np.array([evaluated[name] for name in sorted(LOGGED)]),
+        "weights_after_an_uneven_batch": np.concatenate([np.ravel(w) for w in model.get_weights()]),
+    }
+
+
+if __name__ == "__main__":
+    np.savez(sys.argv[2], **train_on_replicas(int(sys.argv[1])))

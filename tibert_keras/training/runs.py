@@ -1,0 +1,244 @@
+"""Runs side by side: how far each is, its losses and its speed, as a table and as curves. No model is loaded."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, exists, is_remote, join, read_bytes, read_json
+from tibert_keras.training.champion import CHAMPION_FILE
+from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.history import History
+
+Status = Literal["finished", "running", "stopped", "not begun"]
+
+# How many of the last intervals tell the speed.
+_RECENT = 5
+# A run is given so many times its interval, and so many seconds for validating and saving, before it counts as stopped.
+_INTERVALS, _SECONDS = 2, 60
+_HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "examples/s", "champion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What the files of a run tell about it.
+
+    Attributes:
+        run_dir: The run's folder.
+        status: `finished` if the last checkpoint is that of the last step, `not begun` if there is no checkpoint;
+            else `running` if something was written about an interval ago or later, or `stopped`.
+        step: Step of the last checkpoint, from which the run would go on; 0 if there is none.
+        num_train_steps: Step at which the run ends.
+        loss: Training loss over the last interval, or `None` before the first one ended.
+        best_loss: The lowest of these losses.
+        best_step: The step at the end of its interval.
+        val_loss: The last validation loss, or `None` if the run has none.
+        examples_per_second: Median over the last intervals.
+        champion_step: Step of the champion, or `None` if none was chosen of this run.
+    """
+
+    run_dir: str
+    status: Status
+    step: int
+    num_train_steps: int
+    loss: float | None
+    best_loss: float | None
+    best_step: int | None
+    val_loss: float | None
+    examples_per_second: float | None
+    champion_step: int | None
+
+
+def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummary]:
+    """Summarize runs from their files, while they train or afterwards.
+
+    Args:
+        run_dirs: Folders of runs.
+
+    Returns:
+        A summary of each, in the same order.
+
+    Raises:
+        InputError: If a folder holds no run, or a file of one is damaged.
+
+    Example:
+    ```python
+    print(table(summarize_runs(["runs/a", "runs/b"])))
+    ```
+    """
+    return [_summarize(os.fspath(run_dir).rstrip("/") or "/") for run_dir in run_dirs]
+
+
+def _summarize(run_dir: str) -> RunSummary:
+    num_train_steps = _num_train_steps(run_dir)
+    rows = _rows(run_dir)
+    step = max(Checkpoints(run_dir).steps, default=0)
+    best = min(((row["loss"], int(row["step"])) for row in rows if "loss" in row), default=(None, None))
+    rates = _column(rows, "examples_per_second")[-_RECENT:]
+    return RunSummary(
+        run_dir=run_dir,
+        status=_status(run_dir, step, num_train_steps, rows),
+        step=step,
+        num_train_steps=num_train_steps,
+        loss=_last(rows, "loss"),
+        best_loss=best[0],
+        best_step=best[1],
+        val_loss=_last(rows, "val_loss"),
+        examples_per_second=statistics.median(rates) if rates else None,
+        champion_step=_champion_step(run_dir),
+    )
+
+
+def _num_train_steps(run_dir: str) -> int:
+    path = join(run_dir, "config.yaml")
+    if not exists(path):
+        raise InputError(
+            f"The folder holds no run: no config.yaml is in it. Received: {run_dir!r}. "
+            "Give an output_dir of `tibert pretrain`."
+        )
+    try:
+        return int(yaml.safe_load(read_bytes(path))["num_train_steps"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"Not the configuration of a run. Received: {path!r}. Give the folder of another.") from error
+
+
+def _rows(run_dir: str) -> list[dict[str, float]]:
+    try:
+        return History(run_dir).rows
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        path = join(run_dir, "history.csv")
+        raise InputError(f"Not the history of a run. Received: {path!r}. Give the folder of another.") from error
+
+
+def _status(run_dir: str, step: int, num_train_steps: int, rows: list[dict[str, float]]) -> Status:
+    if step >= num_train_steps:
+        return "finished"
+    if step == 0:
+        return "not begun"
+    interval = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
+    # The configuration is written anew by a run that goes on.
+    signs = [join(run_dir, name) for name in ("config.yaml", "history.csv", "checkpoints")]
+    silent = time.time() - max(_modified(path) for path in signs if exists(path))
+    return "running" if silent < _INTERVALS * interval + _SECONDS else "stopped"
+
+
+def _modified(path: str) -> float:
+    """When a local or remote file or folder was last written, in seconds since 1970."""
+    if not is_remote(path):
+        return Path(path).stat().st_mtime
+    import tensorflow as tf
+
+    return float(tf.io.gfile.stat(path).mtime_nsec / 1e9)
+
+
+def _champion_step(run_dir: str) -> int | None:
+    path = join(run_dir, CHAMPION_FILE)
+    if not exists(path):
+        return None
+    champion = read_json(path, what="the champion of a run", advice="Choose it anew with `tibert champion`.")
+    return champion.get("step")
+
+
+def _column(rows: list[dict[str, float]], name: str) -> list[float]:
+    return [row[name] for row in rows if name in row]
+
+
+def _last(rows: list[dict[str, float]], name: str) -> float | None:
+    return next(reversed(_column(rows, name)), None)
+
+
+# === For people ===
+
+
+def table(summaries: Sequence[RunSummary]) -> str:
+    """Lines of text, one a run under a header; `-` is what is not there (yet)."""
+    rows = [_HEADER, *(_cells(name, run) for name, run in zip(_names(summaries), summaries, strict=True))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # The names and the status to the left, numbers to the right.
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+def _cells(name: str, run: RunSummary) -> tuple[str, ...]:
+    def text(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return (
+        name,
+        run.status,
+        f"{run.step:,}/{run.num_train_steps:,}",
+        text(run.loss, ".4f"),
+        text(run.best_loss, ".4f"),
+        text(run.best_step, ","),
+        text(run.val_loss, ".4f"),
+        text(run.examples_per_second, ",.1f"),
+        text(run.champion_step, ","),
+    )
+
+
+def _names(summaries: Sequence[RunSummary]) -> list[str]:
+    """The names of the folders, or their paths if two have the same name."""
+    names = [run.run_dir.rpartition("/")[2] or run.run_dir for run in summaries]
+    return names if len(set(names)) == len(names) else [run.run_dir for run in summaries]
+
+
+def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> None:
+    """Draw the training loss of runs over their steps, and dashed the validation loss.
+
+    Args:
+        summaries: The runs; their histories are read again.
+        path: The picture, a `.png`; an older one of that name is replaced.
+
+    Raises:
+        InputError: If `path` has another ending or is a folder, or if no run has a loss yet.
+    """
+    from matplotlib.figure import Figure
+
+    # What is there is replaced, so a slip must not cost somebody a history or a folder.
+    if not os.fspath(path).endswith(".png") or Path(path).is_dir():
+        raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    panel = figure.subplots()
+    losses: list[float] = []
+    for index, (name, run) in enumerate(zip(_names(summaries), summaries, strict=True)):
+        losses += _draw(panel, _rows(run.run_dir), label=name, colour=f"C{index}")
+    if not losses:
+        runs = [run.run_dir for run in summaries]
+        raise InputError(f"There is no loss to draw yet. Received: run_dir={runs}. Wait for the first checkpoint.")
+    # A first loss far above the others would press all of them flat.
+    scale = "log" if 0 < 10 * min(losses) < max(losses) < math.inf else "linear"
+    panel.set(title="Loss over the interval before each checkpoint", xlabel="step", ylabel="loss (nats)", yscale=scale)
+    panel.xaxis.set_major_formatter("{x:,.0f}")
+    panel.grid(alpha=0.3)
+    figure.legend(loc="outside right upper")
+    with atomic_output(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _draw(panel: Any, rows: list[dict[str, float]], *, label: str, colour: str) -> list[float]:
+    """Draw the curves of a run, and return their losses."""
+    losses = []
+    for name, style, addition in (("loss", "-", ""), ("val_loss", "--", ", validation")):
+        points = [(row["step"], row[name]) for row in rows if name in row]
+        if points:
+            # Of few points there may be only one, which makes no line.
+            marker = "." if len(points) <= 50 else ""
+            panel.plot(*zip(*points, strict=True), style, marker=marker, color=colour, label=f"{label}{addition}")
+            losses += [loss for _, loss in points]
+    return losses
