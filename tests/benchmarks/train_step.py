@@ -32,6 +32,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -87,7 +88,8 @@ def tibert_model(variant: Variant) -> Any:
     """Our model, compiled as `pretrain` does it."""
     import keras
 
-    from tibert_keras import LAMB, MaskedLanguageModelLoss, TibertBackbone, TibertMaskedLM, WarmupPolynomialDecay
+    from tibert_keras.models import TibertBackbone, TibertMaskedLM
+    from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
 
     sizes = {**variant.architecture, "vocabulary_size": variant.vocabulary_size}
     model = TibertMaskedLM(TibertBackbone(**sizes, dtype=variant.precision))
@@ -247,7 +249,19 @@ def import_all(variant: Variant) -> None:
     elif variant.model == "kerashub":
         import keras_nlp  # noqa: F401
     else:
-        import tibert_keras  # noqa: F401
+        without_the_rest()
+        import tibert_keras.models
+        import tibert_keras.optimizers  # noqa: F401
+
+
+def without_the_rest() -> None:
+    """Let the package's parts be imported one by one: as a whole it reads records too, which takes TensorFlow."""
+    spec = importlib.util.find_spec("tibert_keras")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("No module named 'tibert_keras'")
+    package = types.ModuleType("tibert_keras")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["tibert_keras"] = package
 
 
 def work(variant: Variant) -> None:
@@ -359,11 +373,14 @@ class Worker:
 def architecture(preset: str) -> dict[str, int]:
     """The sizes of a preset, asked of another process: the package is far too large to import here."""
     question = f"""if True:
-        import json
+        import json, train_step
+        train_step.without_the_rest()
         from tibert_keras.models import TibertBackbone
         print(json.dumps(TibertBackbone.presets[{preset!r}]["config"]))"""
     backend = os.environ.get("KERAS_BACKEND") or ("tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = path
     answered = subprocess.run([sys.executable, "-c", question], env=environment, capture_output=True, text=True)
     if answered.returncode:
         sys.exit(f"The preset {preset!r} cannot be had: {answered.stderr.strip().splitlines()[-1]}")
