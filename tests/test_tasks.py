@@ -46,6 +46,15 @@ def test_errors_stay_what_they_are(workers, tmp_path):
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_other_tasks_are_done_all_the_same(workers, tmp_path):
+    found = {}
+    with pytest.raises(FileNotFoundError):
+        tasks = [(str(tmp_path / "missing"),), *[(str(tmp_path),)] * 3]
+        run_tasks(os.path.getsize, tasks, workers=workers, scheduler=None, on_result=found.__setitem__)
+    assert sorted(found) == [1, 2, 3]
+
+
 def test_a_killed_process():
     with pytest.raises(InputError, match="killed, perhaps for want of memory, or could not .* Received: workers=2"):
         results(os._exit, [(1,), (1,)], workers=2)

@@ -35,28 +35,39 @@ def run_tasks(
         on_result: Called here as each task ends, with its number and its result.
 
     Raises:
-        InputError: If a task raises it, no scheduler answers, or workers were killed. Tasks not begun are dropped.
-        OSError: If a task raises it.
+        InputError: If a task raised it, when the others are done, so that their work is not lost; or if no scheduler
+            answers, or workers were killed.
+        OSError: If a task raised it, when the others are done.
     """
     if workers < 0:
         raise InputError(f"workers must be at least 1, or 0 for one a core. Received: {workers}.")
     if not tasks:
         return
+    errors: list[Exception] = []
+
+    def on_end(number: int, result: Any) -> None:
+        if isinstance(result, (InputError, OSError)):
+            errors.append(result)
+        else:
+            on_result(number, result)
+
     if scheduler:
-        _run_on_cluster(function, tasks, scheduler, on_result)
+        _run_on_cluster(function, tasks, scheduler, on_end)
     else:
-        # More processes than cores or tasks would only take memory.
-        _run_here(function, tasks, min(workers or os.cpu_count() or 1, len(tasks)), on_result)
+        # More processes than tasks would only take memory.
+        _run_here(function, tasks, min(workers or os.cpu_count() or 1, len(tasks)), on_end)
+    if errors:
+        raise errors[0]
 
 
 def _run_here(
-    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], workers: int, on_result: Callable[[int, Any], None]
+    function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], workers: int, on_end: Callable[[int, Any], None]
 ) -> None:
     import dask
     from dask.callbacks import Callback
 
     def ended(key: str, result: Any, *_: Any) -> None:
-        on_result(int(key.rpartition("-")[2]), _result(result))
+        on_end(int(key.rpartition("-")[2]), result)
 
     guarded = dask.delayed(_guard, pure=False)
     calls = [guarded(function, task, dask_key_name=f"task-{number}") for number, task in enumerate(tasks)]
@@ -89,7 +100,7 @@ def _run_on_cluster(
     function: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],
     scheduler: str,
-    on_result: Callable[[int, Any], None],
+    on_end: Callable[[int, Any], None],
 ) -> None:
     from distributed import Client, as_completed
     from distributed.scheduler import KilledWorker
@@ -111,7 +122,7 @@ def _run_on_cluster(
         }
         try:
             for future in as_completed(futures):
-                on_result(futures[future], _result(future.result()))
+                on_end(futures[future], future.result())
         except (KilledWorker, CancelledError) as error:
             raise InputError(
                 "The workers or the scheduler were lost, perhaps for want of memory. "
@@ -155,9 +166,3 @@ def _guard(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         # It puts the path of an unfinished file before the reason.
         reason = " ".join(str(getattr(error, "message", error)).rpartition("; ")[2].split())
         return InputError(f"A file cannot be read or written: {reason}. Received: the work on {arguments[0]!r}.")
-
-
-def _result(result: Any) -> Any:
-    if isinstance(result, (InputError, OSError)):
-        raise result
-    return result
