@@ -164,15 +164,17 @@ def _batches(
     num_draws = config.num_draws(config.max_seq_length)
     cuts: list[Cuts] = []
     draws: list[np.ndarray] = []
+    gathered = 0
     for number, parts in itertools.groupby(documents, itemgetter(0)):
         rng = encoder.rng(number)
         for cut in cut_document((part for _, part in parts), policy=config, rng=rng):
             cuts.append(cut)
             # Drawn here, and not where the masks are made, so that batches do not matter.
             draws.append(rng.random((len(cut.bounds), num_draws)))
-            if sum(map(len, draws)) >= _BATCH:
+            gathered += len(cut.bounds)
+            if gathered >= _BATCH:
                 yield cuts, np.concatenate(draws)
-                cuts, draws = [], []
+                cuts, draws, gathered = [], [], 0
     if cuts:
         yield cuts, np.concatenate(draws)
 

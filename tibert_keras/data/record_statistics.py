@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output
+from tibert_keras.pictures import write_picture
 
 _SHARES = {
     "masked_share": "predicted, of all tokens",
@@ -96,9 +94,6 @@ class RecordStatistics:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
-        # What is there is replaced, so a slip must not cost somebody a record file or a folder.
-        if not os.fspath(path).endswith(".png") or Path(path).is_dir():
-            raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")
         figure = Figure(figsize=(12, 8), layout="constrained")
         # Figures of their own: the long names of the shares must not move the histograms.
         halves: Any = figure.subfigures(2, 1)
@@ -114,8 +109,7 @@ class RecordStatistics:
         shares.invert_yaxis()
         shares.set(title="Shares", xlabel="percent", ylabel="share", xlim=(0, 107))
         figure.suptitle(f"{self.examples:,} examples, {self.tokens:,} tokens, {self.masked_tokens:,} of them predicted")
-        with atomic_output(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=100)
+        write_picture(figure, path)
 
 
 def _bars(counts: dict[int, int], *, most: int = 10) -> list[str]:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import yaml
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, exists, is_remote, join, read_bytes, read_json
+from tibert_keras.pictures import write_picture
+from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
 from tibert_keras.training.champion import CHAMPION_FILE
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.history import History
@@ -210,9 +211,6 @@ def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> 
     """
     from matplotlib.figure import Figure
 
-    # What is there is replaced, so a slip must not cost somebody a history or a folder.
-    if not os.fspath(path).endswith(".png") or Path(path).is_dir():
-        raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")
     figure = Figure(figsize=(12, 6), layout="constrained")
     panel = figure.subplots()
     losses: list[float] = []
@@ -227,8 +225,7 @@ def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> 
     panel.xaxis.set_major_formatter("{x:,.0f}")
     panel.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
-    with atomic_output(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    write_picture(figure, path)
 
 
 def _draw(panel: Any, rows: list[dict[str, float]], *, label: str, colour: str) -> list[float]:
