@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tibert_keras.data.manifest import Manifest
+from tibert_keras.data.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.data.pipeline import count_examples, example_features, example_shape
 from tibert_keras.data.record_statistics import HISTOGRAMS, RecordStatistics
 from tibert_keras.data.records import TOKENIZER_FILE
@@ -149,7 +148,8 @@ def _batches(path: str, tokenizer: TibertTokenizer, *, size: int) -> Iterator[_E
     with open_binary(path) as file:
         if not file.read(1):
             raise InputError(f"The record file holds no example. Received: {path!r}. Give another.")
-    _check_tokenizer(path, tokenizer)
+    if manifest := Manifest.read(_folder(path)):
+        refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=_folder(path))
     try:
         features = example_features(**example_shape(path))
         features["next_sentence_labels"] = tf.io.FixedLenFeature([1], tf.int64)
@@ -164,16 +164,6 @@ def _batches(path: str, tokenizer: TibertTokenizer, *, size: int) -> Iterator[_E
         raise InputError(
             f"Not a record of masked examples: {error.message}. Received: {path!r}. Give a file of `tibert records`."
         ) from error
-
-
-def _check_tokenizer(path: str, tokenizer: TibertTokenizer) -> None:
-    manifest = Manifest.read(_folder(path))
-    given = hashlib.sha256(tokenizer.proto).hexdigest()
-    if manifest and manifest.tokenizer["sha256"] != given:
-        raise InputError(
-            f"The records were made with another tokenizer. Received: sha256 {given}, but "
-            f"{manifest.tokenizer['sha256']} in the manifest beside {path!r}. Give the tokenizer of the records."
-        )
 
 
 def _check_values(path: str, parsed: dict[str, np.ndarray], tokenizer: TibertTokenizer) -> None:

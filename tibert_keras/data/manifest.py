@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -83,4 +84,23 @@ class Manifest:
             f"{len(self.files)} files, {self.total('documents'):,} documents, {tokens:,} tokens "
             f"({self.total('unknown_tokens') / max(tokens, 1):.3%} unknown), {self.total('examples'):,} examples, "
             f"{self.total('bytes') / 1e6:,.1f} MB" + (f", {skipped:,} lines left out" if skipped else "")
+        )
+
+
+def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, folder: str | os.PathLike[str]) -> None:
+    """Refuse a SentencePiece model that records were not made with, if their manifest says with which.
+
+    Args:
+        tokenizer: What the manifest says of the tokenizer, or `None` without a manifest.
+        proto: The model.
+        folder: The folder of the records, for the message.
+
+    Raises:
+        InputError: If it is another, with both hashes.
+    """
+    given = hashlib.sha256(proto).hexdigest()
+    if tokenizer is not None and tokenizer["sha256"] != given:
+        raise InputError(
+            f"The records were made with another tokenizer. Received: sha256 {given}, but "
+            f"{tokenizer['sha256']} in the manifest of {os.fspath(folder)!r}. Give the tokenizer of the records."
         )

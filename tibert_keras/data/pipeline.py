@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass, fields
@@ -12,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tibert_keras.data.manifest import Manifest
+from tibert_keras.data.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.data.masking import MaskingPolicy
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, size
@@ -101,13 +100,7 @@ class Records:
         Raises:
             InputError: If they were made with another, with both hashes.
         """
-        given = hashlib.sha256(proto).hexdigest()
-        if self.tokenizer is not None and self.tokenizer["sha256"] != given:
-            raise InputError(
-                f"The records were made with another tokenizer. Received: sha256 {given}, but "
-                f"{self.tokenizer['sha256']} in the manifest of {os.path.dirname(self.paths[0])!r}. "
-                "Give the tokenizer of the records."
-            )
+        refuse_other_tokenizer(self.tokenizer, proto, folder=os.path.dirname(self.paths[0]))
 
     def training_batches(
         self, batch_size: int, *, seed: int, start_step: int = 0, sop: bool = False
