@@ -22,7 +22,7 @@ def run_tasks(
     *,
     workers: int,
     scheduler: str | None,
-    on_result: Callable[[int, Any], None],
+    on_result: Callable[[int, Any], object],
 ) -> None:
     """Call a function once for each task, in any order and on any number of workers.
 
