@@ -92,7 +92,7 @@ class TestTibertMaskedLM(TestCase):
         expected = float(MaskedLanguageModelLoss()(self.labels, model(self.inputs), self.weights))
         logs = model.evaluate(*self.data[:2], sample_weight=self.weights, verbose=0, return_dict=True)
         assert logs["loss"] == pytest.approx(expected, abs=1e-5)
-        assert "sparse_categorical_accuracy" in logs
+        assert "masked_lm_accuracy" in logs
         model.compile(loss="sparse_categorical_crossentropy")
         assert model.loss == "sparse_categorical_crossentropy"
 

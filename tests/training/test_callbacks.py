@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
+import keras
 import pytest
 
-from tibert_keras.errors import InputError
+from tibert_keras.optimizers import LAMB
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.divergence import DivergedError
 from tibert_keras.training.history import History
 
 
 def make_progress(folder, **kwargs) -> StepProgress:
-    options = {"start_step": 0, "num_train_steps": 10, "checkpoints": Checkpoints(folder)}
+    options = {"start_step": 0, "num_train_steps": 10, "batch_size": 4, "checkpoints": Checkpoints(folder)}
     progress = StepProgress(**{**options, **kwargs})
     progress.set_model(SimpleNamespace(stop_training=False))
     progress.on_epoch_begin(0)
@@ -38,41 +40,60 @@ class TestStepProgress:
         (tmp_path / "checkpoints/4/state.json").write_text("{}")
         progress = make_progress(tmp_path, start_step=4)
         progress.on_train_batch_end(0, {"loss": 1.0})
-        with pytest.raises(InputError, match=rf"at step 6\. Received: {loss}\. The last good checkpoint is '.*/4'"):
+        with pytest.raises(DivergedError, match=rf"at step 6\. Received: {loss}\. The last good checkpoint is '.*/4'"):
             progress.on_train_batch_end(1, {"loss": loss})
 
 
 class TestCheckpointEachInterval:
-    def test_a_row_is_written_before_its_checkpoint_and_names_the_best(self, tmp_path, caplog):
+    def run(self, folder, losses, *, criterion="loss", factor=4.0):
+        """Run windows of two steps with these losses, and return what was saved."""
         saved = []
 
         class Noted(Checkpoints):
             def save(self, model, step, *, state, best_step):
                 assert state.pop("seconds") > 0
-                saved.append((step, state, best_step, [row["step"] for row in History(tmp_path).rows]))
+                saved.append((step, state, best_step, [row["step"] for row in History(folder).rows]))
 
-        progress = make_progress(tmp_path)
+        progress = make_progress(folder)
         saving = CheckpointEachInterval(
-            checkpoints=Noted(tmp_path),
-            history=History(tmp_path),
+            checkpoints=Noted(folder),
+            history=History(folder),
             progress=progress,
-            batch_size=4,
-            log_dir=tmp_path / "logs",
+            log_dir=folder / "logs",
             state={"num_examples": 7},
             interval=2,
+            criterion=criterion,
+            divergence_factor=factor,
             termination=threading.Event(),
         )
-        saving.set_model(SimpleNamespace(stop_training=False, optimizer=SimpleNamespace(learning_rate=0.5)))
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.optimizer = LAMB(0.5)
+        model.optimizer.build(model.trainable_variables)
+        model.stop_training = False
+        saving.set_model(model)
         saving.on_train_begin()
-        for epoch, loss in enumerate([2.0, 1.0, 3.0]):
+        for epoch, loss in enumerate(losses):
             progress.on_epoch_begin(epoch)
             saving.on_epoch_begin(epoch)
             for batch in range(2):
                 progress.on_train_batch_end(batch, {"loss": loss})
                 saving.on_train_batch_end(batch, {"loss": loss})
-            saving.on_epoch_end(epoch, {"loss": loss, "val_loss": 2 * loss})
-        state = {"num_examples": 7}
-        assert saved == [(2, state, 2, [2]), (4, state, 4, [2, 4]), (6, state, 4, [2, 4, 6])]
+            saving.on_epoch_end(epoch, {"loss": loss, "val_loss": 2 / loss})
+        return saved
+
+    @pytest.mark.parametrize("criterion, best", [("loss", [2, 4, 4]), ("val_loss", [2, 2, 6])])
+    def test_a_row_is_written_before_its_checkpoint_and_names_the_best(self, tmp_path, criterion, best):
+        saved = self.run(tmp_path, [2.0, 1.0, 3.0], criterion=criterion)
+        states = [{"num_examples": 7, "first_step": step} for step in (0, 2, 4)]
+        assert saved == list(zip([2, 4, 6], states, best, [[2], [2, 4], [2, 4, 6]], strict=True))
         row = History(tmp_path).rows[-1]
-        assert (row["loss"], row["val_loss"], row["learning_rate"]) == (3.0, 6.0, 0.5)
+        assert (row["loss"], row["val_loss"], row["learning_rate"]) == (3.0, 2 / 3, 0.5)
         assert row["examples_per_second"] > 0
+
+    def test_a_loss_that_has_risen_far(self, tmp_path):
+        with pytest.raises(
+            DivergedError, match=r"has risen above 2 at step 8\. Received: 2\.01\. There is no"
+        ) as caught:
+            self.run(tmp_path, [3.0, 1.0, 2.0, 2.01], factor=2.0)
+        assert caught.value.step == 8
+        assert [row["step"] for row in History(tmp_path).rows] == [2, 4, 6]

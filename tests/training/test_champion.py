@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from tibert_keras.data import Records
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import Champion, choose_champion, find_preset
@@ -35,16 +36,18 @@ def run(finished_run, tmp_path) -> Path:
 class TestChooseChampion:
     # 12 was the best of all once, but its checkpoint is gone; 10 is the earlier of two.
     @pytest.mark.parametrize("criterion, step, value, candidates", [("loss", 10, 1.0, 5), ("val_loss", 15, 0.5, 4)])
-    def test_lowest(self, run, criterion, step, value, candidates):
+    def test_lowest(self, run, sample_records, criterion, step, value, candidates):
+        train, validation = (f"{sample_records}/{name}/*.tf_record" for name in ("train", "held_out"))
+        data = {"input_file": train, "num_examples": Records.find(train).num_examples, "validation_file": validation}
         expected = Champion(
             run_dir=str(run), step=step, criterion=criterion, value=value, candidates=candidates,
-            preset=f"{run}/champion",
+            preset=f"{run}/champion", data=data,
         )  # fmt: skip
         assert choose_champion([run], criterion=criterion) == expected
         assert json.loads((run / "champion.json").read_text()) == vars(expected)
 
     def test_the_preset_is_that_checkpoint(self, run):
-        model = TibertMaskedLM.from_preset(choose_champion([run]).preset)
+        model = TibertMaskedLM.from_preset(choose_champion([run], criterion="loss").preset)
         with np.load(run / "checkpoints/10" / VARIABLES_FILE) as file:
             arrays = list(file.values())
         for weight in model.get_weights():
@@ -58,22 +61,23 @@ class TestChooseChampion:
 
     def test_of_several_runs(self, run, finished_run, tmp_path):
         other = copy_run(finished_run, tmp_path / "other", {5: (0.5, None), 10: (9.0, 9.0)})
-        assert choose_champion([run, other]).run_dir == str(other)
+        assert choose_champion([run, other], criterion="loss").run_dir == str(other)
         assert (other / "champion").is_dir() and not (run / "champion").exists()
-        champion = choose_champion([run, other], criterion="val_loss")
+        champion = choose_champion([run, other])
+        assert (champion.criterion, champion.value) == ("val_loss", 0.5)
         assert (champion.run_dir, champion.step, champion.candidates) == (str(run), 15, 5)
 
     def test_an_older_champion_is_replaced(self, run):
         choose_champion([run], criterion="val_loss")
         (run / "champion/leftover").write_text("")
-        choose_champion([run])
+        choose_champion([run], criterion="loss")
         assert not (run / "champion/leftover").exists()
         assert json.loads((run / "champion.json").read_text())["step"] == 10
 
     def test_a_damaged_checkpoint(self, run):
         (run / "checkpoints/10" / VARIABLES_FILE).write_bytes(b"")
         with pytest.raises(InputError, match="checkpoint cannot be loaded"):
-            choose_champion([run])
+            choose_champion([run], criterion="loss")
         assert not (run / "champion").exists()
 
     def test_no_checkpoint(self, run, tmp_path):

@@ -26,6 +26,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MI
 def command(config, output_dir):
     options = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
     options |= {"output_dir": output_dir, "num_train_steps": 60, "export_saved_model": True, "keep_checkpoint_max": 3}
+    options["deterministic"] = True
     flags = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
 

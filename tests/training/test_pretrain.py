@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,33 +16,13 @@ import yaml
 
 from tests import google_albert
 from tests.damage import flip_bit
+from tests.training.interruptions import At, PowerCutError, cut_power, poison
 from tibert_keras import TibertBackbone, TibertMaskedLM
 from tibert_keras.data import RecordsConfig, build_records
 from tibert_keras.errors import InputError
 from tibert_keras.training import RunInterrupted, find_preset, pretrain
 from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.training.history import History
-
-
-class PowerCutError(Exception):
-    pass
-
-
-class At(keras.callbacks.Callback):
-    """Does something after so many steps of this process."""
-
-    def __init__(self, steps: int, action: Any) -> None:
-        super().__init__()
-        self.steps, self.action = steps, action
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            self.action(self.model)
-
-
-def stop(model: keras.Model) -> None:
-    raise PowerCutError
 
 
 def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:
@@ -111,6 +90,18 @@ class TestFiles:
         for name in ("loss", "val_loss", "masked_lm_accuracy", "learning_rate", "examples_per_second"):
             expected = {row["step"]: row[name] for row in History(finished_run).rows}
             assert scalars[name] == pytest.approx(expected)
+        variables = saved(finished_run, 22)
+        weights = [value for name, value in variables.items() if name.startswith("model/") and "pooled" not in name]
+        assert scalars["weight_norm"][22] == pytest.approx(np.sqrt(sum(np.sum(value**2) for value in weights)))
+        assert scalars["gradient_norm"][22] == pytest.approx(variables["optimizer/lamb/gradient_norm"])
+        # The moments of the embeddings give their ratio as LAMB's formula does, with decay.
+        w, m, v = (
+            variables[name] for name in ("model/token_embedding/embeddings",
+            "optimizer/lamb/token_embedding_embeddings_adam_m", "optimizer/lamb/token_embedding_embeddings_adam_v")
+        )  # fmt: skip
+        ratio = np.linalg.norm(w) / np.linalg.norm(m / (np.sqrt(v) + 1e-6) + 0.01 * w)
+        lowest, median, highest = (scalars[f"trust_ratio/{name}"][22] for name in ("lowest", "median", "highest"))
+        assert 0 < lowest <= median <= highest and lowest <= ratio * 1.001 and ratio <= highest * 1.001
 
     def test_the_champion_fills_masks(self, finished_run):
         champion = json.loads((finished_run / "champion.json").read_text())
@@ -126,7 +117,7 @@ class TestFiles:
         shutil.rmtree(run / "champion")
         files = {path: path.stat().st_mtime_ns for name in ("checkpoints", "logs") for path in (run / name).rglob("*")}
         validation = f"{sample_records}/held_out/*.tf_record"
-        champion = pretrain(run_config(run, validation_file=validation), callbacks=[At(1, stop)])
+        champion = pretrain(run_config(run, validation_file=validation), callbacks=[At(1, cut_power)])
         assert TibertMaskedLM.from_preset(champion.preset)
         assert {path: path.stat().st_mtime_ns for path in files} == files
         assert {path for name in ("checkpoints", "logs") for path in (run / name).rglob("*")} == files.keys()
@@ -198,7 +189,7 @@ class TestStopped:
         pretrain(whole, callbacks=[At(1, lambda model: precisions.append(model.compute_dtype))])
         for steps in (2, 6):  # before the first checkpoint, and between two
             with pytest.raises(PowerCutError):
-                pretrain(stopped, callbacks=[At(steps, stop)])
+                pretrain(stopped, callbacks=[At(steps, cut_power)])
         champion = pretrain(stopped)
         assert_same(stopped.output_dir, whole.output_dir, step=12)
         assert "seed/1" in saved(stopped.output_dir, 12)  # dropout is at work
@@ -299,10 +290,6 @@ class TestRefused:
         self.refuse(config, r"num_examples=\d+ there, \d+ now")
 
     def test_a_loss_that_is_not_finite(self, run_config, tmp_path):
-        def poison(model: keras.Model) -> None:
-            variable = model.trainable_variables[0]
-            variable.assign(np.full(variable.shape, np.nan))
-
         config = run_config(
             tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), save_checkpoints_steps=2
         )

@@ -33,6 +33,7 @@ class Records:
         tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
             `None` without a manifest, as with Google's records.
         masking: The options of `MaskingPolicy` that the manifest of the first file tells; none without one.
+        sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing.
     """
 
     paths: list[str]
@@ -41,6 +42,7 @@ class Records:
     max_predictions_per_seq: int
     tokenizer: dict[str, Any] | None
     masking: dict[str, Any]
+    sop: bool | None
 
     @classmethod
     def find(cls, pattern: str) -> Records:
@@ -73,7 +75,11 @@ class Records:
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
         first = manifests[os.path.dirname(paths[0])]
         masking = _masking(first) if first else {}
-        return cls(paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, **shapes[0])
+        known = [manifest.options["sop"] for manifest in manifests.values() if manifest]
+        sop = all(known) if len(known) == len(manifests) else None
+        return cls(
+            paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, sop=sop, **shapes[0]
+        )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
         """Check that a model of these sizes can be trained on the records.

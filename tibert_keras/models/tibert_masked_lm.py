@@ -111,6 +111,10 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
         return cls(backbone, **kwargs)
 
+    def masked_lm(self) -> TibertMaskedLM:
+        """Return the masked language model alone: this one, where there is no other task."""
+        return self
+
     # === Saving ===
     # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.
     @contextmanager
@@ -140,13 +144,15 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         Args:
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
             loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
-            weighted_metrics: As in `keras.Model.compile`; `"auto"` for the accuracy on masked tokens.
+            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
             **kwargs: Other arguments of `keras.Model.compile`.
         """
         if isinstance(loss, str) and loss == "auto":
             # By its registered name, as Keras resolves "adam": models import no optimizers. Importing this
             # module imports the package, which registers both.
             loss = keras.saving.get_registered_object("tibert_keras>MaskedLanguageModelLoss")()
+        if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
+            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:

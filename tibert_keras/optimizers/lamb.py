@@ -128,15 +128,29 @@ class LAMB(keras.optimizers.Optimizer):
         gradient = ops.cast(gradient, variable.dtype)
         m = self.beta_1 * self._adam_m[index] + (1 - self.beta_1) * gradient
         v = self.beta_2 * self._adam_v[index] + (1 - self.beta_2) * ops.square(gradient)
-        update = m / (ops.sqrt(v) + self.epsilon)
-        # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
-        if self.weight_decay and index in self._decayed and self._use_weight_decay(variable):
-            update = update + self.weight_decay * variable
+        update = self._update(index, variable, m, v)
         if index in self._adapted:
             update = update * _trust_ratio(variable, update)
         self.assign(self._adam_m[index], m)
         self.assign(self._adam_v[index], v)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
+
+    def trust_ratios(self) -> dict[str, float]:
+        """Compute the ratio of each variable that takes one, by path, from its value and its moments of now."""
+        ratios = {}
+        for index in sorted(self._adapted):
+            variable = self._trainable_variables[index]
+            update = self._update(index, variable, self._adam_m[index], self._adam_v[index])
+            ratios[variable.path] = float(_trust_ratio(variable, update))
+        return ratios
+
+    def _update(self, index: int, variable: Any, m: Any, v: Any) -> Any:
+        """The update before ratio and rate."""
+        update = m / (ops.sqrt(v) + self.epsilon)
+        # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
+        if self.weight_decay and index in self._decayed and self._use_weight_decay(variable):
+            update = update + self.weight_decay * variable
+        return update
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

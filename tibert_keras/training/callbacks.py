@@ -1,9 +1,8 @@
-"""What happens while `fit()` runs: progress, the loss of each interval, checkpoints, and a stop at a bad loss."""
+"""What happens while `fit()` runs: progress, the loss of each window, checkpoints, and a stop at a bad loss."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -12,9 +11,10 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from tibert_keras.errors import InputError
 from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.divergence import check_loss
 from tibert_keras.training.history import History
+from tibert_keras.training.norms import norms
 from tibert_keras.training.termination import RunInterrupted
 
 _LOG = logging.getLogger(__name__)
@@ -26,17 +26,24 @@ class StepProgress(keras.callbacks.Callback):
     Args:
         start_step: The global step that `fit()` starts at.
         num_train_steps: The step to stop at.
+        batch_size: Examples a step.
         checkpoints: Names the last good checkpoint when the loss is not finite.
     """
 
-    def __init__(self, *, start_step: int, num_train_steps: int, checkpoints: Checkpoints) -> None:
+    def __init__(self, *, start_step: int, num_train_steps: int, batch_size: int, checkpoints: Checkpoints) -> None:
         super().__init__()
         self.step = start_step
         self.num_train_steps = num_train_steps
+        self.batch_size = batch_size
         self.checkpoints = checkpoints
         self.bar: tqdm[Any] = tqdm(
             desc="training", total=num_train_steps, initial=start_step, unit="step", disable=None
         )
+
+    def go_back_to(self, step: int) -> None:
+        """Count on from an earlier step."""
+        self.bar.update(step - self.step)
+        self.step = step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.steps_of_epoch = 0
@@ -46,13 +53,12 @@ class StepProgress(keras.callbacks.Callback):
         self.steps_of_epoch += done
         self.step += done
         loss = float(logs["loss"])
-        self.bar.update(done)
-        self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if not math.isfinite(loss):
-            raise InputError(
-                f"The loss is not finite at step {self.step}. Received: {loss}. {self.checkpoints.last_good()} "
-                "Lower the learning rate and give another output_dir."
-            )
+        if self.bar.update(done):
+            # It was drawn just now, as it is several times a second, and shows these when it is drawn next.
+            rate = float(self.model.optimizer.learning_rate)
+            sequences = (self.bar.format_dict["rate"] or 0) * self.batch_size
+            self.bar.set_postfix_str(f"loss {loss:.4f}, rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False)
+        check_loss(self.step, loss, checkpoints=self.checkpoints)
         if self.step >= self.num_train_steps:
             self.model.stop_training = True
 
@@ -61,17 +67,19 @@ class CheckpointEachInterval(keras.callbacks.Callback):
     """Records each interval, an epoch of `fit()`, in the history and on TensorBoard, and saves a checkpoint.
 
     Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints.
-    The best loss is looked up in the history, which outlives a restart. When the run is told to end it saves a
-    checkpoint in the middle of the window, with the averages so far, from which the window goes on.
+    The best is looked up in the history, which outlives a restart. A window whose loss has risen far above the lowest
+    leaves no row and no checkpoint. When the run is told to end it saves a checkpoint in the middle of the window, with
+    the averages so far, from which the window goes on.
 
     Args:
         checkpoints: Where to save.
         history: Where to record.
         progress: Knows the global step; comes before this one in the list of callbacks.
-        batch_size: Examples a step, for the throughput.
         log_dir: Folder of TensorBoard's files.
         state: Facts of the run to save with each checkpoint.
         interval: Steps of a window.
+        criterion: What is lowest at the best checkpoint, which is kept: `loss` or `val_loss`.
+        divergence_factor: How many times the lowest loss is too much.
         termination: Set when the run is to end.
         asynchronous: Whether training may go on before a checkpoint is written.
     """
@@ -82,10 +90,11 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         history: History,
         progress: StepProgress,
-        batch_size: int,
         log_dir: str | os.PathLike[str],
         state: dict[str, Any],
         interval: int,
+        criterion: str,
+        divergence_factor: float,
         termination: threading.Event,
         asynchronous: bool = True,
     ) -> None:
@@ -96,7 +105,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.history = history
         self.progress = progress
-        self.batch_size = batch_size
+        self.criterion = criterion
+        self.divergence_factor = divergence_factor
         self.log_dir = os.fspath(log_dir)
         self.state = state
 
@@ -107,12 +117,12 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        step, before = self.progress.step, 0.0
-        self.first_step = step // self.interval * self.interval
-        if step > self.first_step:
-            # Keras has just reset the averages.
-            self.checkpoints.restore_metrics(self.model, step)
-            before = self.checkpoints.state(step)["seconds"]
+        self.first_step, before = self.progress.step, 0.0
+        if self.first_step % self.interval:
+            # The window was interrupted, and Keras has just reset the averages.
+            self.checkpoints.restore_metrics(self.model, self.first_step)
+            state = self.checkpoints.state(self.first_step)
+            self.first_step, before = state["first_step"], state["seconds"]
         self.started = time.monotonic() - before
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -125,18 +135,21 @@ class CheckpointEachInterval(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         step = self.progress.step
+        if self.history.rows:
+            bound = self.divergence_factor * self.history.best()["loss"]
+            check_loss(step, float(logs["loss"]), bound=bound, checkpoints=self.checkpoints)
         row = {
             "step": step,
             **{name: float(value) for name, value in logs.items()},
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(self.seconds, 3),
-            "examples_per_second": round((step - self.first_step) * self.batch_size / self.seconds, 2),
+            "examples_per_second": round((step - self.first_step) * self.progress.batch_size / self.seconds, 2),
         }
         self.history.append(row)
         self._save(step)
-        best_step = int(self.history.best()["step"])
+        best_step = int(self.history.best(self.criterion)["step"])
         with self.writer.as_default(step=step):
-            for name, value in row.items():
+            for name, value in {**row, **norms(self.model)}.items():
                 self.summary.scalar(name, value)
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
@@ -145,8 +158,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
             self._end_if_told()
 
     def _save(self, step: int) -> None:
-        state = {**self.state, "seconds": self.seconds}
-        best_step = int(self.history.best()["step"]) if self.history.rows else step
+        state = {**self.state, "first_step": self.first_step, "seconds": self.seconds}
+        best_step = int(self.history.best(self.criterion)["step"]) if self.history.rows else step
         self.checkpoints.save(self.model, step, state=state, best_step=best_step)
         if not self.asynchronous:
             self.checkpoints.wait()

@@ -7,12 +7,13 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.config import read_config
 from tibert_keras.training.history import History
 
 CHAMPION_PRESET = "champion"
@@ -34,6 +35,7 @@ class Champion:
         value: How low.
         candidates: How many checkpoints it was chosen from.
         preset: The folder that `TibertMaskedLM.from_preset` loads.
+        data: What it was trained on and chosen by: `input_file`, its `num_examples`, and `validation_file`.
     """
 
     run_dir: str
@@ -42,17 +44,20 @@ class Champion:
     value: float
     candidates: int
     preset: str
+    data: dict[str, Any]
 
 
 def choose_champion(
-    run_dirs: Sequence[str | os.PathLike[str]], *, criterion: Literal["loss", "val_loss"] = "loss"
+    run_dirs: Sequence[str | os.PathLike[str]], *, criterion: Literal["auto", "loss", "val_loss"] = "auto"
 ) -> Champion:
     """Choose the best checkpoint among runs, and write it as a preset to `champion/` in its run's folder.
 
+    The preset is a masked language model, also where the run learnt the order of sentences too.
+
     Args:
         run_dirs: Folders of runs.
-        criterion: Choose by the lowest training loss over the interval before a checkpoint, as the original did, or
-            by the lowest validation loss.
+        criterion: Choose by `loss`, the lowest training loss over the interval before a checkpoint, as the original
+            did, or by `val_loss`, the lowest validation loss; `auto` is the latter where all runs have one.
 
     Returns:
         The champion.
@@ -66,14 +71,16 @@ def choose_champion(
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
-    if criterion not in (criteria := ("loss", "val_loss")):
+    if criterion not in (criteria := ("auto", "loss", "val_loss")):
         raise InputError(f"No such criterion. Received: criterion={criterion!r}. Give one of {', '.join(criteria)}.")
     runs = [os.fspath(run_dir).rstrip("/") for run_dir in run_dirs]
-    candidates = []
-    for run_dir in runs:
-        steps = Checkpoints(run_dir).steps
-        rows = [row for row in History(run_dir).rows if criterion in row and int(row["step"]) in steps]
-        candidates += [(row[criterion], int(row["step"]), run_dir) for row in rows]
+    rows = {run_dir: _rows_with_checkpoint(run_dir) for run_dir in runs}
+    if criterion == "auto":
+        validated = all(any("val_loss" in row for row in rows[run_dir]) for run_dir in runs)
+        criterion = "val_loss" if validated else "loss"
+    candidates = [
+        (row[criterion], int(row["step"]), run_dir) for run_dir in runs for row in rows[run_dir] if criterion in row
+    ]
     if not candidates:
         raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
     value, step, run_dir = min(candidates)
@@ -81,7 +88,9 @@ def choose_champion(
     model = TibertMaskedLM.from_preset(
         join(run_dir, INITIAL_PRESET), load_weights=False, compile=False, dtype="float32"
     )
-    Checkpoints(run_dir).restore(model, step)
+    checkpoints = Checkpoints(run_dir)
+    checkpoints.restore(model, step)
+    model = model.masked_lm()
     # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
     model.compile()
     with atomic_output(join(run_dir, CHAMPION_PRESET), last="task.json") as folder:
@@ -93,10 +102,25 @@ def choose_champion(
         value=value,
         candidates=len(candidates),
         preset=join(run_dir, CHAMPION_PRESET),
+        data=_data(run_dir, checkpoints.state(step)),
     )
     with atomic_output(join(run_dir, CHAMPION_FILE)) as path:
         path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
+
+
+def _rows_with_checkpoint(run_dir: str) -> list[dict[str, float]]:
+    steps = set(Checkpoints(run_dir).steps)
+    return [row for row in History(run_dir).rows if row["step"] in steps]
+
+
+def _data(run_dir: str, state: dict[str, Any]) -> dict[str, Any]:
+    config = read_config(run_dir)
+    return {
+        "input_file": config.get("input_file"),
+        "num_examples": state.get("num_examples"),
+        "validation_file": config.get("validation_file"),
+    }
 
 
 def find_preset(model: str | os.PathLike[str]) -> str:

@@ -78,7 +78,7 @@ class Checkpoints:
             InputError: If a weight is not finite, and nothing is saved; or if the checkpoint before could not be saved.
         """
         self.wait()
-        variables = {name: keras.ops.convert_to_numpy(value).copy() for name, value in _variables(model).items()}
+        variables = {name: keras.ops.convert_to_numpy(value).copy() for name, value in variables_by_name(model).items()}
         for variable in model.trainable_variables:
             if not np.isfinite(variables[f"model/{variable.path}"]).all():
                 raise InputError(
@@ -170,23 +170,32 @@ class Checkpoints:
         self.check(step)
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        wanted = {name: value for name, value in _variables(model).items() if not name.startswith("metric/")}
-        saved = self.read(step, list(wanted))
-        for name, variable in wanted.items():
+        variables = variables_by_name(model)
+        self.assign({name: value for name, value in variables.items() if not name.startswith("metric/")}, step)
+
+    def assign(self, variables: dict[str, Any], step: int) -> None:
+        """Give variables the values that a checkpoint has under their names.
+
+        Raises:
+            InputError: If it lacks one, or one has another shape.
+        """
+        saved = self._read(step, list(variables))
+        for name, variable in variables.items():
             if saved[name].shape != tuple(variable.shape):
                 raise InputError(
                     f"The checkpoint is of another model. Received: {name} of shape {saved[name].shape} in "
                     f"'{self.folder}/{step}', {tuple(variable.shape)} in the model. {_GO_BACK}"
                 )
-        for name, variable in wanted.items():
+        for name, variable in variables.items():
             variable.assign(saved[name])
 
-    def read(self, step: int, names: list[str]) -> dict[str, np.ndarray]:
-        """Read variables of a checkpoint.
+    def names(self, step: int) -> list[str]:
+        """The names of what a checkpoint holds."""
+        with open_binary(join(self.folder, str(step), VARIABLES_FILE)) as file, np.load(file) as saved:
+            return list(saved)
 
-        Raises:
-            InputError: If it lacks one of them.
-        """
+    def _read(self, step: int, names: list[str]) -> dict[str, np.ndarray]:
+        """Read variables of a checkpoint, all of which must be there."""
         path = join(self.folder, str(step), VARIABLES_FILE)
         # Nothing of the file is executed: arrays of Python objects are refused.
         with open_binary(path) as file, np.load(file, allow_pickle=False) as saved:
@@ -198,18 +207,18 @@ class Checkpoints:
 
     def restore_metrics(self, model: keras.Model, step: int) -> None:
         """Restore the states of a model's metrics, for a window of the training loss that was interrupted."""
-        variables = {name: value for name, value in _variables(model).items() if name.startswith("metric/")}
-        for name, value in self.read(step, list(variables)).items():
-            variables[name].assign(value)
+        variables = variables_by_name(model)
+        self.assign({name: value for name, value in variables.items() if name.startswith("metric/")}, step)
 
     def last_good(self) -> str:
         """A sentence on where to go on from, for messages."""
+        self.wait()
         if not self.steps:
             return "There is no checkpoint before it."
         return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
 
 
-def _variables(model: keras.Model) -> dict[str, Any]:
+def variables_by_name(model: keras.Model) -> dict[str, Any]:
     """Every variable that training changes, under a name that is the same in each process."""
     # Random generators and metrics are numbered by Keras as they are made: their order tells them apart.
     generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
 
 from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, exists, join, read_bytes
 
+CONFIG_FILE = "config.yaml"
 # What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
 CHANGEABLE = {
     "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
-    "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project", "num_tpu_cores", "jit_compile",
+    "divergence_factor", "on_divergence", "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project",
+    "num_tpu_cores", "jit_compile",
 }  # fmt: skip
 _POSITIVE = [
     "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
-    "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate",
+    "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate", "divergence_factor",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
@@ -33,7 +39,11 @@ class PretrainConfig:
         preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
         spm_model_file: The SentencePiece model that the records were made with, for the champion to take text. By
             default the one beside the records, where `tibert records` puts it.
-        validation_file: Held-out TFRecord files for a validation loss at every checkpoint.
+        validation_file: Held-out TFRecord files for a validation loss at every checkpoint, which then chooses the
+            champion.
+        init_checkpoint: Begin with the last checkpoint of this run, or with this checkpoint of one
+            (`RUN/checkpoints/STEP`): its weights, the optimizer's moments and the global step.
+        sop: Learn the order of sentences (SOP) too, from records made with `--sop`.
         do_train: Train; without it, only choose the champion of a run that is there.
         do_eval: Evaluate the champion on `validation_file` in the end.
         train_batch_size: Examples a step, over all replicas.
@@ -48,8 +58,13 @@ class PretrainConfig:
         start_warmup_step: Step at which it begins to rise.
         save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
         keep_checkpoint_max: How many of the last checkpoints are kept, besides the best.
+        divergence_factor: The loss has diverged when a window's is so many times the lowest before it, or not finite.
+        on_divergence: What then happens: `stop`, or `rollback` to the last checkpoint, to go on with the examples that
+            follow the window.
         iterations_per_loop: Steps that run without a look outside, if given: many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
+        deterministic: Take no operation that may give other bits when it is repeated, where the device has such;
+            slower there.
         mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
         use_tpu: Train on a TPU, and fail if there is none.
@@ -65,6 +80,8 @@ class PretrainConfig:
     preset: str | None = None
     spm_model_file: str | None = None
     validation_file: str | None = None
+    init_checkpoint: str | None = None
+    sop: bool = False
     do_train: bool = True
     do_eval: bool = False
     train_batch_size: int = 1024
@@ -79,8 +96,11 @@ class PretrainConfig:
     start_warmup_step: int = 0
     save_checkpoints_steps: int = 1000
     keep_checkpoint_max: int = 100
+    divergence_factor: float = 2.0
+    on_divergence: Literal["stop", "rollback"] = "stop"
     iterations_per_loop: int | None = None
     seed: int = 12345
+    deterministic: bool = False
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     use_tpu: bool = False
@@ -101,6 +121,11 @@ class PretrainConfig:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
         if self.jit_compile not in (True, False, "auto"):
             raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
+        if self.start_warmup_step and self.init_checkpoint is None:
+            raise InputError(
+                "start_warmup_step is for a run that begins at a later step; before it the rate is 0. "
+                f"Received: start_warmup_step={self.start_warmup_step}, init_checkpoint=None."
+            )
         self._check_choices()
         self._check_numbers()
 
@@ -130,3 +155,30 @@ class PretrainConfig:
         if self.iterations_per_loop is not None:
             return self.iterations_per_loop
         return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
+
+
+def write_config(config: PretrainConfig) -> None:
+    """Write the options of a run into its folder."""
+    with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
+        path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+
+
+def read_config(run_dir: str) -> dict[str, Any]:
+    """Read the options of a run as they were written: those of an older version may lack some.
+
+    Raises:
+        InputError: If the folder holds no run.
+    """
+    path = join(run_dir, CONFIG_FILE)
+    if not exists(path):
+        raise InputError(
+            f"The folder holds no run: no {CONFIG_FILE} is in it. Received: {run_dir!r}. "
+            "Give an output_dir of `tibert pretrain`."
+        )
+    try:
+        config = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another folder.")
+    return config

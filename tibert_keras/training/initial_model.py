@@ -8,7 +8,7 @@ import os
 from tibert_keras.data import Records, TibertMaskedLMPreprocessor
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.storage import read_bytes
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.config import PretrainConfig
@@ -40,7 +40,7 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
             f"The tokenizer and the model disagree. Received: {size} pieces in the tokenizer, "
             f"vocab_size={backbone.vocabulary_size} in albert_config_file. Give the tokenizer of the records."
         )
-    return TibertMaskedLM(backbone, preprocessor=preprocessor)
+    return (TibertPretraining if config.sop else TibertMaskedLM)(backbone, preprocessor=preprocessor)
 
 
 def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPreprocessor | None:

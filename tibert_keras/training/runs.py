@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from tibert_keras.errors import InputError
 from tibert_keras.pictures import write_picture
-from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
+from tibert_keras.storage import exists, is_remote, join, read_json
 from tibert_keras.training.champion import CHAMPION_FILE
 from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.config import CONFIG_FILE, read_config
 from tibert_keras.training.history import History
 
 Status = Literal["finished", "running", "stopped", "not begun"]
@@ -100,16 +99,14 @@ def _summarize(run_dir: str) -> RunSummary:
 
 
 def _num_train_steps(run_dir: str) -> int:
-    path = join(run_dir, "config.yaml")
-    if not exists(path):
-        raise InputError(
-            f"The folder holds no run: no config.yaml is in it. Received: {run_dir!r}. "
-            "Give an output_dir of `tibert pretrain`."
-        )
+    config = read_config(run_dir)
     try:
-        return int(yaml.safe_load(read_bytes(path))["num_train_steps"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"Not the configuration of a run. Received: {path!r}. Give the folder of another.") from error
+        return int(config["num_train_steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"Not the configuration of a run. Received: {join(run_dir, CONFIG_FILE)!r} with "
+            f"num_train_steps={config.get('num_train_steps')!r}. Give the folder of another."
+        ) from error
 
 
 def _rows(run_dir: str) -> list[dict[str, float]]:
@@ -129,7 +126,7 @@ def _status(run_dir: str, step: int, num_train_steps: int, rows: list[dict[str, 
         return "not begun"
     interval = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
     # The configuration is written anew by a run that goes on.
-    signs = [join(run_dir, name) for name in ("config.yaml", "history.csv", "checkpoints")]
+    signs = [join(run_dir, name) for name in (CONFIG_FILE, "history.csv", "checkpoints")]
     silent = time.time() - max(_modified(path) for path in signs if exists(path))
     return "running" if silent < _INTERVALS * interval + _SECONDS else "stopped"
 

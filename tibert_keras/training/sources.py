@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tibert_keras.data import Records
 from tibert_keras.data.pipeline import count_examples
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models import TibertMaskedLM, TibertPretraining
 
 
 def check_records(
     records: Records, model: TibertMaskedLM, *, max_seq_length: int, max_predictions_per_seq: int
 ) -> None:
-    """Check that records are of a model's tokenizer and sizes.
+    """Check that records are of a model's tokenizer, sizes and tasks.
 
     Raises:
         InputError: If they are not, with both values.
@@ -33,6 +34,11 @@ def check_records(
         max_predictions_per_seq=max_predictions_per_seq,
         vocabulary_size=vocabulary_size,
     )
+    if isinstance(model, TibertPretraining) and records.sop is False:
+        raise InputError(
+            "The records hold no pairs of segments whose order could be learnt. Received: sop=True, and records made "
+            f"with sop=False in {os.path.dirname(records.paths[0])!r}. Make records with --sop, or train without."
+        )
     if records.tokenizer is None:
         # Nobody says what vocabulary they are of, but a larger one shows at once. A GPU would not complain.
         with naming_damage(records):

@@ -1,0 +1,98 @@
+"""A loss that goes wrong in a whole run: the way back, and when there is none."""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training.interruptions import At, PowerCutError, cut_power, poison
+from tibert_keras.data import Records
+from tibert_keras.training import pretrain
+from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.training.divergence import DivergedError
+from tibert_keras.training.history import History
+
+
+class Always(keras.callbacks.Callback):
+    """Poisons the model each time it is past a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.times = step, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == self.step:
+            self.times += 1
+            poison(self.model)
+
+
+@pytest.fixture
+def begins(monkeypatch):
+    """Notes which batches `fit()` is given, from which on."""
+    steps, training_batches = [], Records.training_batches
+
+    def note(self, *args, start_step=0, **options):
+        steps.append(start_step)
+        return training_batches(self, *args, start_step=start_step, **options)
+
+    monkeypatch.setattr(Records, "training_batches", note)
+    return steps
+
+
+def state(run):
+    with np.load(f"{run}/checkpoints/22/{VARIABLES_FILE}") as file:
+        return dict(file)
+
+
+class TestRollback:
+    def test_the_window_is_skipped(self, run_config, tmp_path, begins, caplog):
+        config = run_config(tmp_path / "run", on_divergence="rollback")
+        # At step 8 the loss is NaN: back to 5, and past the batches of steps 5 to 10.
+        pretrain(config, callbacks=[At(7, poison)])
+        assert "The loss diverged at step 8. Rolling back to 5 and skipping 5 batches." in caplog.text
+        assert begins == [0, 10]
+        assert [row["step"] for row in History(config.output_dir).rows] == [5, 10, 15, 20, 22]
+        checkpoints = Checkpoints(config.output_dir)
+        assert [checkpoints.state(step)["skipped_batches"] for step in checkpoints.steps] == [0, 5, 5, 5, 5]
+        assert all(np.isfinite(value).all() for value in state(config.output_dir).values())
+
+    def test_and_stays_skipped_when_the_run_is_killed(self, run_config, tmp_path, begins):
+        whole, killed = (run_config(tmp_path / name, on_divergence="rollback") for name in ("whole", "killed"))
+        pretrain(whole, callbacks=[At(7, poison)])
+        with pytest.raises(PowerCutError):
+            # Eight steps, five of them kept, and ten from there.
+            pretrain(killed, callbacks=[At(7, poison), At(18, cut_power)])
+        pretrain(killed)
+        assert begins == [0, 10, 0, 10, 20]
+        ours, theirs = state(killed.output_dir), state(whole.output_dir)
+        for name, value in theirs.items():
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+    def test_not_forever(self, run_config, tmp_path, caplog):
+        caplog.set_level(logging.WARNING, "tibert_keras")
+        always = Always(7)
+        with pytest.raises(
+            DivergedError, match="not finite at step 8. Received: nan. The last good checkpoint is '.*/5'"
+        ):
+            pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[always])
+        assert always.times == 4 and caplog.text.count("Rolling back to 5") == 3
+
+    def test_nothing_to_go_back_to(self, run_config, tmp_path):
+        with pytest.raises(
+            DivergedError, match="not finite at step 3. .* There is no checkpoint before it. Go on from"
+        ):
+            pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[At(2, poison)])
+
+
+def test_a_rise_stops_the_run(run_config, tmp_path):
+    """At ten times the rate the loss of the second window is above that of the first."""
+    config = run_config(tmp_path / "run", learning_rate=3.0, divergence_factor=1.0, num_warmup_steps=0)
+    with pytest.raises(
+        DivergedError, match=r"has risen above .* at step \d+. Received: .*/checkpoints/\d+'. Go on from"
+    ):
+        pretrain(config)
+    rows = History(config.output_dir).rows
+    assert Checkpoints(config.output_dir).steps == [row["step"] for row in rows] != []

@@ -1,0 +1,144 @@
+"""The sentence order as a second task of a run, and the switch to a run without it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.training.interruptions import At, PowerCutError, cut_power, stop_training
+from tibert_keras import TibertMaskedLM, TibertPretraining
+from tibert_keras.errors import InputError
+from tibert_keras.training import pretrain
+from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.training.history import History
+
+
+def variables(run, step):
+    with np.load(f"{run}/checkpoints/{step}/{VARIABLES_FILE}") as file:
+        return {name: value for name, value in file.items() if name.startswith(("model/", "optimizer/"))}
+
+
+@pytest.fixture(scope="module")
+def sop_run(run_config, sop_records, tmp_path_factory):
+    """A run of both tasks, stopped at step 40 of 80."""
+    folder = tmp_path_factory.mktemp("sop") / "run"
+    config = run_config(folder, input_file=sop_records, sop=True, num_train_steps=80, save_checkpoints_steps=8)
+    pretrain(config, callbacks=[At(40, stop_training)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def switched_config(run_config, sop_run):
+    """Makes the options of the run that goes on from there without the sentence order, to step 80."""
+
+    def make(folder, **changes):
+        options = {"init_checkpoint": str(sop_run), "num_train_steps": 80, "save_checkpoints_steps": 16}
+        return run_config(folder, **{**options, **changes})
+
+    return make
+
+
+class TestSop:
+    def test_both_tasks_are_reported(self, sop_run):
+        first, last = History(sop_run).rows[0], History(sop_run).rows[-1]
+        for row in (first, last):
+            assert row["loss"] == pytest.approx(row["masked_lm_loss"] + row["sentence_order_loss"], abs=1e-4)
+            assert 0 <= row["masked_lm_accuracy"] <= 1 and 0.2 < row["sentence_order_accuracy"] < 0.8
+        assert last["masked_lm_loss"] < first["masked_lm_loss"]
+        assert first["sentence_order_loss"] == pytest.approx(np.log(2), abs=0.1)
+
+    def test_the_champion_is_a_masked_language_model(self, sop_run):
+        model = TibertMaskedLM.from_preset(f"{sop_run}/champion")
+        assert type(model) is TibertMaskedLM and model.preprocessor is not None
+        assert type(TibertMaskedLM.from_preset(f"{sop_run}/initial")) is TibertPretraining
+
+    def test_records_without_pairs(self, run_config, tmp_path):
+        with pytest.raises(InputError, match="sop=True, and records made with sop=False in '.*/train'. Make records"):
+            pretrain(run_config(tmp_path / "run", sop=True))
+        assert not (tmp_path / "run").exists()
+
+
+class TestSwitch:
+    def test_all_goes_on_but_the_order(self, sop_run, switched_config, tmp_path, caplog):
+        caplog.set_level(logging.INFO, "tibert_keras")
+        pretrain(switched_config(tmp_path))
+        before, after = variables(sop_run, 40), variables(tmp_path, 40)
+        assert set(after) < set(before)
+        for name, value in after.items():
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
+        assert after["optimizer/lamb/iteration"] == 40
+        # The encoder, its pooler and the head; iteration, norm, and two moments of each that is trained.
+        assert (
+            f"Taken over from {sop_run}/checkpoints/40: 30 variables of the model, 58 of the optimizer." in caplog.text
+        )
+        assert "New here, with initial values: 0 variables of the model, 0 of the optimizer." in caplog.text
+        assert "Left there: 2 variables of the model, 8 of the optimizer." in caplog.text
+        assert "model/sop_head/kernel" in caplog.text and "lamb/pooled_dense_kernel_adam_m" in caplog.text
+        # The rate and the loss go on.
+        rows, before = History(tmp_path).rows, History(sop_run).rows
+        # 40 is in the middle of a window of 16.
+        assert [row["step"] for row in rows] == [48, 64, 80]
+        np.testing.assert_allclose(
+            [row["learning_rate"] for row in rows], 0.01 * (1 - np.array([48, 64, 80]) / 80), rtol=1e-6
+        )
+        learnt = before[0]["masked_lm_loss"] - before[-1]["masked_lm_loss"]
+        assert learnt > 0.3
+        assert abs(rows[0]["loss"] - before[-1]["masked_lm_loss"]) < 0.3 * learnt
+        assert rows[-1]["loss"] < rows[0]["loss"]
+
+    def test_killed_when_the_other_run_is_gone(self, sop_run, switched_config, tmp_path):
+        origin = shutil.copytree(sop_run, tmp_path / "origin")
+        options = {"init_checkpoint": f"{origin}/checkpoints/40", "num_train_steps": 48}
+        pretrain(switched_config(tmp_path / "whole", **options))
+        with pytest.raises(PowerCutError):
+            pretrain(switched_config(tmp_path / "killed", **options), callbacks=[At(3, cut_power)])
+        shutil.rmtree(origin)
+        pretrain(switched_config(tmp_path / "killed", **options))
+        whole, killed = variables(tmp_path / "whole", 48), variables(tmp_path / "killed", 48)
+        for name, value in whole.items():
+            np.testing.assert_array_equal(killed[name], value, err_msg=name)
+
+    def test_another_warm_up(self, switched_config, tmp_path):
+        config = switched_config(tmp_path, start_warmup_step=40, num_warmup_steps=16, num_train_steps=48)
+        pretrain(config)
+        assert History(tmp_path).rows[-1]["learning_rate"] == pytest.approx(0.01 * 8 / 16)
+
+    def test_back_to_both_tasks(self, finished_run, run_config, sop_records, tmp_path, caplog):
+        caplog.set_level(logging.INFO, "tibert_keras")
+        pretrain(
+            run_config(
+                tmp_path, input_file=sop_records, sop=True, init_checkpoint=str(finished_run), num_train_steps=25
+            )
+        )
+        assert "New here, with initial values: 2 variables of the model, 8 of the optimizer." in caplog.text
+        assert Checkpoints(tmp_path).steps == [22, 25]
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"init_checkpoint": "nothing"}, "No checkpoint is there. Received: init_checkpoint='nothing'"),
+            ({"init_checkpoint": "RUN/checkpoints/41"}, "No checkpoint is there. Received: init_checkpoint='.*/41'"),
+            ({"num_train_steps": 40}, "of step 40, num_train_steps=40"),
+            ({"optimizer": "adamw"}, "of another optimizer. Received: optimizer='adamw'"),
+            ({"preset": "tibert_tiny"}, "of another model. Received: model/.* of shape"),
+            ({"init_checkpoint": None, "start_warmup_step": 40}, "start_warmup_step=40, init_checkpoint=None"),
+        ],
+    )
+    def test_what_does_not_go_together(self, switched_config, sop_run, tmp_path, options, message):
+        if options.get("init_checkpoint"):
+            options = {"init_checkpoint": options["init_checkpoint"].replace("RUN", str(sop_run))}
+        with pytest.raises(InputError, match=message) as caught:
+            pretrain(switched_config(tmp_path / "run", **options))
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+    def test_another_tokenizer(self, switched_config, sop_run, tmp_path):
+        origin = shutil.copytree(sop_run, tmp_path / "origin")
+        path = origin / "initial/assets/tokenizer/vocabulary.spm"
+        path.write_bytes(path.read_bytes() + b"\n\x00")
+        with pytest.raises(InputError, match="of another tokenizer than the records. Received: init_checkpoint='.*n'"):
+            pretrain(switched_config(tmp_path / "run", init_checkpoint=str(origin)))
+        assert not (tmp_path / "run").exists()

@@ -1,0 +1,84 @@
+"""The model of a run as it is trained: of its initial preset, with optimizer and schedule."""
+
+from __future__ import annotations
+
+import os
+
+import keras
+
+from tibert_keras.data import Records
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
+from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.training.champion import INITIAL_PRESET
+from tibert_keras.training.config import PretrainConfig, write_config
+from tibert_keras.training.init_checkpoint import take_over_weights
+from tibert_keras.training.initial_model import initial_model
+from tibert_keras.training.sources import check_records
+from tibert_keras.training.strategy import has_strategy
+
+
+def make_model(config: PretrainConfig, records: Records, validation: Records | None) -> TibertMaskedLM:
+    """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that.
+
+    Raises:
+        InputError: If the options, the records and the model do not fit together. Nothing is written then.
+    """
+    initial = join(config.output_dir, INITIAL_PRESET)
+    if not exists(join(initial, "task.json")):
+        keras.utils.set_random_seed(config.seed)
+        model = initial_model(config, records)
+        _check_sources(config, model, records, validation)
+        if config.init_checkpoint is not None:
+            take_over_weights(model, config)
+        # Only now that all fits together, so that a mistake leaves nothing behind.
+        write_config(config)
+        with atomic_output(initial, last="task.json") as folder:
+            model.save_to_preset(os.fspath(folder))
+    # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
+    keras.utils.set_random_seed(config.seed)
+    model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
+    _check_sources(config, model, records, validation)
+    write_config(config)
+    _compile(config, model)
+    # The records bring token ids; the preprocessor is for those who load the champion.
+    model.preprocessor = None
+    return model
+
+
+def _check_sources(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+    for source in filter(None, sources):
+        check_records(
+            source,
+            model,
+            max_seq_length=config.max_seq_length,
+            max_predictions_per_seq=config.max_predictions_per_seq,
+        )
+
+
+def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
+    schedule = WarmupPolynomialDecay(
+        config.learning_rate,
+        decay_steps=config.num_train_steps,
+        warmup_steps=config.num_warmup_steps,
+        start_warmup_step=config.start_warmup_step,
+    )
+    model.compile(
+        optimizer=_optimizer(config, schedule),
+        jit_compile=_jit_compile(config),
+        steps_per_execution=config.steps_per_execution,
+    )
+    # A step that first makes the optimizer's variables would be traced twice.
+    model.optimizer.build(model.trainable_variables)
+
+
+def _optimizer(config: PretrainConfig, schedule: WarmupPolynomialDecay) -> LAMB:
+    if config.optimizer == "lamb":
+        return LAMB(schedule)
+    # Google's `AdamWeightDecayOptimizer` is its LAMB without the trust ratio: an empty pattern is in every path.
+    return LAMB(schedule, exclude_from_layer_adaptation=[""], name="adamw")
+
+
+def _jit_compile(config: PretrainConfig) -> bool | str:
+    """Whether Keras compiles the step with XLA: not under a strategy, where that fails; TPUs compile it themselves."""
+    return False if has_strategy() else config.jit_compile

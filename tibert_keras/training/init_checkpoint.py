@@ -1,0 +1,117 @@
+"""The beginning of a run from a checkpoint of another, which may have had other tasks and other records."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+
+from tibert_keras.errors import InputError
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.storage import exists, join, read_bytes
+from tibert_keras.training.champion import INITIAL_PRESET
+from tibert_keras.training.checkpoints import Checkpoints, variables_by_name
+from tibert_keras.training.config import PretrainConfig
+
+# Where KerasHub puts the SentencePiece model of a preset.
+_TOKENIZER = "assets/tokenizer/vocabulary.spm"
+
+# More names than these fill the log, and say less than their number.
+_FEW = 12
+
+_LOG = logging.getLogger(__name__)
+
+
+def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
+    """Give an untrained model the weights of `init_checkpoint`, as far as it has variables of their names.
+
+    Raises:
+        InputError: If there is no whole checkpoint before the last step, or it is of another model, tokenizer or
+            optimizer.
+    """
+    run_dir, step = _find(config)
+    if step >= config.num_train_steps:
+        raise InputError(
+            "The checkpoint is at the last step or later. Received: "
+            f"init_checkpoint={config.init_checkpoint!r} of step {step}, num_train_steps={config.num_train_steps}. "
+            "Give a later last step."
+        )
+    checkpoints = Checkpoints(run_dir)
+    checkpoints.check(step)
+    names = set(checkpoints.names(step))
+    if f"optimizer/{config.optimizer}/iteration" not in names:
+        raise InputError(
+            f"The checkpoint is of another optimizer. Received: optimizer={config.optimizer!r}, "
+            f"init_checkpoint={config.init_checkpoint!r}. Give its optimizer."
+        )
+    _check_tokenizer(model, run_dir)
+    variables = variables_by_name(model)
+    checkpoints.assign({name: variables[name] for name in _training_state(variables) & names}, step)
+
+
+def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
+    """Take over from `init_checkpoint` what a model shares with it: weights, the optimizer's moments, the global step.
+
+    What is the checkpoint's alone, such as the head of a task that was dropped, is left; what is the model's alone
+    keeps its initial value. Both are listed in the log. Seeds of random generators are the new run's own.
+
+    Args:
+        model: A compiled model whose optimizer is built.
+        config: The options.
+
+    Returns:
+        The global step.
+
+    Raises:
+        InputError: If there is no whole checkpoint, or it is of another model.
+    """
+    run_dir, step = _find(config)
+    checkpoints = Checkpoints(run_dir)
+    checkpoints.check(step)
+    variables = variables_by_name(model)
+    mine, theirs = _training_state(variables), _training_state(checkpoints.names(step))
+    checkpoints.assign({name: variables[name] for name in mine & theirs}, step)
+    _log_names(f"Taken over from {checkpoints.folder}/{step}", mine & theirs)
+    _log_names("New here, with initial values", mine - theirs)
+    _log_names("Left there", theirs - mine)
+    return step
+
+
+def _training_state(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.startswith(("model/", "optimizer/"))}
+
+
+def _find(config: PretrainConfig) -> tuple[str, int]:
+    """The run's folder and the step."""
+    path = str(config.init_checkpoint).rstrip("/")
+    folder, name = os.path.split(path)
+    if name.isdigit() and os.path.basename(folder) == "checkpoints":
+        run_dir, step = os.path.dirname(folder) or ".", int(name)
+        if step in Checkpoints(run_dir).steps:
+            return run_dir, step
+    elif (last := Checkpoints(path).last_whole()) is not None:
+        return path, last
+    raise InputError(
+        f"No checkpoint is there. Received: init_checkpoint={config.init_checkpoint!r}. "
+        "Give the folder of a run, or RUN/checkpoints/STEP."
+    )
+
+
+def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
+    """Check that token ids mean the same in both runs, if both know their tokenizer."""
+    path = join(run_dir, INITIAL_PRESET, _TOKENIZER)
+    if model.preprocessor is None or not exists(path):
+        return
+    if read_bytes(path) != model.preprocessor.tokenizer.proto:
+        raise InputError(
+            f"The checkpoint is of another tokenizer than the records. Received: init_checkpoint={run_dir!r}. "
+            "Make records with the spiece.model of that run's records."
+        )
+
+
+def _log_names(what: str, names: set[str]) -> None:
+    """Log the names themselves where they are few, and how many they are."""
+    weights = sum(name.startswith("model/") for name in names)
+    _LOG.info("%s: %d variables of the model, %d of the optimizer.", what, weights, len(names) - weights)
+    if len(names) <= _FEW:
+        _LOG.info("  %s", ", ".join(sorted(names)))
