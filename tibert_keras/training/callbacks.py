@@ -57,7 +57,9 @@ class StepProgress(keras.callbacks.Callback):
             # It was drawn just now, as it is several times a second, and shows these when it is drawn next.
             rate = float(self.model.optimizer.learning_rate)
             sequences = (self.bar.format_dict["rate"] or 0) * self.batch_size
-            self.bar.set_postfix_str(f"loss {loss:.4f}, rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False)
+            self.bar.set_postfix_str(
+                f"loss {loss:.4f}, learning rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False
+            )
         check_loss(self.step, loss, checkpoints=self.checkpoints)
         if self.step >= self.num_train_steps:
             self.model.stop_training = True

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any
 
 import keras
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.data import Records
 from tibert_keras.errors import InputError, refuse_changes
@@ -111,7 +112,12 @@ def _train(
         checkpoints=checkpoints,
     )
     # An exception too must leave the terminal's line to what is said of it, and the last checkpoint whole.
-    with noting_termination() as termination, closing(progress.bar), closing(checkpoints):
+    with (
+        noting_termination() as termination,
+        closing(progress.bar),
+        logging_redirect_tqdm(),
+        closing(checkpoints),
+    ):
         saving = CheckpointEachInterval(
             checkpoints=checkpoints,
             history=history,
