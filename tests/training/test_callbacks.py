@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +10,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.history import History
+from tibert_keras.training.strategy import Strategy
+from tibert_keras.training.termination import Termination
 
 
 def make_progress(folder, **kwargs) -> StepProgress:
@@ -60,7 +61,8 @@ class TestCheckpointEachInterval:
             log_dir=tmp_path / "logs",
             state={"num_examples": 7},
             interval=2,
-            termination=threading.Event(),
+            termination=Termination(),
+            strategy=Strategy(),
         )
         saving.set_model(SimpleNamespace(stop_training=False, optimizer=SimpleNamespace(learning_rate=0.5)))
         saving.on_train_begin()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
 import time
 from typing import Any
 
@@ -15,7 +14,8 @@ from tqdm import tqdm
 from tibert_keras.errors import InputError
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.history import History
-from tibert_keras.training.termination import RunInterrupted
+from tibert_keras.training.strategy import Strategy
+from tibert_keras.training.termination import RunInterrupted, Termination
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,15 +27,18 @@ class StepProgress(keras.callbacks.Callback):
         start_step: The global step that `fit()` starts at.
         num_train_steps: The step to stop at.
         checkpoints: Names the last good checkpoint when the loss is not finite.
+        hidden: Show no bar, in a worker that is not the chief.
     """
 
-    def __init__(self, *, start_step: int, num_train_steps: int, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, *, start_step: int, num_train_steps: int, checkpoints: Checkpoints, hidden: bool = False
+    ) -> None:
         super().__init__()
         self.step = start_step
         self.num_train_steps = num_train_steps
         self.checkpoints = checkpoints
         self.bar: tqdm[Any] = tqdm(
-            desc="training", total=num_train_steps, initial=start_step, unit="step", disable=None
+            desc="training", total=num_train_steps, initial=start_step, unit="step", disable=hidden or None
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -72,7 +75,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         log_dir: Folder of TensorBoard's files.
         state: Facts of the run to save with each checkpoint.
         interval: Steps of a window.
-        termination: Set when the run is to end.
+        termination: Tells when the run is to end.
+        strategy: Says whether this process writes; other workers only take part in what all have to do together.
         asynchronous: Whether training may go on before a checkpoint is written.
     """
 
@@ -86,12 +90,14 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         log_dir: str | os.PathLike[str],
         state: dict[str, Any],
         interval: int,
-        termination: threading.Event,
+        termination: Termination,
+        strategy: Strategy,
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
         self.interval = interval
         self.termination = termination
+        self.strategy = strategy
         self.asynchronous = asynchronous
         self.checkpoints = checkpoints
         self.history = history
@@ -104,7 +110,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         import tensorflow as tf
 
         self.summary = tf.summary
-        self.writer = tf.summary.create_file_writer(self.log_dir)
+        self.writer = tf.summary.create_file_writer(self.log_dir) if self.strategy.is_chief else None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         step, before = self.progress.step, 0.0
@@ -124,7 +130,13 @@ class CheckpointEachInterval(keras.callbacks.Callback):
             self._end_if_told()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        step = self.progress.step
+        if self.strategy.is_chief:
+            self._record(self.progress.step, logs)
+        self._save(self.progress.step)
+        if not self.model.stop_training:
+            self._end_if_told()
+
+    def _record(self, step: int, logs: dict[str, Any]) -> None:
         row = {
             "step": step,
             **{name: float(value) for name, value in logs.items()},
@@ -133,7 +145,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
             "examples_per_second": round((step - self.first_step) * self.batch_size / self.seconds, 2),
         }
         self.history.append(row)
-        self._save(step)
         best_step = int(self.history.best()["step"])
         with self.writer.as_default(step=step):
             for name, value in row.items():
@@ -141,8 +152,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
         _LOG.info("step %d/%d: %s%s", step, self.progress.num_train_steps, values, " (best)" * (best_step == step))
-        if not self.model.stop_training:
-            self._end_if_told()
 
     def _save(self, step: int) -> None:
         state = {**self.state, "seconds": self.seconds}
@@ -154,4 +163,5 @@ class CheckpointEachInterval(keras.callbacks.Callback):
     def _end_if_told(self) -> None:
         if self.termination.is_set():
             self.checkpoints.wait()
+            self.strategy.meet()
             raise RunInterrupted(self.progress.step)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.storage import atomic_output, exists, join, read_json
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.history import History
 
@@ -97,6 +97,16 @@ def choose_champion(
     with atomic_output(join(run_dir, CHAMPION_FILE)) as path:
         path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
+
+
+def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
+    """Read what `choose_champion` wrote in a run's folder.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    path = join(run_dir, CHAMPION_FILE)
+    return Champion(**read_json(path, what="a champion", advice="Choose the champion again."))
 
 
 def find_preset(model: str | os.PathLike[str]) -> str:

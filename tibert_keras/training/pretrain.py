@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import keras
@@ -19,14 +19,14 @@ from tibert_keras.models import TibertMaskedLM
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion
+from tibert_keras.training.champion import INITIAL_PRESET, Champion, choose_champion, read_champion
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.config import CHANGEABLE, PretrainConfig
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.history import History
 from tibert_keras.training.initial_model import initial_model
 from tibert_keras.training.sources import check_records, naming_damage
-from tibert_keras.training.strategy import has_strategy, num_replicas, strategy_scope
+from tibert_keras.training.strategy import Strategy, chosen_strategy, has_strategy
 from tibert_keras.training.termination import noting_termination
 
 CONFIG_FILE = "config.yaml"
@@ -39,7 +39,8 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
 
     Args:
         config: The options. A run goes on if its `output_dir` holds checkpoints of the same options.
-        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there.
+        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there. Of several workers, each
+            calls its own.
 
     Returns:
         The champion: the checkpoint with the lowest training loss over its window, as a preset in `champion/`.
@@ -56,13 +57,19 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
-    records = Records.find(config.input_file)
-    validation = Records.find(config.validation_file) if config.validation_file else None
-    _check_folder(config)
+    with chosen_strategy(config) if config.do_train else nullcontext(Strategy()) as strategy:
+        records = Records.find(config.input_file)
+        validation = Records.find(config.validation_file) if config.validation_file else None
+        _check_folder(config)
+        if config.do_train:
+            with naming_damage(records, validation):
+                _train(config, strategy, records, validation, callbacks)
+    if strategy.is_chief:
+        champion = choose_champion([config.output_dir])
     if config.do_train:
-        with naming_damage(records, validation):
-            _train(config, records, validation, callbacks)
-    champion = choose_champion([config.output_dir])
+        strategy.meet()
+    if not strategy.is_chief:
+        return read_champion(config.output_dir)
     if config.do_eval and validation:
         scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
         _LOG.info("champion on %s: %s", config.validation_file, scores)
@@ -104,17 +111,18 @@ def _write_config(config: PretrainConfig) -> None:
 
 def _train(
     config: PretrainConfig,
+    strategy: Strategy,
     records: Records,
     validation: Records | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max)
+    checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max, writes=strategy.is_chief)
     history = History(config.output_dir)
     state = {"num_examples": records.num_examples}
-    with strategy_scope(config):
-        model = _make_model(config, records, validation)
+    with strategy.scope():
+        model = _make_model(config, strategy, records, validation)
         step = _restore(model, checkpoints, state)
-        validation_batches = validation and _validation_batches(config, validation)
+        validation_batches = validation and _validation_batches(config, validation, strategy.num_replicas)
         if step % config.save_checkpoints_steps:
             # The averages of an interrupted interval are restored before the first step, in which Keras would make
             # their variables.
@@ -124,9 +132,11 @@ def _train(
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
         return
-    progress = StepProgress(start_step=step, num_train_steps=config.num_train_steps, checkpoints=checkpoints)
+    progress = StepProgress(
+        start_step=step, num_train_steps=config.num_train_steps, checkpoints=checkpoints, hidden=not strategy.is_chief
+    )
     # An exception too must leave the terminal's line to what is said of it, and the last checkpoint whole.
-    with noting_termination() as termination, closing(progress.bar), closing(checkpoints):
+    with noting_termination(strategy.any_worker) as termination, closing(progress.bar), closing(checkpoints):
         saving = CheckpointEachInterval(
             checkpoints=checkpoints,
             history=history,
@@ -136,6 +146,7 @@ def _train(
             state=state,
             interval=config.save_checkpoints_steps,
             termination=termination,
+            strategy=strategy,
             # The other callbacks are promised that the checkpoint is there.
             asynchronous=not callbacks,
         )
@@ -171,9 +182,8 @@ def _fit(
             return
 
 
-def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
+def _validation_batches(config: PretrainConfig, validation: Records, replicas: int) -> Any:
     """Batches of one size that all replicas share evenly: Keras can use no others under a strategy."""
-    replicas = num_replicas()
     batch_size = min(config.eval_batch_size, validation.num_examples) // replicas * replicas
     if batch_size == 0:
         raise InputError(
@@ -183,22 +193,33 @@ def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
     return validation.evaluation_batches(batch_size, drop_remainder=True).take(config.max_eval_steps)
 
 
-def _make_model(config: PretrainConfig, records: Records, validation: Records | None) -> TibertMaskedLM:
+def _make_model(
+    config: PretrainConfig, strategy: Strategy, records: Records, validation: Records | None
+) -> TibertMaskedLM:
     """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that."""
     initial = join(config.output_dir, INITIAL_PRESET)
-    if not exists(join(initial, "task.json")):
+    # All workers have to take the same way: to make variables, they wait for each other.
+    if strategy.any_worker(not exists(join(initial, "task.json"))):
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
         _check_sources(config, model, records, validation)
         # Only now that all fits together, so that a mistake leaves nothing behind.
-        _write_config(config)
-        with atomic_output(initial, last="task.json") as folder:
-            model.save_to_preset(os.fspath(folder))
+        if strategy.is_chief:
+            _write_config(config)
+            with atomic_output(initial, last="task.json") as folder:
+                model.save_to_preset(os.fspath(folder))
+        strategy.meet()
+        if strategy.any_worker(not exists(join(initial, "task.json"))):
+            raise InputError(
+                "The workers do not see the same output folder. "
+                f"Received: output_dir={config.output_dir!r}. Give one that is shared by all hosts."
+            )
     # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
     keras.utils.set_random_seed(config.seed)
     model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
     _check_sources(config, model, records, validation)
-    _write_config(config)
+    if strategy.is_chief:
+        _write_config(config)
     _compile(config, model)
     # The records bring token ids; the preprocessor is for those who load the champion.
     model.preprocessor = None
