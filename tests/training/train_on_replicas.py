@@ -1,4 +1,4 @@
-"""Train on some replicas and save what happened; a process of its own, `train_on_replicas.py RECORDS FOLDER [REPLICAS]`.
+"""Train on replicas and save what happened; a process of its own, `train_on_replicas.py RECORDS FOLDER [REPLICAS]`.
 
 Logical devices must be made before TensorFlow starts, and its collective operations know one number of them. Without
 `REPLICAS` it is one worker of those in `TF_CONFIG`; on JAX `XLA_FLAGS` make the devices.
@@ -6,7 +6,11 @@ Logical devices must be made before TensorFlow starts, and its collective operat
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -18,6 +22,7 @@ from tibert_keras.training import PretrainConfig, pretrain
 from tibert_keras.training.strategy import chosen_strategy
 from tibert_keras.training.workers import this_worker
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCH, LENGTH, PREDICTIONS, VOCABULARY = 8, 12, 5, 50
 
 
@@ -29,12 +34,12 @@ class Log(keras.callbacks.Callback):
         self.rows: dict[str, list[float]] = {}
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        optimizer = self.model.optimizer
-        # On JAX the variables are brought up to date between epochs only.
-        norm = optimizer.gradient_norm if keras.backend.backend() == "tensorflow" else np.nan
         # What Keras logs of a step is the replicas' mean, which is right for the losses alone.
-        losses = {name: value for name, value in logs.items() if name.endswith("loss")}
-        for name, value in {**losses, "gradient_norm": norm}.items():
+        values = {name: value for name, value in logs.items() if name.endswith("loss")}
+        if keras.backend.backend() == "tensorflow":
+            # JAX brings the variables up to date between epochs only.
+            values["gradient_norm"] = self.model.optimizer.gradient_norm
+        for name, value in values.items():
             self.rows.setdefault(name, []).append(float(keras.ops.convert_to_numpy(value)))
         self.model.reset_metrics()
 
@@ -60,7 +65,7 @@ def config(records: str, folder: str) -> PretrainConfig:
 
 
 def pairs() -> object:
-    """Ten batches for both tasks: rows with 0 to 5 masked tokens, whole quarters with none, a smaller batch at the end."""
+    """Ten batches for both tasks, the last one smaller: 0 to 5 masked tokens a row, none in a whole quarter."""
     import tensorflow as tf
 
     random = np.random.default_rng(1)
@@ -114,6 +119,18 @@ def main(records: str, folder: str, replicas: str | None = None) -> None:
     if replicas:
         arrays |= train_on_pairs(options)
     np.savez(Path(folder) / f"worker{this_worker()[0]}.npz", **arrays)
+
+
+def environments(workers: int = 1, **more: str) -> list[dict[str, str]]:
+    """The environments of processes that are to train together, each with its place in `TF_CONFIG`."""
+    common = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3", **more}
+    if workers == 1:
+        return [{**os.environ, **common}]
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("localhost", 0))) for _ in range(workers)]
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    tasks = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}} for i in range(workers)]
+    return [{**os.environ, **common, "TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         import tensorflow as tf
 
         self.summary = tf.summary
-        self.writer = tf.summary.create_file_writer(self.log_dir) if self.strategy.is_chief else None
+        if self.strategy.is_chief:
+            self.writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         step, before = self.progress.step, 0.0

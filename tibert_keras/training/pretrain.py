@@ -39,8 +39,8 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
 
     Args:
         config: The options. A run goes on if its `output_dir` holds checkpoints of the same options.
-        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there. Of several workers, each
-            calls its own.
+        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there. Each of several
+            workers calls its own.
 
     Returns:
         The champion: the checkpoint with the lowest training loss over its window, as a preset in `champion/`.

@@ -92,12 +92,14 @@ def _tensorflow_strategy(config: PretrainConfig) -> Any:
     if this_worker()[1] > 1:
         return multi_worker_strategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return _mirrored_strategy(*(device.name for device in devices)) if len(devices) > 1 else tf.distribute.get_strategy()
+    if len(devices) > 1:
+        return _mirrored_strategy(*(device.name for device in devices))
+    return tf.distribute.get_strategy()
 
 
 @cache
 def _mirrored_strategy(*devices: str) -> Any:
-    """One for the whole process: a second one numbers its collective operations from the start again, and they clash."""
+    """One for the whole process: a second would number its collective operations from the start again."""
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
@@ -143,7 +145,7 @@ def _check_cores(config: PretrainConfig, cores: int) -> None:
     if cores != config.num_tpu_cores:
         raise InputError(
             "The TPU has another number of cores than expected. "
-            f"Received: num_tpu_cores={config.num_tpu_cores}, but it has {cores}."
+            f"Received: num_tpu_cores={config.num_tpu_cores}, but it has {cores}. Give num_tpu_cores={cores}."
         )
 
 
@@ -151,7 +153,7 @@ def _check_batch(config: PretrainConfig, replicas: int) -> None:
     if config.train_batch_size % replicas:
         raise InputError(
             "The batch must be a multiple of the number of replicas. "
-            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas."
+            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas. Give a multiple of {replicas}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,7 @@ _FORM = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "w
 
 
 def this_worker() -> tuple[int, int]:
-    """The number of this worker, the chief's being 0, and how many there are, from the environment variable `TF_CONFIG`.
+    """The number of this worker, the chief's being 0, and how many there are, as `TF_CONFIG` in the environment says.
 
     Raises:
         InputError: If it does not describe a cluster of workers and this one's place in it.
@@ -25,24 +26,25 @@ def this_worker() -> tuple[int, int]:
     if not text.strip():
         return 0, 1
     try:
-        config = json.loads(text)
-        cluster, task = dict(config.get("cluster", {})), dict(config.get("task", {}))
-        if not cluster:
-            return 0, 1
-        if others := cluster.keys() - {"chief", "worker"}:
-            raise ValueError(f"a cluster has a chief and workers, and no {min(others)}")
-        addresses = [*cluster.get("chief", []), *cluster.get("worker", [])]
-        for address in addresses:
-            if not str(address).rpartition(":")[2].isdigit():
-                raise ValueError(f"{address!r} is not HOST:PORT")
-        kind, index = task.get("type"), task.get("index")
-        if kind not in cluster:
-            raise ValueError(f"the task's type, {kind!r}, is not in the cluster")
-        if index not in range(len(cluster[kind])):
-            raise ValueError(f"the task's index, {index!r}, is not one of the {len(cluster[kind])} of {kind!r}")
+        return _place(json.loads(text))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"TF_CONFIG is wrong: {error}. Received: TF_CONFIG={text!r}. Give {_FORM}.") from error
-    return index + (len(cluster.get("chief", [])) if kind == "worker" else 0), len(addresses)
+
+
+def _place(config: dict[str, Any]) -> tuple[int, int]:
+    cluster, task = dict(config.get("cluster", {})), dict(config.get("task", {}))
+    if not cluster:
+        return 0, 1
+    if others := cluster.keys() - {"chief", "worker"}:
+        raise ValueError(f"a cluster has a chief and workers, and no {min(others)}")
+    for address in itertools.chain(*cluster.values()):
+        if not str(address).rpartition(":")[2].isdigit():
+            raise ValueError(f"{address!r} is not HOST:PORT")
+    kind, index = str(task.get("type")), task.get("index", -1)
+    first = len(cluster.get("chief", [])) if kind == "worker" else 0
+    if index not in range(len(cluster.get(kind, []))):
+        raise ValueError(f"the task, {kind!r} number {index!r}, is not in the cluster")
+    return first + index, sum(map(len, cluster.values()))
 
 
 def is_chief() -> bool:
@@ -74,7 +76,7 @@ def multi_worker_strategy() -> Any:
     try:
         with naming_lost_workers():
             return MultiWorkerMirroredStrategy()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise InputError(
             f"The workers cannot be connected: {_line(error)} Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. "
             "Train before anything else runs on TensorFlow in this process."
