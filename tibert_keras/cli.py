@@ -30,6 +30,7 @@ from tibert_keras.storage import join, read_lines
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import PretrainConfig, RunInterrupted, choose_champion, evaluate, find_preset, pretrain
 from tibert_keras.training.runs import plot_runs, summarize_runs, table
+from tibert_keras.training.workers import is_chief
 
 # === Verbs: a function of one dataclass each; the dataclass gives the flags and the help ===
 
@@ -103,11 +104,12 @@ class PretrainFlags(PretrainConfig):
 
 def train(flags: PretrainFlags) -> None:
     """Pretrain a masked language model. Given again, the same command goes on where it was stopped."""
-    callbacks = [SavedModelOfBest(flags.output_dir)] if flags.export_saved_model else []
+    exports = flags.export_saved_model and is_chief()
+    callbacks = [SavedModelOfBest(flags.output_dir)] if exports else []
     names = {config_field.name for config_field in dataclasses.fields(PretrainConfig)}
     config = PretrainConfig(**{name: getattr(flags, name) for name in names})
     champion = pretrain(config, callbacks=callbacks)
-    if flags.export_saved_model:
+    if exports:
         # Once more: the run may have been killed while the last one was written.
         export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
     _print_fields(dataclasses.asdict(champion))

@@ -1,15 +1,8 @@
-"""Both pretraining tasks: Google's forward pass and trajectory, training, replicas, presets, the way down.
-
-As a script, `test_tibert_pretraining.py REPLICAS FILE`, it trains on some replicas: a process of its own.
-"""
+"""Both pretraining tasks: Google's forward pass and trajectory, training, presets, the way down."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import keras
 import keras_nlp
@@ -22,7 +15,7 @@ from tests.base import TestCase
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
+from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss
 
 LOGGED = {"loss", "masked_lm_loss", "sentence_order_loss", "masked_lm_accuracy", "sentence_order_accuracy"}
 
@@ -262,77 +255,3 @@ class TestSentenceOrderLoss(TestCase):
 
     def test_serialization(self):
         assert self.run_serialization_test(SentenceOrderLoss(name="sop")).name == "sop"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
-class TestReplicas(TestCase):
-    """N replicas give what one gives, also where they don't hold equally many examples."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def runs(cls, tmp_path_factory):
-        folder, root = tmp_path_factory.mktemp("replicas"), Path(__file__).resolve().parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
-        runs = {}
-        for replicas in (1, 2, 4):
-            path = folder / f"{replicas}.npz"
-            subprocess.run([sys.executable, __file__, str(replicas), path], env=environment, check=True)
-            runs[replicas] = np.load(path)
-        return runs
-
-    @pytest.mark.parametrize("replicas", [2, 4])
-    def test_same_as_one(self, runs, replicas):
-        assert runs[1]["gradient_norm"].min() > 1.0  # clipping is at work
-        for name in runs[1]:
-            np.testing.assert_allclose(runs[replicas][name], runs[1][name], rtol=0, atol=1e-5, err_msg=name)
-
-
-def train_on_replicas(replicas):
-    """Train on `replicas` logical devices, from the same weights each time; returns what happened."""
-    import tensorflow as tf
-
-    from tests.optimizers import train_on_replicas as masked_lm
-
-    def add_order(masked, order):
-        x, labels, weights = masked
-        ones = tf.ones_like(order, "float32")
-        return x, {"masked_lm": labels, "sentence_order": order}, {"masked_lm": weights, "sentence_order": ones}
-
-    class Log(masked_lm.Log):
-        def __init__(self):
-            super().__init__()
-            self.losses = []
-
-        def on_train_batch_end(self, batch, logs=None):
-            self.losses.append([logs["masked_lm_loss"], logs["sentence_order_loss"]])
-            super().on_train_batch_end(batch, logs)
-
-    devices = [tf.config.LogicalDeviceConfiguration()] * replicas
-    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
-    keras.utils.set_random_seed(0)
-    masked = masked_lm.dataset()
-    labels = np.random.default_rng(2).integers(0, 2, (len(masked), masked_lm.BATCH))
-    batches = tf.data.Dataset.zip((masked, tf.data.Dataset.from_tensor_slices(labels))).map(add_order)
-    with tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(replicas)]).scope():
-        model = TibertPretraining.from_preset("tibert_nano", vocabulary_size=masked_lm.VOCABULARY)
-        model.compile(LAMB(WarmupPolynomialDecay(0.01, 20, 3)), jit_compile=False)
-    log = Log()
-    model.fit(batches, callbacks=[log], verbose=0, shuffle=False)
-    evaluated = model.evaluate(batches, verbose=0, return_dict=True)
-    weights = model.get_weights()
-    # At the end five examples, which no number of replicas divides. Keras can't log that loss exactly.
-    uneven = batches.unbatch().take(masked_lm.BATCH + 5).batch(masked_lm.BATCH)
-    model.fit(uneven, verbose=0, shuffle=False)
-    return {
-        "loss": np.array(log.loss),
-        "losses": np.array(log.losses),
-        "gradient_norm": np.array(log.gradient_norm),
-        "weights": np.concatenate([np.ravel(w) for w in weights]),
-        "evaluated": np.array([evaluated[name] for name in sorted(LOGGED)]),
-        "weights_after_an_uneven_batch": np.concatenate([np.ravel(w) for w in model.get_weights()]),
-    }
-
-
-if __name__ == "__main__":
-    np.savez(sys.argv[2], **train_on_replicas(int(sys.argv[1])))

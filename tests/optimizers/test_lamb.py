@@ -1,13 +1,9 @@
-"""LAMB: against Google's own trajectories and edge cases, under replicas, and as a Keras optimizer."""
+"""LAMB: against Google's own trajectories and edge cases, and as a Keras optimizer."""
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,7 +15,6 @@ from tests.base import TestCase
 from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
 
 SHAPES = ((3, 2), (2,), (2,))
-REPLICAS = Path(__file__).with_name("train_on_replicas.py")
 
 
 def variable(path: str, value: np.ndarray) -> keras.Variable:
@@ -159,30 +154,6 @@ class TestLAMB(TestCase):
         model.train_on_batch(np.array([[1, 1, 1, 2]]), np.zeros((1, 8)))
         # Rows (3, 3) and (1, 1): the norm of the four lookups one by one would be sqrt(8).
         assert float(model.optimizer.gradient_norm) == pytest.approx(np.sqrt(20), rel=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
-class TestReplicas(TestCase):
-    """N replicas give what one gives: the loss normalised, and the gradient clipped, over all of them."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def runs(cls, tmp_path_factory):
-        folder, root = tmp_path_factory.mktemp("replicas"), Path(__file__).resolve().parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
-        runs = {}
-        for replicas in (1, 2, 4):
-            path = folder / f"{replicas}.npz"
-            subprocess.run([sys.executable, REPLICAS, str(replicas), path], env=environment, check=True)
-            runs[replicas] = np.load(path)
-        return runs
-
-    @pytest.mark.parametrize("replicas", [2, 4])
-    def test_same_as_one(self, runs, replicas):
-        assert runs[1]["gradient_norm"].min() > 1.0  # clipping is at work
-        for name in ("loss", "gradient_norm", "weights", "evaluated"):
-            np.testing.assert_allclose(runs[replicas][name], runs[1][name], rtol=0, atol=1e-5)
 
 
 def test_without_layer_adaptation_it_is_googles_adamw():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import keras
@@ -13,6 +12,8 @@ from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.divergence import DivergedError
 from tibert_keras.training.history import History
+from tibert_keras.training.strategy import Strategy
+from tibert_keras.training.termination import Termination
 
 
 def make_progress(folder, **kwargs) -> StepProgress:
@@ -64,7 +65,8 @@ class TestCheckpointEachInterval:
             interval=2,
             criterion=criterion,
             divergence_factor=factor,
-            termination=threading.Event(),
+            termination=Termination(),
+            strategy=Strategy(),
         )
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.optimizer = LAMB(0.5)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import keras
-import numpy as np
 import pytest
 
 from tibert_keras.errors import InputError
 from tibert_keras.training import PretrainConfig
-from tibert_keras.training.strategy import has_strategy, strategy_scope
-
-REPLICAS = Path(__file__).with_name("pretrain_on_replicas.py")
+from tibert_keras.training.compiled_model import _jit_compile
+from tibert_keras.training.strategy import _mirrored_strategy, chosen_strategy, has_strategy
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
 jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs KERAS_BACKEND=jax")
@@ -28,9 +22,15 @@ def make(**options) -> PretrainConfig:
 
 
 def test_one_device_by_default(caplog):
-    with caplog.at_level(logging.INFO, logger="tibert_keras"), strategy_scope(make()):
+    with caplog.at_level(logging.INFO, logger="tibert_keras"), chosen_strategy(make()) as strategy, strategy.scope():
         assert not has_strategy()
+    assert (strategy.num_replicas, strategy.is_chief) == (1, True)
     assert "1 replica" in caplog.text or "1 JAX device" in caplog.text
+
+
+def choose(**options):
+    with chosen_strategy(make(**options)) as strategy:
+        return strategy.num_replicas, strategy.scope()
 
 
 @tensorflow_only
@@ -39,20 +39,30 @@ class TestTensorFlow:
     def two_gpus(self, monkeypatch):
         import tensorflow as tf
 
+        gpus = [SimpleNamespace(name="/device:GPU:0"), SimpleNamespace(name="/device:GPU:1")]
         mirrored = SimpleNamespace(num_replicas_in_sync=2, scope=lambda: "the scope of both")
-        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0", "GPU:1"])
-        monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: mirrored)
+        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: gpus if kind == "GPU" else [])
+        monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: mirrored)
+        _mirrored_strategy.cache_clear()
+        yield
+        _mirrored_strategy.cache_clear()
 
     def test_several_gpus(self, two_gpus):
-        assert strategy_scope(make()) == "the scope of both"
+        assert choose() == (2, "the scope of both")
 
     def test_a_batch_that_cannot_be_shared(self, two_gpus):
         with pytest.raises(InputError, match="train_batch_size=1023 on 2 replicas"):
-            strategy_scope(make(train_batch_size=1023))
+            choose(train_batch_size=1023)
 
-    def test_no_name_of_a_tpu(self):
-        with pytest.raises(InputError, match="The TPU cannot be used: .*Received: tpu_name=None, tpu_zone=None"):
-            strategy_scope(make(use_tpu=True))
+    def test_no_tpu(self, monkeypatch):
+        """On this machine, without a name, with that of a TPU elsewhere, and as on a TPU VM."""
+        message = (
+            "^The TPU cannot be used: .*Received: tpu_name={!r}, tpu_zone={!r}. Check that it runs, or train without"
+        )
+        for name, zone in ((None, None), ("t", "nowhere-1"), ("local", None)):
+            with pytest.raises(InputError, match=message.format(name, zone)) as caught:
+                choose(use_tpu=True, tpu_name=name, tpu_zone=zone, gcp_project="p")
+            assert "\n" not in str(caught.value)
 
     @pytest.fixture
     def tpu(self, monkeypatch):
@@ -68,14 +78,15 @@ class TestTensorFlow:
         monkeypatch.setattr(tf.distribute, "TPUStrategy", lambda resolver: strategy)
         return calls
 
-    def test_a_tpu(self, tpu):
-        config = make(use_tpu=True, tpu_name="t", tpu_zone="z", gcp_project="p", num_tpu_cores=4)
-        assert strategy_scope(config) == "the scope of the TPU"
-        assert tpu == [{"tpu": "t", "zone": "z", "project": "p"}]
+    @pytest.mark.parametrize("name, zone, project", [("t", "z", "p"), ("local", None, None)])
+    def test_a_tpu(self, tpu, name, zone, project):
+        options = {"use_tpu": True, "tpu_name": name, "tpu_zone": zone, "gcp_project": project, "num_tpu_cores": 4}
+        assert choose(**options) == (4, "the scope of the TPU")
+        assert tpu == [{"tpu": name, "zone": zone, "project": project}]
 
     def test_a_tpu_of_another_size(self, tpu):
-        with pytest.raises(InputError, match="num_tpu_cores=8, but it has 4"):
-            strategy_scope(make(use_tpu=True, tpu_name="t"))
+        with pytest.raises(InputError, match="num_tpu_cores=8, but it has 4. Give num_tpu_cores=4"):
+            choose(use_tpu=True, tpu_name="t")
 
     def test_a_tpu_that_does_not_answer(self, tpu, monkeypatch):
         import tensorflow as tf
@@ -85,27 +96,32 @@ class TestTensorFlow:
 
         monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", fail)
         with pytest.raises(InputError, match="cannot be used: failed to connect to all addresses.*tpu_name='t'"):
-            strategy_scope(make(use_tpu=True, tpu_name="t"))
+            choose(use_tpu=True, tpu_name="t")
+
+    def test_keras_does_not_compile_under_a_strategy(self):
+        """As `TPUStrategy` needs it, which compiles by itself."""
+        import tensorflow as tf
+
+        config = make(use_tpu=True, jit_compile=True)
+        assert _jit_compile(config) is True and config.steps_per_execution == 1000
+        with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+            assert _jit_compile(config) is False
 
 
 @jax_only
 class TestJax:
     def test_no_tpu(self):
         with pytest.raises(InputError, match="The TPU cannot be used: .*Received: tpu_name='t'"):
-            strategy_scope(make(use_tpu=True, tpu_name="t"))
+            choose(use_tpu=True, tpu_name="t")
 
     def test_a_batch_that_cannot_be_shared(self, monkeypatch):
         monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: ["cpu:0", "cpu:1", "cpu:2"])
         with pytest.raises(InputError, match="train_batch_size=1024 on 3 replicas"):
-            strategy_scope(make())
+            choose()
 
-
-@pytest.mark.slow
-@tensorflow_only
-def test_a_run_on_two_replicas_is_that_on_one(sample_records, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([sys.executable, REPLICAS, sample_records, tmp_path], env=environment, check=True)
-    one, two = (np.load(tmp_path / f"{replicas}.npz") for replicas in (1, 2))
-    assert two["replicas"] == 2
-    for name in ("loss", "val_loss", "weights"):
-        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-5)
+    def test_several_devices_for_the_time_of_the_training(self, monkeypatch):
+        # The same one twice: here is only one.
+        monkeypatch.setattr(keras.distribution, "list_devices", lambda kind=None: ["cpu:0", "cpu:0"])
+        with chosen_strategy(make()) as strategy:
+            assert strategy.num_replicas == keras.distribution.distribution().num_model_replicas == 2
+        assert keras.distribution.distribution() is None

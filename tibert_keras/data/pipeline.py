@@ -183,7 +183,10 @@ class Records:
                 {"masked_lm": weights, "sentence_order": tf.ones_like(order, "float32")},
             )
 
-        batches = examples.batch(batch_size, drop_remainder=drop_remainder)
+        # Of several workers each takes its part of every batch; by default each would take some of the files.
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        batches = examples.batch(batch_size, drop_remainder=drop_remainder).with_options(options)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from typing import Any
 
@@ -15,7 +14,8 @@ from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.divergence import check_loss
 from tibert_keras.training.history import History
 from tibert_keras.training.norms import norms
-from tibert_keras.training.termination import RunInterrupted
+from tibert_keras.training.strategy import Strategy
+from tibert_keras.training.termination import RunInterrupted, Termination
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,16 +28,25 @@ class StepProgress(keras.callbacks.Callback):
         num_train_steps: The step to stop at.
         batch_size: Examples a step.
         checkpoints: Names the last good checkpoint when the loss is not finite.
+        hidden: Show no bar, in a worker that is not the chief.
     """
 
-    def __init__(self, *, start_step: int, num_train_steps: int, batch_size: int, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self,
+        *,
+        start_step: int,
+        num_train_steps: int,
+        batch_size: int,
+        checkpoints: Checkpoints,
+        hidden: bool = False,
+    ) -> None:
         super().__init__()
         self.step = start_step
         self.num_train_steps = num_train_steps
         self.batch_size = batch_size
         self.checkpoints = checkpoints
         self.bar: tqdm[Any] = tqdm(
-            desc="training", total=num_train_steps, initial=start_step, unit="step", disable=None
+            desc="training", total=num_train_steps, initial=start_step, unit="step", disable=hidden or None
         )
 
     def go_back_to(self, step: int) -> None:
@@ -82,7 +91,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         interval: Steps of a window.
         criterion: What is lowest at the best checkpoint, which is kept: `loss` or `val_loss`.
         divergence_factor: How many times the lowest loss is too much.
-        termination: Set when the run is to end.
+        termination: Tells when the run is to end.
+        strategy: Says whether this process writes; other workers only take part in what all have to do together.
         asynchronous: Whether training may go on before a checkpoint is written.
     """
 
@@ -97,12 +107,14 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         interval: int,
         criterion: str,
         divergence_factor: float,
-        termination: threading.Event,
+        termination: Termination,
+        strategy: Strategy,
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
         self.interval = interval
         self.termination = termination
+        self.strategy = strategy
         self.asynchronous = asynchronous
         self.checkpoints = checkpoints
         self.history = history
@@ -116,7 +128,8 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         import tensorflow as tf
 
         self.summary = tf.summary
-        self.writer = tf.summary.create_file_writer(self.log_dir)
+        if self.strategy.is_chief:
+            self.writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.first_step, before = self.progress.step, 0.0
@@ -149,6 +162,14 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         }
         self.history.append(row)
         self._save(step)
+        if self.strategy.is_chief:
+            self._show(row)
+        if not self.model.stop_training:
+            self._end_if_told()
+
+    def _show(self, row: dict[str, Any]) -> None:
+        """Tell of a window on TensorBoard and in the log."""
+        step = row["step"]
         best_step = int(self.history.best(self.criterion)["step"])
         with self.writer.as_default(step=step):
             for name, value in {**row, **norms(self.model)}.items():
@@ -156,8 +177,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
         _LOG.info("step %d/%d: %s%s", step, self.progress.num_train_steps, values, " (best)" * (best_step == step))
-        if not self.model.stop_training:
-            self._end_if_told()
 
     def _save(self, step: int) -> None:
         state = {**self.state, "first_step": self.first_step, "seconds": self.seconds}
@@ -169,4 +188,5 @@ class CheckpointEachInterval(keras.callbacks.Callback):
     def _end_if_told(self) -> None:
         if self.termination.is_set():
             self.checkpoints.wait()
+            self.strategy.meet()
             raise RunInterrupted(self.progress.step)

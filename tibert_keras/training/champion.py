@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.storage import atomic_output, exists, join, read_json
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.config import read_config
 from tibert_keras.training.history import History
@@ -121,6 +121,16 @@ def _data(run_dir: str, state: dict[str, Any]) -> dict[str, Any]:
         "num_examples": state.get("num_examples"),
         "validation_file": config.get("validation_file"),
     }
+
+
+def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
+    """Read what `choose_champion` wrote in a run's folder.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    path = join(run_dir, CHAMPION_FILE)
+    return Champion(**read_json(path, what="a champion", advice="Choose the champion again."))
 
 
 def find_preset(model: str | os.PathLike[str]) -> str:

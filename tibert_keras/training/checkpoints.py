@@ -40,6 +40,7 @@ class Checkpoints:
     Args:
         run_dir: The run's folder.
         keep: How many of the last checkpoints `save` keeps, besides the best.
+        writes: Whether `save` writes, as it does in one of several workers.
 
     Example:
     ```python
@@ -49,9 +50,10 @@ class Checkpoints:
     ```
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1) -> None:
+    def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1, writes: bool = True) -> None:
         self.folder = join(run_dir, "checkpoints")
         self.keep = keep
+        self.writes = writes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -84,7 +86,9 @@ class Checkpoints:
                 raise InputError(
                     f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
-        self._pending = self._thread.submit(self._write, variables, step, state, best_step)
+        # All workers come so far: some variables, those of metrics, are only known to them together.
+        if self.writes:
+            self._pending = self._thread.submit(self._write, variables, step, state, best_step)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is saved.

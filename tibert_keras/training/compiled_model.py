@@ -7,6 +7,7 @@ import os
 import keras
 
 from tibert_keras.data import Records
+from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, join
@@ -15,31 +16,42 @@ from tibert_keras.training.config import PretrainConfig, write_config
 from tibert_keras.training.init_checkpoint import take_over_weights
 from tibert_keras.training.initial_model import initial_model
 from tibert_keras.training.sources import check_records
-from tibert_keras.training.strategy import has_strategy
+from tibert_keras.training.strategy import Strategy, has_strategy
 
 
-def make_model(config: PretrainConfig, records: Records, validation: Records | None) -> TibertMaskedLM:
+def make_model(
+    config: PretrainConfig, strategy: Strategy, records: Records, validation: Records | None
+) -> TibertMaskedLM:
     """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that.
 
     Raises:
         InputError: If the options, the records and the model do not fit together. Nothing is written then.
     """
     initial = join(config.output_dir, INITIAL_PRESET)
-    if not exists(join(initial, "task.json")):
+    # All workers have to take the same way: to make variables, they wait for each other.
+    if strategy.any_worker(not exists(join(initial, "task.json"))):
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
         _check_sources(config, model, records, validation)
         if config.init_checkpoint is not None:
             take_over_weights(model, config)
         # Only now that all fits together, so that a mistake leaves nothing behind.
-        write_config(config)
-        with atomic_output(initial, last="task.json") as folder:
-            model.save_to_preset(os.fspath(folder))
+        if strategy.is_chief:
+            write_config(config)
+            with atomic_output(initial, last="task.json") as folder:
+                model.save_to_preset(os.fspath(folder))
+        strategy.meet()
+        if strategy.any_worker(not exists(join(initial, "task.json"))):
+            raise InputError(
+                "The workers do not see the same output folder. "
+                f"Received: output_dir={config.output_dir!r}. Give one that is shared by all hosts."
+            )
     # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
     keras.utils.set_random_seed(config.seed)
     model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
     _check_sources(config, model, records, validation)
-    write_config(config)
+    if strategy.is_chief:
+        write_config(config)
     _compile(config, model)
     # The records bring token ids; the preprocessor is for those who load the champion.
     model.preprocessor = None

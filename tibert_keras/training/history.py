@@ -14,9 +14,11 @@ class History:
 
     Args:
         run_dir: The run's folder.
+        writes: Whether `append` writes the file, as it does in one of several workers.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
+    def __init__(self, run_dir: str | os.PathLike[str], *, writes: bool = True) -> None:
+        self.writes = writes
         self.path = join(run_dir, "history.csv")
         self.rows: list[dict[str, float]] = []
         if exists(self.path):
@@ -29,8 +31,10 @@ class History:
         self.rows = [row for row in self.rows if row["step"] <= step]
 
     def append(self, row: dict[str, float]) -> None:
-        """Add a row and write the file."""
+        """Add a row, and write the file."""
         self.rows.append(row)
+        if not self.writes:
+            return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         with atomic_output(self.path) as path, path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, names, lineterminator="\n")

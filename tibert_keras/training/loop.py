@@ -100,6 +100,7 @@ class TrainingLoop:
         """
         checkpoints, interval = self.saving.checkpoints, self.config.save_checkpoints_steps
         checkpoints.wait()
+        self.saving.strategy.meet()
         step = checkpoints.last_whole()
         if self.config.on_divergence != "rollback" or step is None or self.rollbacks[step] == _MOST_ROLLBACKS:
             raise error

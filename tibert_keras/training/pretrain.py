@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import exists, join, list_folder
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.champion import Champion, choose_champion
+from tibert_keras.training.champion import Champion, choose_champion, read_champion
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.compiled_model import make_model
 from tibert_keras.training.config import CHANGEABLE, CONFIG_FILE, PretrainConfig, read_config
@@ -26,7 +26,7 @@ from tibert_keras.training.history import History
 from tibert_keras.training.init_checkpoint import take_over
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.sources import naming_damage
-from tibert_keras.training.strategy import num_replicas, strategy_scope
+from tibert_keras.training.strategy import Strategy, chosen_strategy
 from tibert_keras.training.termination import noting_termination
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
 
     Args:
         config: The options. A run goes on if its `output_dir` holds checkpoints of the same options.
-        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there.
+        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there. Each of several
+            workers calls its own.
 
     Returns:
         The champion: the checkpoint with the lowest training loss over its window or, with a `validation_file`, the
@@ -55,13 +56,21 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
-    records = Records.find(config.input_file)
-    validation = Records.find(config.validation_file) if config.validation_file else None
-    _check_folder(config)
+    if config.deterministic:
+        use_deterministic_operations()
+    with chosen_strategy(config) if config.do_train else nullcontext(Strategy()) as strategy:
+        records = Records.find(config.input_file)
+        validation = Records.find(config.validation_file) if config.validation_file else None
+        _check_folder(config)
+        if config.do_train:
+            with naming_damage(records, validation):
+                _train(config, strategy, records, validation, callbacks)
+    if strategy.is_chief:
+        champion = choose_champion([config.output_dir])
     if config.do_train:
-        with naming_damage(records, validation):
-            _train(config, records, validation, callbacks)
-    champion = choose_champion([config.output_dir])
+        strategy.meet()
+    if not strategy.is_chief:
+        return read_champion(config.output_dir)
     if config.do_eval and validation:
         scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
         _LOG.info("champion on %s: %s", config.validation_file, scores)
@@ -88,19 +97,18 @@ def _check_folder(config: PretrainConfig) -> None:
 
 def _train(
     config: PretrainConfig,
+    strategy: Strategy,
     records: Records,
     validation: Records | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    if config.deterministic:
-        use_deterministic_operations()
-    checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max)
-    history = History(config.output_dir)
+    checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max, writes=strategy.is_chief)
+    history = History(config.output_dir, writes=strategy.is_chief)
     state = {"num_examples": records.num_examples, "skipped_batches": 0}
-    with strategy_scope(config):
-        model = make_model(config, records, validation)
-        step = _begin(config, model, records, checkpoints, state)
-        validation_batches = validation and _validation_batches(config, validation)
+    with strategy.scope():
+        model = make_model(config, strategy, records, validation)
+        step = _begin(config, strategy, model, records, checkpoints, state)
+        validation_batches = validation and _validation_batches(config, validation, strategy.num_replicas)
     history.forget_after(step)
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
@@ -110,10 +118,11 @@ def _train(
         num_train_steps=config.num_train_steps,
         batch_size=config.train_batch_size,
         checkpoints=checkpoints,
+        hidden=not strategy.is_chief,
     )
     # An exception too must leave the terminal's line to what is said of it, and the last checkpoint whole.
     with (
-        noting_termination() as termination,
+        noting_termination(strategy.any_worker) as termination,
         closing(progress.bar),
         logging_redirect_tqdm(),
         closing(checkpoints),
@@ -128,6 +137,7 @@ def _train(
             criterion="val_loss" if validation else "loss",
             divergence_factor=config.divergence_factor,
             termination=termination,
+            strategy=strategy,
             # The other callbacks are promised that the checkpoint is there.
             asynchronous=not callbacks,
         )
@@ -138,10 +148,17 @@ def _train(
 
 
 def _begin(
-    config: PretrainConfig, model: TibertMaskedLM, records: Records, checkpoints: Checkpoints, state: dict[str, int]
+    config: PretrainConfig,
+    strategy: Strategy,
+    model: TibertMaskedLM,
+    records: Records,
+    checkpoints: Checkpoints,
+    state: dict[str, int],
 ) -> int:
     """Load the run's last whole checkpoint, or what it takes over from another run, and return the step."""
     step = checkpoints.last_whole()
+    # Before the chief writes one that the others would find.
+    strategy.meet()
     taken_over = step is None and config.init_checkpoint is not None
     if step is not None:
         previous = checkpoints.state(step)
@@ -169,9 +186,8 @@ def _begin(
     return step
 
 
-def _validation_batches(config: PretrainConfig, validation: Records) -> Any:
+def _validation_batches(config: PretrainConfig, validation: Records, replicas: int) -> Any:
     """Batches of one size that all replicas share evenly: Keras can use no others under a strategy."""
-    replicas = num_replicas()
     batch_size = min(config.eval_batch_size, validation.num_examples) // replicas * replicas
     if batch_size == 0:
         raise InputError(

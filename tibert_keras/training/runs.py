@@ -25,6 +25,8 @@ Status = Literal["finished", "running", "stopped", "not begun"]
 _RECENT = 5
 # A run is given so many times its interval, and so many seconds for validating and saving, before it counts as stopped.
 _INTERVALS, _SECONDS = 2, 60
+# Where a run has two tasks, the masked tokens alone compare with a run of one.
+_CURVES = {"loss": ("-", ""), "val_loss": ("--", ", validation"), "masked_lm_loss": (":", ", masked tokens alone")}
 _HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "examples/s", "champion")
 
 
@@ -197,7 +199,7 @@ def _names(summaries: Sequence[RunSummary]) -> list[str]:
 
 
 def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> None:
-    """Draw the training loss of runs over their steps, and dashed the validation loss.
+    """Draw the training loss of runs over their steps, and the validation loss and that of the masked tokens alone.
 
     Args:
         summaries: The runs; their histories are read again.
@@ -228,7 +230,7 @@ def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> 
 def _draw(panel: Any, rows: list[dict[str, float]], *, label: str, colour: str) -> list[float]:
     """Draw the curves of a run, and return their losses."""
     losses = []
-    for name, style, addition in (("loss", "-", ""), ("val_loss", "--", ", validation")):
+    for name, (style, addition) in _CURVES.items():
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
             # Of few points there may be only one, which makes no line.

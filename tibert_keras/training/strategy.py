@@ -1,48 +1,78 @@
-"""Where the model runs: one device, several, or a TPU."""
+"""Where a run trains: one device, several, several hosts, or a TPU."""
 
 from __future__ import annotations
 
 import logging
-import math
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import keras
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.workers import any_worker, is_chief, multi_worker_strategy, naming_lost_workers, this_worker
 
 _LOG = logging.getLogger(__name__)
 
 
-def strategy_scope(config: PretrainConfig) -> AbstractContextManager[object]:
-    """Choose the strategy for a run and return the scope in which its model is made, compiled and restored.
+class Strategy:
+    """Where a run trains.
 
-    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MirroredStrategy` over several GPUs, or nothing. On JAX: data
-    parallelism over all devices. The choice is logged.
+    Args:
+        num_replicas: How many replicas of the model there are; each takes its share of a batch.
+        distribute: The `tf.distribute.Strategy`; none on JAX, where an array lies on all devices.
+
+    Attributes:
+        is_chief: Whether this process writes the files of the run: the first of several workers does, and no other.
+    """
+
+    def __init__(self, num_replicas: int = 1, *, distribute: Any = None) -> None:
+        self.num_replicas = num_replicas
+        self.is_chief = is_chief()
+        self._distribute = distribute
+
+    def scope(self) -> AbstractContextManager[object]:
+        """The context in which the model is made, compiled and restored."""
+        return self._distribute.scope() if self._distribute else nullcontext()
+
+    def any_worker(self, flag: bool) -> bool:
+        """Whether the flag is set on any worker. All ask at the same points, and wait there for each other."""
+        return any_worker(self._distribute, flag) if this_worker()[1] > 1 else flag
+
+    def meet(self) -> None:
+        """Wait until all workers have come here, so that all see what the chief wrote before."""
+        self.any_worker(False)
+
+
+@contextmanager
+def chosen_strategy(config: PretrainConfig) -> Iterator[Strategy]:
+    """Choose the strategy for a run, and give it for the time of the training.
+
+    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` where `TF_CONFIG` names several
+    workers, a `MirroredStrategy` over several devices, or nothing. On JAX: data parallelism over all devices. The
+    choice is logged. It has to be made before anything else runs on TensorFlow.
 
     Raises:
-        InputError: If the TPU cannot be had, or the batch cannot be shared evenly between the replicas.
+        InputError: If the TPU or another worker cannot be had, or the batch cannot be shared evenly between the
+            replicas.
     """
     if keras.backend.backend() == "jax":
         devices = _jax_devices(config)
         _check_batch(config, len(devices))
         _LOG.info("Strategy: %d JAX device(s), data parallel.", len(devices))
-        if len(devices) > 1:
-            keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-        return nullcontext()
-
-    import tensorflow as tf
-
-    if config.use_tpu:
-        strategy = _tpu_strategy(config)
-    elif len(tf.config.list_logical_devices("GPU")) > 1:
-        strategy = tf.distribute.MirroredStrategy()
-    else:
-        strategy = tf.distribute.get_strategy()
-    _check_batch(config, strategy.num_replicas_in_sync)
-    _LOG.info("Strategy: %s, %d replica(s).", type(strategy).__name__, strategy.num_replicas_in_sync)
-    return strategy.scope()
+        parallel = keras.distribution.DataParallel(devices=devices).scope() if len(devices) > 1 else nullcontext()
+        with parallel:
+            yield Strategy(len(devices))
+        return
+    distribute = _tensorflow_strategy(config)
+    replicas, (worker, workers) = distribute.num_replicas_in_sync, this_worker()
+    _check_batch(config, replicas)
+    _LOG.info("Strategy: %s, %d replica(s), worker %d of %d.", type(distribute).__name__, replicas, worker + 1, workers)
+    with naming_lost_workers():
+        yield Strategy(replicas, distribute=distribute)
 
 
 def has_strategy() -> bool:
@@ -54,17 +84,29 @@ def has_strategy() -> bool:
     return tf.distribute.has_strategy()
 
 
-def num_replicas() -> int:
-    """The number of replicas in the scope of a strategy."""
-    if keras.backend.backend() == "jax":
-        distribution = keras.distribution.distribution()
-        return 1 if distribution is None else math.prod(distribution.device_mesh.shape)
+def _tensorflow_strategy(config: PretrainConfig) -> Any:
     import tensorflow as tf
 
-    return tf.distribute.get_strategy().num_replicas_in_sync
+    if config.use_tpu:
+        return _tpu_strategy(config)
+    if this_worker()[1] > 1:
+        return multi_worker_strategy()
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        return _mirrored_strategy(*(device.name for device in devices))
+    return tf.distribute.get_strategy()
+
+
+@cache
+def _mirrored_strategy(*devices: str) -> Any:
+    """One for the whole process: a second would number its collective operations from the start again."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _jax_devices(config: PretrainConfig) -> list[str]:
+    _refuse_workers("JAX trains on the devices of one host")
     try:
         devices = keras.distribution.list_devices("tpu" if config.use_tpu else None)
     except RuntimeError as error:
@@ -77,6 +119,7 @@ def _jax_devices(config: PretrainConfig) -> list[str]:
 def _tpu_strategy(config: PretrainConfig) -> Any:
     import tensorflow as tf
 
+    _refuse_workers("A TPU brings its own hosts")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu=config.tpu_name, zone=config.tpu_zone, project=config.gcp_project
@@ -102,7 +145,7 @@ def _check_cores(config: PretrainConfig, cores: int) -> None:
     if cores != config.num_tpu_cores:
         raise InputError(
             "The TPU has another number of cores than expected. "
-            f"Received: num_tpu_cores={config.num_tpu_cores}, but it has {cores}."
+            f"Received: num_tpu_cores={config.num_tpu_cores}, but it has {cores}. Give num_tpu_cores={cores}."
         )
 
 
@@ -110,5 +153,11 @@ def _check_batch(config: PretrainConfig, replicas: int) -> None:
     if config.train_batch_size % replicas:
         raise InputError(
             "The batch must be a multiple of the number of replicas. "
-            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas."
+            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas. "
+            f"Give a multiple of {replicas}."
         )
+
+
+def _refuse_workers(reason: str) -> None:
+    if this_worker()[1] > 1:
+        raise InputError(f"{reason}. Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. Unset TF_CONFIG.")

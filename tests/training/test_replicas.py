@@ -1,0 +1,114 @@
+"""N replicas give what one gives: on logical devices, in processes that talk over the network, on JAX.
+
+With `pytest -s` it prints the table of the largest differences.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training.train_on_replicas import environments
+from tibert_keras.data import Records, RecordsConfig, build_records
+from tibert_keras.training.checkpoints import VARIABLES_FILE
+from tibert_keras.training.history import History
+
+SCRIPT = Path(__file__).with_name("train_on_replicas.py")
+# What is compared with what.
+KINDS = {
+    "2 devices": "1 device",
+    "4 devices": "1 device",
+    "2 workers": "1 device",
+    "8 JAX devices": "1 JAX device",
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it starts processes of both backends itself"),
+]
+
+
+def train(kind: str, records: Path, folder: Path) -> Path:
+    """Run the script for a kind, in as many processes as it takes."""
+    folder.mkdir()
+    count, what = int(kind.split()[0]), kind.split(maxsplit=1)[1]
+    words = [sys.executable, SCRIPT, records, folder]
+    if what.startswith("worker"):
+        places = environments(count)
+    elif what.startswith("JAX"):
+        places = environments(KERAS_BACKEND="jax", XLA_FLAGS=f"--xla_force_host_platform_device_count={count}")
+    else:
+        places, words = environments(), [*words, str(count)]
+    jobs = [subprocess.Popen(words, env=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for place in places]
+    for job in jobs:
+        _, log = job.communicate(timeout=300)
+        assert job.returncode == 0, log.decode()
+    return folder
+
+
+def results(folder: Path) -> dict[str, np.ndarray]:
+    """What a run logged, and its last checkpoint."""
+    found = dict(np.load(folder / "worker0.npz"))
+    with np.load(folder / "run/checkpoints/20" / VARIABLES_FILE) as saved:
+        for what in ("model", "adam_m", "adam_v"):
+            found[what] = np.concatenate([np.ravel(saved[name]) for name in saved if _kind(name) == what])
+        found["last_gradient_norm"] = np.array([saved[name] for name in saved if name.endswith("gradient_norm")])
+    for name in ("val_loss", "masked_lm_accuracy", "val_masked_lm_accuracy"):
+        found[name] = np.array([row[name] for row in History(folder / "run").rows])
+    return found
+
+
+def _kind(name: str) -> str:
+    return "model" if name.startswith("model/") else name[-6:]
+
+
+@pytest.fixture(scope="module")
+def records(sample_corpus, spm_models, tmp_path_factory) -> Path:
+    """Records of sequences of many lengths, and so with unequal numbers of masked tokens."""
+    folder = tmp_path_factory.mktemp("records")
+    for name, text in (("train", "train_[01].txt"), ("held_out", "train_2.txt")):
+        build_records(
+            RecordsConfig(
+                input_file=f"{sample_corpus}/{text}", output_dir=str(folder / name), spm_model_file=spm_models["bpe"],
+                max_seq_length=32, max_predictions_per_seq=5, short_seq_prob=0.7, workers=1,
+            )
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(records, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("replicas")
+    kinds = dict.fromkeys([*KINDS.values(), *KINDS])
+    return {kind: results(train(kind, records, folder / kind.replace(" ", "_"))) for kind in kinds}
+
+
+def test_the_records_put_it_to_the_test(records, runs):
+    batches = Records.find(f"{records}/train/*.tf_record").training_batches(8, seed=12345).take(20)
+    tokens = np.array([weights.numpy().reshape(2, -1).sum(1) for _, _, weights in batches])
+    assert np.mean(tokens[:, 0] != tokens[:, 1]) > 0.7
+    assert Records.find(f"{records}/held_out/*.tf_record").num_examples % 40 % 8 != 0
+    assert runs["1 device"]["gradient_norm"].min() > 1.0  # clipping is at work
+    assert runs["1 device"]["pairs/gradient_norm"].min() > 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_as_one(runs, kind):
+    ours, theirs = runs[kind], runs[KINDS[kind]]
+    assert {"loss", "last_gradient_norm", "model", "adam_m", "adam_v", "val_loss"} <= ours.keys() <= theirs.keys()
+    for name, values in ours.items():
+        np.testing.assert_allclose(values, theirs[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_table(runs):
+    names = ["loss", "val_loss", "gradient_norm", "last_gradient_norm", "model", "adam_m", "adam_v"]
+    print("", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names), sep="\n")
+    for kind, reference in KINDS.items():
+        ours, theirs = runs[kind], runs[reference]
+        worst = [f"{np.abs(ours[name] - theirs[name]).max():.1e}" if name in ours else "" for name in names]
+        print(f"| {kind} | " + " | ".join(worst) + " |")
