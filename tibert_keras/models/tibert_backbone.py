@@ -10,6 +10,7 @@ import keras
 import keras_nlp
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.encode_positions import encode_positions
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 from tibert_keras.storage import read_json
 
@@ -72,6 +73,35 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     """
 
     presets = backbone_presets
+
+    def call(
+        self, inputs: dict[str, Any], training: bool | None = None, mask: Any = None, positions: Any = None
+    ) -> dict[str, Any]:
+        """Encode a batch.
+
+        Args:
+            inputs: The inputs above.
+            training: Whether to apply dropout.
+            mask: As in `keras.Model.call`.
+            positions: Integers of shape `[batch, predictions]`, for a `sequence_output` of these positions only,
+                `[batch, predictions, hidden_dim]`, which saves most of the last layer; or None for all.
+
+        Returns:
+            The outputs above.
+        """
+        if positions is None:
+            return super().call(inputs, training=training, mask=mask)
+        return encode_positions(self, inputs, positions, training)
+
+    def compute_output_spec(
+        self, inputs: dict[str, Any], training: bool | None = None, mask: Any = None, positions: Any = None
+    ) -> dict[str, Any]:
+        """Describe the outputs of `call` with the same arguments, as Keras asks where it makes a model."""
+        outputs = super().compute_output_spec(inputs)
+        if positions is not None:
+            shape, dtype = (*positions.shape, self.hidden_dim), outputs["sequence_output"].dtype
+            outputs["sequence_output"] = keras.KerasTensor(shape, dtype=dtype)
+        return outputs
 
     @classmethod
     def from_preset(

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import keras_nlp
+from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -79,9 +80,7 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
             **backbone.input,
             "mask_positions": keras.Input(shape=(None,), dtype="int32", name="mask_positions"),
         }
-        sequence_output = backbone(backbone.input)["sequence_output"]
-        outputs = self.masked_lm_head(sequence_output, inputs["mask_positions"])
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        super().__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
 
     @classmethod
     def from_preset(
@@ -114,6 +113,15 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
     def masked_lm(self) -> TibertMaskedLM:
         """Return the masked language model alone: this one, where there is no other task."""
         return self
+
+    def _predict(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """The logits of the masked tokens, and the pooled output, as parts of a model to be made."""
+        positions = inputs["mask_positions"]
+        features = {name: value for name, value in inputs.items() if name != "mask_positions"}
+        encoded = self.backbone(features, positions=positions)
+        # The head picks its positions too, but these are picked already: the first, the second, and so on.
+        picked = ops.cumsum(ops.ones_like(positions), axis=1) - 1
+        return self.masked_lm_head(encoded["sequence_output"], picked), encoded["pooled_output"]
 
     # === Saving ===
     # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.

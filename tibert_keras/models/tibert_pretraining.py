@@ -69,11 +69,8 @@ class TibertPretraining(TibertMaskedLM):
 
         # === Functional Model ===
         # Both heads on one call of the backbone: the tensors of `masked_lm` would be of another.
-        encoded = backbone(backbone.input)
-        outputs = {
-            "masked_lm": self.masked_lm_head(encoded["sequence_output"], masked_lm.input["mask_positions"]),
-            "sentence_order": self.sentence_order_head(encoded["pooled_output"]),
-        }
+        logits, pooled_output = self._predict(masked_lm.input)
+        outputs = {"masked_lm": logits, "sentence_order": self.sentence_order_head(pooled_output)}
         # Not `TibertMaskedLM`'s constructor, which makes its own outputs.
         super(TibertMaskedLM, self).__init__(inputs=masked_lm.input, outputs=outputs, **kwargs)
 
