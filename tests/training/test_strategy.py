@@ -50,6 +50,11 @@ class TestTensorFlow:
         with pytest.raises(InputError, match="train_batch_size=1023 on 2 replicas"):
             strategy_scope(make(train_batch_size=1023))
 
+    def test_parts_that_cannot_be_equal(self, two_gpus):
+        strategy_scope(make(gradient_accumulation_steps=512))
+        with pytest.raises(InputError, match="1024 on 2 replicas, gradient_accumulation_steps=1024"):
+            strategy_scope(make(gradient_accumulation_steps=1024))
+
     def test_no_name_of_a_tpu(self):
         with pytest.raises(InputError, match="The TPU cannot be used: .*Received: tpu_name=None, tpu_zone=None"):
             strategy_scope(make(use_tpu=True))

@@ -228,6 +228,7 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")],
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
     )
     # A step that first makes the optimizer's variables would be traced twice.
     model.optimizer.build(model.trainable_variables)
