@@ -31,6 +31,7 @@ class TestPretrainConfig:
             ({"num_train_steps": 2500, "iterations_per_loop": 1000}, "num_train_steps=2500"),
             ({"iterations_per_loop": 0}, "iterations_per_loop=0"),
             ({"train_batch_size": 0}, "train_batch_size=0"),
+            ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0"),
             ({"max_eval_steps": -1}, "max_eval_steps=-1"),
             ({"keep_checkpoint_max": 0}, "keep_checkpoint_max=0"),
             ({"num_warmup_steps": -1}, "num_warmup_steps=-1"),

@@ -54,6 +54,11 @@ class TestTensorFlow:
         with pytest.raises(InputError, match="train_batch_size=1023 on 2 replicas"):
             choose(train_batch_size=1023)
 
+    def test_parts_that_cannot_be_equal(self, two_gpus):
+        choose(gradient_accumulation_steps=512)
+        with pytest.raises(InputError, match="1024 on 2 replicas, gradient_accumulation_steps=1024"):
+            choose(gradient_accumulation_steps=1024)
+
     def test_no_tpu(self, monkeypatch):
         """On this machine, without a name, with that of a TPU elsewhere, and as on a TPU VM."""
         message = (

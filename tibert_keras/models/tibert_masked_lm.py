@@ -12,6 +12,7 @@ import keras_nlp
 from keras import ops
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.gradient_accumulation import jax_train_step, tensorflow_train_step
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 
@@ -58,6 +59,7 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
     preprocessor_cls: type | None = None
     presets = backbone_presets
     optimizer: Any
+    gradient_accumulation_steps = 1
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
         # === Layers ===
@@ -145,7 +147,13 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
 
     # === Training ===
     def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        weighted_metrics: Any = "auto",
+        gradient_accumulation_steps: int = 1,
+        **kwargs: Any,
     ) -> None:
         """Configure the training.
 
@@ -153,8 +161,21 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
             loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
             weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
+            gradient_accumulation_steps: In how many parts, one after another, a training step computes the
+                gradient of its batch, to need less memory. It must divide the batch of each replica. The step
+                stays that of the whole batch, whatever weights the parts have, but for dropout's draws. (The
+                argument of this name of Keras's optimizers is another thing: it averages what whole batches give.)
             **kwargs: Other arguments of `keras.Model.compile`.
+
+        Raises:
+            InputError: If `gradient_accumulation_steps` is not positive.
         """
+        if gradient_accumulation_steps < 1:
+            raise InputError(
+                "The number of parts of a batch must be positive. "
+                f"Received: gradient_accumulation_steps={gradient_accumulation_steps}."
+            )
+        self.gradient_accumulation_steps = gradient_accumulation_steps
         if isinstance(loss, str) and loss == "auto":
             # By its registered name, as Keras resolves "adam": models import no optimizers. Importing this
             # module imports the package, which registers both.
@@ -163,11 +184,22 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return the arguments of `compile()`."""
+        return {**super().get_compile_config(), "gradient_accumulation_steps": self.gradient_accumulation_steps}
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, *args: Any) -> Any:
+        """Take a step as `keras.Model` does, on the data (TensorFlow) or the state and the data (JAX)."""
+        if self.gradient_accumulation_steps == 1:
+            return super().train_step(*args)
+        step: Any = jax_train_step if keras.backend.backend() == "jax" else tensorflow_train_step
+        return step(self, *args, self.gradient_accumulation_steps)
 
     # === Variables ===
     # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX, where the two pairs

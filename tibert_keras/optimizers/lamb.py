@@ -39,8 +39,9 @@ class LAMB(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable. A schedule
-            is called with the number of updates, also where `gradient_accumulation_steps` makes them rarer
-            than batches.
+            is called with the number of updates, also where Keras's `gradient_accumulation_steps`, among the other
+            arguments, makes them rarer than batches. (That averages what batches give, whatever weights they
+            have; `TibertMaskedLM.compile` has an argument of this name that does not.)
         weight_decay: The factor of the decay, or None for no decay.
         beta_1: The decay of the first moment.
         beta_2: The decay of the second moment.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -19,17 +21,32 @@ class _GlobalBatchLoss(keras.losses.Loss):
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name=name, reduction="sum", dtype="float32")
+        self._given_divisor: Any = None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        losses = self.call(y_true, y_pred)
-        weights = ops.ones_like(losses) if sample_weight is None else ops.cast(sample_weight, "float32")
-        if len(weights.shape) != len(losses.shape):
-            raise ValueError(
-                "`sample_weight` must have one weight for each label. "
-                f"Received: sample_weight.shape={weights.shape}, y_true.shape={losses.shape}."
-            )
-        weights = ops.broadcast_to(weights, ops.shape(losses))
-        return ops.sum(weights * losses) / self._divisor(_sum_over_replicas(ops.sum(weights)))
+        loss = ops.sum(_weights(y_true, sample_weight) * self.call(y_true, y_pred))
+        return loss / (self.divisor(y_true, sample_weight) if self._given_divisor is None else self._given_divisor)
+
+    def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
+        """Return what the weighted cross-entropies of a batch are divided by, from the weights of all replicas.
+
+        Args:
+            y_true: The labels.
+            sample_weight: The weights, or None.
+
+        Returns:
+            A float32 scalar, never 0.
+        """
+        return self._positive(_sum_over_replicas(ops.sum(_weights(y_true, sample_weight))))
+
+    @contextmanager
+    def dividing_by(self, divisor: Any) -> Iterator[None]:
+        """Divide by this instead, as for a part of a batch, which does not know the weights of the others."""
+        self._given_divisor = divisor
+        try:
+            yield
+        finally:
+            self._given_divisor = None
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Compute the cross-entropy of each label, float32 of the labels' shape."""
@@ -46,9 +63,21 @@ class _GlobalBatchLoss(keras.losses.Loss):
         """Return the constructor's arguments."""
         return {"name": self.name}
 
-    def _divisor(self, total: Any) -> Any:
-        """What the weighted sum is divided by, from the weights' sum over all replicas; never 0."""
+    def _positive(self, total: Any) -> Any:
+        """The divisor for weights of this sum."""
         raise NotImplementedError
+
+
+def _weights(y_true: Any, sample_weight: Any) -> Any:
+    """The weight of each label, float32 of the labels' shape; all 1 if there are none."""
+    labels = ops.convert_to_tensor(y_true)
+    weights = ops.ones_like(labels, "float32") if sample_weight is None else ops.cast(sample_weight, "float32")
+    if len(weights.shape) != len(labels.shape):
+        raise ValueError(
+            "`sample_weight` must have one weight for each label. "
+            f"Received: sample_weight.shape={weights.shape}, y_true.shape={labels.shape}."
+        )
+    return ops.broadcast_to(weights, ops.shape(labels))
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -97,7 +126,7 @@ class MaskedLanguageModelLoss(_GlobalBatchLoss):
         """
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def _divisor(self, total: Any) -> Any:
+    def _positive(self, total: Any) -> Any:
         return total + 1e-5
 
 
@@ -141,15 +170,20 @@ class SentenceOrderLoss(_GlobalBatchLoss):
         Raises:
             ValueError: If the ranks of the labels or of the weights do not fit the logits.
         """
-        weights = None if sample_weight is None else _one_axis(sample_weight)
-        return super().__call__(_one_axis(y_true), y_pred, weights)
+        return super().__call__(_one_axis(y_true), y_pred, _one_axis(sample_weight))
 
-    def _divisor(self, total: Any) -> Any:
+    def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
+        """Return the sum of the weights of all replicas, or 1 if that is 0."""
+        return super().divisor(_one_axis(y_true), _one_axis(sample_weight))
+
+    def _positive(self, total: Any) -> Any:
         return ops.where(total == 0, 1.0, total)
 
 
 def _one_axis(values: Any) -> Any:
-    """Turn `[batch, 1]` into `[batch]`; other shapes stay."""
+    """Turn `[batch, 1]` into `[batch]`; other shapes stay, and None."""
+    if values is None:
+        return None
     values = ops.convert_to_tensor(values)
     return ops.squeeze(values, -1) if len(values.shape) == 2 and values.shape[-1] == 1 else values
 

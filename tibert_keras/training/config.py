@@ -17,11 +17,12 @@ CONFIG_FILE = "config.yaml"
 CHANGEABLE = {
     "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
     "divergence_factor", "on_divergence", "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project",
-    "num_tpu_cores", "jit_compile",
+    "num_tpu_cores", "jit_compile", "gradient_accumulation_steps",
 }  # fmt: skip
 _POSITIVE = [
     "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
     "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate", "divergence_factor",
+    "gradient_accumulation_steps",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
@@ -47,6 +48,8 @@ class PretrainConfig:
         do_train: Train; without it, only choose the champion of a run that is there.
         do_eval: Evaluate the champion on `validation_file` in the end.
         train_batch_size: Examples a step, over all replicas.
+        gradient_accumulation_steps: Parts, one after another, in which a step computes the gradient of its batch:
+            less memory for the same step. They must divide the batch of each replica.
         eval_batch_size: Examples a step of validation and evaluation; a validation takes whole batches only.
         max_eval_steps: Most steps of a validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
@@ -85,6 +88,7 @@ class PretrainConfig:
     do_train: bool = True
     do_eval: bool = False
     train_batch_size: int = 1024
+    gradient_accumulation_steps: int = 1
     eval_batch_size: int = 64
     max_eval_steps: int = 100
     max_seq_length: int = 128

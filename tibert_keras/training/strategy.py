@@ -150,11 +150,11 @@ def _check_cores(config: PretrainConfig, cores: int) -> None:
 
 
 def _check_batch(config: PretrainConfig, replicas: int) -> None:
-    if config.train_batch_size % replicas:
+    if config.train_batch_size % (replicas * config.gradient_accumulation_steps):
         raise InputError(
-            "The batch must be a multiple of the number of replicas. "
-            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas. "
-            f"Give a multiple of {replicas}."
+            "The batch must be a multiple of the number of replicas times gradient_accumulation_steps. "
+            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas, "
+            f"gradient_accumulation_steps={config.gradient_accumulation_steps}. Change one of them."
         )
 
 
