@@ -152,8 +152,8 @@ def _check_cores(config: PretrainConfig, cores: int) -> None:
 def _check_batch(config: PretrainConfig, replicas: int) -> None:
     if config.train_batch_size % replicas:
         raise InputError(
-            "The batch must be a multiple of the number of replicas. "
-            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas. Give a multiple of {replicas}."
+            "The replicas must share the batch evenly. "
+            f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas. Give a multiple."
         )
 
 
