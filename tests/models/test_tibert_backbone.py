@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import keras
 import keras_nlp
 import numpy as np
 import pytest
+from keras import ops
 
 from tests import google_albert
 from tests.base import TestCase
@@ -147,3 +149,32 @@ class TestTibertBackbone(TestCase):
     def test_preset_without_vocabulary(self):
         with pytest.raises(InputError, match="preset='tibert_nano', vocabulary_size=None"):
             TibertBackbone.from_preset("tibert_nano")
+
+    # === Only some positions ===
+    @pytest.mark.parametrize("sizes", [{}, {"num_groups": 2, "num_layers": 4, "num_inner_repetitions": 2}])
+    def test_positions(self, sizes):
+        """The last layer at some positions is the same as at all, repeated ones too."""
+        backbone, positions = self.make(**sizes), np.array([[1, 3, 0], [2, 2, 4]])
+        whole = backbone(self.inputs)
+        picked = backbone(self.inputs, positions=positions)
+        expected = np.take_along_axis(ops.convert_to_numpy(whole["sequence_output"]), positions[:, :, None], axis=1)
+        self.assert_close(picked["sequence_output"], expected)
+        self.assert_close(picked["pooled_output"], whole["pooled_output"])
+
+    def test_positions_in_a_model(self):
+        backbone = self.make()
+        positions = keras.Input((None,), dtype="int32")
+        outputs = backbone(backbone.input, positions=positions)
+        assert outputs["sequence_output"].shape == (None, None, 64)
+        assert outputs["pooled_output"].shape == (None, 64)
+        model = keras.Model({**backbone.input, "positions": positions}, outputs)
+        inputs = {**self.inputs, "positions": np.array([[1, 3, 0], [2, 2, 4]])}
+        model.compile(jit_compile=True)
+        self.assert_close(model.predict(inputs, verbose=0), model(inputs), atol=1e-5)
+
+    def test_dropout_at_positions(self):
+        backbone, positions = self.make(dropout=0.5), np.array([[1, 3, 0], [2, 2, 4]])
+        at_rest, training = (backbone(self.inputs, training=on, positions=positions) for on in (False, True))
+        assert np.any(ops.convert_to_numpy(at_rest["sequence_output"] != training["sequence_output"]))
+        again = backbone(self.inputs, training=False, positions=positions)
+        self.assert_close(again, at_rest)

@@ -1,0 +1,53 @@
+"""What XLA counts in a compiled training step: operations, bytes moved, instructions. No step is taken.
+
+    KERAS_BACKEND=jax PYTHONPATH=. python tests/benchmarks/train_step_cost.py
+
+These do not depend on what else the machine does, and say more than times on a CPU about machines of other kinds.
+`kernels` are the instructions that are run one by one, each a fusion of others or a matrix product.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import train_step
+import train_step_variants
+
+
+def cost(variant: train_step_variants.Variant) -> dict[str, Any]:
+    """Compile the step as `fit()` does on JAX, and count."""
+    import jax
+
+    make = {"tibert": train_step_variants.tibert_model, "kerashub": train_step_variants.kerashub_model}
+    model, batch = make[variant.model](variant), train_step_variants.random_batch(variant)
+    model._symbolic_build(data_batch=batch)
+    kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+    state = model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
+    compiled = jax.jit(model.train_step, donate_argnums=0).lower(state, batch).compile()
+    counted, text = compiled.cost_analysis(), compiled.as_text()
+    instruction = re.compile(r"^\s+(?:ROOT )?%?\S+ = .*", re.MULTILINE)
+    return {
+        "Gflop": f"{counted['flops'] / 1e9:,.1f}",
+        "GB moved": f"{counted['bytes accessed'] / 1e9:.2f}",
+        "MB of temporaries": f"{compiled.memory_analysis().temp_size_in_bytes / 2**20:,.0f}",
+        "instructions": f"{len(instruction.findall(text)):,}",
+        "kernels": f"{len(instruction.findall(text[text.rindex('ENTRY') :])):,}",
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    train_step_variants.without_the_rest()
+    flags = train_step.parse()
+    flags.backend, flags.jit_compile = ["jax"], ["true"]
+    flags.model = [model for model in flags.model if model != "transformers"]
+    for number, variant in enumerate(train_step.variants(flags)):
+        line = {"model": variant.model, "precision": variant.precision, **cost(variant)}
+        if not number:
+            print(f"| {' | '.join(line)} |\n|{' --- |' * len(line)}")
+        print(f"| {' | '.join(line.values())} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
