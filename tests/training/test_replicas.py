@@ -46,7 +46,7 @@ def train(kind: str, records: Path, folder: Path) -> Path:
         places, words = environments(), [*words, str(count)]
     jobs = [subprocess.Popen(words, env=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for place in places]
     for job in jobs:
-        _, log = job.communicate(timeout=300)
+        _, log = job.communicate(timeout=600)
         assert job.returncode == 0, log.decode()
     return folder
 
@@ -106,7 +106,8 @@ def test_same_as_one(runs, kind):
 
 
 def test_table(runs):
-    names = ["loss", "val_loss", "gradient_norm", "last_gradient_norm", "model", "adam_m", "adam_v"]
+    names = ["loss", "val_loss", "gradient_norm", "last_gradient_norm", "model", "adam_m", "adam_v",
+             "pairs/loss", "pairs/gradient_norm", "pairs/weights", "pairs/slots"]  # fmt: skip
     print("", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names), sep="\n")
     for kind, reference in KINDS.items():
         ours, theirs = runs[kind], runs[reference]

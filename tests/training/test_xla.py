@@ -1,4 +1,4 @@
-"""The whole train step as TPUs need it: one program of XLA, with static shapes, and nothing in it that runs elsewhere."""
+"""The whole train step as TPUs need it: one program of XLA, of static shapes, with nothing that runs elsewhere."""
 
 from __future__ import annotations
 
