@@ -32,9 +32,10 @@ def encode_positions(
     *layers, last = [layer for group in backbone.transformer_layers for _ in range(calls) for layer in group]
     for layer in layers:
         x = layer(x, padding_mask=padding_mask, training=training)
-    # [CLS] before them, for the pooler.
-    x = _encode_last(last, x, ops.pad(positions, [[0, 0], [1, 0]]), padding_mask, training)
-    return {"sequence_output": x[:, 1:], "pooled_output": backbone.pooled_dense(x[:, 0])}
+    # [CLS] before them, for the pooler; twice where the number would be odd, which cuDNN's attention does not train.
+    first = 1 if (positions.shape[1] or 0) % 2 else 2
+    x = _encode_last(last, x, ops.pad(positions, [[0, 0], [first, 0]]), padding_mask, training)
+    return {"sequence_output": x[:, first:], "pooled_output": backbone.pooled_dense(x[:, 0])}
 
 
 def _embed(backbone: keras_nlp.models.AlbertBackbone, inputs: dict[str, Any], training: bool | None) -> Any:
