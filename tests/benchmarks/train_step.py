@@ -54,8 +54,11 @@ def variants(flags: argparse.Namespace) -> list[Variant]:
     """All that were asked for: the two of Keras on each backend, and PyTorch."""
     common = {
         name: getattr(flags, name)
-        for name in ("vocabulary_size", "batch_size", "sequence_length", "predictions", "steps", "threads")
-    }
+        for name in (
+            "vocabulary_size", "batch_size", "sequence_length", "predictions", "steps", "threads",
+            "gradient_accumulation_steps", "rematerialize",
+        )
+    }  # fmt: skip
     sizes = architecture(flags.preset)
     found = []
     for precision, jit_compile, model in itertools.product(flags.precision, flags.jit_compile, flags.model):
@@ -79,6 +82,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=1, help="of each repeat; more where a step takes milliseconds")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--gradient_accumulation_steps", type=int, default=1, help="of `tibert`")
+    parser.add_argument("--rematerialize", action="store_true", help="of `tibert`")
     parser.add_argument("--matrix_tflops", type=float, help="the machine's matrix rate, of which to give the share")
     parser.add_argument("--match", default="", help="regular expression: only variants whose name has a match")
     parser.add_argument("--verbose", action="store_true", help="let through what the processes say")
@@ -100,7 +105,9 @@ def main() -> None:
     print(
         f"{datetime.date.today()}, {processor()}, {flags.threads} of {os.cpu_count()} cores, load {load()}: "
         f"{flags.preset}, {flags.batch_size} x {flags.sequence_length} tokens, {flags.predictions} predictions, "
-        f"vocabulary {flags.vocabulary_size:,}; medians of {flags.repeats} interleaved repeats of {flags.steps} steps"
+        f"vocabulary {flags.vocabulary_size:,}; "
+        f"gradient_accumulation_steps={flags.gradient_accumulation_steps}, rematerialize={flags.rematerialize}; "
+        f"medians of {flags.repeats} interleaved repeats of {flags.steps} steps"
     )
     workers: list[Worker] = []
     try:

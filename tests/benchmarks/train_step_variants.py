@@ -37,6 +37,8 @@ class Variant:
     predictions: int
     steps: int
     threads: int
+    gradient_accumulation_steps: int
+    rematerialize: bool
 
     @property
     def name(self) -> str:
@@ -73,6 +75,8 @@ def tibert_model(variant: Variant) -> Any:
         loss=MaskedLanguageModelLoss(),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")],
         jit_compile=variant.jit_compile,
+        gradient_accumulation_steps=variant.gradient_accumulation_steps,
+        rematerialize=variant.rematerialize,
     )
     model.optimizer.build(model.trainable_variables)
     return model

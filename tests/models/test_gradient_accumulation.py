@@ -48,15 +48,26 @@ def data(cls):
     return features, {"masked_lm": labels, "sentence_order": order}, {"masked_lm": weights, "sentence_order": some}
 
 
-def train(cls, parts=1, *, batch_size=BATCH, optimizer_parts=None, jit_compile="auto", scope=None, **backbone):
+def train(
+    cls,
+    parts=1,
+    *,
+    batch_size=BATCH,
+    optimizer_parts=None,
+    jit_compile="auto",
+    rematerialize=False,
+    scope=None,
+    **sizes,
+):
     """Train with LAMB, at work in clipping and warm-up; returns the model, and the logs."""
     keras.utils.set_random_seed(0)
     with scope or nullcontext():
-        model = cls(TibertBackbone(vocabulary_size=50, **SIZES, **backbone))
+        model = cls(TibertBackbone(vocabulary_size=50, **{**SIZES, **sizes}))
         model.compile(
             LAMB(WarmupPolynomialDecay(0.01, 20, 2), gradient_accumulation_steps=optimizer_parts),
             gradient_accumulation_steps=parts,
             jit_compile=jit_compile,
+            rematerialize=rematerialize,
         )
     x, y, weights = data(cls)
     history = model.fit(x, y, sample_weight=weights, batch_size=batch_size, shuffle=False, verbose=0).history
@@ -140,7 +151,7 @@ class TestGradientAccumulation(TestCase):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_replicas(name, tmp_path):
-    """In micro-batches on two devices a step is what it is as a whole on one."""
+    """In micro-batches on two devices, computing layers again, a step is what it is as a whole on one."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -174,7 +185,8 @@ if __name__ == "__main__":
         )
     runs = {}
     for devices, parts in (("one", 1), ("two", PARTS)):
-        model, logs = train(MODELS[sys.argv[1]], parts, scope=two_devices() if devices == "two" else None)
+        options = {"scope": two_devices(), "rematerialize": True} if devices == "two" else {}
+        model, logs = train(MODELS[sys.argv[1]], parts, **options)
         runs[f"{devices}_logs"] = np.array([logs[key] for key in sorted(logs)])
         runs[f"{devices}_weights"] = np.concatenate([np.ravel(weight) for weight in model.get_weights()])
     np.savez(sys.argv[2], **runs)

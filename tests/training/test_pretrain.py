@@ -204,7 +204,8 @@ class TestStopped:
 class TestHowItRuns:
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        "options", [{"jit_compile": True}, {"iterations_per_loop": 2}, {"gradient_accumulation_steps": 4}]
+        "options",
+        [{"jit_compile": True}, {"iterations_per_loop": 2}, {"gradient_accumulation_steps": 4, "rematerialize": True}],
     )
     def test_changes_no_loss(self, finished_run, run_config, tmp_path, options):
         changes = {"save_checkpoints_steps": 10} if "iterations_per_loop" in options else {}

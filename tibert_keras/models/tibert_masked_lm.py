@@ -13,6 +13,7 @@ from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.gradient_accumulation import jax_train_step, tensorflow_train_step
+from tibert_keras.models.rematerialization import set_rematerialization
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 
@@ -60,6 +61,7 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
     presets = backbone_presets
     optimizer: Any
     gradient_accumulation_steps = 1
+    rematerialize = False
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
         # === Layers ===
@@ -153,6 +155,7 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         *,
         weighted_metrics: Any = "auto",
         gradient_accumulation_steps: int = 1,
+        rematerialize: bool = False,
         **kwargs: Any,
     ) -> None:
         """Configure the training.
@@ -165,6 +168,9 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
                 gradient of its batch, to need less memory. It must divide the batch of each replica. The step
                 stays that of the whole batch, whatever weights the parts have, but for dropout's draws. (The
                 argument of this name of Keras's optimizers is another thing: it averages what whole batches give.)
+            rematerialize: Whether a training step computes each layer of the encoder once more in the backward pass,
+                instead of keeping its activations: slower, in memory that grows little with the depth, and the
+                same to the last draw of dropout.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
@@ -175,7 +181,10 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
                 "The number of parts of a batch must be positive. "
                 f"Received: gradient_accumulation_steps={gradient_accumulation_steps}."
             )
-        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.gradient_accumulation_steps, self.rematerialize = gradient_accumulation_steps, rematerialize
+        for group in self.backbone.transformer_layers:
+            for layer in group:
+                set_rematerialization(layer, rematerialize)
         if isinstance(loss, str) and loss == "auto":
             # By its registered name, as Keras resolves "adam": models import no optimizers. Importing this
             # module imports the package, which registers both.
@@ -186,7 +195,8 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile()`."""
-        return {**super().get_compile_config(), "gradient_accumulation_steps": self.gradient_accumulation_steps}
+        ours = {name: getattr(self, name) for name in ("gradient_accumulation_steps", "rematerialize")}
+        return {**super().get_compile_config(), **ours}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""

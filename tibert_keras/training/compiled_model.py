@@ -80,6 +80,7 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
+        rematerialize=config.rematerialize,
     )
     # A step that first makes the optimizer's variables would be traced twice.
     model.optimizer.build(model.trainable_variables)

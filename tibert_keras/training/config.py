@@ -17,7 +17,7 @@ CONFIG_FILE = "config.yaml"
 CHANGEABLE = {
     "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
     "divergence_factor", "on_divergence", "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project",
-    "num_tpu_cores", "jit_compile", "gradient_accumulation_steps",
+    "num_tpu_cores", "jit_compile", "gradient_accumulation_steps", "rematerialize",
 }  # fmt: skip
 _POSITIVE = [
     "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
@@ -70,6 +70,8 @@ class PretrainConfig:
             slower there.
         mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
+        rematerialize: Compute each layer once more in the backward pass instead of keeping its activations: slower, in
+            less memory.
         use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
@@ -107,6 +109,7 @@ class PretrainConfig:
     deterministic: bool = False
     mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
+    rematerialize: bool = False
     use_tpu: bool = False
     tpu_name: str | None = None
     tpu_zone: str | None = None
