@@ -92,11 +92,11 @@ class TestTable:
 class TestTransformers:
     """The same numbers from transformers with torch."""
 
-    @pytest.fixture(autouse=True, scope="class")
+    @pytest.fixture(autouse=True)
     def libraries(self):
         reason = "transformers and torch are the other side of this comparison"
-        self.__class__.torch = pytest.importorskip("torch", reason=reason)
-        self.__class__.transformers = pytest.importorskip("transformers", reason=reason)
+        self.torch = pytest.importorskip("torch", reason=reason)
+        self.transformers = pytest.importorskip("transformers", reason=reason)
 
     def outputs_there(self, model, x):
         model.eval()

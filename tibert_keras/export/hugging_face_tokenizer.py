@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 from pathlib import Path
@@ -90,7 +89,7 @@ def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
     fast = Tokenizer(_pieces(proto))
     steps = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if charsmap := proto.normalizer_spec.precompiled_charsmap:
-        steps.insert(0, normalizers.Precompiled(base64.b64encode(charsmap).decode()))
+        steps.insert(0, normalizers.Precompiled(charsmap))
     fast.normalizer = normalizers.Sequence(steps)
     fast.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)

@@ -158,7 +158,7 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
 
     try:
         reader = tf.train.load_checkpoint(os.fspath(prefix))
-        arrays = {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
+        arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(reader.get_variable_to_shape_map())}
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         reason = " ".join(str(getattr(error, "message", error)).split())
         raise InputError(
