@@ -13,6 +13,7 @@ import pytest
 from tests import google_albert
 from tests.google_records import write_google_records
 from tibert_keras.errors import InputError
+from tibert_keras.export import ConvertConfig, convert
 from tibert_keras.export.google_checkpoint import write_google
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
@@ -139,6 +140,14 @@ class TestPretrain:
         google = np.load(golden / "lamb_sop.npz")["loss"]
         loss = History(tmp_path / "run").rows[0]["loss"]
         assert abs(loss - google[-5:].mean()) < abs(loss - google[:5].mean())
+        # And the checkpoint that it begins with goes back as it came.
+        path = f"{tmp_path}/run/checkpoints/30"
+        convert(ConvertConfig(from_="keras", input=path, to="google", output=f"{tmp_path}/google"))
+        before = read_google_checkpoint(golden / "model.ckpt-30")
+        after = read_google_checkpoint(tmp_path / "google/model.ckpt-30")
+        assert after.keys() == before.keys()
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array, err_msg=name)
 
     @pytest.mark.parametrize(
         "options, message",
