@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 
 import numpy as np
@@ -10,15 +12,17 @@ import pytest
 
 from tests import google_albert
 from tests.export.test_hugging_face import randomize, tiny
+from tests.export.test_torch_files import Call, archive
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
 from tibert_keras.export import ConvertConfig, convert, hugging_face
+from tibert_keras.export.google_checkpoint import write_google, write_google_checkpoint
 from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.models.google_albert import read_google_checkpoint
+from tibert_keras.models.google_albert import read_google_checkpoint, to_google
 from tibert_keras.models.renaming import to_theirs
 from tibert_keras.storage import read_json
 
@@ -142,6 +146,20 @@ class TestRun:
         assert sum(name.endswith("adam_m") for name in google) == len([n for n in google if "adam" not in n]) - 3
         assert (tmp_path / "google/spiece.model").read_bytes() == read_keras(f"{finished_run}/champion").tokenizer.proto
 
+    def test_pooler_that_is_missing_there(self, converted, tmp_path, caplog):
+        from safetensors.numpy import save_file
+
+        caplog.set_level(logging.INFO, "tibert_keras")
+        folder = shutil.copytree(converted["huggingface"], tmp_path / "hf")
+        arrays = hugging_face.read_weights(str(folder))
+        arrays = {name: array for name, array in arrays.items() if "pooler" not in name}
+        save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+        assert go("huggingface", folder, "keras", tmp_path / "keras").differences.keys() == {
+            "sequence_output",
+            "masked_lm",
+        }
+        assert "missing there: pooled_dense/kernel, pooled_dense/bias." in caplog.text
+
     def test_champion(self, finished_run, tmp_path):
         go("keras", finished_run, "huggingface", tmp_path / "hf")
         words = hugging_face.read_weights(str(tmp_path / "hf"))["albert.embeddings.word_embeddings.weight"]
@@ -203,6 +221,22 @@ class TestRefused:
         path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
         line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
         assert "Not a whole safetensors file" in line and "model.safetensors'" in line
+
+    def test_bin_that_carries_code(self, copied, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (copied["huggingface"] / "model.safetensors").unlink()
+        (copied["huggingface"] / "pytorch_model.bin").write_bytes(archive({"w": Call(os.system, "touch MARK")}))
+        line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
+        assert "The file carries code: it calls posix.system. Received: '" in line and "pytorch_model.bin'" in line
+        assert not (tmp_path / "MARK").exists()
+
+    def test_order_of_sentences_alone(self, capsys, tmp_path):
+        weights = PortableModel(model=TibertPretraining(tiny())).weights
+        source = tmp_path / "in"
+        write_google(PortableModel(model=TibertPretraining(tiny())), source)
+        google = to_google({path: array for path, array in weights.items() if "mlm_head" not in path})
+        write_google_checkpoint(source / "model.ckpt-1", google)
+        assert "stands alone. Received: " in self.refused(capsys, tmp_path, "google", source, "keras")
 
     def test_unknown_variable(self, copied, capsys, tmp_path):
         from safetensors.numpy import save_file

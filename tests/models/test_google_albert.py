@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,16 @@ class TestOtherNames:
         assert standard.keys() == google.keys() | {f"{name}/adam_v" for name in google}
         for name, array in google.items():
             np.testing.assert_array_equal(standard[name], array)
+
+    def test_other_optimizers(self, caplog):
+        caplog.set_level(logging.INFO, "tibert_keras")
+        model = TibertMaskedLM(tiny())
+        google = to_google(random_weights(model))
+        name = "cls/predictions/output_bias"
+        more = {f"{name}/Adam": np.zeros(20), f"{name}/adam_m": np.ones(20), "beta1_power": np.zeros(())}
+        ours = from_google({**google, **more}, variable_shapes(model))
+        assert ours.keys() == {*variable_shapes(model), "mlm_head/output_bias/adam_m"}
+        assert f"Dropped beta1_power, {name}/Adam, because they are another optimizer's." in caplog.text
 
     def test_normalisations_that_are_not_shared(self):
         scope = "bert/encoder/transformer/group_0_7/layer_7/inner_group_0"

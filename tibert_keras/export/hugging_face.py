@@ -147,13 +147,14 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
+    content = read_bytes(path)
     try:
-        read_bytes(path)
-        with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, TypeError, KeyError) as error:
+        return load(content)
+    # A type that NumPy lacks, such as bfloat16, is a missing key.
+    except (SafetensorError, KeyError) as error:
         raise InputError(
             f"Not a whole safetensors file of numbers that NumPy knows: {' '.join(str(error).split())}. "
             f"Received: {path!r}. Give it anew, as float32 or float16."

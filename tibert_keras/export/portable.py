@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.renaming import split_slot
 from tibert_keras.tokenizers import TibertTokenizer
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +70,24 @@ def fill(
         The portable model: with a head for the order of sentences or for masked tokens, or an encoder alone.
 
     Raises:
-        InputError: If the tokenizer's vocabulary has another size.
+        InputError: If the tokenizer's vocabulary has another size, or there is a head for the order of sentences and
+            none for masked tokens.
     """
     check_vocabulary(full.backbone, tokenizer)
+    masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
+    if order and not masked_lm:
+        raise InputError(
+            "A head for the order of sentences stands alone. Received: weights without a head for masked tokens. "
+            "Give the weights of a whole pretraining, or of an encoder."
+        )
     for weight in full.weights:
         if weight.path in arrays:
             weight.assign(arrays[weight.path])
     if tokenizer is not None:
         full.preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=full.backbone.max_sequence_length)
-    model: Any = full
-    if "sop_head/kernel" not in arrays:
-        model = full.masked_lm() if "mlm_head/output_bias" in arrays else full.backbone
+    model: Any = full if order else full.masked_lm() if masked_lm else full.backbone
+    if new := [weight.path for weight in model.weights if weight.path not in arrays]:
+        _LOG.info("New, with initial values, because they are missing there: %s.", ", ".join(new))
     moments = {name: array for name, array in arrays.items() if split_slot(name)[1]}
     return PortableModel(model=model, moments=moments, step=step, tokenizer=tokenizer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,10 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.renaming import Row, from_theirs, split_slot, to_theirs
 
 STEP = "global_step"
+_OPTIMIZERS = {"beta1_power", "beta2_power"}
+_KERAS_NORM = re.compile(r"(?P<scope>.*/)(?P<norm>layer_normalization(?:_\d+)?)/(?P<rest>(?:gamma|beta).*)")
+
+_LOG = logging.getLogger(__name__)
 
 _OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "bert/encoder/transformer/group_{group}/inner_group_{inner}"
 
@@ -73,6 +78,12 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
         Our variables by path, and moments.
     """
     named = standard_names({name: array for name, array in variables.items() if name != STEP})
+    # TensorFlow names what an optimizer keeps of a variable after it.
+    of_others = {name for name in named if name.rpartition("/")[0] in named and not split_slot(name)[1]}
+    of_others |= _OPTIMIZERS & named.keys()
+    if of_others:
+        _LOG.info("Dropped %s, because they are another optimizer's.", ", ".join(sorted(of_others)))
+    named = {name: array for name, array in named.items() if name not in of_others}
     embedding_dim, hidden_dim = shapes["embedding_projection/kernel"]
     implied = {}
     if embedding_dim == hidden_dim:
@@ -132,9 +143,6 @@ def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {_KERAS_NORM.sub(standard, name): array for name, array in renamed.items()}
 
 
-_KERAS_NORM = re.compile(r"(?P<scope>.*/)(?P<norm>layer_normalization(?:_\d+)?)/(?P<rest>(?:gamma|beta).*)")
-
-
 def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:
     """Whether there is a checkpoint of TensorFlow under this prefix, such as `model.ckpt-800000`."""
     import tensorflow as tf
@@ -169,9 +177,3 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
         name: array.astype("float32") if np.issubdtype(array.dtype, np.floating) else array
         for name, array in arrays.items()
     }
-
-
-def split_state(variables: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Part weights from an optimizer's moments."""
-    weights = {name: array for name, array in variables.items() if not split_slot(name)[1]}
-    return weights, {name: array for name, array in variables.items() if name not in weights}
