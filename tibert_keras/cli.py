@@ -22,7 +22,14 @@ from tibert_keras.data import (
     tokenizer_of_records,
 )
 from tibert_keras.errors import InputError
-from tibert_keras.export import FilledMask, SavedModelOfBest, export_saved_model, fill_mask
+from tibert_keras.export import (
+    ConvertConfig,
+    FilledMask,
+    SavedModelOfBest,
+    convert,
+    export_saved_model,
+    fill_mask,
+)
 from tibert_keras.flags import parse
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
@@ -205,6 +212,14 @@ def export(flags: ExportFlags) -> None:
     print(flags.output_dir)
 
 
+def exchange(config: ConvertConfig) -> None:
+    """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and prove it."""
+    proof = convert(config)
+    for name, difference in proof.differences.items():
+        print(f"{name}: {difference:.1e}")
+    print(f"largest difference: {proof.largest:.1e}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FillMaskFlags:
     """Fills masks.
@@ -242,6 +257,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "champion": champion,
     "evaluate": score,
     "export": export,
+    "convert": exchange,
     "fill-mask": fill,
 }
 

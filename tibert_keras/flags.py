@@ -15,6 +15,8 @@ from tibert_keras.storage import read_bytes
 
 # Fields that are given as words, not as flags.
 _POSITIONAL = {"file", "run_dir", "text"}
+# Fields that are called like a word of Python's, which no field can be, and their flags.
+_KEYWORDS = {"from_": "from"}
 # How the original's flags may spell the value of a switch.
 _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "false", "0": "false"}
 
@@ -41,16 +43,22 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     kinds = get_type_hints(config_class)
     # The value where there are no words.
     positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL & kinds.keys()}
+    keywords = [field for field in _KEYWORDS if field in kinds]
     for field, none in positional.items():
         nargs = "?" if kinds[field] is str else "*"
         parser.add_argument(field, nargs=nargs, type=str, default=none, help=_field_help(config_class, field))
-    parser.add_class_arguments(config_class, as_group=False, skip=set(positional))
+    for field in keywords:
+        help_text = _field_help(config_class, field)
+        parser.add_argument(f"--{_KEYWORDS[field]}", type=kinds[field], required=True, help=help_text)
+    parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
     switches = {field for field, kind in kinds.items() if kind is bool}
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
     for config in values.pop("config") or []:
         for field, none in positional.items():
             # argparse puts "no words" in place of what the file says.
             values[field] = values[field] or yaml.safe_load(read_bytes(config.absolute)).get(field, none)
+    for field in keywords:
+        values[field] = values.pop(_KEYWORDS[field])
     return config_class(**values)
 
 

@@ -1,6 +1,16 @@
-"""A champion to elsewhere: SavedModels for serving."""
+"""A champion to elsewhere: SavedModels for serving, and the formats of Google and Hugging Face."""
 
+from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_mask import FilledMask, fill_mask
 from tibert_keras.export.saved_model import FillMask, SavedModelOfBest, export_saved_model
 
-__all__ = ["FillMask", "FilledMask", "SavedModelOfBest", "export_saved_model", "fill_mask"]
+__all__ = [
+    "ConvertConfig",
+    "FillMask",
+    "FilledMask",
+    "Proof",
+    "SavedModelOfBest",
+    "convert",
+    "export_saved_model",
+    "fill_mask",
+]

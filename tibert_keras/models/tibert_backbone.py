@@ -191,3 +191,8 @@ def _check_config(config: Mapping[str, Any]) -> None:
             "The hidden size must be a multiple of the number of attention heads. Received: "
             f"hidden_size={config['hidden_size']}, num_attention_heads={config['num_attention_heads']}."
         )
+    if config["num_hidden_layers"] % config["num_hidden_groups"]:
+        raise InputError(
+            "The groups must share the layers evenly. Received: num_hidden_layers="
+            f"{config['num_hidden_layers']}, num_hidden_groups={config['num_hidden_groups']}."
+        )

@@ -42,8 +42,9 @@ class PretrainConfig:
             default the one beside the records, where `tibert records` puts it.
         validation_file: Held-out TFRecord files for a validation loss at every checkpoint, which then chooses the
             champion.
-        init_checkpoint: Begin with the last checkpoint of this run, or with this checkpoint of one
-            (`RUN/checkpoints/STEP`): its weights, the optimizer's moments and the global step.
+        init_checkpoint: Begin with the last checkpoint of this run, with this checkpoint of one
+            (`RUN/checkpoints/STEP`), or with one of Google's code (`model.ckpt-800000`): its weights, the optimizer's
+            moments and the global step.
         sop: Learn the order of sentences (SOP) too, from records made with `--sop`.
         do_train: Train; without it, only choose the champion of a run that is there.
         do_eval: Evaluate the champion on `validation_file` in the end.

@@ -1,4 +1,4 @@
-"""The beginning of a run from a checkpoint of another, which may have had other tasks and other records."""
+"""The beginning of a run from a checkpoint of another, here or of Google's code, with other tasks and records too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterable
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models.google_albert import is_google_checkpoint
 from tibert_keras.storage import exists, join, read_bytes
 from tibert_keras.training.champion import INITIAL_PRESET
 from tibert_keras.training.checkpoints import Checkpoints, variables_by_name
 from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.google_run import GoogleCheckpoint
 
 # Where KerasHub puts the SentencePiece model of a preset.
 _TOKENIZER = "assets/tokenizer/vocabulary.spm"
@@ -29,14 +31,13 @@ def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
         InputError: If there is no whole checkpoint before the last step, or it is of another model, tokenizer or
             optimizer.
     """
-    run_dir, step = _find(config)
+    checkpoints, step, run_dir = _find(config, model)
     if step >= config.num_train_steps:
         raise InputError(
             "The checkpoint is at the last step or later. Received: "
             f"init_checkpoint={config.init_checkpoint!r} of step {step}, num_train_steps={config.num_train_steps}. "
             "Give a later last step."
         )
-    checkpoints = Checkpoints(run_dir)
     checkpoints.check(step)
     names = set(checkpoints.names(step))
     if f"optimizer/{config.optimizer}/iteration" not in names:
@@ -44,7 +45,8 @@ def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
             f"The checkpoint is of another optimizer. Received: optimizer={config.optimizer!r}, "
             f"init_checkpoint={config.init_checkpoint!r}. Give its optimizer."
         )
-    _check_tokenizer(model, run_dir)
+    if run_dir is not None:
+        _check_tokenizer(model, run_dir)
     variables = variables_by_name(model)
     checkpoints.assign({name: variables[name] for name in _training_state(variables) & names}, step)
 
@@ -65,13 +67,13 @@ def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
     Raises:
         InputError: If there is no whole checkpoint, or it is of another model.
     """
-    run_dir, step = _find(config)
-    checkpoints = Checkpoints(run_dir)
+    checkpoints, step, run_dir = _find(config, model)
     checkpoints.check(step)
     variables = variables_by_name(model)
     mine, theirs = _training_state(variables), _training_state(checkpoints.names(step))
     checkpoints.assign({name: variables[name] for name in mine & theirs}, step)
-    _log_names(f"Taken over from {checkpoints.folder}/{step}", mine & theirs)
+    place = checkpoints.folder if run_dir is None else f"{checkpoints.folder}/{step}"
+    _log_names(f"Taken over from {place}", mine & theirs)
     _log_names("New here, with initial values", mine - theirs)
     _log_names("Left there", theirs - mine)
     return step
@@ -81,19 +83,22 @@ def _training_state(names: Iterable[str]) -> set[str]:
     return {name for name in names if name.startswith(("model/", "optimizer/"))}
 
 
-def _find(config: PretrainConfig) -> tuple[str, int]:
-    """The run's folder and the step."""
+def _find(config: PretrainConfig, model: TibertMaskedLM) -> tuple[Checkpoints | GoogleCheckpoint, int, str | None]:
+    """The checkpoint, its step and, if it is one of ours, its run's folder."""
     path = str(config.init_checkpoint).rstrip("/")
     folder, name = os.path.split(path)
     if name.isdigit() and os.path.basename(folder) == "checkpoints":
         run_dir, step = os.path.dirname(folder) or ".", int(name)
         if step in Checkpoints(run_dir).steps:
-            return run_dir, step
+            return Checkpoints(run_dir), step, run_dir
     elif (last := Checkpoints(path).last_whole()) is not None:
-        return path, last
+        return Checkpoints(path), last, path
+    elif is_google_checkpoint(path):
+        google = GoogleCheckpoint(path, model, config.optimizer)
+        return google, google.step, None
     raise InputError(
         f"No checkpoint is there. Received: init_checkpoint={config.init_checkpoint!r}. "
-        "Give the folder of a run, or RUN/checkpoints/STEP."
+        "Give the folder of a run, RUN/checkpoints/STEP, or a checkpoint of Google's such as model.ckpt-800000."
     )
 
 

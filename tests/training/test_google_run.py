@@ -1,0 +1,182 @@
+"""A run that begins with a checkpoint of Google's: weights, moments and step, and Google's trajectory from there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from tests import google_albert
+from tests.google_records import write_google_records
+from tibert_keras.errors import InputError
+from tibert_keras.export import ConvertConfig, convert
+from tibert_keras.export.google_checkpoint import write_google
+from tibert_keras.export.portable import PortableModel
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
+from tibert_keras.models.google_albert import read_google_checkpoint
+from tibert_keras.training import PretrainConfig, pretrain
+from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.history import History
+from tibert_keras.training.init_checkpoint import take_over
+
+LOSSES = ("masked_lm_loss", "sentence_order_loss")
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return google_albert.folder(shared)
+
+
+def pretraining(golden, reference, **kwargs):
+    model = TibertPretraining(TibertBackbone.from_albert_config(golden / "albert_config.json"))
+    model.compile(google_albert.lamb(reference, **kwargs))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def config(prefix, **changes):
+    options = {"input_file": "", "output_dir": "", "preset": "tibert_nano", "init_checkpoint": str(prefix)}
+    return PretrainConfig(**{**options, **changes})
+
+
+def train(model, arrays, steps):
+    rows = []
+    for step in steps:
+        x, labels, weights = google_albert.batch(arrays, step)
+        order = arrays["next_sentence_labels"][step]
+        labels = {"masked_lm": labels, "sentence_order": order}
+        weights = {"masked_lm": weights, "sentence_order": np.ones(len(order), "float32")}
+        model.reset_metrics()
+        rows.append(model.train_on_batch(x, labels, weights, return_dict=True))
+    return {name: [float(row[name]) for row in rows] for name in ("loss", *LOSSES)}
+
+
+class TestTakeOver:
+    @pytest.mark.parametrize("name", ["model.ckpt-30", "no_sop/model.ckpt-30"])
+    def test_weights_moments_and_step(self, golden, name):
+        reference = np.load(golden / ("lamb_no_sop.npz" if "no_sop" in name else "lamb_sop.npz"))
+        model = pretraining(golden, reference)
+        assert take_over(model, config(golden / name)) == 30
+        assert int(model.optimizer.iterations) == 30
+        worst = google_albert.differences(model, reference)
+        assert worst == {"weights": 0, "adam_m": 0, "adam_v": 0}
+
+    def test_goes_on_along_googles_trajectory(self, golden, tmp_path):
+        # Google's numbers have no checkpoint of step 15, from which `resume` goes on: it is made here, of Google's
+        # checkpoint of step 0 and as many steps, and goes through Google's format.
+        reference = np.load(golden / "lamb_warm_restart.npz")
+        arrays = google_albert.batches(reference)
+        model = pretraining(golden, reference)
+        take_over(model, config(golden / "model.ckpt-0"))
+        before = train(model, arrays, range(15))
+        np.testing.assert_allclose(before["loss"], np.load(golden / "lamb_sop.npz")["loss"][:15], rtol=0, atol=1e-5)
+        moments = {
+            f"{variable.path}/{slot}": keras.ops.convert_to_numpy(moment)
+            for variable in model.trainable_variables
+            for slot, moment in model.optimizer.slots(variable).items()
+        }
+        write_google(PortableModel(model=model, moments=moments, step=15), tmp_path / "google")
+
+        model = pretraining(golden, reference, start_warmup_step=15)
+        assert take_over(model, config(tmp_path / "google/model.ckpt-15")) == 15
+        resumed = {name.removeprefix("resume/"): value for name, value in reference.items() if "resume/" in name}
+        after = train(model, arrays, range(15, 30))
+        for name in ("loss", *LOSSES):
+            np.testing.assert_allclose(after[name], resumed[name], rtol=0, atol=1e-5)
+        assert int(model.optimizer.iterations) == resumed["final/global_step"]
+        assert max(google_albert.differences(model, resumed).values()) < 1e-5
+
+    def test_masked_language_model_alone(self, golden, caplog):
+        caplog.set_level(logging.INFO, "tibert_keras")
+        model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
+        model.compile(google_albert.lamb(np.load(golden / "lamb_sop.npz")))
+        model.optimizer.build(model.trainable_variables)
+        assert take_over(model, config(golden / "model.ckpt-30")) == 30
+        assert "Dropped cls/seq_relationship/output_bias, because the model has no sop_head." in caplog.text
+        assert f"Taken over from {golden}/model.ckpt-30: 30 variables of the model, 57 of the optimizer." in caplog.text
+
+    def test_adamw(self, golden):
+        model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
+        optimizer = google_albert.lamb(np.load(golden / "lamb_sop.npz"))
+        model.compile(type(optimizer).from_config({**optimizer.get_config(), "name": "adamw"}))
+        model.optimizer.build(model.trainable_variables)
+        take_over(model, config(golden / "model.ckpt-30", optimizer="adamw"))
+        variable = model.backbone.token_embedding.embeddings
+        expected = read_google_checkpoint(golden / "model.ckpt-30")["bert/embeddings/word_embeddings/adam_v"]
+        np.testing.assert_array_equal(model.optimizer.slots(variable)["adam_v"], expected)
+
+
+@pytest.fixture(scope="module")
+def google_config(golden, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("google_records")
+    write_google_records(golden, folder / "records.tf_record")
+
+    def make(output_dir, **changes):
+        options = {
+            "input_file": f"{folder}/records.tf_record",
+            "output_dir": str(output_dir),
+            "albert_config_file": str(golden / "albert_config.json"),
+            "init_checkpoint": str(golden / "model.ckpt-30"),
+            "train_batch_size": 8,
+            "max_seq_length": 32,
+            "max_predictions_per_seq": 6,
+            "num_train_steps": 40,
+            "num_warmup_steps": 10,
+            "save_checkpoints_steps": 5,
+        }
+        return PretrainConfig(**{**options, **changes})
+
+    return make
+
+
+class TestPretrain:
+    def test_a_run_of_googles_goes_on(self, golden, google_config, tmp_path):
+        pretrain(google_config(tmp_path / "run", sop=True))
+        assert Checkpoints(tmp_path / "run").steps == [30, 35, 40]
+        google = np.load(golden / "lamb_sop.npz")["loss"]
+        loss = History(tmp_path / "run").rows[0]["loss"]
+        assert abs(loss - google[-5:].mean()) < abs(loss - google[:5].mean())
+        # And the checkpoint that it begins with goes back as it came.
+        path = f"{tmp_path}/run/checkpoints/30"
+        convert(ConvertConfig(from_="keras", input=path, to="google", output=f"{tmp_path}/google"))
+        before = read_google_checkpoint(golden / "model.ckpt-30")
+        after = read_google_checkpoint(tmp_path / "google/model.ckpt-30")
+        assert after.keys() == before.keys()
+        for name, array in before.items():
+            np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"init_checkpoint": "nothing/model.ckpt-31"}, "No checkpoint is there. Received: init_checkpoint='.*-31'"),
+            ({"num_train_steps": 30}, "of step 30, num_train_steps=30"),
+        ],
+    )
+    def test_what_does_not_go_together(self, google_config, tmp_path, options, message):
+        with pytest.raises(InputError, match=message) as caught:
+            pretrain(google_config(tmp_path / "run", **options))
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+    def test_another_architecture(self, golden, google_config, tmp_path):
+        albert = json.loads((golden / "albert_config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps({**albert, "intermediate_size": 48}))
+        with pytest.raises(InputError, match=r"Received: bert/\S+ of shape \(.*64.*\), \(.*48.*\) in the model"):
+            pretrain(google_config(tmp_path / "run", albert_config_file=str(tmp_path / "config.json")))
+        assert not (tmp_path / "run").exists()
+
+    def test_cut_short(self, golden, google_config, tmp_path):
+        for path in golden.glob("model.ckpt-30*"):
+            shutil.copyfile(path, tmp_path / path.name)
+        data = tmp_path / "model.ckpt-30.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[:100_000])
+        with pytest.raises(
+            InputError, match="checkpoint cannot be read: .* Received: '.*/model.ckpt-30'. Give"
+        ) as caught:
+            pretrain(google_config(tmp_path / "run", init_checkpoint=str(tmp_path / "model.ckpt-30")))
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()

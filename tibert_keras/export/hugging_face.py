@@ -1,0 +1,229 @@
+"""Folders of Hugging Face's transformers: `config.json`, the weights, and the tokenizer's files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
+from tibert_keras.export.portable import PortableModel, fill, full_model
+from tibert_keras.export.torch_files import read_torch_file
+from tibert_keras.models import TibertBackbone, TibertPretraining
+from tibert_keras.models.google_albert import variable_shapes
+from tibert_keras.models.renaming import Row, from_theirs, to_theirs
+from tibert_keras.storage import exists, join, read_bytes, read_json
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TORCH_FILE = "pytorch_model.bin"
+
+_OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
+
+# Values that `AlbertConfig` has where a file leaves them out; a file may say other sizes, but only these of the rest.
+_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30000,
+    "embedding_size": 128,
+    "hidden_size": 4096,
+    "num_hidden_layers": 12,
+    "num_hidden_groups": 1,
+    "num_attention_heads": 64,
+    "intermediate_size": 16384,
+    "inner_group_num": 1,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0,
+    "attention_probs_dropout_prob": 0,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+}
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("albert",),
+    # What Google calls "gelu"; transformers' own "gelu" is another function, 1e-4 away.
+    "hidden_act": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_eps": (1e-12,),
+    "position_embedding_type": ("absolute",),
+}
+# What is computed from other variables there, and from which.
+_TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
+_POSITION_IDS = "albert.embeddings.position_ids"
+
+_LOG = logging.getLogger(__name__)
+
+
+def _dense(ours: str, theirs: str, inputs: int = 1) -> list[Row]:
+    # PyTorch's linear layers have the outputs first.
+    return [
+        Row(f"{ours}/kernel", f"{theirs}.weight", inputs=inputs, transposed=True),
+        Row(f"{ours}/bias", f"{theirs}.bias", inputs=0),
+    ]
+
+
+def _norm(ours: str, theirs: str) -> list[Row]:
+    return [Row(f"{ours}/gamma", f"{theirs}.weight"), Row(f"{ours}/beta", f"{theirs}.bias")]
+
+
+HUGGING_FACE: tuple[Row, ...] = (
+    Row("token_embedding/embeddings", "albert.embeddings.word_embeddings.weight"),
+    Row("position_embedding/embeddings", "albert.embeddings.position_embeddings.weight"),
+    Row("segment_embedding/embeddings", "albert.embeddings.token_type_embeddings.weight"),
+    *_norm("embeddings_layer_norm", "albert.embeddings.LayerNorm"),
+    *_dense("embedding_projection", "albert.encoder.embedding_hidden_mapping_in"),
+    *_dense(f"{_OURS}/self_attention_layer/query", f"{_THEIRS}.attention.query"),
+    *_dense(f"{_OURS}/self_attention_layer/key", f"{_THEIRS}.attention.key"),
+    *_dense(f"{_OURS}/self_attention_layer/value", f"{_THEIRS}.attention.value"),
+    *_dense(f"{_OURS}/self_attention_layer/attention_output", f"{_THEIRS}.attention.dense", inputs=2),
+    *_norm(f"{_OURS}/self_attention_layer_norm", f"{_THEIRS}.attention.LayerNorm"),
+    *_dense(f"{_OURS}/feedforward_intermediate_dense", f"{_THEIRS}.ffn"),
+    *_dense(f"{_OURS}/feedforward_output_dense", f"{_THEIRS}.ffn_output"),
+    *_norm(f"{_OURS}/feedforward_layer_norm", f"{_THEIRS}.full_layer_layer_norm"),
+    *_dense("pooled_dense", "albert.pooler"),
+    *_dense("mlm_head/intermediate_dense", "predictions.dense"),
+    *_norm("mlm_head/intermediate_layer_norm", "predictions.LayerNorm"),
+    Row("mlm_head/output_bias", "predictions.bias"),
+    *_dense("sop_head", "sop_classifier.classifier"),
+)
+
+
+# === Reading ===
+
+
+def read_hugging_face(path: str) -> PortableModel:
+    """Read a folder that transformers wrote: `AlbertForMaskedLM`, `AlbertForPreTraining` or `AlbertModel`.
+
+    Raises:
+        InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
+    """
+    full = full_model(read_config(path))
+    arrays = from_theirs(HUGGING_FACE, standard_weights(read_weights(path)), variable_shapes(full))
+    return fill(full, arrays, tokenizer=read_tokenizer(path))
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read the sizes in `config.json`, under the same names as in Google's `albert_config.json`.
+
+    Raises:
+        InputError: If it cannot be read, or describes something else than Google's ALBERT.
+    """
+    config = read_json(
+        join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
+    )
+    for name, allowed in _FIXED.items():
+        if config.get(name, allowed[0]) not in allowed:
+            raise InputError(
+                f"Only {name}={allowed[0]!r} is supported. "
+                f"Received: {name}={config[name]!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
+            )
+    return {**{name: config.get(name, default) for name, default in _DEFAULTS.items()}, "hidden_act": "gelu"}
+
+
+def read_weights(path: str) -> dict[str, np.ndarray]:
+    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`; floats become float32.
+
+    Raises:
+        InputError: If neither is there, or it is damaged or carries code.
+    """
+    if exists(join(path, WEIGHTS_FILE)):
+        arrays = _read_safetensors(join(path, WEIGHTS_FILE))
+    elif exists(join(path, TORCH_FILE)):
+        arrays = read_torch_file(join(path, TORCH_FILE), read_bytes(join(path, TORCH_FILE)))
+    else:
+        raise InputError(
+            f"The folder has neither {WEIGHTS_FILE} nor {TORCH_FILE}. Received: {path!r}. "
+            "Give a folder that `save_pretrained` of transformers wrote."
+        )
+    return {
+        name: array.astype("float32") if np.issubdtype(array.dtype, np.floating) else array
+        for name, array in arrays.items()
+    }
+
+
+def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = read_bytes(path)
+    try:
+        return load(content)
+    # A type that NumPy lacks, such as bfloat16, is a missing key.
+    except (SafetensorError, KeyError) as error:
+        raise InputError(
+            f"Not a whole safetensors file of numbers that NumPy knows: {' '.join(str(error).split())}. "
+            f"Received: {path!r}. Give it anew, as float32 or float16."
+        ) from error
+
+
+def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the names of `AlbertForPreTraining` to any ALBERT's, and leave out what follows from other variables.
+
+    Raises:
+        InputError: If an output layer is not tied to the embeddings, as ours is.
+    """
+    encoder = ("embeddings.", "encoder.", "pooler.")
+    named = {f"albert.{name}" if name.startswith(encoder) else name: array for name, array in arrays.items()}
+    if named.pop(_POSITION_IDS, None) is not None:
+        _LOG.info("Dropped %s, because it only counts the positions.", _POSITION_IDS)
+    for name, original in _TIED.items():
+        array = named.pop(name, None)
+        if array is None:
+            continue
+        if not np.array_equal(named.setdefault(original, array), array):
+            raise InputError(
+                f"The output layer is not tied to the embeddings. Received: {name} of shape {array.shape}, which "
+                f"differs from {original} of shape {named[original].shape}. Give a model with tie_word_embeddings."
+            )
+        _LOG.info("Dropped %s, because it is %s.", name, original)
+    return named
+
+
+# === Writing ===
+
+
+def write_hugging_face(portable: PortableModel, folder: Path) -> None:
+    """Write a model so that transformers' `AutoModelForMaskedLM` and `AutoTokenizer` load it without options.
+
+    The pooler goes along, for those who fine-tune: `AlbertForMaskedLM` itself leaves it unused.
+
+    Args:
+        portable: The model.
+        folder: A new folder.
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    arrays = to_theirs(HUGGING_FACE, portable.weights)
+    # Without the metadata transformers refuses the file.
+    save_file({name: arrays[name] for name in sorted(arrays)}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if portable.tokenizer is not None:
+        write_tokenizer(portable.tokenizer, folder, max_length=portable.backbone.max_sequence_length)
+
+
+def _config(portable: PortableModel) -> dict[str, Any]:
+    sizes = portable.backbone.to_albert_config()
+    tokenizer = portable.tokenizer
+    ids = (0, 2, 3) if tokenizer is None else (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    return {
+        **{name: sizes[name] for name in _DEFAULTS},
+        **{name: allowed[0] for name, allowed in _FIXED.items()},
+        "architectures": [_architecture(portable.model)],
+        "classifier_dropout_prob": 0.1,
+        "pad_token_id": ids[0],
+        "bos_token_id": ids[1],
+        "eos_token_id": ids[2],
+        "tie_word_embeddings": True,
+    }
+
+
+def _architecture(model: Any) -> str:
+    if isinstance(model, TibertBackbone):
+        return "AlbertModel"
+    return "AlbertForPreTraining" if isinstance(model, TibertPretraining) else "AlbertForMaskedLM"

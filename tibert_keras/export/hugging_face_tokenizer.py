@@ -1,0 +1,130 @@
+"""The tokenizer's files in a folder of transformers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+
+from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.tokenizers import TibertTokenizer
+
+SENTENCEPIECE_FILE = "spiece.model"
+CONFIG_FILE = "tokenizer_config.json"
+
+# Options of ours that SentencePiece's model does not hold, under a key of their own.
+_OPTIONS_KEY = "tibert_tokenizer"
+_OPTIONS = ("tsheg_pretokenization", "underline_between_sections")
+
+_LOG = logging.getLogger(__name__)
+
+
+def read_tokenizer(path: str) -> TibertTokenizer | None:
+    """Read a folder's tokenizer, from its SentencePiece model; `None`, with a warning, if it has none."""
+    if not exists(join(path, SENTENCEPIECE_FILE)):
+        _LOG.warning("No %s is in %r: the model takes only ids.", SENTENCEPIECE_FILE, path)
+        return None
+    options: dict[str, Any] = {}
+    if exists(join(path, CONFIG_FILE)):
+        options = read_json(
+            join(path, CONFIG_FILE), what="a configuration of a tokenizer", advice="Give the folder of an ALBERT."
+        ).get(_OPTIONS_KEY, {})
+    return TibertTokenizer(
+        read_bytes(join(path, SENTENCEPIECE_FILE)),
+        **{name: bool(options[name]) for name in _OPTIONS if name in options},
+    )
+
+
+def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int) -> None:
+    """Write `tokenizer.json`, `spiece.model` and what describes them.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: The model's folder.
+        max_length: Tokens that the model takes.
+    """
+    (folder / SENTENCEPIECE_FILE).write_bytes(tokenizer.proto)
+    _fast_tokenizer(tokenizer).save(str(folder / "tokenizer.json"))
+    special = {
+        "bos_token": tokenizer.cls_token,
+        "cls_token": tokenizer.cls_token,
+        "eos_token": tokenizer.sep_token,
+        "sep_token": tokenizer.sep_token,
+        "pad_token": tokenizer.pad_token,
+        "mask_token": tokenizer.mask_token,
+        "unk_token": tokenizer.id_to_token(_unknown(tokenizer.proto)),
+    }
+    config = {
+        **special,
+        # Of `tokenizer.json` as it is: `AlbertTokenizer` would build one of its own from the pieces.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        # For those who build one from `spiece.model`: the vowel signs of Tibetan are accents to them.
+        "keep_accents": True,
+        "do_lower_case": False,
+        "model_max_length": max_length,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        _OPTIONS_KEY: {name: getattr(tokenizer, name) for name in _OPTIONS},
+    }
+    for name, content in ((CONFIG_FILE, config), ("special_tokens_map.json", special)):
+        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _unknown(proto: bytes) -> int:
+    return sentencepiece_model_pb2.ModelProto.FromString(proto).trainer_spec.unk_id
+
+
+def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
+    """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
+    if tokenizer.spaces_are_explicit:
+        _LOG.warning(
+            "tokenizer.json knows neither tsheg_pretokenization nor underline_between_sections=False: there it gives "
+            "other ids than here."
+        )
+    fast = Tokenizer(_pieces(proto))
+    steps = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    if charsmap := proto.normalizer_spec.precompiled_charsmap:
+        steps.insert(0, normalizers.Precompiled(charsmap))
+    fast.normalizer = normalizers.Sequence(steps)
+    fast.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    fast.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token)
+        ]
+    )
+    cls, sep = tokenizer.cls_token, tokenizer.sep_token
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, tokenizer.cls_token_id), (sep, tokenizer.sep_token_id)],
+    )
+    return fast
+
+
+def _pieces(proto: sentencepiece_model_pb2.ModelProto) -> Any:
+    from tokenizers import models
+
+    spec = proto.trainer_spec
+    if spec.model_type == spec.UNIGRAM:
+        return models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=spec.unk_id)
+    ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    # SentencePiece merges the pair whose piece has the highest score; of a pair's piece only the score is known.
+    merges = sorted(
+        (-piece.score, ids[left], ids[right], left, right)
+        for piece in proto.pieces
+        for left, right in ((piece.piece[:cut], piece.piece[cut:]) for cut in range(1, len(piece.piece)))
+        if left in ids and right in ids and piece.type == piece.NORMAL
+    )
+    return models.BPE(
+        vocab=ids,
+        merges=[(left, right) for *_, left, right in merges],
+        unk_token=proto.pieces[spec.unk_id].piece,
+        fuse_unk=True,
+    )

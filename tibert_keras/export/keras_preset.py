@@ -1,0 +1,69 @@
+"""Our own side of a conversion: presets, champions of runs, and checkpoints with the state of the training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.export.portable import PortableModel
+from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models.renaming import SLOTS
+from tibert_keras.storage import exists, join, open_binary
+from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.training import find_preset
+from tibert_keras.training.champion import INITIAL_PRESET
+from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.training.config import read_config
+
+
+def read_keras(path: str) -> PortableModel:
+    """Read a preset, a run's champion, or a checkpoint of a run, `RUN/checkpoints/STEP`, with moments and step.
+
+    Raises:
+        InputError: If it is none of them, or damaged.
+    """
+    path = path.rstrip("/")
+    folder, name = os.path.split(path)
+    if name.isdigit() and os.path.basename(folder) == "checkpoints":
+        return _read_checkpoint(os.path.dirname(folder) or ".", int(name))
+    if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
+        # An encoder alone, with or without its tokenizer.
+        tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
+        return PortableModel(model=TibertBackbone.from_preset(path, dtype="float32"), tokenizer=tokenizer)
+    return _portable(TibertMaskedLM.from_preset(find_preset(path), dtype="float32"))
+
+
+def _portable(model: TibertMaskedLM) -> PortableModel:
+    return PortableModel(model=model, tokenizer=model.preprocessor and model.preprocessor.tokenizer)
+
+
+def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
+    checkpoints = Checkpoints(run_dir)
+    if step not in checkpoints.steps:
+        raise InputError(
+            f"No checkpoint is there. Received: '{checkpoints.folder}/{step}'. Give one of {checkpoints.steps}."
+        )
+    initial = join(run_dir, INITIAL_PRESET)
+    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    checkpoints.restore(model, step)
+    optimizer = read_config(run_dir)["optimizer"]
+    moments = {}
+    with open_binary(join(checkpoints.folder, str(step), VARIABLES_FILE)) as file, np.load(file) as saved:
+        for weight in model.weights:
+            for slot in SLOTS:
+                # Keras names a moment after the path of its variable.
+                name = f"optimizer/{optimizer}/{weight.path.replace('/', '_')}_{slot}"
+                if name in saved:
+                    moments[f"{weight.path}/{slot}"] = saved[name]
+    portable = _portable(model)
+    return PortableModel(model=portable.model, moments=moments, step=step, tokenizer=portable.tokenizer)
+
+
+def write_keras(portable: PortableModel, folder: Path) -> None:
+    """Write a model as a preset."""
+    portable.model.save_to_preset(os.fspath(folder))
+    if portable.model is portable.backbone and portable.tokenizer is not None:
+        portable.tokenizer.save_to_preset(os.fspath(folder))

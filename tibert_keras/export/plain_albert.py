@@ -1,0 +1,176 @@
+"""ALBERT once more in plain NumPy, on the variables as they lie in a foreign checkpoint: the other side of a proof.
+
+It shares no code and no table of names with the conversion, so that a fault there shows as a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Batch(NamedTuple):
+    """Inputs, int32 `[batch, sequence]`, and the positions to predict, int32 `[batch, predictions]`."""
+
+    token_ids: np.ndarray
+    segment_ids: np.ndarray
+    padding_mask: np.ndarray
+    mask_positions: np.ndarray
+
+
+class Names(NamedTuple):
+    """Where a format keeps the layers: `{group}` and `{inner}` stand for numbers."""
+
+    words: str
+    positions: str
+    segments: str
+    embedding_norm: str
+    mapping: str
+    layer: str
+    query: str
+    key: str
+    value: str
+    attention: str
+    attention_norm: str
+    widen: str
+    narrow: str
+    layer_norm: str
+    pooler: str
+    transform: str
+    transform_norm: str
+    output_bias: str
+    order: str
+    order_bias: str
+
+
+GOOGLE_NAMES = Names(
+    words="bert/embeddings/word_embeddings",
+    positions="bert/embeddings/position_embeddings",
+    segments="bert/embeddings/token_type_embeddings",
+    embedding_norm="bert/embeddings/LayerNorm",
+    mapping="bert/encoder/embedding_hidden_mapping_in",
+    layer="bert/encoder/transformer/group_{group}/inner_group_{inner}",
+    query="/attention_1/self/query",
+    key="/attention_1/self/key",
+    value="/attention_1/self/value",
+    attention="/attention_1/output/dense",
+    attention_norm="/LayerNorm",
+    widen="/ffn_1/intermediate/dense",
+    narrow="/ffn_1/intermediate/output/dense",
+    layer_norm="/LayerNorm_1",
+    pooler="bert/pooler/dense",
+    transform="cls/predictions/transform/dense",
+    transform_norm="cls/predictions/transform/LayerNorm",
+    output_bias="cls/predictions/output_bias",
+    order="cls/seq_relationship/output_weights",
+    order_bias="cls/seq_relationship/output_bias",
+)
+HUGGING_FACE_NAMES = Names(
+    words="albert.embeddings.word_embeddings.weight",
+    positions="albert.embeddings.position_embeddings.weight",
+    segments="albert.embeddings.token_type_embeddings.weight",
+    embedding_norm="albert.embeddings.LayerNorm",
+    mapping="albert.encoder.embedding_hidden_mapping_in",
+    layer="albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}",
+    query=".attention.query",
+    key=".attention.key",
+    value=".attention.value",
+    attention=".attention.dense",
+    attention_norm=".attention.LayerNorm",
+    widen=".ffn",
+    narrow=".ffn_output",
+    layer_norm=".full_layer_layer_norm",
+    pooler="albert.pooler",
+    transform="predictions.dense",
+    transform_norm="predictions.LayerNorm",
+    output_bias="predictions.bias",
+    order="sop_classifier.classifier.weight",
+    order_bias="sop_classifier.classifier.bias",
+)
+
+
+def plain_outputs(variables: Arrays, config: Mapping[str, Any], names: Names, batch: Batch) -> dict[str, np.ndarray]:
+    """Run ALBERT of https://arxiv.org/abs/1909.11942 on a checkpoint's variables.
+
+    Args:
+        variables: The variables by the format's names.
+        config: Sizes under the names of `albert_config.json`.
+        names: The format's names.
+        batch: The inputs.
+
+    Returns:
+        `sequence_output` `[batch, sequence, hidden]` and, where the checkpoint has what it takes, `pooled_output`
+        `[batch, hidden]` and log-probabilities: `masked_lm` `[batch, predictions, vocabulary]` and `sentence_order`
+        `[batch, 2]`.
+    """
+    google = names is GOOGLE_NAMES
+    dense, norm = _google_layers(variables) if google else _torch_layers(variables)
+
+    length = batch.token_ids.shape[1]
+    x = variables[names.words][batch.token_ids]
+    x = x + variables[names.positions][:length] + variables[names.segments][batch.segment_ids]
+    x = norm(x, names.embedding_norm)
+    if not google or names.mapping + "/kernel" in variables:
+        x = dense(x, names.mapping)
+
+    layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
+    unseen = np.where(batch.padding_mask[:, None, None, :] > 0, 0.0, -1e9).astype("float32")
+    for number in range(layers):
+        for inner in range(config["inner_group_num"]):
+            layer = names.layer.format(group=number * groups // layers, inner=inner)
+
+            def heads(x: np.ndarray, name: str, layer: str = layer) -> np.ndarray:
+                # [batch, heads, sequence, size]
+                return dense(x, layer + name).reshape(*x.shape[:2], config["num_attention_heads"], -1).swapaxes(1, 2)
+
+            query, key, value = heads(x, names.query), heads(x, names.key), heads(x, names.value)
+            scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(query.shape[-1])) + unseen
+            seen = (np.exp(_log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
+            x = norm(x + dense(seen, layer + names.attention), layer + names.attention_norm)
+            wide = _gelu(dense(x, layer + names.widen))
+            x = norm(x + dense(wide, layer + names.narrow), layer + names.layer_norm)
+
+    outputs = {"sequence_output": x}
+    if names.output_bias in variables:
+        chosen = np.take_along_axis(x, batch.mask_positions[..., None], axis=1)
+        hidden = norm(_gelu(dense(chosen, names.transform)), names.transform_norm)
+        outputs["masked_lm"] = _log_softmax(hidden @ variables[names.words].T + variables[names.output_bias])
+    if any(name.startswith(names.pooler) for name in variables):
+        pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names.pooler))
+        if names.order in variables:
+            outputs["sentence_order"] = _log_softmax(pooled @ variables[names.order].T + variables[names.order_bias])
+    return outputs
+
+
+_Layer = Callable[[np.ndarray, str], np.ndarray]
+
+
+def _google_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
+    return (
+        lambda x, name: x @ variables[f"{name}/kernel"] + variables[f"{name}/bias"],
+        lambda x, name: _normalized(x) * variables[f"{name}/gamma"] + variables[f"{name}/beta"],
+    )
+
+
+def _torch_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
+    return (
+        lambda x, name: x @ variables[f"{name}.weight"].T + variables[f"{name}.bias"],
+        lambda x, name: _normalized(x) * variables[f"{name}.weight"] + variables[f"{name}.bias"],
+    )
+
+
+def _normalized(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + np.float32(1e-12))
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return x * np.float32(0.5) * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
