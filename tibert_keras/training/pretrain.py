@@ -21,6 +21,7 @@ from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.compiled_model import make_model
 from tibert_keras.training.config import CHANGEABLE, CONFIG_FILE, PretrainConfig, read_config
 from tibert_keras.training.determinism import use_deterministic_operations
+from tibert_keras.training.environment import note_environment
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.history import History
 from tibert_keras.training.init_checkpoint import take_over
@@ -113,6 +114,8 @@ def _train(
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
         return
+    if strategy.is_chief:
+        note_environment(config.output_dir, step, [*records.paths, *(validation.paths if validation else [])])
     progress = StepProgress(
         start_step=step,
         num_train_steps=config.num_train_steps,
