@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.cli import VERBS, split_verb
+from tibert_keras.cli import VERBS
+from tibert_keras.command import split_verb
 from tibert_keras.flags import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,7 @@ COMMANDS = [(page, command) for page in PAGES for command in _commands(page.read
     ("page", "command"), COMMANDS, ids=[f"{page.name}:{' '.join(command)[:40]}" for page, command in COMMANDS]
 )
 def test_commands_parse(page: Path, command: list[str]) -> None:
-    verb, words = split_verb(command)
+    verb, words = split_verb(command, VERBS)
     parse(VERBS[verb], words, name=verb)
 
 
@@ -47,7 +48,7 @@ def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path, monkey
     header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
     told = dict(re.findall(r"^# (\w+) +(.+)$", header, re.MULTILINE))
     assert told.keys() >= {"purpose", "command", "hardware", "duration"} and told.keys() & {"score", "size"}
-    verb, words = split_verb(shlex.split(told["command"])[1:])
+    verb, words = split_verb(shlex.split(told["command"])[1:], VERBS)
     monkeypatch.chdir(ROOT)
     assert f"--config=examples/recipes/{recipe.name}" in words
     parse(VERBS[verb], words, name=verb)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jsonargparse import ArgumentError
-
+from tibert_keras.command import run_command
 from tibert_keras.corpus import CorpusConfig, build_corpus
 from tibert_keras.data import (
     Records,
@@ -29,13 +26,13 @@ from tibert_keras.export import (
     convert,
     export_saved_model,
     fill_mask,
+    write_card,
 )
-from tibert_keras.flags import parse
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
 from tibert_keras.storage import join, read_lines
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
-from tibert_keras.training import PretrainConfig, RunInterrupted, choose_champion, evaluate, find_preset, pretrain
+from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
 from tibert_keras.training.runs import plot_runs, summarize_runs, table
 from tibert_keras.training.workers import is_chief
 
@@ -221,6 +218,27 @@ def exchange(config: ConvertConfig) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CardFlags:
+    """Describes a run.
+
+    Args:
+        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain`; the paths in its options are looked up from
+            where this command is given.
+    """
+
+    run_dir: str
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to describe. Received: run_dir=''. Give the folder of a run.")
+
+
+def card(flags: CardFlags) -> None:
+    """Write the card of a run, CARD.md: its data, code, commands, options and champion, from what it recorded."""
+    print(write_card(flags.run_dir))
+
+
+@dataclass(frozen=True, kw_only=True)
 class FillMaskFlags:
     """Fills masks.
 
@@ -258,6 +276,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "evaluate": score,
     "export": export,
     "convert": exchange,
+    "card": card,
     "fill-mask": fill,
 }
 
@@ -285,49 +304,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `tibert`; those of the process by default.
 
     Returns:
-        The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not, 130 if the
-        keyboard interrupted it.
+        The exit status, as of `run_command`.
     """
-    verb, words = split_verb(list(sys.argv[1:] if arguments is None else arguments) or ["--help"])
-    if verb in ("-h", "--help"):
-        print(_overview())
-        return 0
-    if verb not in VERBS:
-        print(f"tibert: no such verb. Received: {verb!r}. Give one of {', '.join(VERBS)}.", file=sys.stderr)
-        return 2
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    logging.getLogger("tibert_keras").setLevel(logging.INFO)
-    try:
-        VERBS[verb](parse(VERBS[verb], words, name=f"tibert {verb}"))
-    except ArgumentError as error:
-        return _complain(verb, f"{str(error).rstrip('.')}. See `tibert {verb} --help`.", status=2)
-    except InputError as error:
-        return _complain(verb, str(error), status=1)
-    except OSError as error:
-        # The disk is full, or a folder cannot be written to.
-        return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
-    except RunInterrupted as stop:
-        # Not a failure: whoever sent the signal means to go on.
-        return _complain(verb, str(stop), status=0)
-    except KeyboardInterrupt:
-        return _complain(verb, "Stopped.", status=130)
-    return 0
-
-
-def split_verb(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Part the verb, of one word or two, from what follows."""
-    count = 2 if " ".join(words[:2]) in VERBS else 1
-    return " ".join(words[:count]), words[count:]
-
-
-def _complain(verb: str, message: str, *, status: int) -> int:
-    print(f"tibert {verb}: {' '.join(message.split())}", file=sys.stderr)
-    return status
-
-
-def _overview() -> str:
-    verbs = [f"  {verb:<17}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in VERBS.items()]
-    return "\n".join(["usage: tibert VERB [FLAGS], tibert VERB --help", "", *verbs])
+    return run_command(VERBS, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A champion to elsewhere: SavedModels for serving, and the formats of Google and Hugging Face."""
+"""A champion to elsewhere: SavedModels for serving, the formats of Google and Hugging Face, and its card."""
 
+from tibert_keras.export.card import write_card
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_mask import FilledMask, fill_mask
 from tibert_keras.export.saved_model import FillMask, SavedModelOfBest, export_saved_model
@@ -13,4 +14,5 @@ __all__ = [
     "convert",
     "export_saved_model",
     "fill_mask",
+    "write_card",
 ]

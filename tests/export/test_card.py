@@ -1,0 +1,134 @@
+"""The card of a run: what it tells, what it leaves to people, and what it says of what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+import yaml
+
+from tibert_keras.cli import VERBS, main
+from tibert_keras.command import split_verb
+from tibert_keras.data.manifest import Manifest
+from tibert_keras.data.records import RecordsConfig
+from tibert_keras.export.card import card_text
+from tibert_keras.export.commands import pretrain_command, records_command
+from tibert_keras.export.run_facts import RunFacts, gather_facts
+from tibert_keras.flags import parse
+from tibert_keras.storage import sha256
+from tibert_keras.training.config import PretrainConfig, read_config
+from tibert_keras.training.environment import environment, note_environment, read_environment
+
+
+@pytest.fixture
+def run(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def words(command: str) -> list[str]:
+    return shlex.split(command.replace("\\\n", " "))[1:]
+
+
+class TestCard:
+    def test_a_finished_run(self, run, sample_records, capsys):
+        assert main(["card", str(run)]) == 0
+        assert capsys.readouterr().out == f"{run}/CARD.md\n"
+        text = (run / "CARD.md").read_text(encoding="utf-8")
+        _, header, body = text.split("---\n", 2)
+        assert yaml.safe_load(header)["language"] == "bo" and yaml.safe_load(header)["pipeline_tag"] == "fill-mask"
+        assert body.startswith("\n# Card: run\n")
+        assert re.findall("^## (.+)", text, re.MULTILINE) == [
+            "Purpose", "Model description", "Training data", "Code version", "Execution steps", "Hyperparameters",
+            "Champion selection", "Notable limitations", "Additional comments",
+        ]  # fmt: skip
+        assert (run / "loss.png").read_bytes().startswith(b"\x89PNG") and "(loss.png)" in text
+        assert sha256(sample_records / "train/spiece.model") in text
+        for path in sample_records.rglob("*.tf_record"):
+            assert f"| {path.name} | " in text and sha256(path) in text
+        champion = json.loads((run / "champion.json").read_text())
+        assert f"step {champion['step']}, which has the lowest loss on the validation data" in text
+        assert f"{environment()['versions']['keras']}" in text and "the one that the run read" in text
+        assert "is not there any more" not in text and "changed since" not in text
+
+    def test_what_people_wrote_is_kept(self, run):
+        assert main(["card", str(run)]) == 0
+        card = run / "CARD.md"
+        text = card.read_text(encoding="utf-8")
+        ours = text.replace("license: # to fill in", "license: apache-2.0")
+        ours = re.sub(r"(## Notable limitations\n\n).*", r"\1It knows no Bon.", ours)
+        card.write_text(ours.replace("| keras | ", "| kears | "), encoding="utf-8")
+        assert main(["card", str(run)]) == 0
+        assert card.read_text(encoding="utf-8") == ours
+
+    def test_a_run_that_recorded_nothing(self):
+        text = card_text(RunFacts(run_dir="runs/bare", config={"input_file": "a", "num_train_steps": 5}))
+        assert "# Card: bare" in text and "step 0 of 5" in text
+        for missing in ("sizes are missing", "tokenizer was not recorded", "Not recorded: the run", "No champion"):
+            assert missing in text
+        assert "loss.png" not in text and "None" not in text
+
+    def test_records_that_are_gone_or_changed(self, run, sample_records, tmp_path):
+        moved = tmp_path / "records"
+        shutil.copytree(sample_records / "train", moved)
+        config = {**read_config(str(run)), "input_file": f"{moved}/*.tf_record"}
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+        assert "has changed since the run read it" in card_text(gather_facts(run))
+        (moved / "manifest.json").unlink()
+        text = card_text(gather_facts(run))
+        assert "has no manifest" in text and f"From which texts `{moved}` was made was not recorded" in text
+        shutil.rmtree(moved)
+        assert "The files are not there any more" in card_text(gather_facts(run))
+
+    def test_bad_input(self, tmp_path, capsys):
+        for given, message in (([], "There is no run to describe"), ([str(tmp_path)], "The folder holds no run")):
+            assert main(["card", *given]) == 1
+            assert message in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
+
+
+class TestCommands:
+    def test_pretrain(self, finished_run):
+        recorded = read_config(str(finished_run))
+        verb, flags = split_verb(words(pretrain_command(recorded)), VERBS)
+        given = parse(VERBS[verb], flags, name="tibert pretrain")
+        assert {name: getattr(given, name) for name in recorded} == recorded
+        # Without the rest, which are defaults.
+        assert len(flags) < len(recorded) / 2
+
+    @pytest.mark.parametrize("changes", [{"jit_compile": False}, {"jit_compile": True}, {"output_dir": "a b's"}])
+    def test_values(self, changes):
+        options = PretrainConfig(**{"input_file": "a", "output_dir": "b", "preset": "tibert_nano", **changes}).__dict__
+        given = parse(VERBS["pretrain"], words(pretrain_command(options))[1:], name="tibert pretrain")
+        assert {name: getattr(given, name) for name in options} == options
+
+    def test_records(self, sample_records):
+        manifest = Manifest.read(sample_records / "train")
+        verb, flags = split_verb(words(records_command("records", manifest)), VERBS)
+        given = parse(VERBS[verb], flags, name="tibert records")
+        assert isinstance(given, RecordsConfig) and given.options == manifest.options
+        assert given.input_file == "$TEXTS/train_0.txt,$TEXTS/train_1.txt"
+        assert (given.output_dir, given.spm_model_file) == ("records", "records/spiece.model")
+
+
+class TestEnvironment:
+    def test_a_run_notes_it(self, finished_run, sample_records):
+        (phase,) = read_environment(str(finished_run))
+        assert {**environment(), "from_step": 0} == {name: phase[name] for name in phase if name != "manifests"}
+        manifests = [f"{sample_records}/{name}/manifest.json" for name in ("held_out", "train")]
+        assert phase["manifests"] == {path: sha256(path) for path in manifests}
+
+    def test_changes(self, tmp_path, monkeypatch):
+        for step in (0, 10):
+            note_environment(str(tmp_path), step, [])
+        monkeypatch.setattr("tibert_keras.training.environment._commit", lambda: "f00d-dirty")
+        for step in (20, 30):
+            note_environment(str(tmp_path), step, [])
+        phases = read_environment(str(tmp_path))
+        assert [phase["from_step"] for phase in phases] == [0, 20]
+        assert phases[1]["commit"] == "f00d-dirty"
+        text = card_text(RunFacts(run_dir="run", config={}, environment=phases))
+        assert "From step 20, " in text and "> f00d-dirty\n" in text

@@ -1,0 +1,243 @@
+"""The card of a run, in the form of the original's registry: https://github.com/CompassionAI/data-registry."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from tibert_keras.export.commands import pretrain_command, records_command
+from tibert_keras.export.run_facts import RecordFolder, RunFacts, gather_facts
+from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.training.runs import plot_runs, summarize_runs
+
+CARD_FILE = "CARD.md"
+PICTURE = "loss.png"
+
+_HEADER = """---
+language: bo
+license: # to fill in
+library_name: keras
+pipeline_tag: fill-mask
+tags:
+- albert
+- masked-lm
+- classical-tibetan
+- keras-hub
+---
+
+# Card: {name}
+
+"""
+_FILL_IN = "*To fill in: {}*"
+_PURPOSE = """A masked language model for classical Tibetan: it guesses the pieces of a text behind `[MASK]`, and is
+where taggers and classifiers start from.
+
+*To fill in: what this one is meant for.*"""
+_LIMITATIONS = "what an expert would not expect: which texts and spellings it never saw, what it is bad at."
+_COMMENTS = "the hardware, whether options were swept, and whatever did not go as planned; none of it was recorded."
+# What people write; a card that is written anew keeps it. The first is the header.
+_OF_PEOPLE = ("", "Purpose", "Notable limitations", "Additional comments")
+# Options that say where things are, and are in the commands.
+_PATHS = {"input_file", "output_dir", "albert_config_file", "spm_model_file", "validation_file", "init_checkpoint"}
+_ROLES = {"input_file": "Trained on", "validation_file": "Validated on"}
+# Of a manifest of records, by whether it changed.
+_STATES = {
+    None: "whose hash the run did not note",
+    False: "the one that the run read",
+    True: "**which has changed since the run read it**",
+}
+_SIZES = (
+    "vocabulary_size", "num_layers", "num_groups", "num_inner_repetitions", "embedding_dim", "hidden_dim",
+    "intermediate_dim", "num_heads", "max_sequence_length", "num_segments", "dropout",
+)  # fmt: skip
+
+
+def write_card(run_dir: str | os.PathLike[str]) -> str:
+    """Write `CARD.md` and `loss.png`, the curve of its losses, into the folder of a run.
+
+    What people wrote into an older card (the header, the purpose, the limitations, the comments) is kept.
+
+    Args:
+        run_dir: The run's folder.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        InputError: If the folder holds no run, or a file in it is damaged.
+
+    Example:
+    ```python
+    print(Path(write_card("run")).read_text())
+    ```
+    """
+    facts = gather_facts(run_dir)
+    path = join(facts.run_dir, CARD_FILE)
+    parts = card_parts(facts)
+    if exists(path):
+        older = _split(read_bytes(path).decode("utf-8"))
+        parts |= {name: older[name] for name in _OF_PEOPLE if name in older}
+    if any("loss" in row for row in facts.rows):
+        plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
+    with atomic_output(path) as temporary:
+        temporary.write_text(_join(parts), encoding="utf-8")
+    return path
+
+
+def card_text(facts: RunFacts) -> str:
+    """The text of a card, which depends on nothing but the facts."""
+    return _join(card_parts(facts))
+
+
+def card_parts(facts: RunFacts) -> dict[str, str]:
+    """The parts of a card by their headings; the first, the header with the title, has none."""
+    return {
+        "": _HEADER.format(name=os.path.basename(facts.run_dir)),
+        "Purpose": _PURPOSE,
+        "Model description": _model(facts),
+        "Training data": _data(facts),
+        "Code version": _code(facts.environment),
+        "Execution steps": _steps(facts),
+        "Hyperparameters": _hyperparameters(facts),
+        "Champion selection": _champion(facts),
+        "Notable limitations": _FILL_IN.format(_LIMITATIONS),
+        "Additional comments": _FILL_IN.format(_COMMENTS),
+    }
+
+
+def _join(parts: dict[str, str]) -> str:
+    sections = [f"## {name}\n\n{text.strip()}\n" for name, text in parts.items() if name]
+    return f"{parts[''].strip()}\n\n" + "\n".join(sections)
+
+
+def _split(card: str) -> dict[str, str]:
+    head, *others = re.split(r"^## (.+)\n", card, flags=re.MULTILINE)
+    return {"": head, **dict(zip(others[::2], others[1::2], strict=True))}
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+# === Sections ===
+
+
+def _model(facts: RunFacts) -> str:
+    task = "masked pieces and the order of sentences" if facts.config.get("sop") else "masked pieces"
+    lines = [f"ALBERT, with SentencePiece's pieces of text for tokens, trained to predict {task}."]
+    if facts.parameter_count is not None:
+        lines.append(f"It has {facts.parameter_count:,} parameters.")
+    if not facts.backbone:
+        return " ".join([*lines, "Its sizes are missing: the run has no initial model."])
+    sizes = [(name, facts.backbone[name]) for name in _SIZES if name in facts.backbone]
+    return f"{' '.join(lines)}\n\n{_table(('size', 'value'), sizes)}"
+
+
+def _data(facts: RunFacts) -> str:
+    parts = [_tokenizer(facts)]
+    for option, folders in facts.records.items():
+        parts.append(f"{_ROLES[option]} `{facts.config[option]}`.")
+        if option == "input_file" and facts.num_examples is not None:
+            parts[-1] += f" The run counted {facts.num_examples:,} examples."
+        if not folders:
+            parts.append("The files are not there any more, and with them their hashes.")
+        parts += [part for folder in folders for part in _folder(folder)]
+    if len(facts.records) < len(_ROLES):
+        parts.append("There was no validation.")
+    return "\n\n".join(parts)
+
+
+def _tokenizer(facts: RunFacts) -> str:
+    if facts.tokenizer_sha256 is None:
+        return "The tokenizer was not recorded."
+    return f"The tokenizer, SentencePiece's model in the champion, has the SHA-256 `{facts.tokenizer_sha256}`."
+
+
+def _folder(folder: RecordFolder) -> list[str]:
+    used = folder.used
+    if used is None:
+        return [f"`{folder.path}` has no manifest, so how its files were made was not recorded."]
+    known = [(name, used.files.get(name, {}), used.sources.get(name, {})) for name in folder.files]
+    rows = [
+        (name, file.get("examples", "-"), file.get("sha256", "-"), text.get("file", "-"), text.get("sha256", "-"))
+        for name, file, text in known
+    ]
+    return [
+        f"By the manifest of `{folder.path}`, {_STATES[folder.changed]}: {used.summary()}. "
+        f"Its tokenizer has the SHA-256 `{used.tokenizer['sha256']}`.",
+        _table(("file", "examples", "SHA-256", "named after the text", "SHA-256 of the text"), rows),
+    ]
+
+
+def _code(environment: list[dict[str, Any]]) -> str:
+    if not environment:
+        return "Not recorded: the run was made by a version of tibert_keras that did not note it."
+    return "\n\n".join(map(_phase, environment))
+
+
+def _phase(phase: dict[str, Any]) -> str:
+    commit = phase.get("commit")
+    lines = [
+        f"From step {phase['from_step']:,}, with Keras on {phase.get('backend')}, "
+        + ("the commit of tibert_keras" if commit else "tibert_keras installed, not in a checkout: no commit"),
+        f"> {commit}" if commit else "",
+        _table(("package", "version"), phase.get("versions", {}).items()),
+    ]
+    return "\n\n".join(filter(None, lines))
+
+
+def _steps(facts: RunFacts) -> str:
+    made = {path: records_command(path, folder.manifest) for path, folder in _folders(facts).items()}
+    lines = ["To be given in the folder in which the run was begun."]
+    lines += [f"From which texts `{path}` was made was not recorded." for path, command in made.items() if not command]
+    commands = [*filter(None, made.values()), pretrain_command(facts.config)]
+    if len(commands) > 1:
+        lines.append("`TEXTS` is the folder of the texts, which was not recorded; their names and hashes are above.")
+        commands.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
+    return "\n".join(lines) + "\n\n```sh\n" + "\n".join(commands) + "\n```"
+
+
+def _hyperparameters(facts: RunFacts) -> str:
+    options = [(name, value) for name, value in facts.config.items() if name not in _PATHS and value is not None]
+    parts = ["Of the training:", _table(("option", "value"), options)]
+    for path, folder in _folders(facts).items():
+        if folder.manifest is not None:
+            parts += [f"Of the records in `{path}`:", _table(("option", "value"), folder.manifest.options.items())]
+    return "\n\n".join(parts)
+
+
+def _folders(facts: RunFacts) -> dict[str, RecordFolder]:
+    """The folders of records, each once: those of training and validation may lie in one."""
+    return {folder.path: folder for role in facts.records.values() for folder in role}
+
+
+def _champion(facts: RunFacts) -> str:
+    steps = f"The run is at step {facts.step:,} of {facts.config.get('num_train_steps', 0):,}."
+    if seconds := sum(row.get("seconds", 0) for row in facts.rows):
+        steps += f" Its intervals took {seconds / 3600:,.1f} hours."
+    parts = [steps, _chosen(facts)]
+    if any("loss" in row for row in facts.rows):
+        parts.append(f"![The loss over the steps]({PICTURE})")
+    return "\n\n".join(parts)
+
+
+def _chosen(facts: RunFacts) -> str:
+    if facts.champion is None:
+        return "No champion has been chosen yet."
+    step, criterion = facts.champion["step"], facts.champion["criterion"]
+    meaning = {"loss": "training loss over the interval before a checkpoint", "val_loss": "loss on the validation data"}
+    text = (
+        f"The champion is the checkpoint of step {step:,}, which has the lowest {meaning[criterion]}, "
+        f"{facts.champion['value']:.4f} nats, of the {facts.champion['candidates']} that it was chosen from."
+    )
+    rows = [row for row in facts.rows if row["step"] == step]
+    figures = [(name, _number(value)) for name, value in (rows[0] if rows else {}).items()]
+    return f"{text}\n\n{_table(('in the interval before', 'figure'), figures)}" if figures else text
