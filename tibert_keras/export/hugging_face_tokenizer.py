@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, runtime_proto
 
 SENTENCEPIECE_FILE = "spiece.model"
 CONFIG_FILE = "tokenizer_config.json"
@@ -18,6 +20,9 @@ CONFIG_FILE = "tokenizer_config.json"
 # Options of ours that SentencePiece's model does not hold, under a key of their own.
 _OPTIONS_KEY = "tibert_tokenizer"
 _OPTIONS = ("tsheg_pretokenization", "underline_between_sections")
+
+# Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
+_STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,27 +83,18 @@ def _unknown(proto: bytes) -> int:
 
 def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
     """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
-    if tokenizer.spaces_are_explicit:
-        _LOG.warning(
-            "tokenizer.json knows neither tsheg_pretokenization nor underline_between_sections=False: there it gives "
-            "other ids than here."
-        )
+    proto = sentencepiece_model_pb2.ModelProto.FromString(runtime_proto(tokenizer, tokenizer.proto))
     fast = Tokenizer(_pieces(proto))
-    steps = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    if charsmap := proto.normalizer_spec.precompiled_charsmap:
-        steps.insert(0, normalizers.Precompiled(charsmap))
-    fast.normalizer = normalizers.Sequence(steps)
-    fast.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
+    if tokenizer.tsheg_pretokenization:
+        fast.pre_tokenizer = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
     fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    fast.add_special_tokens(
-        [
-            AddedToken(token, special=True, normalized=False)
-            for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token)
-        ]
-    )
+    # Of the text around a special token each side is normalised by itself, as if there were nothing beside it. Not so
+    # around a mask, which is looked for in what normalisation has made of the whole.
+    for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token):
+        fast.add_special_tokens([AddedToken(token, special=True, normalized=token == tokenizer.mask_token)])
     cls, sep = tokenizer.cls_token, tokenizer.sep_token
     fast.post_processor = processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
@@ -106,6 +102,30 @@ def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
         special_tokens=[(cls, tokenizer.cls_token_id), (sep, tokenizer.sep_token_id)],
     )
     return fast
+
+
+def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.NormalizerSpec) -> Any:
+    """What SentencePiece does to a text before it looks for pieces, and ours to the spaces, as a list of steps."""
+    from tokenizers import Regex, normalizers
+
+    steps: list[Any] = []
+    if tokenizer.spaces_are_explicit:
+        space = " " if tokenizer.underline_between_sections else ""
+        steps += [normalizers.Replace(Regex(rf"\A{SPACES}|{SPACES}\z"), ""), normalizers.Replace(Regex(SPACES), space)]
+        steps += [normalizers.Prepend(space)] if space else []
+    if spec.precompiled_charsmap:
+        # `Precompiled` takes a letter and its marks for one, if they are of five bytes at most, and where it knows only
+        # how the letter begins it drops the rest. A control character, which is dropped again, keeps them apart.
+        steps += [normalizers.Replace(Regex(_STRAY), "\x1f"), normalizers.Precompiled(spec.precompiled_charsmap)]
+        steps.append(normalizers.Replace("\x1f", ""))
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(" "))
+    # A mask takes the place of the space before it.
+    mask = re.escape(tokenizer.mask_token)
+    steps += [normalizers.Replace(Regex(f" (?={mask})"), ""), normalizers.Replace(" ", "▁")]
+    return normalizers.Sequence(steps)
 
 
 def _pieces(proto: sentencepiece_model_pb2.ModelProto) -> Any:

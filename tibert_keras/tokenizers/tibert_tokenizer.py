@@ -26,7 +26,7 @@ INTERSYLLABIC_MARKS = "༄༅༈་༌།༑༔༜྾"
 
 # What counts as space between sections: all that SentencePiece's normalisation turns into one. Spelled out because
 # Python's and RE2's `\s` differ from it and from each other.
-_SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd]+"
+SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd]+"
 _UNIT_SEPARATOR = "\x1f"
 _SPACE_PIECE = "▁"
 
@@ -160,7 +160,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         import tensorflow_text
 
         self._sentence_piece = tensorflow_text.SentencepieceTokenizer(
-            model=_runtime_proto(self, proto),
+            model=runtime_proto(self, proto),
             out_type=self.compute_dtype,
             nbest_size=self.nbest_size,
             alpha=self.alpha,
@@ -191,7 +191,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         return {**config, **{name: getattr(self, name) for name in names}}
 
 
-def _runtime_proto(tokenizer: TibertTokenizer, proto: bytes) -> bytes:
+def runtime_proto(tokenizer: TibertTokenizer, proto: bytes) -> bytes:
     """The model as it is run: `[MASK]` is found in text, and explicit spaces are taken as they come.
 
     A control symbol is never matched in text, so `[MASK]` is retyped; all other text encodes as before.
@@ -225,7 +225,7 @@ class _Processor(sentencepiece.SentencePieceProcessor):
     def __init__(self, tokenizer: TibertTokenizer, proto: bytes) -> None:
         self.tokenizer = tokenizer
         super().__init__(
-            model_proto=_runtime_proto(tokenizer, proto),
+            model_proto=runtime_proto(tokenizer, proto),
             out_type=str if tokenizer.compute_dtype == "string" else int,
             enable_sampling=tokenizer.nbest_size != 0,
             nbest_size=tokenizer.nbest_size,
@@ -260,7 +260,7 @@ class _Processor(sentencepiece.SentencePieceProcessor):
 def _spell_out(tokenizer: TibertTokenizer, text: str) -> list[str]:
     """Write out the spaces of a text and cut it into the units that are encoded one by one."""
     space = " " if tokenizer.underline_between_sections else ""
-    text = "".join(space + section for section in re.split(_SPACES, text) if section)
+    text = "".join(space + section for section in re.split(SPACES, text) if section)
     if tokenizer.tsheg_pretokenization:
         text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{_UNIT_SEPARATOR}", text)
     return text.split(_UNIT_SEPARATOR)
@@ -278,8 +278,8 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
     import tensorflow as tf
 
     space = " " if tokenizer.underline_between_sections else ""
-    texts = tf.strings.regex_replace(texts, f"^{_SPACES}|{_SPACES}$", "")
-    texts = tf.strings.regex_replace(texts, _SPACES, space)
+    texts = tf.strings.regex_replace(texts, f"^{SPACES}|{SPACES}$", "")
+    texts = tf.strings.regex_replace(texts, SPACES, space)
     if space:
         texts = tf.strings.regex_replace(texts, "^(.)", r" \1")
     if tokenizer.tsheg_pretokenization:
