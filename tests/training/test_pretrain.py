@@ -69,7 +69,8 @@ class TestFiles:
     def test_layout(self, finished_run):
         names = {path.name for path in finished_run.iterdir()}
         assert names == {
-            "config.yaml", "checkpoints", "history.csv", "logs", "initial", "champion", "champion.json"
+            "config.yaml", "environment.json", "checkpoints", "history.csv", "logs", "initial", "champion",
+            "champion.json",
         }  # fmt: skip
         assert Checkpoints(finished_run).steps == [5, 10, 15, 20, 22]
         config = yaml.safe_load((finished_run / "config.yaml").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from tibert_keras.export.commands import pretrain_command, records_command
@@ -222,7 +223,7 @@ def _folders(facts: RunFacts) -> dict[str, RecordFolder]:
 def _champion(facts: RunFacts) -> str:
     steps = f"The run is at step {facts.step:,} of {facts.config.get('num_train_steps', 0):,}."
     if seconds := sum(row.get("seconds", 0) for row in facts.rows):
-        steps += f" Its intervals took {seconds / 3600:,.1f} hours."
+        steps += f" Its intervals took {timedelta(seconds=round(seconds))} (h:mm:ss)."
     parts = [steps, _chosen(facts)]
     if any("loss" in row for row in facts.rows):
         parts.append(f"![The loss over the steps]({PICTURE})")
