@@ -23,9 +23,11 @@ from tibert_keras.export import (
     ConvertConfig,
     FilledMask,
     SavedModelOfBest,
+    check_loss,
     convert,
     export_saved_model,
     fill_mask,
+    hugging_face_loss,
     write_card,
 )
 from tibert_keras.models import TibertMaskedLM
@@ -175,17 +177,26 @@ class EvaluateFlags:
         model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
         input_file: Held-out TFRecord files: a path, a glob pattern, or several with commas between them.
         batch_size: Examples a step; the scores do not depend on it.
+        against: `huggingface` exports the model, lets transformers and torch measure the loss too, and fails if the
+            two differ by more than 1e-3.
     """
 
     model: str
     input_file: str
     batch_size: int = 64
+    against: Literal["huggingface"] | None = None
 
 
 def score(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
     model = TibertMaskedLM.from_preset(find_preset(flags.model))
-    _print_fields(evaluate(model, Records.find(flags.input_file), batch_size=flags.batch_size))
+    records = Records.find(flags.input_file)
+    scores = evaluate(model, records, batch_size=flags.batch_size)
+    _print_fields(scores)
+    if flags.against is not None:
+        theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
+        print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")
+        check_loss(scores["loss"], theirs, model=flags.model)
 
 
 @dataclass(frozen=True, kw_only=True)
