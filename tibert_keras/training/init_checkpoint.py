@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import exists, join, read_bytes
+from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.training.champion import INITIAL_PRESET
 from tibert_keras.training.checkpoints import Checkpoints, variables_by_name
 from tibert_keras.training.config import PretrainConfig
@@ -22,8 +22,8 @@ _FEW = 12
 _LOG = logging.getLogger(__name__)
 
 
-def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
-    """Give an untrained model the weights of `init_checkpoint`, as far as it has variables of their names.
+def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None:
+    """Check that a model can take over from `init_checkpoint`, before anything is written.
 
     Raises:
         InputError: If there is no whole checkpoint before the last step, or it is of another model, tokenizer or
@@ -46,7 +46,8 @@ def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
         )
     _check_tokenizer(model, run_dir)
     variables = variables_by_name(model)
-    checkpoints.assign({name: variables[name] for name in _training_state(variables) & names}, step)
+    checkpoints.values({name: variables[name] for name in _training_state(variables) & names}, step)
+    _check_architecture(model, run_dir)
 
 
 def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
@@ -107,6 +108,21 @@ def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
             f"The checkpoint is of another tokenizer than the records. Received: init_checkpoint={run_dir!r}. "
             "Make records with the spiece.model of that run's records."
         )
+
+
+def _check_architecture(model: TibertMaskedLM, run_dir: str) -> None:
+    """Check what no shape tells: layers of one group share their weights, whatever their number."""
+    path = join(run_dir, INITIAL_PRESET, "config.json")
+    if not exists(path):
+        return
+    theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")["config"]
+    ours = model.backbone.get_config()
+    for name in ("num_layers", "num_groups", "num_inner_repetitions", "num_heads"):
+        if theirs[name] != ours[name]:
+            raise InputError(
+                "The checkpoint is of another model. "
+                f"Received: {name}={theirs[name]} in {run_dir!r}, {ours[name]} now. Give its architecture."
+            )
 
 
 def _log_names(what: str, names: set[str]) -> None:
