@@ -384,7 +384,7 @@ class TestStages:
         assert main(["pretrain", *given]) == 0
         run = tmp_path / "training-results/tibert-base-128-no-sop"
         assert Checkpoints(run).steps == [2, 4, 5]
-        results = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+        results = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
         assert (results["criterion"], results["candidates"]) == ("loss", "3")
         assert Path(results["preset"]) == run / "champion" and (run / "champion/task.json").is_file()
 
