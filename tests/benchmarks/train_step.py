@@ -11,8 +11,8 @@ others have `jit_compile`. All clip the gradient's global norm and decay the wei
 Each variant is a process of its own (Keras chooses its backend when it is imported) that is started, warmed up and then
 kept, waiting. Turn by turn each takes `--steps` steps, A B C A B C, so that what else the machine does falls on all
 alike. Variants that cannot be imported or fail are left out, and the end says so. Every process may use the same cores,
-with as many threads. The peak memory is that of the process (in brackets: before there was a model), or on a GPU
-that of the device.
+with as many threads. `processor s/step` is the time of all its threads, which the work of others disturbs least.
+The peak memory is that of the process (in brackets: before there was a model), or on a GPU that of the device.
 """
 
 from __future__ import annotations

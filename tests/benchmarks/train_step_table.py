@@ -24,6 +24,7 @@ class Worker:
     variant: Variant
     process: subprocess.Popen[str]
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     last: dict[str, Any] = field(default_factory=dict)
     warm: dict[str, Any] = field(default_factory=dict)
     left_out: str | None = None
@@ -63,6 +64,7 @@ class Worker:
         self.last = self._read()
         if self.left_out is None:
             self.seconds.append(self.last["seconds"])
+            self.processor.append(self.last["processor"])
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -113,6 +115,7 @@ def table(workers: list[Worker], *, matrix_tflops: float | None) -> str:
         "sequences/s (min-max)",
         "tokens/s",
         "s/step (min-max)",
+        "processor s/step",
         "peak MB",
     ]
     header += ["x KerasHub", "x PyTorch"] + ["share"] * (matrix_tflops is not None)
@@ -126,7 +129,8 @@ def table(workers: list[Worker], *, matrix_tflops: float | None) -> str:
         line = [variant.model, variant.backend, variant.precision, "on" if variant.jit_compile else "off"]
         line += [f"{worker.rate:,.2f} ({min(worker.rates):,.2f}-{max(worker.rates):,.2f})"]
         line += [f"{worker.rate * variant.sequence_length:,.0f}"]
-        line += [f"{statistics.median(seconds):.3f} ({min(seconds):.3f}-{max(seconds):.3f})", peak]
+        line += [f"{statistics.median(seconds):.3f} ({min(seconds):.3f}-{max(seconds):.3f})"]
+        line += [f"{statistics.median(worker.processor) / variant.steps:.2f}", peak]
         line += ratios(worker, workers)
         if matrix_tflops is not None:
             # The weights of a layer's matrices, 85 million in all for `tibert_base`: six operations a token on each.

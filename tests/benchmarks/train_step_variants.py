@@ -263,7 +263,10 @@ def work(variant: Variant) -> None:
         versions = {name: version for name in PACKAGES if (version := installed_version(name))}
         answer(warm_up=warm_up, imports=imports, versions=versions)
         for _ in sys.stdin:
-            answer(seconds=take_steps(), resident=resident_peak(), device=device_peak(variant.backend))
+            began = time.process_time()
+            seconds = take_steps()
+            processor = time.process_time() - began
+            answer(seconds=seconds, processor=processor, resident=resident_peak(), device=device_peak(variant.backend))
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         answer(**{"missing" if isinstance(error, ImportError) else "failed": reason})

@@ -222,10 +222,11 @@ class TestManifest:
         digest = hashlib.sha256(Path(config.spm_model_file).read_bytes()).hexdigest()
         assert records.tokenizer == {"sha256": digest, "vocabulary_size": 400, "options": options}
         counted = Records.find(f"{bare}/*.tf_record")
-        assert dataclasses.replace(records, paths=counted.paths, tokenizer=None, masking={}) == counted
+        assert dataclasses.replace(records, paths=counted.paths, tokenizer=None, masking={}, sop=None) == counted
         assert records.masking == {name: getattr(config, name) for name in records.masking}
         assert set(records.masking) == {field.name for field in dataclasses.fields(MaskingPolicy)}
         assert counted.num_examples == len(examples(records.paths))
+        assert (records.sop, counted.sop) == (False, None)
 
     def test_some_of_the_files(self, config, records):
         single = Records.find(f"{config.output_dir}/train_1.tf_record")

@@ -50,7 +50,8 @@ class TestRematerialization(TestCase):
         monkeypatch.setattr(attention, "call", lambda *a, f=attention.call, **k: calls.append(1) or f(*a, **k))
         model.make_train_function(force=True)
         model.train_on_batch(*one_batch())
-        assert len(calls) == 2 * 3
+        # The last layer, of which little is computed, keeps what it has.
+        assert len(calls) == 2 * 2 + 1
 
     def test_it_is_the_step_s_affair(self, tmp_path):
         model, _ = train(TibertMaskedLM, rematerialize=True)

@@ -38,7 +38,12 @@ class TestChooseChampion:
     @pytest.mark.parametrize("criterion, step, value, candidates", [("loss", 10, 1.0, 5), ("val_loss", 15, 0.5, 4)])
     def test_lowest(self, run, sample_records, criterion, step, value, candidates):
         train, validation = (f"{sample_records}/{name}/*.tf_record" for name in ("train", "held_out"))
-        data = {"input_file": train, "num_examples": Records.find(train).num_examples, "validation_file": validation}
+        data = {
+            "init_checkpoint": None,
+            "input_file": train,
+            "num_examples": Records.find(train).num_examples,
+            "validation_file": validation,
+        }
         expected = Champion(
             run_dir=str(run), step=step, criterion=criterion, value=value, candidates=candidates,
             preset=f"{run}/champion", data=data,

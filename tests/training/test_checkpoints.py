@@ -168,8 +168,8 @@ class TestHistory:
         for step, loss, val_loss in [(5, 3.0, 1.0), (10, 2.0, 4.0), (15, 2.0, 0.5), (20, 2.5, 0.5)]:
             history.append({"step": step, "loss": loss, "val_loss": val_loss})
         for same in (history, History(tmp_path)):
-            assert same.best()["step"] == 10  # the earliest of two
+            assert same.best("loss")["step"] == 10  # the earliest of two
             assert same.best("val_loss")["step"] == 15
         history.append({"step": 25, "loss": 1.5})
-        assert history.best()["step"] == 25
+        assert history.best("loss")["step"] == 25
         assert history.best("val_loss")["step"] == 15

@@ -59,6 +59,15 @@ class TestRollback:
         assert [checkpoints.state(step)["skipped_batches"] for step in checkpoints.steps] == [0, 5, 5, 5, 5]
         assert all(np.isfinite(value).all() for value in state(config.output_dir).values())
 
+    @pytest.mark.parametrize("step, batches", [(10, 10), (22, 22)])
+    def test_at_the_end_of_a_window(self, run_config, tmp_path, begins, step, batches):
+        """The last update leaves a weight NaN, before any loss is; at 22 Keras was told to stop already."""
+        config = run_config(tmp_path / "run", on_divergence="rollback")
+        pretrain(config, callbacks=[At(step, poison)])
+        assert begins == [0, batches]
+        assert [row["step"] for row in History(config.output_dir).rows] == [5, 10, 15, 20, 22]
+        assert Checkpoints(config.output_dir).steps == [5, 10, 15, 20, 22]
+
     def test_and_stays_skipped_when_the_run_is_killed(self, run_config, tmp_path, begins):
         whole, killed = (run_config(tmp_path / name, on_divergence="rollback") for name in ("whole", "killed"))
         pretrain(whole, callbacks=[At(7, poison)])
@@ -75,23 +84,21 @@ class TestRollback:
         caplog.set_level(logging.WARNING, "tibert_keras")
         always = Always(7)
         with pytest.raises(
-            DivergedError, match="not finite at step 8. Received: nan. The last good checkpoint is '.*/5'"
+            DivergedError, match="not finite at step 8. Received: nan. The last good checkpoint is '.*/5'. Lower"
         ):
             pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[always])
         assert always.times == 4 and caplog.text.count("Rolling back to 5") == 3
 
     def test_nothing_to_go_back_to(self, run_config, tmp_path):
-        with pytest.raises(
-            DivergedError, match="not finite at step 3. .* There is no checkpoint before it. Go on from"
-        ):
+        with pytest.raises(DivergedError, match="not finite at step 3. .* There is no checkpoint before it. Lower the"):
             pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[At(2, poison)])
 
 
 def test_a_rise_stops_the_run(run_config, tmp_path):
-    """At ten times the rate the loss of the second window is above that of the first."""
+    """At a far too high rate."""
     config = run_config(tmp_path / "run", learning_rate=3.0, divergence_factor=1.0, num_warmup_steps=0)
     with pytest.raises(
-        DivergedError, match=r"has risen above .* at step \d+. Received: .*/checkpoints/\d+'. Go on from"
+        DivergedError, match=r"has risen above .* at step \d+. .*/checkpoints/\d+'. Go on without these"
     ):
         pretrain(config)
     rows = History(config.output_dir).rows

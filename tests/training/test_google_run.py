@@ -162,10 +162,17 @@ class TestPretrain:
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
 
-    def test_another_architecture(self, golden, google_config, tmp_path):
+    @pytest.mark.parametrize(
+        "size, message",
+        [
+            ({"intermediate_size": 48}, r"Received: bert/\S+ of shape \(.*64.*\), \(.*48.*\) in the model"),
+            ({"num_hidden_layers": 3}, r"Received: num_layers=\d+ in '.*ckpt-30', 3 now"),
+        ],
+    )
+    def test_another_architecture(self, golden, google_config, tmp_path, size, message):
         albert = json.loads((golden / "albert_config.json").read_text())
-        (tmp_path / "config.json").write_text(json.dumps({**albert, "intermediate_size": 48}))
-        with pytest.raises(InputError, match=r"Received: bert/\S+ of shape \(.*64.*\), \(.*48.*\) in the model"):
+        (tmp_path / "config.json").write_text(json.dumps({**albert, **size}))
+        with pytest.raises(InputError, match=message):
             pretrain(google_config(tmp_path / "run", albert_config_file=str(tmp_path / "config.json")))
         assert not (tmp_path / "run").exists()
 

@@ -48,7 +48,7 @@ class TestSummarizeRuns:
     def test_a_finished_run(self, finished_run):
         (run,) = summarize_runs([finished_run])
         rows = History(finished_run).rows
-        best = History(finished_run).best()
+        best = History(finished_run).best("loss")
         assert (run.run_dir, run.status, run.step, run.num_train_steps) == (str(finished_run), "finished", 22, 22)
         assert (run.loss, run.val_loss) == (rows[-1]["loss"], rows[-1]["val_loss"])
         assert (run.best_loss, run.best_step) == (best["loss"], best["step"])

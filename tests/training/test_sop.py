@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.training.interruptions import At, PowerCutError, cut_power, stop_training
-from tibert_keras import TibertMaskedLM, TibertPretraining
+from tibert_keras import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.errors import InputError
-from tibert_keras.training import pretrain
+from tibert_keras.training import choose_champion, pretrain
 from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.training.history import History
 
@@ -115,6 +116,35 @@ class TestSwitch:
         )
         assert "New here, with initial values: 2 variables of the model, 8 of the optimizer." in caplog.text
         assert Checkpoints(tmp_path).steps == [22, 25]
+
+    def test_steps_that_run_together(self, switched_config, tmp_path):
+        """Step 40 lies 8 steps before the end of a window."""
+        with pytest.raises(InputError, match="iterations_per_loop=16 at step 40, .*=16. Give a divisor of 8."):
+            pretrain(switched_config(tmp_path / "wrong", iterations_per_loop=16))
+        pretrain(switched_config(tmp_path / "run", iterations_per_loop=8))
+        assert [row["step"] for row in History(tmp_path / "run").rows] == [48, 64, 80]
+
+    def test_another_depth(self, run_config, sop_run, tmp_path):
+        """It has the same variables: the layers share them."""
+        config = json.loads((sop_run / "initial/config.json").read_text())["config"]
+        deeper = TibertBackbone(**{**config, "num_layers": 6, "dtype": "float32", "name": None})
+        path = tmp_path / "albert_config.json"
+        path.write_text(json.dumps(deeper.to_albert_config()))
+        with pytest.raises(InputError, match="num_layers=2 in .*, 6 now. Give its architecture"):
+            pretrain(
+                run_config(
+                    tmp_path / "run", preset=None, albert_config_file=str(path), init_checkpoint=str(sop_run),
+                    num_train_steps=80,
+                )
+            )  # fmt: skip
+        assert not (tmp_path / "run").exists()
+
+    def test_the_champion_of_both_runs(self, sop_run, switched_config, tmp_path):
+        """They are compared by the masked tokens alone."""
+        pretrain(switched_config(tmp_path, num_train_steps=48))
+        champion = choose_champion([sop_run, tmp_path])
+        losses = [row.get("masked_lm_loss", row["loss"]) for run in (sop_run, tmp_path) for row in History(run).rows]
+        assert champion.value == min(losses)
 
     @pytest.mark.parametrize(
         "options, message",

@@ -33,7 +33,8 @@ class Records:
         tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
             `None` without a manifest, as with Google's records.
         masking: The options of `MaskingPolicy` that the manifest of the first file tells; none without one.
-        sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing.
+        sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing
+            or does not say so.
     """
 
     paths: list[str]
@@ -75,8 +76,8 @@ class Records:
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
         first = manifests[os.path.dirname(paths[0])]
         masking = _masking(first) if first else {}
-        known = [manifest.options["sop"] for manifest in manifests.values() if manifest]
-        sop = all(known) if len(known) == len(manifests) else None
+        known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
+        sop = None if None in known else all(known)
         return cls(
             paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, sop=sop, **shapes[0]
         )

@@ -129,7 +129,7 @@ class LAMB(keras.optimizers.Optimizer):
         gradient = ops.cast(gradient, variable.dtype)
         m = self.beta_1 * self._adam_m[index] + (1 - self.beta_1) * gradient
         v = self.beta_2 * self._adam_v[index] + (1 - self.beta_2) * ops.square(gradient)
-        update = self._update(index, variable, m, v)
+        update = self._update(variable, variable, m, v)
         if index in self._adapted:
             update = update * _trust_ratio(variable, update)
         self.assign(self._adam_m[index], m)
@@ -141,16 +141,18 @@ class LAMB(keras.optimizers.Optimizer):
         ratios = {}
         for index in sorted(self._adapted):
             variable = self._trainable_variables[index]
-            update = self._update(index, variable, self._adam_m[index], self._adam_v[index])
-            ratios[variable.path] = float(_trust_ratio(variable, update))
+            # As arrays: under `tf.distribute` a variable is several.
+            value, m, v = map(ops.convert_to_numpy, (variable, self._adam_m[index], self._adam_v[index]))
+            ratios[variable.path] = float(_trust_ratio(value, self._update(variable, value, m, v)))
         return ratios
 
-    def _update(self, index: int, variable: Any, m: Any, v: Any) -> Any:
-        """The update before ratio and rate."""
+    def _update(self, variable: Any, value: Any, m: Any, v: Any) -> Any:
+        """The update of a variable's value before ratio and rate."""
         update = m / (ops.sqrt(v) + self.epsilon)
         # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
-        if self.weight_decay and index in self._decayed and self._use_weight_decay(variable):
-            update = update + self.weight_decay * variable
+        decays = self._get_variable_index(variable) in self._decayed
+        if self.weight_decay and decays and self._use_weight_decay(variable):
+            update = update + self.weight_decay * value
         return update
 
     def get_config(self) -> dict[str, Any]:

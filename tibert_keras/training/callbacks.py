@@ -89,7 +89,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         log_dir: Folder of TensorBoard's files.
         state: Facts of the run to save with each checkpoint.
         interval: Steps of a window.
-        criterion: What is lowest at the best checkpoint, which is kept: `loss` or `val_loss`.
         divergence_factor: How many times the lowest loss is too much.
         termination: Tells when the run is to end.
         strategy: Says whether this process writes; other workers only take part in what all have to do together.
@@ -105,7 +104,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         log_dir: str | os.PathLike[str],
         state: dict[str, Any],
         interval: int,
-        criterion: str,
         divergence_factor: float,
         termination: Termination,
         strategy: Strategy,
@@ -119,7 +117,6 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.history = history
         self.progress = progress
-        self.criterion = criterion
         self.divergence_factor = divergence_factor
         self.log_dir = os.fspath(log_dir)
         self.state = state
@@ -151,7 +148,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         step = self.progress.step
         if self.history.rows:
-            bound = self.divergence_factor * self.history.best()["loss"]
+            bound = self.divergence_factor * min(row["loss"] for row in self.history.rows)
             check_loss(step, float(logs["loss"]), bound=bound, checkpoints=self.checkpoints)
         row = {
             "step": step,
@@ -170,7 +167,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
     def _show(self, row: dict[str, Any]) -> None:
         """Tell of a window on TensorBoard and in the log."""
         step = row["step"]
-        best_step = int(self.history.best(self.criterion)["step"])
+        best_step = int(self.history.best()["step"])
         with self.writer.as_default(step=step):
             for name, value in {**row, **norms(self.model)}.items():
                 self.summary.scalar(name, value)
@@ -180,7 +177,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
 
     def _save(self, step: int) -> None:
         state = {**self.state, "first_step": self.first_step, "seconds": self.seconds}
-        best_step = int(self.history.best(self.criterion)["step"]) if self.history.rows else step
+        best_step = int(self.history.best()["step"]) if self.history.rows else step
         self.checkpoints.save(self.model, step, state=state, best_step=best_step)
         if not self.asynchronous:
             self.checkpoints.wait()

@@ -14,7 +14,7 @@ from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import atomic_output, exists, join, read_json
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.config import read_config
-from tibert_keras.training.history import History
+from tibert_keras.training.history import History, score
 
 CHAMPION_PRESET = "champion"
 CHAMPION_FILE = "champion.json"
@@ -31,11 +31,13 @@ class Champion:
     Attributes:
         run_dir: The run that it is of.
         step: Its global step.
-        criterion: What was lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`.
+        criterion: What was lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`; that
+            of the masked tokens alone where the run had two tasks.
         value: How low.
         candidates: How many checkpoints it was chosen from.
         preset: The folder that `TibertMaskedLM.from_preset` loads.
-        data: What it was trained on and chosen by: `input_file`, its `num_examples`, and `validation_file`.
+        data: What it was trained on and chosen by: `init_checkpoint`, `input_file`, its `num_examples`, and
+            `validation_file`.
     """
 
     run_dir: str
@@ -76,10 +78,12 @@ def choose_champion(
     runs = [os.fspath(run_dir).rstrip("/") for run_dir in run_dirs]
     rows = {run_dir: _rows_with_checkpoint(run_dir) for run_dir in runs}
     if criterion == "auto":
-        validated = all(any("val_loss" in row for row in rows[run_dir]) for run_dir in runs)
-        criterion = "val_loss" if validated else "loss"
+        criterion = "val_loss" if all(History(run_dir).criterion == "val_loss" for run_dir in runs) else "loss"
     candidates = [
-        (row[criterion], int(row["step"]), run_dir) for run_dir in runs for row in rows[run_dir] if criterion in row
+        (score(row, criterion), int(row["step"]), run_dir)
+        for run_dir in runs
+        for row in rows[run_dir]
+        if criterion in row
     ]
     if not candidates:
         raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
@@ -117,6 +121,7 @@ def _rows_with_checkpoint(run_dir: str) -> list[dict[str, float]]:
 def _data(run_dir: str, state: dict[str, Any]) -> dict[str, Any]:
     config = read_config(run_dir)
     return {
+        "init_checkpoint": config.get("init_checkpoint"),
         "input_file": config.get("input_file"),
         "num_examples": state.get("num_examples"),
         "validation_file": config.get("validation_file"),

@@ -23,6 +23,7 @@ from tibert_keras.storage import (
     sha256,
     size,
 )  # fmt: skip
+from tibert_keras.training.divergence import DivergedError
 
 VARIABLES_FILE = "variables.npz"
 STATE_FILE = "state.json"
@@ -77,14 +78,15 @@ class Checkpoints:
             best_step: A step whose checkpoint is kept whatever its age.
 
         Raises:
-            InputError: If a weight is not finite, and nothing is saved; or if the checkpoint before could not be saved.
+            DivergedError: If a weight is not finite, and nothing is saved.
+            InputError: If the checkpoint before could not be saved.
         """
         self.wait()
         variables = {name: keras.ops.convert_to_numpy(value).copy() for name, value in variables_by_name(model).items()}
         for variable in model.trainable_variables:
             if not np.isfinite(variables[f"model/{variable.path}"]).all():
-                raise InputError(
-                    f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
+                raise DivergedError(
+                    step, f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
         # All workers come so far: some variables, those of metrics, are only known to them together.
         if self.writes:
@@ -183,6 +185,15 @@ class Checkpoints:
         Raises:
             InputError: If it lacks one, or one has another shape.
         """
+        for name, value in self.values(variables, step).items():
+            variables[name].assign(value)
+
+    def values(self, variables: dict[str, Any], step: int) -> dict[str, np.ndarray]:
+        """Read the values for variables, by name.
+
+        Raises:
+            InputError: If the checkpoint lacks one, or one has another shape.
+        """
         saved = self._read(step, list(variables))
         for name, variable in variables.items():
             if saved[name].shape != tuple(variable.shape):
@@ -190,8 +201,7 @@ class Checkpoints:
                     f"The checkpoint is of another model. Received: {name} of shape {saved[name].shape} in "
                     f"'{self.folder}/{step}', {tuple(variable.shape)} in the model. {_GO_BACK}"
                 )
-        for name, variable in variables.items():
-            variable.assign(saved[name])
+        return saved
 
     def names(self, step: int) -> list[str]:
         """The names of what a checkpoint holds."""

@@ -13,7 +13,7 @@ from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.champion import INITIAL_PRESET
 from tibert_keras.training.config import PretrainConfig, write_config
-from tibert_keras.training.init_checkpoint import take_over_weights
+from tibert_keras.training.init_checkpoint import check_init_checkpoint
 from tibert_keras.training.initial_model import initial_model
 from tibert_keras.training.sources import check_records
 from tibert_keras.training.strategy import Strategy, has_strategy
@@ -34,7 +34,7 @@ def make_model(
         model = initial_model(config, records)
         _check_sources(config, model, records, validation)
         if config.init_checkpoint is not None:
-            take_over_weights(model, config)
+            check_init_checkpoint(model, config)
         # Only now that all fits together, so that a mistake leaves nothing behind.
         if strategy.is_chief:
             write_config(config)

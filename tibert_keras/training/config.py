@@ -69,10 +69,10 @@ class PretrainConfig:
         seed: Seed of the initial weights and of the order of the data.
         deterministic: Take no operation that may give other bits when it is repeated, where the device has such;
             slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
+        mixed_precision: `float32`, or `mixed_bfloat16` (or `bfloat16`, for short) for computing in bfloat16.
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
-        rematerialize: Compute each layer once more in the backward pass instead of keeping its activations: slower, in
-            less memory.
+        rematerialize: Compute each layer but the small last one again in the backward pass, not keeping its
+            activations: slower, in less memory.
         use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
@@ -108,7 +108,7 @@ class PretrainConfig:
     iterations_per_loop: int | None = None
     seed: int = 12345
     deterministic: bool = False
-    mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     rematerialize: bool = False
     use_tpu: bool = False
@@ -120,6 +120,8 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         # `run/` is `run`: in `gs://` the two would be different folders.
         object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
+        if self.mixed_precision == "bfloat16":
+            object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
         if (self.albert_config_file is None) == (self.preset is None):
             raise InputError(
                 "Exactly one of albert_config_file and preset names the architecture. "

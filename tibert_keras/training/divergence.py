@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from tibert_keras.training.checkpoints import Checkpoints
 
 
 class DivergedError(InputError):
@@ -25,13 +28,12 @@ def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: 
     """Check that a loss is finite and not above a bound.
 
     Raises:
-        DivergedError: If it is not, with the last good checkpoint and what can be done.
+        DivergedError: If it is not, with the last good checkpoint.
     """
     if math.isfinite(loss) and loss <= bound:
         return
     problem = f"has risen above {bound:.4g}" if math.isfinite(loss) else "is not finite"
     raise DivergedError(
         step,
-        f"The loss {problem} at step {step}. Received: {loss:.4g}. {checkpoints.last_good()} Go on from there without "
-        "these examples by on_divergence=rollback, or lower the learning rate and give another output_dir.",
+        f"The loss {problem} at step {step}. Received: {loss:.4g}. {checkpoints.last_good()}",
     )

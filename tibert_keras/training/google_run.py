@@ -54,7 +54,11 @@ class GoogleCheckpoint:
         """The names of what it holds."""
         return self._values.keys()
 
+    def values(self, variables: dict[str, Any], step: int) -> dict[str, np.ndarray]:
+        """The values for variables, by name. Their shapes are the model's, or it could not have been read."""
+        return {name: self._values[name] for name in variables}
+
     def assign(self, variables: dict[str, Any], step: int) -> None:
         """Give variables the values that it has under their names."""
-        for name, variable in variables.items():
-            variable.assign(self._values[name])
+        for name, value in self.values(variables, step).items():
+            variables[name].assign(value)

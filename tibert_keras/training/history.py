@@ -41,6 +41,16 @@ class History:
             writer.writeheader()
             writer.writerows(self.rows)
 
-    def best(self, criterion: str = "loss") -> dict[str, float]:
+    @property
+    def criterion(self) -> str:
+        """What is lowest at the best checkpoint: `val_loss` where there is a validation, else `loss`."""
+        return "val_loss" if any("val_loss" in row for row in self.rows) else "loss"
+
+    def best(self, criterion: str | None = None) -> dict[str, float]:
         """The row with the lowest `criterion`, the earliest of several; rows that lack it do not count."""
-        return min(self.rows, key=lambda row: row.get(criterion, math.inf))
+        return min(self.rows, key=lambda row: score(row, criterion or self.criterion))
+
+
+def score(row: dict[str, float], criterion: str) -> float:
+    """The `loss` or `val_loss` of a row: that of the masked tokens alone, with which runs of other tasks compare."""
+    return row.get(criterion.replace("loss", "masked_lm_loss"), row.get(criterion, math.inf))

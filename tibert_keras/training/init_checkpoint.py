@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models import TibertBackbone, TibertMaskedLM
 from tibert_keras.models.google_albert import is_google_checkpoint
-from tibert_keras.storage import exists, join, read_bytes
+from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.training.champion import INITIAL_PRESET
 from tibert_keras.training.checkpoints import Checkpoints, variables_by_name
 from tibert_keras.training.config import PretrainConfig
@@ -24,8 +24,8 @@ _FEW = 12
 _LOG = logging.getLogger(__name__)
 
 
-def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
-    """Give an untrained model the weights of `init_checkpoint`, as far as it has variables of their names.
+def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None:
+    """Check that a model can take over from `init_checkpoint`, before anything is written.
 
     Raises:
         InputError: If there is no whole checkpoint before the last step, or it is of another model, tokenizer or
@@ -48,7 +48,8 @@ def take_over_weights(model: TibertMaskedLM, config: PretrainConfig) -> None:
     if run_dir is not None:
         _check_tokenizer(model, run_dir)
     variables = variables_by_name(model)
-    checkpoints.assign({name: variables[name] for name in _training_state(variables) & names}, step)
+    checkpoints.values({name: variables[name] for name in _training_state(variables) & names}, step)
+    _check_architecture(model, checkpoints.folder if run_dir is None else run_dir, google=run_dir is None)
 
 
 def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
@@ -112,6 +113,24 @@ def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
             f"The checkpoint is of another tokenizer than the records. Received: init_checkpoint={run_dir!r}. "
             "Make records with the spiece.model of that run's records."
         )
+
+
+def _check_architecture(model: TibertMaskedLM, place: str, *, google: bool) -> None:
+    """Check what no shape tells: layers of one group share their weights, whatever their number."""
+    path = join(os.path.dirname(place), "albert_config.json") if google else join(place, INITIAL_PRESET, "config.json")
+    if not exists(path):
+        return
+    if google:
+        theirs = TibertBackbone.from_albert_config(path).get_config()
+    else:
+        theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")["config"]
+    ours = model.backbone.get_config()
+    for name in ("num_layers", "num_groups", "num_inner_repetitions", "num_heads"):
+        if theirs[name] != ours[name]:
+            raise InputError(
+                "The checkpoint is of another model. "
+                f"Received: {name}={theirs[name]} in {place!r}, {ours[name]} now. Give its architecture."
+            )
 
 
 def _log_names(what: str, names: set[str]) -> None:

@@ -18,6 +18,7 @@ from tibert_keras.training.divergence import DivergedError
 
 # More of them to one checkpoint, and it is not the examples that are at fault.
 _MOST_ROLLBACKS = 3
+_LAST = "lower the learning rate and give another output_dir."
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class TrainingLoop:
                 self._fit()
             except DivergedError as error:
                 self._roll_back(error)
+                # It may have been at the last step, where Keras was told to stop.
+                continue
             if self.model.stop_training:
                 # The last step, or a callback that has seen enough.
                 return
@@ -102,13 +105,17 @@ class TrainingLoop:
         checkpoints.wait()
         self.saving.strategy.meet()
         step = checkpoints.last_whole()
-        if self.config.on_divergence != "rollback" or step is None or self.rollbacks[step] == _MOST_ROLLBACKS:
-            raise error
+        if self.config.on_divergence != "rollback":
+            advice = f"Go on without these examples by on_divergence=rollback, or {_LAST}"
+            raise DivergedError(error.step, f"{error} {advice}")
+        if step is None or self.rollbacks[step] == _MOST_ROLLBACKS:
+            raise DivergedError(error.step, f"{error} {_LAST.capitalize()}")
         self.rollbacks[step] += 1
         skipped = min(math.ceil(error.step / interval) * interval, self.config.num_train_steps) - step
         _LOG.warning(
             "The loss diverged at step %d. Rolling back to %d and skipping %d batches.", error.step, step, skipped
         )
         checkpoints.restore(self.model, step)
+        self.saving.history.forget_after(step)
         self.saving.state["skipped_batches"] += skipped
         self.progress.go_back_to(step)

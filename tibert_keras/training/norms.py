@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tibert_keras.optimizers import LAMB
@@ -19,8 +19,12 @@ def norms(model: keras.Model) -> dict[str, float]:
         `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
     """
     optimizer: LAMB = model.optimizer
-    squares: list[Any] = [ops.sum(ops.square(variable)) for variable in model.trainable_variables]
-    figures = {"gradient_norm": float(optimizer.gradient_norm), "weight_norm": float(sum(squares)) ** 0.5}
+    # As arrays: under `tf.distribute` a variable is several.
+    squares = [np.sum(np.square(ops.convert_to_numpy(variable))) for variable in model.trainable_variables]
+    figures = {
+        "gradient_norm": float(ops.convert_to_numpy(optimizer.gradient_norm)),
+        "weight_norm": float(np.sqrt(np.sum(squares))),
+    }
     if ratios := list(optimizer.trust_ratios().values()):
         figures |= {
             "trust_ratio/lowest": min(ratios),

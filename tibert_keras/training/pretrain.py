@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from typing import Any
@@ -68,6 +69,11 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
                 _train(config, strategy, records, validation, callbacks)
     if strategy.is_chief:
         champion = choose_champion([config.output_dir])
+    elif not config.do_train:
+        raise InputError(
+            "Without training there is only work for the first worker. "
+            "Received: do_train=False on another. Leave this one out."
+        )
     if config.do_train:
         strategy.meet()
     if not strategy.is_chief:
@@ -111,6 +117,7 @@ def _train(
         step = _begin(config, strategy, model, records, checkpoints, state)
         validation_batches = validation and _validation_batches(config, validation, strategy.num_replicas)
     history.forget_after(step)
+    _check_iterations(config, step)
     if step >= config.num_train_steps:
         _LOG.info("The run is already at its last step, %d.", step)
         return
@@ -137,7 +144,6 @@ def _train(
             log_dir=join(config.output_dir, "logs"),
             state=state,
             interval=config.save_checkpoints_steps,
-            criterion="val_loss" if validation else "loss",
             divergence_factor=config.divergence_factor,
             termination=termination,
             strategy=strategy,
@@ -186,7 +192,19 @@ def _begin(
         # From now on the run stands on its own, whatever becomes of the other.
         checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_step=step)
         checkpoints.wait()
+        strategy.meet()
     return step
+
+
+def _check_iterations(config: PretrainConfig, step: int) -> None:
+    """Check that the steps that run without a look outside end where an interrupted window does."""
+    interval, together = config.save_checkpoints_steps, config.steps_per_execution
+    if -step % interval % together:
+        raise InputError(
+            "iterations_per_loop must divide what is left of the window that was interrupted. Received: "
+            f"iterations_per_loop={together} at step {step}, save_checkpoints_steps={interval}. "
+            f"Give a divisor of {math.gcd(-step % interval, interval)}."
+        )
 
 
 def _validation_batches(config: PretrainConfig, validation: Records, replicas: int) -> Any:

@@ -93,7 +93,7 @@ def any_worker(strategy: Any, flag: bool) -> bool:
 
 @contextmanager
 def naming_lost_workers() -> Iterator[None]:
-    """Say in a line that the connection with another worker is lost.
+    """Say in a line that the connection with another worker, or with a TPU elsewhere, is lost.
 
     Raises:
         InputError: In place of TensorFlow's error.
@@ -105,11 +105,12 @@ def naming_lost_workers() -> Iterator[None]:
     except tf.errors.OpError as error:
         lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError,
                 tf.errors.CancelledError, tf.errors.UnknownError)  # fmt: skip
-        if this_worker()[1] == 1 or not isinstance(error, lost):
+        cluster = os.environ.get("TF_CONFIG")
+        if not isinstance(error, lost if cluster else tf.errors.UnavailableError):
             raise
         raise InputError(
-            f"Another worker cannot be reached: {_line(error)} Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. "
-            "See its log, and give the same command again on every host."
+            f"{'Another worker' if cluster else 'The device'} cannot be reached: {_line(error)} "
+            f"Received: TF_CONFIG={cluster!r}. See its log, and give the same command again, on every host."
         ) from error
 
 
