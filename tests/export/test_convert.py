@@ -227,7 +227,7 @@ class TestRefused:
         (copied["huggingface"] / "model.safetensors").unlink()
         (copied["huggingface"] / "pytorch_model.bin").write_bytes(archive({"w": Call(os.system, "touch MARK")}))
         line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
-        assert "The file carries code: it calls posix.system. Received: '" in line and "pytorch_model.bin'" in line
+        assert "The file carries code: it calls 'posix.system'. Received: '" in line and "pytorch_model.bin'" in line
         assert not (tmp_path / "MARK").exists()
 
     def test_order_of_sentences_alone(self, capsys, tmp_path):
