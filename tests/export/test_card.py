@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from tibert_keras.cli import VERBS, main
 from tibert_keras.command import split_verb
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.records import RecordsConfig
-from tibert_keras.export.card import card_text
+from tibert_keras.errors import InputError
+from tibert_keras.export.card import card_text, write_card
 from tibert_keras.export.commands import pretrain_command, records_command
 from tibert_keras.export.run_facts import RunFacts, gather_facts
 from tibert_keras.flags import parse
@@ -63,6 +65,27 @@ class TestCard:
         card.write_text(ours.replace("| keras | ", "| kears | "), encoding="utf-8")
         assert main(["card", str(run)]) == 0
         assert card.read_text(encoding="utf-8") == ours
+
+    def test_sections_of_people(self, run):
+        path = write_card(run)
+        text = Path(path).read_text(encoding="utf-8")
+        ours = text.replace("# to fill in", "## a comment\nlicense: mit")
+        ours = ours.replace("*To fill in: what this one is meant for.*", "```\n## Training data\n```\n\nIt is meant.")
+        added = ours.replace(
+            "## Champion selection", "## Results\n\n    F1 0.9\n\n## Purpose\n\nMore.\n\n## Champion selection"
+        )
+        Path(path).write_bytes(b"\xef\xbb\xbf" + added.replace("\n", "\r\n").encode())
+        for _ in range(2):
+            write_card(run)
+            assert (
+                Path(path).read_text(encoding="utf-8") == ours + "\n## Results\n\n    F1 0.9\n\n## Purpose\n\nMore.\n"
+            )
+
+    def test_a_card_that_is_not_utf_8(self, run):
+        (run / "CARD.md").write_bytes("## Purpose\n\ndéjà".encode("latin-1"))
+        with pytest.raises(InputError, match="Not a UTF-8 file: .* at byte 13. Received: '.*/CARD.md'"):
+            write_card(run)
+        assert not (run / "loss.png").exists()
 
     def test_a_run_that_recorded_nothing(self):
         text = card_text(RunFacts(run_dir="runs/bare", config={"input_file": "a", "num_train_steps": 5}))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from tibert_keras.export.card_sections import Sections, join_sections, keep_sections, read_sections
 from tibert_keras.export.commands import pretrain_command, records_command
 from tibert_keras.export.run_facts import RecordFolder, RunFacts, gather_facts
-from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.runs import plot_runs, summarize_runs
 
 CARD_FILE = "CARD.md"
@@ -58,7 +58,8 @@ _SIZES = (
 def write_card(run_dir: str | os.PathLike[str]) -> str:
     """Write `CARD.md` and `loss.png`, the curve of its losses, into the folder of a run.
 
-    What people wrote into an older card (the header, the purpose, the limitations, the comments) is kept.
+    What people wrote into an older card (the header, the purpose, the limitations, the comments, and sections that
+    they added, which go to the end) is kept.
 
     Args:
         run_dir: The run's folder.
@@ -67,7 +68,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
         The card's path.
 
     Raises:
-        InputError: If the folder holds no run, or a file in it is damaged.
+        InputError: If the folder holds no run, or a file in it is damaged, an older card included.
 
     Example:
     ```python
@@ -76,25 +77,24 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     """
     facts = gather_facts(run_dir)
     path = join(facts.run_dir, CARD_FILE)
-    parts = card_parts(facts)
+    sections = card_sections(facts)
     if exists(path):
-        older = _split(read_bytes(path).decode("utf-8"))
-        parts |= {name: older[name] for name in _OF_PEOPLE if name in older}
+        sections = keep_sections(sections, read_sections(path), _OF_PEOPLE)
     if any("loss" in row for row in facts.rows):
         plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
     with atomic_output(path) as temporary:
-        temporary.write_text(_join(parts), encoding="utf-8")
+        temporary.write_text(join_sections(sections), encoding="utf-8")
     return path
 
 
 def card_text(facts: RunFacts) -> str:
     """The text of a card, which depends on nothing but the facts."""
-    return _join(card_parts(facts))
+    return join_sections(card_sections(facts))
 
 
-def card_parts(facts: RunFacts) -> dict[str, str]:
-    """The parts of a card by their headings; the first, the header with the title, has none."""
-    return {
+def card_sections(facts: RunFacts) -> Sections:
+    """The sections of a card by their headings; the first, the header with the title, has none."""
+    sections = {
         "": _HEADER.format(name=os.path.basename(facts.run_dir)),
         "Purpose": _PURPOSE,
         "Model description": _model(facts),
@@ -106,16 +106,7 @@ def card_parts(facts: RunFacts) -> dict[str, str]:
         "Notable limitations": _FILL_IN.format(_LIMITATIONS),
         "Additional comments": _FILL_IN.format(_COMMENTS),
     }
-
-
-def _join(parts: dict[str, str]) -> str:
-    sections = [f"## {name}\n\n{text.strip()}\n" for name, text in parts.items() if name]
-    return f"{parts[''].strip()}\n\n" + "\n".join(sections)
-
-
-def _split(card: str) -> dict[str, str]:
-    head, *others = re.split(r"^## (.+)\n", card, flags=re.MULTILINE)
-    return {"": head, **dict(zip(others[::2], others[1::2], strict=True))}
+    return list(sections.items())
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
