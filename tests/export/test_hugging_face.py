@@ -193,6 +193,7 @@ class TestBadInput:
         [
             ({"hidden_act": "gelu"}, "Only hidden_act='gelu_new' is supported. Received: hidden_act='gelu' in"),
             ({"layer_norm_eps": 1e-5}, "Only layer_norm_eps=1e-12 is supported. Received: layer_norm_eps=1e-05 in"),
+            ({"model_type": None}, "Only model_type='albert' is supported. Received: model_type=None in"),
             ({"model_type": "bert"}, "Only model_type='albert' is supported. Received: model_type='bert' in"),
             ({"hidden_size": 16}, r"Received: albert.\S+ of shape \(.*8.*\), \(.*16.*\) in the model"),
             ({"num_hidden_groups": 2}, r"variable is missing. Received: no albert.encoder.albert_layer_groups.1\S+ of"),
@@ -208,6 +209,11 @@ class TestBadInput:
     def test_defaults(self, folder):
         (folder / "config.json").write_text('{"model_type": "albert"}')
         assert read_config(str(folder))["hidden_size"] == 4096
+
+    def test_other_initial_values(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.01}))
+        assert type(read_hugging_face(str(folder)).model) is TibertMaskedLM
 
     @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x04" + b"\0" * 7 + b"{}  ", None])
     def test_safetensors(self, folder, content):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -74,3 +75,17 @@ class TestReading:
     def test_none(self, tmp_path, caplog):
         assert read_tokenizer(str(tmp_path)) is None
         assert "No spiece.model is in" in caplog.text
+
+    @pytest.mark.parametrize(
+        "config", [None, {}, {"do_lower_case": True, "keep_accents": True}, {"do_lower_case": False}]
+    )
+    def test_another_normalisation(self, config, spm_models, tmp_path, caplog):
+        shutil.copyfile(spm_models["bpe"], tmp_path / "spiece.model")
+        if config is not None:
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        assert read_tokenizer(str(tmp_path)) is not None
+        assert "makes letters small or drops accents" in caplog.text
+        caplog.clear()
+        (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "keep_accents": true}')
+        read_tokenizer(str(tmp_path))
+        assert not caplog.text

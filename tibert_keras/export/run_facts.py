@@ -10,7 +10,7 @@ from typing import Any
 from tibert_keras.data.manifest import MANIFEST_FILE, Manifest
 from tibert_keras.errors import InputError
 from tibert_keras.storage import exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.champion import CHAMPION_FILE, INITIAL_PRESET
+from tibert_keras.training.champion import CHAMPION_FILE, INITIAL_PRESET, TOKENIZER_ASSET
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.config import read_config
 from tibert_keras.training.environment import read_environment
@@ -89,7 +89,7 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts:
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
     initial = join(run_dir, INITIAL_PRESET)
-    vocabulary = join(initial, "assets/tokenizer/vocabulary.spm")
+    vocabulary = join(initial, TOKENIZER_ASSET)
     return RunFacts(
         run_dir=run_dir,
         config=config,

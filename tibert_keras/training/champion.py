@@ -20,6 +20,8 @@ CHAMPION_PRESET = "champion"
 CHAMPION_FILE = "champion.json"
 # The untrained model of a run as a preset: architecture and tokenizer, whatever becomes of the files they came from.
 INITIAL_PRESET = "initial"
+# Where KerasHub puts the SentencePiece model of a preset.
+TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"
 
 _LOG = logging.getLogger(__name__)
 
