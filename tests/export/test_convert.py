@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import google_albert
-from tests.export.test_hugging_face import randomize, tiny
 from tests.export.test_torch_files import Call, archive
+from tests.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
@@ -154,6 +156,17 @@ class TestDirections:
         assert go("google", tmp_path / "google", "huggingface", tmp_path / "hf").largest < 1e-5
         again = hugging_face.read_weights(str(tmp_path / "hf"))
         np.testing.assert_array_equal(again["albert.encoder.embedding_hidden_mapping_in.weight"], np.eye(8))
+
+    def test_without_torch_and_transformers(self, converted, tmp_path):
+        lines = [
+            "import sys",
+            "sys.modules.update(torch=None, transformers=None)",
+            "from tibert_keras.cli import main",
+            "sys.exit(main(sys.argv[1:]))",
+        ]
+        words = ["--from=google", f"--input={converted['google']}", "--to=huggingface", f"--output={tmp_path / 'hf'}"]
+        subprocess.run([sys.executable, "-c", "\n".join(lines), "convert", *words], check=True, timeout=300)
+        assert (tmp_path / "hf/tokenizer.json").exists() and (tmp_path / "hf/model.safetensors").exists()
 
     def test_check(self, converted, capsys):
         words = ["--from=google", f"--input={converted['google']}", "--to=huggingface"]

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.export.test_hugging_face import tiny
+from tests.tiny_models import tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.export.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
@@ -56,6 +56,12 @@ class TestTokenizer:
         write_hugging_face(PortableModel(model=model, tokenizer=ours), tmp_path / "hf")
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
         assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ours.encode(texts)
+        # Marks above and below the letters, which `AlbertTokenizer` takes for accents, and capitals.
+        assert theirs.decode(theirs("བསྒྲུབས་ཏེ།Ab", add_special_tokens=False)["input_ids"]) == ours.detokenize(
+            ours("བསྒྲུབས་ཏེ།Ab")
+        )
+        options = json.loads((tmp_path / "hf/tokenizer_config.json").read_text())
+        assert options["keep_accents"] is True and options["do_lower_case"] is False
         assert theirs.mask_token_id == ours.mask_token_id and theirs.pad_token_id == ours.pad_token_id
         assert theirs.unk_token == "<unk>" and theirs.model_max_length == 16
         config = json.loads((tmp_path / "hf/config.json").read_text())

@@ -41,6 +41,11 @@ class GoogleFiles(NamedTuple):
         prefix: The checkpoint, without `.index`.
         config: The `albert_config.json`.
         tokenizer: The SentencePiece model, or `None`.
+
+    Example:
+    ```python
+    read_google(find_google_files("albert_base")).model.summary()
+    ```
     """
 
     prefix: str

@@ -29,6 +29,12 @@ class PortableModel:
         moments: The optimizer's, by the path of their variable with `/adam_m` or `/adam_v` behind it; may be empty.
         step: The global step of its training, or `None` if it is not known.
         tokenizer: The model's tokenizer, or `None`.
+
+    Example:
+    ```python
+    portable = PortableModel(model=TibertMaskedLM.from_preset("run/champion"))
+    portable.weights["mlm_head/output_bias"].shape  # (vocabulary_size,)
+    ```
     """
 
     model: Any
