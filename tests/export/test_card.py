@@ -111,9 +111,11 @@ class TestCard:
         manifest.write_text(manifest.read_text() + "\n")
         assert "has changed since the run read it" in card_text(gather_facts(run))
         manifest.unlink()
+        halves = {"input_file": f"{moved}/train_0*", "validation_file": f"{moved}/train_1*"}
+        (run / "config.yaml").write_text(yaml.safe_dump({**config, **halves}))
         note_environment(str(run), 0, list(map(str, moved.glob("*.tf_record"))))
         text = card_text(gather_facts(run))
-        assert f"`{moved}`, the one that the run read, has no manifest" in text
+        assert text.count(f"`{moved}`, the one that the run read, has no manifest") == 2
         assert f"From which texts `{moved}` was made was not recorded" in text
         digest = read_environment(str(run))[-1]["manifests"][str(moved)]
         shutil.rmtree(moved)

@@ -163,7 +163,7 @@ def _folder(folder: RecordFolder) -> list[str]:
     if used is None:
         return [
             f"`{folder.path}`, {_STATES[folder.changed]}, has no manifest: how its files were made was not recorded. "
-            f"The names and sizes of the {len(folder.files)} that the run reads have the SHA-256 `{folder.sha256}`."
+            f"The names and sizes of all that the run reads there have the SHA-256 `{folder.sha256}`."
         ]
     known = [(name, used.files.get(name, {}), used.sources.get(name, {})) for name in folder.files]
     rows = [

@@ -85,10 +85,9 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts:
     config = read_config(run_dir)
     environment = read_environment(run_dir)
     noted = environment[-1]["manifests"] if environment else {}
-    records = {
-        option: _folders(config[option], noted) for option in ("input_file", "validation_file") if config.get(option)
-    }
-    there = {name for folders in records.values() for folder in folders for name in _names(folder.path)}
+    paths = {option: _paths(config[option]) for option in ("input_file", "validation_file") if config.get(option)}
+    # Of a folder's files together, as the run noted it: those of training and validation may lie in one.
+    now = hash_records(path for found in paths.values() for path in found)
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
     initial = join(run_dir, INITIAL_PRESET)
@@ -104,8 +103,8 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts:
         backbone=(_json(join(initial, "config.json")) or {}).get("config"),
         parameter_count=(_json(join(initial, "metadata.json")) or {}).get("parameter_count"),
         tokenizer_sha256=sha256(vocabulary) if exists(vocabulary) else None,
-        records=records,
-        lost_records={name: digest for name, digest in noted.items() if name not in there},
+        records={option: _folders(found, now, noted) for option, found in paths.items()},
+        lost_records={name: digest for name, digest in noted.items() if not now.keys() & _names(_folder_of(name))},
     )
 
 
@@ -113,26 +112,33 @@ def _json(path: str) -> dict[str, Any] | None:
     return read_json(path, what="a file of a run", advice=_ADVICE) if exists(path) else None
 
 
-def _names(folder: str) -> tuple[str, str]:
-    """Under which names `hash_records` may have a folder."""
-    return folder, join(folder, MANIFEST_FILE)
-
-
-def _folders(pattern: str, noted: dict[str, str]) -> list[RecordFolder]:
+def _paths(pattern: str) -> list[str]:
     try:
-        paths = expand_glob(pattern)
+        return expand_glob(pattern)
     except InputError:
         # They may be long gone, or elsewhere.
         return []
+
+
+def _names(folder: str) -> set[str]:
+    """Under which names `hash_records` may have a folder."""
+    return {folder, join(folder, MANIFEST_FILE)}
+
+
+def _folder_of(name: str) -> str:
+    return os.path.dirname(name) if os.path.basename(name) == MANIFEST_FILE else name
+
+
+def _folders(paths: list[str], now: dict[str, str], noted: dict[str, str]) -> list[RecordFolder]:
     names: dict[str, list[str]] = {}
     for path in paths:
         folder, name = os.path.split(path)
         names.setdefault(folder or ".", []).append(name)
-    return [_folder(folder, files, noted) for folder, files in names.items()]
+    return [_folder(folder, files, now, noted) for folder, files in names.items()]
 
 
-def _folder(folder: str, files: list[str], noted: dict[str, str]) -> RecordFolder:
-    ((_, digest),) = hash_records([join(folder, file) for file in files]).items()
+def _folder(folder: str, files: list[str], now: dict[str, str], noted: dict[str, str]) -> RecordFolder:
+    (digest,) = (now[name] for name in _names(folder) if name in now)
     before = [noted[name] for name in _names(folder) if name in noted]
     changed = digest not in before if before else None
     return RecordFolder(path=folder, files=files, manifest=Manifest.read(folder), sha256=digest, changed=changed)
