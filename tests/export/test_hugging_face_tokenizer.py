@@ -56,10 +56,9 @@ class TestTokenizer:
         write_hugging_face(PortableModel(model=model, tokenizer=ours), tmp_path / "hf")
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
         assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ours.encode(texts)
-        # Marks above and below the letters, which `AlbertTokenizer` takes for accents, and capitals.
-        assert theirs.decode(theirs("བསྒྲུབས་ཏེ།Ab", add_special_tokens=False)["input_ids"]) == ours.detokenize(
-            ours("བསྒྲུབས་ཏེ།Ab")
-        )
+        # `AlbertTokenizer` takes marks above and below the letters for accents, and makes capitals small.
+        kept, bare = theirs(["བསྒྲུབས་ཏེ།", "བསབས་ཏ།"], add_special_tokens=False)["input_ids"]
+        assert kept == ours.encode(["བསྒྲུབས་ཏེ།"])[0] != bare
         options = json.loads((tmp_path / "hf/tokenizer_config.json").read_text())
         assert options["keep_accents"] is True and options["do_lower_case"] is False
         assert theirs.mask_token_id == ours.mask_token_id and theirs.pad_token_id == ours.pad_token_id
