@@ -28,6 +28,7 @@ from tibert_keras.export import (
     export_saved_model,
     fill_mask,
     hugging_face_loss,
+    require_transformers,
     write_card,
 )
 from tibert_keras.models import TibertMaskedLM
@@ -189,6 +190,8 @@ class EvaluateFlags:
 
 def score(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
+    if flags.against is not None:
+        require_transformers()  # before the work of minutes
     model = TibertMaskedLM.from_preset(find_preset(flags.model))
     records = Records.find(flags.input_file)
     scores = evaluate(model, records, batch_size=flags.batch_size)

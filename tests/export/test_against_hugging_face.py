@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import json
 import re
+import shutil
 
 import pytest
 
@@ -12,6 +14,7 @@ from tibert_keras.data import Records
 from tibert_keras.errors import InputError
 from tibert_keras.export import against_hugging_face
 from tibert_keras.export.against_hugging_face import check_loss, hugging_face_loss
+from tibert_keras.models import TibertBackbone
 
 
 @pytest.fixture
@@ -38,6 +41,18 @@ class TestAgainstHuggingFace:
         losses = [hugging_face_loss(finished_run, records, batch_size=size) for size in (7, 1000)]
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
+    def test_records_that_do_not_fit(self, finished_run, sample_records, tmp_path):
+        records = Records.find(f"{sample_records}/held_out/*.tf_record")
+        shutil.copytree(sample_records / "held_out", tmp_path / "records")
+        manifest = tmp_path / "records/manifest.json"
+        content = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**content, "tokenizer": {**content["tokenizer"], "sha256": "f00d"}}))
+        with pytest.raises(InputError, match="The records were made with another tokenizer"):
+            hugging_face_loss(finished_run, Records.find(f"{tmp_path}/records/*.tf_record"))
+        TibertBackbone.from_preset("tibert_nano", vocabulary_size=400).save_to_preset(str(tmp_path / "encoder"))
+        with pytest.raises(InputError, match="predicts no masked tokens. Received: '.*/encoder'"):
+            hugging_face_loss(tmp_path / "encoder", records)
+
     def test_a_difference(self, words, capsys, monkeypatch):
         monkeypatch.setattr(against_hugging_face, "LOSS_TOLERANCE", -1.0)
         assert main(["evaluate", *words]) == 1
@@ -55,7 +70,9 @@ def test_without_the_libraries(words, capsys, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", missing)
     assert main(["evaluate", *words]) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
+    captured = capsys.readouterr()
+    line = captured.err.splitlines()[-1]
+    assert captured.out == ""
     assert line.startswith("tibert evaluate: An evaluation against huggingface takes torch and transformers.")
     assert line.endswith("Run `pip install torch transformers`.")
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,10 +15,12 @@ from tibert_keras.cli import VERBS, main
 from tibert_keras.command import split_verb
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.records import RecordsConfig
-from tibert_keras.export.card import card_text
+from tibert_keras.errors import InputError
+from tibert_keras.export.card import card_text, write_card
 from tibert_keras.export.commands import pretrain_command, records_command
 from tibert_keras.export.run_facts import RunFacts, gather_facts
 from tibert_keras.flags import parse
+from tibert_keras.models import TibertBackbone
 from tibert_keras.storage import sha256
 from tibert_keras.training.config import PretrainConfig, read_config
 from tibert_keras.training.environment import environment, note_environment, read_environment
@@ -52,7 +55,9 @@ class TestCard:
         champion = json.loads((run / "champion.json").read_text())
         assert f"step {champion['step']}, which has the lowest loss on the validation data" in text
         assert f"{environment()['versions']['keras']}" in text and "the one that the run read" in text
-        assert "is not there any more" not in text and "changed since" not in text
+        backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=400)
+        assert f"Its encoder has {backbone.count_params():,} parameters." in text
+        assert "are not there any more" not in text and "changed since" not in text
 
     def test_what_people_wrote_is_kept(self, run):
         assert main(["card", str(run)]) == 0
@@ -63,6 +68,27 @@ class TestCard:
         card.write_text(ours.replace("| keras | ", "| kears | "), encoding="utf-8")
         assert main(["card", str(run)]) == 0
         assert card.read_text(encoding="utf-8") == ours
+
+    def test_sections_of_people(self, run):
+        path = write_card(run)
+        text = Path(path).read_text(encoding="utf-8")
+        ours = text.replace("# to fill in", "## a comment\nlicense: mit")
+        ours = ours.replace("*To fill in: what this one is meant for.*", "```\n## Training data\n```\n\nIt is meant.")
+        added = ours.replace(
+            "## Champion selection", "## Results\n\n    F1 0.9\n\n## Purpose\n\nMore.\n\n## Champion selection"
+        )
+        Path(path).write_bytes(b"\xef\xbb\xbf" + added.replace("\n", "\r\n").encode())
+        for _ in range(2):
+            write_card(run)
+            assert (
+                Path(path).read_text(encoding="utf-8") == ours + "\n## Results\n\n    F1 0.9\n\n## Purpose\n\nMore.\n"
+            )
+
+    def test_a_card_that_is_not_utf_8(self, run):
+        (run / "CARD.md").write_bytes("## Purpose\n\ndéjà".encode("latin-1"))
+        with pytest.raises(InputError, match="Not a UTF-8 file: .* at byte 13. Received: '.*/CARD.md'"):
+            write_card(run)
+        assert not (run / "loss.png").exists()
 
     def test_a_run_that_recorded_nothing(self):
         text = card_text(RunFacts(run_dir="runs/bare", config={"input_file": "a", "num_train_steps": 5}))
@@ -76,12 +102,43 @@ class TestCard:
         shutil.copytree(sample_records / "train", moved)
         config = {**read_config(str(run)), "input_file": f"{moved}/*.tf_record"}
         (run / "config.yaml").write_text(yaml.safe_dump(config))
-        assert "has changed since the run read it" in card_text(gather_facts(run))
-        (moved / "manifest.json").unlink()
+        before, manifest = read_environment(str(run))[0], moved / "manifest.json"
         text = card_text(gather_facts(run))
-        assert "has no manifest" in text and f"From which texts `{moved}` was made was not recorded" in text
+        assert "whose hash the run did not note" in text
+        (lost,) = [path for path in before["manifests"] if "/train/" in path]
+        assert f"| {lost} | {before['manifests'][lost]} |" in text
+        note_environment(str(run), 0, moved.glob("*.tf_record"))
+        manifest.write_text(manifest.read_text() + "\n")
+        assert "has changed since the run read it" in card_text(gather_facts(run))
+        manifest.unlink()
+        halves = {"input_file": f"{moved}/train_0*", "validation_file": f"{moved}/train_1*"}
+        (run / "config.yaml").write_text(yaml.safe_dump({**config, **halves}))
+        note_environment(str(run), 0, list(map(str, moved.glob("*.tf_record"))))
+        text = card_text(gather_facts(run))
+        assert text.count(f"`{moved}`, the one that the run read, has no manifest") == 2
+        assert f"From which texts `{moved}` was made was not recorded" in text
+        digest = read_environment(str(run))[-1]["manifests"][str(moved)]
         shutil.rmtree(moved)
-        assert "The files are not there any more" in card_text(gather_facts(run))
+        text = card_text(gather_facts(run))
+        assert "The files are not there any more" in text and f"| {moved} | {digest} |" in text
+
+    @pytest.mark.parametrize(
+        "name, content",
+        [
+            ("champion.json", "{}"),
+            ("champion.json", None),
+            ("environment.json", "{}"),
+            ("environment.json", '{"phases": [{"from_step": 0}]}'),
+            ("environment.json", '{"phases": [5]}'),
+        ],
+    )
+    def test_damaged(self, name, content, run):
+        if content is None:
+            content = json.dumps({**json.loads((run / name).read_text()), "step": "last"})
+        (run / name).write_text(content)
+        with pytest.raises(InputError, match=f"Not (a champion|the environment of a run): .* Received: '.*/{name}'"):
+            write_card(run)
+        assert not (run / "CARD.md").exists()
 
     def test_bad_input(self, tmp_path, capsys):
         for given, message in (([], "There is no run to describe"), ([str(tmp_path)], "The folder holds no run")):

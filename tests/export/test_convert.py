@@ -6,18 +6,21 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import google_albert
-from tests.export.test_hugging_face import randomize, tiny
 from tests.export.test_torch_files import Call, archive
+from tests.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
 from tibert_keras.export import ConvertConfig, convert, hugging_face
-from tibert_keras.export.google_checkpoint import write_google, write_google_checkpoint
+from tibert_keras.export.google_checkpoint import find_google_files, read_google, write_google, write_google_checkpoint
 from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
@@ -119,6 +122,52 @@ class TestDirections:
             assert after[name].dtype == array.dtype
             np.testing.assert_array_equal(after[name], array)
 
+    def test_options_of_the_tokenizer(self, spm_models, tmp_path):
+        options = {"tsheg_pretokenization": True, "underline_between_sections": False}
+        tokenizer = TibertTokenizer(spm_models["bpe"], **options)
+        model = TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=TibertMaskedLMPreprocessor(tokenizer))
+        model.save_to_preset(str(tmp_path / "preset"))
+        go("keras", tmp_path / "preset", "google", tmp_path / "google")
+        go("google", tmp_path / "google/model.ckpt-0", "keras", tmp_path / "again")
+        again = read_keras(str(tmp_path / "again")).tokenizer
+        assert {name: getattr(again, name) for name in options} == options
+
+    def test_tokenizer_that_is_elsewhere(self, converted, spm_models, tmp_path, caplog):
+        folders = {name: shutil.copytree(converted[name], tmp_path / name) for name in ("google", "huggingface")}
+        shutil.copyfile(folders["google"] / "spiece.model", folders["google"] / "other.model")
+        (folders["huggingface"] / "spiece.model").unlink()
+        assert read_google(find_google_files(str(folders["google"]))).tokenizer is None
+        assert hugging_face.read_hugging_face(str(folders["huggingface"])).tokenizer is None
+        go("huggingface", folders["huggingface"], "google", tmp_path / "with", spm_model_file=spm_models["bpe"])
+        assert (tmp_path / "with/spiece.model").read_bytes() == Path(spm_models["bpe"]).read_bytes()
+        assert "No .model file, or more than one, is beside" in caplog.text
+        assert f"No spiece.model is in '{folders['huggingface']}': the model takes only ids." in caplog.text
+
+    def test_embedding_of_the_hidden_size(self, tmp_path, caplog):
+        caplog.set_level(logging.INFO, "tibert_keras")
+        model = randomize(TibertMaskedLM(tiny(embedding_dim=8)))
+        projection = model.backbone.get_layer("embedding_projection")
+        projection.kernel.assign(np.eye(8))
+        projection.bias.assign(np.zeros(8))
+        model.save_to_preset(str(tmp_path / "preset"))
+        assert go("keras", tmp_path / "preset", "google", tmp_path / "google").largest < 1e-5
+        assert "Dropped embedding_projection, because it is the identity" in caplog.text
+        assert not [name for name in read_google_checkpoint(tmp_path / "google/model.ckpt-0") if "mapping" in name]
+        assert go("google", tmp_path / "google", "huggingface", tmp_path / "hf").largest < 1e-5
+        again = hugging_face.read_weights(str(tmp_path / "hf"))
+        np.testing.assert_array_equal(again["albert.encoder.embedding_hidden_mapping_in.weight"], np.eye(8))
+
+    def test_without_torch_and_transformers(self, converted, tmp_path):
+        lines = [
+            "import sys",
+            "sys.modules.update(torch=None, transformers=None)",
+            "from tibert_keras.cli import main",
+            "sys.exit(main(sys.argv[1:]))",
+        ]
+        words = ["--from=google", f"--input={converted['google']}", "--to=huggingface", f"--output={tmp_path / 'hf'}"]
+        subprocess.run([sys.executable, "-c", "\n".join(lines), "convert", *words], check=True, timeout=300)
+        assert (tmp_path / "hf/tokenizer.json").exists() and (tmp_path / "hf/model.safetensors").exists()
+
     def test_check(self, converted, capsys):
         words = ["--from=google", f"--input={converted['google']}", "--to=huggingface"]
         assert main(["convert", *words, f"--output={converted['huggingface']}", "--check"]) == 0
@@ -188,10 +237,56 @@ class TestRefused:
         """Copies to damage."""
         return {name: shutil.copytree(folder, tmp_path / "in" / name) for name, folder in converted.items()}
 
-    def test_nothing_there(self, capsys, tmp_path):
-        for from_ in FORMATS:
-            line = self.refused(capsys, tmp_path, from_, "nothing", "keras")
-            assert "Received: 'nothing" in line or "config.json" in line
+    @pytest.mark.parametrize(
+        "from_, message",
+        [
+            ("google", "No checkpoint of Google's is there. Received: 'nothing'."),
+            ("huggingface", "Cannot read the file: No such file or directory. Received: 'nothing/config.json'."),
+            ("keras", "Neither a preset nor a run with a champion. Received: 'nothing'."),
+        ],
+    )
+    def test_nothing_there(self, from_, message, capsys, tmp_path):
+        assert message in self.refused(capsys, tmp_path, from_, "nothing", "keras")
+
+    @pytest.mark.parametrize("changes", [{"from_": "onnx"}, {"to": "onnx"}])
+    def test_no_such_format(self, changes):
+        with pytest.raises(InputError, match="No such format. Received: (from|to)='onnx'. Give one of google, hugg"):
+            ConvertConfig(**{"from_": "keras", "to": "google", "input": "a", "output": "b", **changes})
+
+    @pytest.mark.parametrize("from_, other", [("keras", "huggingface"), ("huggingface", "keras")])
+    def test_folder_of_another_format(self, from_, other, converted, capsys, tmp_path):
+        line = self.refused(capsys, tmp_path, from_, converted[other], "google")
+        assert f"Received: '{converted[other]}'" in line if from_ == "keras" else "model_type=None in" in line
+
+    @pytest.mark.parametrize("name", ["config.json", "task.json", "model.weights.h5"])
+    def test_damaged_preset(self, name, copied, capsys, tmp_path):
+        path = copied["keras"] / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        line = self.refused(capsys, tmp_path, "keras", copied["keras"], "google")
+        assert "The preset cannot be loaded: " in line and f"Received: '{copied['keras']}'" in line
+
+    def test_damaged_initial_model(self, finished_run, capsys, tmp_path):
+        run = shutil.copytree(finished_run, tmp_path / "run")
+        (run / "initial/task.json").write_text("{}")
+        line = self.refused(capsys, tmp_path, "keras", f"{run}/checkpoints/22", "google")
+        assert "The preset cannot be loaded: " in line and f"Received: '{run}/initial'" in line
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"hidden_size": "8"}, {"hidden_act": "relu"}],
+        ids=str,
+    )
+    @pytest.mark.parametrize("from_", ["google", "huggingface"])
+    def test_configuration_that_is_none(self, from_, change, copied, capsys, tmp_path):
+        path = copied[from_] / ("albert_config.json" if from_ == "google" else "config.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+        ((name, value),) = change.items()
+        line = self.refused(capsys, tmp_path, from_, copied[from_], "keras")
+        assert f"Received: {name}={value!r}" in line
+        # A proof alone reads the configuration as well.
+        words = [f"--from={from_}", f"--input={copied[from_]}", "--to=keras", f"--output={copied['keras']}"]
+        assert main(["convert", *words, "--check"]) == 1
+        assert f"Received: {name}={value!r}" in capsys.readouterr().err
 
     def test_checkpoint_cut_short(self, copied, capsys, tmp_path):
         (data,) = copied["google"].glob("*.data-*")
@@ -227,7 +322,7 @@ class TestRefused:
         (copied["huggingface"] / "model.safetensors").unlink()
         (copied["huggingface"] / "pytorch_model.bin").write_bytes(archive({"w": Call(os.system, "touch MARK")}))
         line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
-        assert "The file carries code: it calls posix.system. Received: '" in line and "pytorch_model.bin'" in line
+        assert "The file carries code: it calls 'posix.system'. Received: '" in line and "pytorch_model.bin'" in line
         assert not (tmp_path / "MARK").exists()
 
     def test_order_of_sentences_alone(self, capsys, tmp_path):
@@ -283,3 +378,9 @@ class TestRefused:
         randomize(TibertMaskedLM(tiny(vocabulary_size=300))).save_to_preset(str(tmp_path / "smaller"))
         assert main(["convert", *words[:-1], f"--output={tmp_path / 'smaller'}", "--check"]) == 1
         assert "architectures. Received: vocab_size=400 and 300. Give" in capsys.readouterr().err
+
+    def test_a_part_that_is_missing_there(self, converted, capsys, tmp_path):
+        read_keras(str(converted["keras"])).backbone.save_to_preset(str(tmp_path / "encoder"))
+        words = ["--from=google", f"--input={converted['google']}", "--to=keras", f"--output={tmp_path / 'encoder'}"]
+        assert main(["convert", *words, "--check"]) == 1
+        assert "lacks a part of the input. Received: no masked_lm in" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.export.test_hugging_face import randomize, tiny
+from tests.tiny_models import randomize, tiny
 from tibert_keras.errors import InputError
 from tibert_keras.export.google_checkpoint import find_google_files, write_google
 from tibert_keras.export.portable import PortableModel

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from tests import google_albert
+from tests.tiny_models import randomize, tiny
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face import (
     HUGGING_FACE,
@@ -18,25 +19,13 @@ from tibert_keras.export.hugging_face import (
     standard_weights,
     write_hugging_face,
 )
+from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.models.google_albert import variable_shapes
 from tibert_keras.models.renaming import from_theirs, to_theirs
 
 BLOCK = "albert.encoder.albert_layer_groups.0.albert_layers.0"
-
-
-def tiny(**changes):
-    sizes = {"vocabulary_size": 20, "num_layers": 4, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8}
-    return TibertBackbone(**{**sizes, "intermediate_dim": 12, "max_sequence_length": 16, **changes})
-
-
-def randomize(model):
-    rng = np.random.default_rng(0)
-    for weight in model.weights:
-        # Far from the initial values, so that an exchange of any two variables shows.
-        weight.assign(rng.normal(0.5 if weight.path.endswith("gamma") else 0, 0.3, weight.shape))
-    return model
 
 
 def inputs(backbone, length=12):
@@ -163,8 +152,29 @@ class TestTransformers:
             np.testing.assert_allclose(ops.convert_to_numpy(outputs[here]), expected[there], rtol=0, atol=1e-5)
         return None
 
+    def test_encoder_there(self, tmp_path):
+        model = randomize(tiny())
+        write_hugging_face(PortableModel(model=model), tmp_path / "hf")
+        theirs, info = self.transformers.AutoModel.from_pretrained(tmp_path / "hf", output_loading_info=True)
+        assert not any(info[kind] for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"))
+        x = inputs(model)
+        expected, outputs = self.outputs_there(theirs, x), model(x)
+        for here, there in (("sequence_output", "last_hidden_state"), ("pooled_output", "pooler_output")):
+            np.testing.assert_allclose(ops.convert_to_numpy(outputs[here]), expected[there], rtol=0, atol=1e-5)
+
+    def test_champion(self, finished_run, tmp_path):
+        portable = read_keras(str(finished_run))
+        write_hugging_face(portable, tmp_path / "hf")
+        theirs = self.transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "hf")
+        x = inputs(portable.backbone, length=32)
+        self.assert_same(portable.model, self.outputs_there(theirs, x), x)
+
     def test_base(self, tmp_path):
         model = TibertMaskedLM.from_preset("tibert_base", vocabulary_size=1000)
+        rng = np.random.default_rng(0)
+        for weight in model.weights:
+            # Biases and normalisations too, all of which begin with the same values.
+            weight.assign_add(rng.normal(0, 0.02, weight.shape))
         write_hugging_face(PortableModel(model=model), tmp_path / "hf")
         theirs = self.transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "hf")
         x = inputs(model.backbone, length=64)
@@ -193,6 +203,7 @@ class TestBadInput:
         [
             ({"hidden_act": "gelu"}, "Only hidden_act='gelu_new' is supported. Received: hidden_act='gelu' in"),
             ({"layer_norm_eps": 1e-5}, "Only layer_norm_eps=1e-12 is supported. Received: layer_norm_eps=1e-05 in"),
+            ({"model_type": None}, "Only model_type='albert' is supported. Received: model_type=None in"),
             ({"model_type": "bert"}, "Only model_type='albert' is supported. Received: model_type='bert' in"),
             ({"hidden_size": 16}, r"Received: albert.\S+ of shape \(.*8.*\), \(.*16.*\) in the model"),
             ({"num_hidden_groups": 2}, r"variable is missing. Received: no albert.encoder.albert_layer_groups.1\S+ of"),
@@ -208,6 +219,11 @@ class TestBadInput:
     def test_defaults(self, folder):
         (folder / "config.json").write_text('{"model_type": "albert"}')
         assert read_config(str(folder))["hidden_size"] == 4096
+
+    def test_other_initial_values(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.01}))
+        assert type(read_hugging_face(str(folder)).model) is TibertMaskedLM
 
     @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x04" + b"\0" * 7 + b"{}  ", None])
     def test_safetensors(self, folder, content):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
-from tests.export.test_hugging_face import tiny
+from tests.tiny_models import tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.export.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
@@ -55,6 +56,11 @@ class TestTokenizer:
         write_hugging_face(PortableModel(model=model, tokenizer=ours), tmp_path / "hf")
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
         assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ours.encode(texts)
+        # `AlbertTokenizer` takes marks above and below the letters for accents, and makes capitals small.
+        kept, bare = theirs(["བསྒྲུབས་ཏེ།", "བསབས་ཏ།"], add_special_tokens=False)["input_ids"]
+        assert kept == ours.encode(["བསྒྲུབས་ཏེ།"])[0] != bare
+        options = json.loads((tmp_path / "hf/tokenizer_config.json").read_text())
+        assert options["keep_accents"] is True and options["do_lower_case"] is False
         assert theirs.mask_token_id == ours.mask_token_id and theirs.pad_token_id == ours.pad_token_id
         assert theirs.unk_token == "<unk>" and theirs.model_max_length == 16
         config = json.loads((tmp_path / "hf/config.json").read_text())
@@ -74,3 +80,17 @@ class TestReading:
     def test_none(self, tmp_path, caplog):
         assert read_tokenizer(str(tmp_path)) is None
         assert "No spiece.model is in" in caplog.text
+
+    @pytest.mark.parametrize(
+        "config", [None, {}, {"do_lower_case": True, "keep_accents": True}, {"do_lower_case": False}]
+    )
+    def test_another_normalisation(self, config, spm_models, tmp_path, caplog):
+        shutil.copyfile(spm_models["bpe"], tmp_path / "spiece.model")
+        if config is not None:
+            (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        assert read_tokenizer(str(tmp_path)) is not None
+        assert "makes letters small or drops accents" in caplog.text
+        caplog.clear()
+        (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "keep_accents": true}')
+        read_tokenizer(str(tmp_path))
+        assert not caplog.text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import google_albert
+from tests.tiny_models import tiny
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.models.google_albert import (
@@ -26,11 +27,6 @@ CHECKPOINTS = ["model.ckpt-0", "model.ckpt-30", "no_sop/model.ckpt-30"]
 def random_weights(model):
     rng = np.random.default_rng(0)
     return {path: rng.normal(size=shape).astype("float32") for path, shape in variable_shapes(model).items()}
-
-
-def tiny(**changes):
-    sizes = {"vocabulary_size": 20, "num_layers": 4, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8}
-    return TibertBackbone(**{**sizes, "intermediate_dim": 12, "max_sequence_length": 16, **changes})
 
 
 class TestGolden:

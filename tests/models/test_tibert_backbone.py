@@ -100,6 +100,12 @@ class TestTibertBackbone(TestCase):
         "change,message",
         [
             ({"hidden_act": "relu"}, "Only hidden_act='gelu' is supported. Received: hidden_act='relu'"),
+            ({"hidden_size": "64"}, "hidden_size must be a whole number from 1 on. Received: hidden_size='64'."),
+            ({"num_hidden_groups": 0}, "Received: num_hidden_groups=0."),
+            ({"num_hidden_layers": -1}, "Received: num_hidden_layers=-1."),
+            ({"type_vocab_size": 2.0}, "Received: type_vocab_size=2.0."),
+            ({"vocab_size": True}, "Received: vocab_size=True."),
+            ({"hidden_dropout_prob": "0.1"}, "Received: hidden_dropout_prob='0.1'."),
             ({"initializer_range": 0.01}, "Received: initializer_range=0.01"),
             ({"attention_probs_dropout_prob": 0.2}, "hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2"),
             ({"num_attention_heads": 3}, "hidden_size=8, num_attention_heads=3"),

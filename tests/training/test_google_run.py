@@ -166,7 +166,7 @@ class TestPretrain:
         "size, message",
         [
             ({"intermediate_size": 48}, r"Received: bert/\S+ of shape \(.*64.*\), \(.*48.*\) in the model"),
-            ({"num_hidden_layers": 3}, r"Received: num_layers=\d+ in '.*ckpt-30', 3 now"),
+            ({"num_hidden_layers": 3}, r"Received: num_hidden_layers=\d+ in '.*ckpt-30', 3 now"),
         ],
     )
     def test_another_architecture(self, golden, google_config, tmp_path, size, message):
@@ -174,6 +174,16 @@ class TestPretrain:
         (tmp_path / "config.json").write_text(json.dumps({**albert, **size}))
         with pytest.raises(InputError, match=message):
             pretrain(google_config(tmp_path / "run", albert_config_file=str(tmp_path / "config.json")))
+        assert not (tmp_path / "run").exists()
+
+    def test_a_path_without_folder(self, golden, google_config, tmp_path, monkeypatch):
+        for path in golden.glob("model.ckpt-30*"):
+            shutil.copyfile(path, tmp_path / path.name)
+        albert = json.loads((golden / "albert_config.json").read_text())
+        (tmp_path / "albert_config.json").write_text(json.dumps({**albert, "num_attention_heads": 1}))
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(InputError, match=r"Received: num_attention_heads=1 in 'model.ckpt-30', \d now"):
+            pretrain(google_config(tmp_path / "run", init_checkpoint="model.ckpt-30"))
         assert not (tmp_path / "run").exists()
 
     def test_cut_short(self, golden, google_config, tmp_path):

@@ -60,9 +60,9 @@ class Manifest:
         with atomic_output(join(folder, MANIFEST_FILE)) as path:
             path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
-    def only(self, name: str) -> Manifest:
+    def only(self, *names: str) -> Manifest:
         """The manifest without the entries of other files."""
-        parts = {part: {name: known[name]} if name in known else {} for part, known in self._entries().items()}
+        parts = {part: {n: known[n] for n in names if n in known} for part, known in self._entries().items()}
         return dataclasses.replace(self, **parts)
 
     def _entries(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -81,7 +81,8 @@ class Manifest:
         """A line for people."""
         tokens, skipped = self.total("tokens"), self.total("skipped_lines")
         return (
-            f"{len(self.files)} files, {self.total('documents'):,} documents, {tokens:,} tokens "
+            f"{len(self.files)} file{'s' * (len(self.files) != 1)}, "
+            f"{self.total('documents'):,} documents, {tokens:,} tokens "
             f"({self.total('unknown_tokens') / max(tokens, 1):.3%} unknown), {self.total('examples'):,} examples, "
             f"{self.total('bytes') / 1e6:,.1f} MB" + (f", {skipped:,} lines left out" if skipped else "")
         )

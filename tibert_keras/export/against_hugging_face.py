@@ -13,9 +13,23 @@ from tibert_keras.data import Records
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face import write_hugging_face
 from tibert_keras.export.keras_preset import read_keras
+from tibert_keras.models import TibertMaskedLM
+from tibert_keras.training.sources import check_records, naming_damage
 
 # Float32 rounds the mean of many losses to about 1e-6.
 LOSS_TOLERANCE = 1e-3
+
+
+def require_transformers() -> None:
+    """Raise `InputError` if torch or transformers is not installed."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"An evaluation against huggingface takes torch and transformers. Received: {error}. "
+            "Run `pip install torch transformers`."
+        ) from error
 
 
 def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_size: int = 64) -> float:
@@ -30,30 +44,37 @@ def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_
         Cross-entropy of the masked tokens, in nats, as `training.evaluate` has it.
 
     Raises:
-        InputError: If torch or transformers is not installed, or the model cannot be read.
+        InputError: If torch or transformers is not installed, the model cannot be read or predicts no masked
+            tokens, or the records are of another vocabulary, damaged, or without masked tokens.
 
     Example:
     ```python
     hugging_face_loss("run", Records.find("records/validation_*.tf_record"))
     ```
     """
-    try:
-        import torch
-        from transformers import AutoModelForMaskedLM
-    except ImportError as error:
-        raise InputError(
-            f"An evaluation against huggingface takes torch and transformers. Received: {error}. "
-            "Run `pip install torch transformers`."
-        ) from error
+    require_transformers()
+    import torch
+    from transformers import AutoModelForMaskedLM
+
     portable = read_keras(os.fspath(model))
+    if not isinstance(portable.model, TibertMaskedLM):
+        raise InputError(f"The model predicts no masked tokens. Received: {os.fspath(model)!r}. Give a whole one.")
+    check_records(
+        records,
+        portable.model,
+        max_seq_length=records.max_seq_length,
+        max_predictions_per_seq=records.max_predictions_per_seq,
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_hugging_face(portable, Path(folder) / "model")
         theirs = AutoModelForMaskedLM.from_pretrained(Path(folder) / "model").eval()
     total, weight = 0.0, 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), naming_damage(records):
         for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
             total += float((weights * _cross_entropy(theirs, x, labels)).sum(dtype="float64"))
             weight += float(weights.sum())
+    if not weight:
+        raise InputError(f"No token is masked in the records. Received: {records.paths[0]!r}. Give others.")
     return total / weight
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from tibert_keras.export.card_sections import Sections, join_sections, keep_sections, read_sections
 from tibert_keras.export.commands import pretrain_command, records_command
 from tibert_keras.export.run_facts import RecordFolder, RunFacts, gather_facts
-from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.runs import plot_runs, summarize_runs
 
 CARD_FILE = "CARD.md"
@@ -19,7 +19,7 @@ PICTURE = "loss.png"
 _HEADER = """---
 language: bo
 license: # to fill in
-library_name: keras
+library_name: keras-hub
 pipeline_tag: fill-mask
 tags:
 - albert
@@ -43,7 +43,7 @@ _OF_PEOPLE = ("", "Purpose", "Notable limitations", "Additional comments")
 # Options that say where things are, and are in the commands.
 _PATHS = {"input_file", "output_dir", "albert_config_file", "spm_model_file", "validation_file", "init_checkpoint"}
 _ROLES = {"input_file": "Trained on", "validation_file": "Validated on"}
-# Of a manifest of records, by whether it changed.
+# Of records, by whether they changed.
 _STATES = {
     None: "whose hash the run did not note",
     False: "the one that the run read",
@@ -58,7 +58,8 @@ _SIZES = (
 def write_card(run_dir: str | os.PathLike[str]) -> str:
     """Write `CARD.md` and `loss.png`, the curve of its losses, into the folder of a run.
 
-    What people wrote into an older card (the header, the purpose, the limitations, the comments) is kept.
+    What people wrote into an older card (the header, the purpose, the limitations, the comments, and sections that
+    they added, which go to the end) is kept.
 
     Args:
         run_dir: The run's folder.
@@ -67,7 +68,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
         The card's path.
 
     Raises:
-        InputError: If the folder holds no run, or a file in it is damaged.
+        InputError: If the folder holds no run, or a file in it is damaged, an older card included.
 
     Example:
     ```python
@@ -76,25 +77,24 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     """
     facts = gather_facts(run_dir)
     path = join(facts.run_dir, CARD_FILE)
-    parts = card_parts(facts)
+    sections = card_sections(facts)
     if exists(path):
-        older = _split(read_bytes(path).decode("utf-8"))
-        parts |= {name: older[name] for name in _OF_PEOPLE if name in older}
+        sections = keep_sections(sections, read_sections(path), _OF_PEOPLE)
     if any("loss" in row for row in facts.rows):
         plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
     with atomic_output(path) as temporary:
-        temporary.write_text(_join(parts), encoding="utf-8")
+        temporary.write_text(join_sections(sections), encoding="utf-8")
     return path
 
 
 def card_text(facts: RunFacts) -> str:
     """The text of a card, which depends on nothing but the facts."""
-    return _join(card_parts(facts))
+    return join_sections(card_sections(facts))
 
 
-def card_parts(facts: RunFacts) -> dict[str, str]:
-    """The parts of a card by their headings; the first, the header with the title, has none."""
-    return {
+def card_sections(facts: RunFacts) -> Sections:
+    """The sections of a card by their headings; the first, the header with the title, has none."""
+    sections = {
         "": _HEADER.format(name=os.path.basename(facts.run_dir)),
         "Purpose": _PURPOSE,
         "Model description": _model(facts),
@@ -106,16 +106,7 @@ def card_parts(facts: RunFacts) -> dict[str, str]:
         "Notable limitations": _FILL_IN.format(_LIMITATIONS),
         "Additional comments": _FILL_IN.format(_COMMENTS),
     }
-
-
-def _join(parts: dict[str, str]) -> str:
-    sections = [f"## {name}\n\n{text.strip()}\n" for name, text in parts.items() if name]
-    return f"{parts[''].strip()}\n\n" + "\n".join(sections)
-
-
-def _split(card: str) -> dict[str, str]:
-    head, *others = re.split(r"^## (.+)\n", card, flags=re.MULTILINE)
-    return {"": head, **dict(zip(others[::2], others[1::2], strict=True))}
+    return list(sections.items())
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -135,7 +126,7 @@ def _model(facts: RunFacts) -> str:
     task = "masked pieces and the order of sentences" if facts.config.get("sop") else "masked pieces"
     lines = [f"ALBERT, with SentencePiece's pieces of text for tokens, trained to predict {task}."]
     if facts.parameter_count is not None:
-        lines.append(f"It has {facts.parameter_count:,} parameters.")
+        lines.append(f"Its encoder has {facts.parameter_count:,} parameters.")
     if not facts.backbone:
         return " ".join([*lines, "Its sizes are missing: the run has no initial model."])
     sizes = [(name, facts.backbone[name]) for name in _SIZES if name in facts.backbone]
@@ -149,8 +140,13 @@ def _data(facts: RunFacts) -> str:
         if option == "input_file" and facts.num_examples is not None:
             parts[-1] += f" The run counted {facts.num_examples:,} examples."
         if not folders:
-            parts.append("The files are not there any more, and with them their hashes.")
+            parts.append("The files are not there any more.")
         parts += [part for folder in folders for part in _folder(folder)]
+    if facts.lost_records:
+        parts.append(
+            "Of records that are not there any more the run noted this hash, of the manifest or the file list:"
+        )
+        parts.append(_table(("records", "SHA-256"), facts.lost_records.items()))
     if len(facts.records) < len(_ROLES):
         parts.append("There was no validation.")
     return "\n\n".join(parts)
@@ -165,7 +161,10 @@ def _tokenizer(facts: RunFacts) -> str:
 def _folder(folder: RecordFolder) -> list[str]:
     used = folder.used
     if used is None:
-        return [f"`{folder.path}` has no manifest, so how its files were made was not recorded."]
+        return [
+            f"`{folder.path}`, {_STATES[folder.changed]}, has no manifest: how its files were made was not recorded. "
+            f"The names and sizes of all that the run reads there have the SHA-256 `{folder.sha256}`."
+        ]
     known = [(name, used.files.get(name, {}), used.sources.get(name, {})) for name in folder.files]
     rows = [
         (name, file.get("examples", "-"), file.get("sha256", "-"), text.get("file", "-"), text.get("sha256", "-"))
@@ -190,14 +189,17 @@ def _phase(phase: dict[str, Any]) -> str:
         f"From step {phase['from_step']:,}, with Keras on {phase.get('backend')}, "
         + ("the commit of tibert_keras" if commit else "tibert_keras installed, not in a checkout: no commit"),
         f"> {commit}" if commit else "",
-        _table(("package", "version"), phase.get("versions", {}).items()),
+        _table(("package", "version"), phase["versions"].items()),
     ]
     return "\n\n".join(filter(None, lines))
 
 
 def _steps(facts: RunFacts) -> str:
     made = {path: records_command(path, folder.manifest) for path, folder in _folders(facts).items()}
-    lines = ["To be given in the folder in which the run was begun."]
+    lines = [
+        "To be given in the folder in which the run was begun.",
+        "How the texts were made of an edition, and the tokenizer trained, was not recorded.",
+    ]
     lines += [f"From which texts `{path}` was made was not recorded." for path, command in made.items() if not command]
     commands = [*filter(None, made.values()), pretrain_command(facts.config)]
     if len(commands) > 1:
@@ -233,11 +235,12 @@ def _champion(facts: RunFacts) -> str:
 def _chosen(facts: RunFacts) -> str:
     if facts.champion is None:
         return "No champion has been chosen yet."
-    step, criterion = facts.champion["step"], facts.champion["criterion"]
+    step, criterion = facts.champion.step, facts.champion.criterion
     meaning = {"loss": "training loss over the interval before a checkpoint", "val_loss": "loss on the validation data"}
     text = (
-        f"The champion is the checkpoint of step {step:,}, which has the lowest {meaning[criterion]}, "
-        f"{facts.champion['value']:.4f} nats, of the {facts.champion['candidates']} that it was chosen from."
+        f"The champion is the checkpoint of step {step:,}, which has the lowest "
+        f"{meaning.get(criterion, criterion)}, {facts.champion.value:.4f} nats, "
+        f"of the {facts.champion.candidates} that it was chosen from."
     )
     rows = [row for row in facts.rows if row["step"] == step]
     figures = [(name, _number(value)) for name, value in (rows[0] if rows else {}).items()]

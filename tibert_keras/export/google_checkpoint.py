@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.export.portable import PortableModel, fill, full_model
+from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
+from tibert_keras.export.tokenizer_files import (
+    TOKENIZER_CONFIG_FILE,
+    make_tokenizer,
+    options_of,
+    read_tokenizer_config,
+)
 from tibert_keras.models.google_albert import (
     STEP,
     from_google,
@@ -19,11 +27,11 @@ from tibert_keras.models.google_albert import (
     to_google,
     variable_shapes,
 )
-from tibert_keras.storage import join, list_folder, read_bytes, read_json
-from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.storage import join, list_folder, read_json
 
 CONFIG_FILE = "albert_config.json"
-TOKENIZER_FILE = "spiece.model"
+
+_LOG = logging.getLogger(__name__)
 
 
 class GoogleFiles(NamedTuple):
@@ -33,6 +41,11 @@ class GoogleFiles(NamedTuple):
         prefix: The checkpoint, without `.index`.
         config: The `albert_config.json`.
         tokenizer: The SentencePiece model, or `None`.
+
+    Example:
+    ```python
+    read_google(find_google_files("albert_base")).model.summary()
+    ```
     """
 
     prefix: str
@@ -84,12 +97,28 @@ def _step(name: str) -> tuple[int, str]:
 def read_google(files: GoogleFiles) -> PortableModel:
     """Read a model of Google's, with the state of its training.
 
+    Args:
+        files: Its files, of `find_google_files`.
+
+    Returns:
+        The model, with the heads, moments and step that the checkpoint has.
+
     Raises:
         InputError: If a file cannot be read, or the three do not belong together.
     """
-    full = full_model(read_config(files))
+    config = read_config(files)
     variables = read_google_checkpoint(files.prefix)
-    tokenizer = None if files.tokenizer is None else TibertTokenizer(read_bytes(files.tokenizer))
+    full = full_model(config)
+    if files.tokenizer is None:
+        _LOG.warning(
+            "No .model file, or more than one, is beside %r: the model takes only ids. Give spm_model_file if you "
+            "have it.",
+            files.prefix,
+        )
+        tokenizer = None
+    else:
+        options = read_tokenizer_config(os.path.dirname(files.tokenizer) or ".")
+        tokenizer = make_tokenizer(files.tokenizer, options)
     return fill(
         full,
         from_google(variables, variable_shapes(full)),
@@ -99,8 +128,13 @@ def read_google(files: GoogleFiles) -> PortableModel:
 
 
 def read_config(files: GoogleFiles) -> dict[str, Any]:
-    """Read the configuration; raises `InputError` if that fails."""
-    return read_json(files.config, what="an ALBERT configuration", advice="Give the model's `albert_config_file`.")
+    """Read the configuration.
+
+    Raises:
+        InputError: If it cannot be read, or describes what is not supported.
+    """
+    advice = "Give the model's `albert_config_file`."
+    return architecture(read_json(files.config, what="an ALBERT configuration", advice=advice))
 
 
 def write_google(portable: PortableModel, folder: Path) -> None:
@@ -121,6 +155,8 @@ def write_google(portable: PortableModel, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
         (folder / TOKENIZER_FILE).write_bytes(portable.tokenizer.proto)
+        options = json.dumps(options_of(portable.tokenizer), indent=2)
+        (folder / TOKENIZER_CONFIG_FILE).write_text(options + "\n", encoding="utf-8")
 
 
 def write_google_checkpoint(prefix: Path, variables: dict[str, np.ndarray]) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
-from tibert_keras.export.portable import PortableModel, fill, full_model
+from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
 from tibert_keras.export.torch_files import read_torch_file
 from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.google_albert import variable_shapes
-from tibert_keras.models.renaming import Row, from_theirs, to_theirs
+from tibert_keras.models.renaming import Row, from_theirs, in_float32, to_theirs
 from tibert_keras.storage import exists, join, read_bytes, read_json
 
 CONFIG_FILE = "config.json"
@@ -96,15 +96,23 @@ HUGGING_FACE: tuple[Row, ...] = (
 # === Reading ===
 
 
-def read_hugging_face(path: str) -> PortableModel:
+def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> PortableModel:
     """Read a folder that transformers wrote: `AlbertForMaskedLM`, `AlbertForPreTraining` or `AlbertModel`.
+
+    Args:
+        path: The folder.
+        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`, if there is one.
+
+    Returns:
+        The model, with the heads that the folder has.
 
     Raises:
         InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
     """
-    full = full_model(read_config(path))
-    arrays = from_theirs(HUGGING_FACE, standard_weights(read_weights(path)), variable_shapes(full))
-    return fill(full, arrays, tokenizer=read_tokenizer(path))
+    config, weights = read_config(path), standard_weights(read_weights(path))
+    full = full_model(config)
+    arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
+    return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
 
 
 def read_config(path: str) -> dict[str, Any]:
@@ -116,17 +124,24 @@ def read_config(path: str) -> dict[str, Any]:
     config = read_json(
         join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
     )
+    # Every folder of transformers names its model; others have a config.json too.
     for name, allowed in _FIXED.items():
-        if config.get(name, allowed[0]) not in allowed:
+        if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
             raise InputError(
                 f"Only {name}={allowed[0]!r} is supported. "
-                f"Received: {name}={config[name]!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
+                f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
             )
-    return {**{name: config.get(name, default) for name, default in _DEFAULTS.items()}, "hidden_act": "gelu"}
+    return architecture({**{name: config.get(name, value) for name, value in _DEFAULTS.items()}, "hidden_act": "gelu"})
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`; floats become float32.
+    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The variables by the names that they have there; floats as float32.
 
     Raises:
         InputError: If neither is there, or it is damaged or carries code.
@@ -140,10 +155,7 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
             f"The folder has neither {WEIGHTS_FILE} nor {TORCH_FILE}. Received: {path!r}. "
             "Give a folder that `save_pretrained` of transformers wrote."
         )
-    return {
-        name: array.astype("float32") if np.issubdtype(array.dtype, np.floating) else array
-        for name, array in arrays.items()
-    }
+    return in_float32(arrays)
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:

@@ -10,16 +10,11 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.data.records import TOKENIZER_FILE
+from tibert_keras.export.tokenizer_files import TOKENIZER_CONFIG_FILE, make_tokenizer, options_of, read_tokenizer_config
+from tibert_keras.storage import exists, join
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, runtime_proto
-
-SENTENCEPIECE_FILE = "spiece.model"
-CONFIG_FILE = "tokenizer_config.json"
-
-# Options of ours that SentencePiece's model does not hold, under a key of their own.
-_OPTIONS_KEY = "tibert_tokenizer"
-_OPTIONS = ("tsheg_pretokenization", "underline_between_sections")
 
 # Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
@@ -27,20 +22,34 @@ _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<
 _LOG = logging.getLogger(__name__)
 
 
-def read_tokenizer(path: str) -> TibertTokenizer | None:
-    """Read a folder's tokenizer, from its SentencePiece model; `None`, with a warning, if it has none."""
-    if not exists(join(path, SENTENCEPIECE_FILE)):
-        _LOG.warning("No %s is in %r: the model takes only ids.", SENTENCEPIECE_FILE, path)
+def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTokenizer | None:
+    """Read a folder's tokenizer, from its SentencePiece model.
+
+    Args:
+        path: The folder.
+        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`.
+
+    Returns:
+        The tokenizer, or `None`, with a warning, if there is no model.
+
+    Raises:
+        InputError: If a file is damaged.
+    """
+    model = spm_model_file or join(path, TOKENIZER_FILE)
+    if spm_model_file is None and not exists(model):
+        _LOG.warning(
+            "No %s is in %r: the model takes only ids. Give spm_model_file if you have it.", TOKENIZER_FILE, path
+        )
         return None
-    options: dict[str, Any] = {}
-    if exists(join(path, CONFIG_FILE)):
-        options = read_json(
-            join(path, CONFIG_FILE), what="a configuration of a tokenizer", advice="Give the folder of an ALBERT."
-        ).get(_OPTIONS_KEY, {})
-    return TibertTokenizer(
-        read_bytes(join(path, SENTENCEPIECE_FILE)),
-        **{name: bool(options[name]) for name in _OPTIONS if name in options},
-    )
+    config = read_tokenizer_config(path)
+    # What transformers does where the file does not say.
+    if config.get("do_lower_case", True) or not config.get("keep_accents", False):
+        _LOG.warning(
+            "The tokenizer in %r makes letters small or drops accents before SentencePiece sees the text, and Tibetan "
+            "vowel signs with them. Here the text stays as it is: other text than Tibetan gets other ids.",
+            path,
+        )
+    return make_tokenizer(model, config)
 
 
 def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int) -> None:
@@ -51,7 +60,7 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
         folder: The model's folder.
         max_length: Tokens that the model takes.
     """
-    (folder / SENTENCEPIECE_FILE).write_bytes(tokenizer.proto)
+    (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
     _fast_tokenizer(tokenizer).save(str(folder / "tokenizer.json"))
     special = {
         "bos_token": tokenizer.cls_token,
@@ -71,9 +80,9 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
         "do_lower_case": False,
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        _OPTIONS_KEY: {name: getattr(tokenizer, name) for name in _OPTIONS},
+        **options_of(tokenizer),
     }
-    for name, content in ((CONFIG_FILE, config), ("special_tokens_map.json", special)):
+    for name, content in ((TOKENIZER_CONFIG_FILE, config), ("special_tokens_map.json", special)):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +17,47 @@ from tibert_keras.storage import exists, join, open_binary
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training import find_preset
 from tibert_keras.training.champion import INITIAL_PRESET
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
 from tibert_keras.training.config import read_config
 
 
 def read_keras(path: str) -> PortableModel:
     """Read a preset, a run's champion, or a checkpoint of a run, `RUN/checkpoints/STEP`, with moments and step.
 
+    Args:
+        path: Its folder.
+
+    Returns:
+        The model, in float32.
+
     Raises:
         InputError: If it is none of them, or damaged.
     """
     path = path.rstrip("/")
-    folder, name = os.path.split(path)
-    if name.isdigit() and os.path.basename(folder) == "checkpoints":
-        return _read_checkpoint(os.path.dirname(folder) or ".", int(name))
-    if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
-        # An encoder alone, with or without its tokenizer.
-        tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
-        return PortableModel(model=TibertBackbone.from_preset(path, dtype="float32"), tokenizer=tokenizer)
-    return _portable(TibertMaskedLM.from_preset(find_preset(path), dtype="float32"))
+    if (parts := split_checkpoint(path)) is not None:
+        return _read_checkpoint(*parts)
+    with _naming(path):
+        if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
+            # An encoder alone, with or without its tokenizer.
+            model = TibertBackbone.from_preset(path, dtype="float32")
+            tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
+            return PortableModel(model=model, tokenizer=tokenizer)
+        return _portable(TibertMaskedLM.from_preset(find_preset(path), dtype="float32"))
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Put in words what Keras raises while it loads a preset, which may be anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The preset cannot be loaded: {type(error).__name__}: {reason}. Received: {path!r}. "
+            "Give a folder that `save_to_preset` wrote, or a run."
+        ) from error
 
 
 def _portable(model: TibertMaskedLM) -> PortableModel:
@@ -47,15 +71,15 @@ def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
             f"No checkpoint is there. Received: '{checkpoints.folder}/{step}'. Give one of {checkpoints.steps}."
         )
     initial = join(run_dir, INITIAL_PRESET)
-    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    with _naming(initial):
+        model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
     checkpoints.restore(model, step)
     optimizer = read_config(run_dir)["optimizer"]
     moments = {}
     with open_binary(join(checkpoints.folder, str(step), VARIABLES_FILE)) as file, np.load(file) as saved:
         for weight in model.weights:
             for slot in SLOTS:
-                # Keras names a moment after the path of its variable.
-                name = f"optimizer/{optimizer}/{weight.path.replace('/', '_')}_{slot}"
+                name = moment_name(optimizer, weight.path, slot)
                 if name in saved:
                     moments[f"{weight.path}/{slot}"] = saved[name]
     portable = _portable(model)

@@ -1,6 +1,7 @@
 """ALBERT once more in plain NumPy, on the variables as they lie in a foreign checkpoint: the other side of a proof.
 
-It shares no code and no table of names with the conversion, so that a fault there shows as a difference.
+It shares the readers of files with the conversion, and nothing of what maps one format to the other: no table of names
+and no layout, so that a fault there shows as a difference.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from tibert_keras.data import TibertMaskedLMPreprocessor
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.renaming import split_slot
+from tibert_keras.models.tibert_backbone import check_albert_config
 from tibert_keras.tokenizers import TibertTokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +29,12 @@ class PortableModel:
         moments: The optimizer's, by the path of their variable with `/adam_m` or `/adam_v` behind it; may be empty.
         step: The global step of its training, or `None` if it is not known.
         tokenizer: The model's tokenizer, or `None`.
+
+    Example:
+    ```python
+    portable = PortableModel(model=TibertMaskedLM.from_preset("run/champion"))
+    portable.weights["mlm_head/output_bias"].shape  # (vocabulary_size,)
+    ```
     """
 
     model: Any
@@ -46,8 +53,26 @@ class PortableModel:
         return {weight.path: keras.ops.convert_to_numpy(weight) for weight in self.model.weights}
 
 
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a configuration of Google's for a trained model, and leave out what only an untrained one needs.
+
+    Raises:
+        InputError: If something in it is not supported.
+    """
+    config = {name: value for name, value in config.items() if name != "initializer_range"}
+    check_albert_config(config)
+    return config
+
+
 def full_model(config: Mapping[str, Any]) -> TibertPretraining:
-    """Make an untrained model of Google's configuration with every part that a foreign format may bring."""
+    """Make an untrained model with every part that a foreign format may bring.
+
+    Args:
+        config: The configuration, of `architecture`.
+
+    Returns:
+        The model, in float32.
+    """
     return TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
 
 

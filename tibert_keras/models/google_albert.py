@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.renaming import Row, from_theirs, split_slot, to_theirs
+from tibert_keras.models.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
 
 STEP = "global_step"
 _OPTIMIZERS = {"beta1_power", "beta2_power"}
@@ -110,6 +110,7 @@ def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                 f"identity. Received: embedding_size={len(kernel)}, hidden_size={len(bias)}. "
                 "Convert to huggingface, which has it."
             )
+        _LOG.info("Dropped embedding_projection, because it is the identity, and Google has none at equal sizes.")
         arrays = {name: array for name, array in arrays.items() if not name.startswith("embedding_projection/")}
     return to_theirs(GOOGLE, arrays)
 
@@ -173,7 +174,4 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
             f"The checkpoint cannot be read: {reason}. Received: {os.fspath(prefix)!r}. "
             "Give the path of a whole one, without `.index` and `.data-...`."
         ) from error
-    return {
-        name: array.astype("float32") if np.issubdtype(array.dtype, np.floating) else array
-        for name, array in arrays.items()
-    }
+    return in_float32(arrays)

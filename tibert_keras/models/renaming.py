@@ -114,6 +114,14 @@ def to_theirs(table: Sequence[Row], arrays: Mapping[str, np.ndarray]) -> dict[st
     return theirs
 
 
+def in_float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays with their floats as float32."""
+    return {
+        name: array.astype("float32", copy=False) if np.issubdtype(array.dtype, np.floating) else array
+        for name, array in arrays.items()
+    }
+
+
 def split_slot(name: str) -> tuple[str, str]:
     """Part the name of a variable from the `/adam_m` or `/adam_v` behind it, if there is one."""
     base, _, last = name.rpartition("/")

@@ -157,7 +157,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         config = (
             config if isinstance(config, Mapping) else read_json(config, what="an ALBERT configuration", advice=_ADVICE)
         )
-        _check_config(config)
+        check_albert_config(config)
         return cls(**{**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs})
 
     def to_albert_config(self) -> dict[str, Any]:
@@ -169,7 +169,12 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         }
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
+def check_albert_config(config: Mapping[str, Any]) -> None:
+    """Check that Google's `albert_config.json` describes what `TibertBackbone` is.
+
+    Raises:
+        InputError: If it lacks a key or has one that is not known, or a value that is not supported.
+    """
     required = {*_RENAMES, "hidden_act", "attention_probs_dropout_prob"}
     missing, unknown = sorted(required - config.keys()), sorted(config.keys() - required - _FIXED.keys())
     if missing or unknown:
@@ -180,7 +185,14 @@ def _check_config(config: Mapping[str, Any]) -> None:
     for key, allowed in _FIXED.items():
         if config.get(key, allowed[0]) not in allowed:
             raise InputError(f"Only {key}={allowed[0]!r} is supported. Received: {key}={config[key]!r}.")
+    for key in _RENAMES.keys() - {"hidden_dropout_prob"}:
+        if type(config[key]) is not int or config[key] < 1:
+            raise InputError(f"{key} must be a whole number from 1 on. Received: {key}={config[key]!r}.")
     hidden, attention = config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]
+    if type(hidden) not in (int, float) or not 0 <= hidden < 1:
+        raise InputError(
+            f"hidden_dropout_prob must be from 0 to less than 1. Received: hidden_dropout_prob={hidden!r}."
+        )
     if hidden != attention:
         raise InputError(
             "One dropout holds for the whole encoder: make the two equal. "

@@ -20,6 +20,8 @@ CHAMPION_PRESET = "champion"
 CHAMPION_FILE = "champion.json"
 # The untrained model of a run as a preset: architecture and tokenizer, whatever becomes of the files they came from.
 INITIAL_PRESET = "initial"
+# Where KerasHub puts the SentencePiece model of a preset.
+TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,8 +136,14 @@ def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
     Raises:
         InputError: If it cannot be read.
     """
-    path = join(run_dir, CHAMPION_FILE)
-    return Champion(**read_json(path, what="a champion", advice="Choose the champion again."))
+    path, advice = join(run_dir, CHAMPION_FILE), "Choose the champion again."
+    content = read_json(path, what="a champion", advice=advice)
+    try:
+        champion = Champion(**content)
+        int(champion.step), float(champion.value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Not a champion: {error}. Received: {path!r}. {advice}") from error
+    return champion
 
 
 def find_preset(model: str | os.PathLike[str]) -> str:

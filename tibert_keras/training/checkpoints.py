@@ -232,6 +232,20 @@ class Checkpoints:
         return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
 
 
+def split_checkpoint(path: str) -> tuple[str, int] | None:
+    """Part `RUN/checkpoints/STEP` into the run's folder and the step; `None` if the path is none of these."""
+    folder, name = os.path.split(path.rstrip("/"))
+    if not name.isdigit() or os.path.basename(folder) != "checkpoints":
+        return None
+    return os.path.dirname(folder) or ".", int(name)
+
+
+def moment_name(optimizer: str, path: str, slot: str) -> str:
+    """The name in a checkpoint of an optimizer's moment, such as `adam_m`, of the variable of this path."""
+    # Keras names a moment after the path of its variable.
+    return f"optimizer/{optimizer}/{path.replace('/', '_')}_{slot}"
+
+
 def variables_by_name(model: keras.Model) -> dict[str, Any]:
     """Every variable that training changes, under a name that is the same in each process."""
     # Random generators and metrics are numbered by Keras as they are made: their order tells them apart.

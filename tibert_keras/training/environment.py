@@ -1,7 +1,8 @@
-"""What a run runs with: the versions of the code, and the manifests of its records, noted while it still knows."""
+"""What a run runs with: the versions of the code, and hashes of its records, noted while it still knows."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,7 +15,8 @@ from typing import Any
 import keras
 
 from tibert_keras.data.manifest import MANIFEST_FILE
-from tibert_keras.storage import atomic_output, exists, join, read_json, sha256
+from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, exists, join, read_json, sha256, size
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-text", "jax", "sentencepiece")
@@ -29,7 +31,7 @@ def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> No
         record_files: What it reads.
     """
     phases = read_environment(run_dir)
-    now = {**environment(), "manifests": _manifests(record_files)}
+    now = {**environment(), "manifests": hash_records(record_files)}
     if phases and {**phases[-1], "from_step": None} == {"from_step": None, **now}:
         return
     with atomic_output(join(run_dir, ENVIRONMENT_FILE)) as path:
@@ -40,7 +42,7 @@ def read_environment(run_dir: str) -> list[dict[str, Any]]:
     """Read what a run was run with: a dictionary each time that changed, none if the run is older than this file.
 
     Returns:
-        Each has `from_step`, what `environment` gives, and the SHA-256 of the `manifests` of the records.
+        Each has `from_step`, what `environment` gives, and as `manifests` what `hash_records` gives for the records.
 
     Raises:
         InputError: If the file is damaged.
@@ -48,7 +50,15 @@ def read_environment(run_dir: str) -> list[dict[str, Any]]:
     path = join(run_dir, ENVIRONMENT_FILE)
     if not exists(path):
         return []
-    return list(read_json(path, what="the environment of a run", advice="Remove it.").get("phases", []))
+    content = read_json(path, what="the environment of a run", advice="Remove it.")
+    try:
+        phases = list(content["phases"])
+        for phase in phases:
+            int(phase["from_step"]), dict(phase["versions"]), dict(phase["manifests"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"Not the environment of a run: {reason}. Received: {path!r}. Remove it.") from error
+    return phases
 
 
 def environment() -> dict[str, Any]:
@@ -80,6 +90,24 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() or None
 
 
-def _manifests(record_files: Iterable[str]) -> dict[str, str]:
-    paths = {join(os.path.dirname(file), MANIFEST_FILE) for file in record_files}
-    return {path: sha256(path) for path in sorted(paths) if exists(path)}
+def hash_records(record_files: Iterable[str]) -> dict[str, str]:
+    """Tell by which hash records can be known again, without reading them.
+
+    Args:
+        record_files: Paths of the files.
+
+    Returns:
+        The SHA-256 of each folder's manifest by its path; by the folder's path, where it has none, that of the names
+        and sizes of its files, a line each.
+    """
+    folders: dict[str, list[str]] = {}
+    for file in sorted(record_files):
+        folders.setdefault(os.path.dirname(file) or ".", []).append(file)
+    hashes = {}
+    for folder, files in folders.items():
+        if exists(manifest := join(folder, MANIFEST_FILE)):
+            hashes[manifest] = sha256(manifest)
+        else:
+            lines = "".join(f"{os.path.basename(file)} {size(file)}\n" for file in files)
+            hashes[folder] = hashlib.sha256(lines.encode()).hexdigest()
+    return hashes

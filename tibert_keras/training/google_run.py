@@ -11,6 +11,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.google_albert import STEP, from_google, read_google_checkpoint, variable_shapes
 from tibert_keras.models.renaming import split_slot
+from tibert_keras.training.checkpoints import moment_name
 
 
 class GoogleCheckpoint:
@@ -43,9 +44,7 @@ class GoogleCheckpoint:
         self._values: dict[str, np.ndarray] = {f"optimizer/{optimizer}/iteration": np.asarray(self.step)}
         for name, array in from_google(variables, variable_shapes(model)).items():
             path, slot = split_slot(name)
-            # Keras names a moment after the path of its variable.
-            moment = f"optimizer/{optimizer}/{path.replace('/', '_')}_{slot[1:]}"
-            self._values[moment if slot else f"model/{path}"] = array
+            self._values[moment_name(optimizer, path, slot[1:]) if slot else f"model/{path}"] = array
 
     def check(self, step: int) -> None:
         """Do nothing: a damaged one could not have been read."""

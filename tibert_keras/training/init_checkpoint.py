@@ -7,16 +7,20 @@ import os
 from collections.abc import Iterable
 
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models import TibertMaskedLM
 from tibert_keras.models.google_albert import is_google_checkpoint
 from tibert_keras.storage import exists, join, read_bytes, read_json
-from tibert_keras.training.champion import INITIAL_PRESET
-from tibert_keras.training.checkpoints import Checkpoints, variables_by_name
+from tibert_keras.training.champion import INITIAL_PRESET, TOKENIZER_ASSET
+from tibert_keras.training.checkpoints import Checkpoints, split_checkpoint, variables_by_name
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.google_run import GoogleCheckpoint
 
-# Where KerasHub puts the SentencePiece model of a preset.
-_TOKENIZER = "assets/tokenizer/vocabulary.spm"
+_INITIAL_CONFIG = f"{INITIAL_PRESET}/config.json"
+# What no shape of a variable tells, as our configuration names it and as Google's does.
+_NOT_IN_SHAPES = {
+    False: ("num_layers", "num_groups", "num_inner_repetitions", "num_heads"),
+    True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
+}
 
 # More names than these fill the log, and say less than their number.
 _FEW = 12
@@ -87,9 +91,8 @@ def _training_state(names: Iterable[str]) -> set[str]:
 def _find(config: PretrainConfig, model: TibertMaskedLM) -> tuple[Checkpoints | GoogleCheckpoint, int, str | None]:
     """The checkpoint, its step and, if it is one of ours, its run's folder."""
     path = str(config.init_checkpoint).rstrip("/")
-    folder, name = os.path.split(path)
-    if name.isdigit() and os.path.basename(folder) == "checkpoints":
-        run_dir, step = os.path.dirname(folder) or ".", int(name)
+    if (parts := split_checkpoint(path)) is not None:
+        run_dir, step = parts
         if step in Checkpoints(run_dir).steps:
             return Checkpoints(run_dir), step, run_dir
     elif (last := Checkpoints(path).last_whole()) is not None:
@@ -105,7 +108,7 @@ def _find(config: PretrainConfig, model: TibertMaskedLM) -> tuple[Checkpoints | 
 
 def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
     """Check that token ids mean the same in both runs, if both know their tokenizer."""
-    path = join(run_dir, INITIAL_PRESET, _TOKENIZER)
+    path = join(run_dir, INITIAL_PRESET, TOKENIZER_ASSET)
     if model.preprocessor is None or not exists(path):
         return
     if read_bytes(path) != model.preprocessor.tokenizer.proto:
@@ -117,19 +120,17 @@ def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
 
 def _check_architecture(model: TibertMaskedLM, place: str, *, google: bool) -> None:
     """Check what no shape tells: layers of one group share their weights, whatever their number."""
-    path = join(os.path.dirname(place), "albert_config.json") if google else join(place, INITIAL_PRESET, "config.json")
-    if not exists(path):
+    folder, name = (os.path.dirname(place) or ".", "albert_config.json") if google else (place, _INITIAL_CONFIG)
+    if not exists(join(folder, name)):
         return
-    if google:
-        theirs = TibertBackbone.from_albert_config(path).get_config()
-    else:
-        theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")["config"]
-    ours = model.backbone.get_config()
-    for name in ("num_layers", "num_groups", "num_inner_repetitions", "num_heads"):
-        if theirs[name] != ours[name]:
+    theirs = read_json(join(folder, name), what="the configuration of a model", advice="Give another checkpoint.")
+    ours = model.backbone.to_albert_config() if google else model.backbone.get_config()
+    for key in _NOT_IN_SHAPES[google]:
+        value = (theirs if google else theirs["config"]).get(key)
+        if value != ours[key]:
             raise InputError(
                 "The checkpoint is of another model. "
-                f"Received: {name}={theirs[name]} in {place!r}, {ours[name]} now. Give its architecture."
+                f"Received: {key}={value} in {place!r}, {ours[key]} now. Give its architecture."
             )
 
 
