@@ -156,9 +156,7 @@ class PieceTable:
         self._last = np.array([edge(piece[-1:]) for piece in self.pieces])
         self._count = np.array([len(syllables_of(piece)) for piece in self.pieces])
         self._goes_on = np.isin(self._first, [LETTER, SIGN]).astype(int)
-        self._may_follow = {
-            last: tibetan & np.isin(self._first, sorted(firsts)) for last, firsts in _FOLLOWS.items()
-        }
+        self._may_follow = {last: tibetan & np.isin(self._first, sorted(firsts)) for last, firsts in _FOLLOWS.items()}
         self._ends: dict[str, np.ndarray] = {}
         # Whether pieces bring the tsheg before their syllable, as they do after BPE over running text.
         self.has_leading_tsheg = bool((tibetan & (self._first == TSHEG_MARK) & (self._count > 0)).any())
