@@ -94,11 +94,10 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
     """Guess the whole syllables in the gaps of texts.
 
     A gap is a run of adjacent `[MASK]`s, that many pieces of the vocabulary, or `[GAP:2-4]`, 2 to 4 syllables. Beam
-    search fills a gap from left to right, for each number of pieces that it may have, and compares fillings by the
-    geometric mean of their pieces' probabilities: pseudo-log-likelihood, normalised by length, in which a piece's
-    probability is that behind masks for itself and for the pieces of the gap after it (Kauf and Ivanova, 2023, "A
-    Better Way to Do Masked Language Model Scoring"). Each gap is searched by itself: in place of the others there are
-    masks. Of long texts the model sees what is around the gap.
+    search fills it from left to right, for each number of pieces that it may have. The best fillings are then scored
+    in the line by pseudo-log-likelihood (Salazar et al., 2020, "Masked Language Model Scoring"): over the pieces that
+    they are cut into there, the mean of the logarithm of each one's probability behind a mask of its own. Each gap is
+    searched by itself, with masks in place of the others. Of a long text the model sees what is around the gap.
 
     Args:
         model: What `load_fill_mask` returns, or what it takes.
