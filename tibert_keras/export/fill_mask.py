@@ -12,9 +12,8 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.gap_search import Candidate, searcher_of
 from tibert_keras.export.gaps import MASK
-from tibert_keras.export.saved_model import FillMask
+from tibert_keras.export.saved_model import FillMask, find_saved_model
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import exists, join
 from tibert_keras.training import find_preset
 
 
@@ -37,7 +36,7 @@ class FilledMask(NamedTuple):
 
 
 def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
-    """Load what fills masks: a SavedModel as it is, or a `FillMask` of a preset or of a run's champion.
+    """Load what fills masks: a SavedModel as it is or in its newest version, or a `FillMask` of a preset or of a run's champion.
 
     Returns:
         An object with the method `FillMask.fill_mask`.
@@ -45,10 +44,10 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
     Raises:
         InputError: If `model` is none of them.
     """
-    if exists(join(model, "saved_model.pb")):
+    if (saved_model := find_saved_model(model)) is not None:
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
-        return tf.saved_model.load(os.fspath(model))
+        return tf.saved_model.load(saved_model)
     return FillMask(TibertMaskedLM.from_preset(find_preset(model)), top_k=top_k)
 
 
