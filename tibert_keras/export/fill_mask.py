@@ -36,7 +36,7 @@ class FilledMask(NamedTuple):
 
 
 def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
-    """Load what fills masks: a SavedModel as it is or in its newest version, or a `FillMask` of a preset or of a run's champion.
+    """Load what fills masks: a SavedModel as it is or in its newest version, or a `FillMask` of a preset or champion.
 
     Returns:
         An object with the method `FillMask.fill_mask`.
@@ -51,14 +51,12 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
     return FillMask(TibertMaskedLM.from_preset(find_preset(model)), top_k=top_k)
 
 
-def fill_mask(
-    texts: Sequence[str], *, model: str | os.PathLike[str], top_k: int = 5, batch_size: int = 32
-) -> list[FilledMask]:
+def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
     """Fill the masks in texts.
 
     Args:
         texts: Texts with `[MASK]` in them.
-        model: A SavedModel, a preset, or a run with a champion.
+        model: A SavedModel, a preset, or a run with a champion; or what `load_fill_mask` returns.
         top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
         batch_size: Texts a step.
 
@@ -79,14 +77,16 @@ def fill_mask(
             raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
     if min(top_k, batch_size) < 1:
         raise InputError(f"top_k and batch_size must be at least 1. Received: top_k={top_k}, batch_size={batch_size}.")
-    loaded = load_fill_mask(model, top_k=top_k)
-    filled: list[FilledMask] = []
+    loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
+    # Neighbours in length go into one batch, so that little is padded.
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    filled: dict[int, list[FilledMask]] = {}
     for start in range(0, len(texts), batch_size):
-        batch = list(texts[start : start + batch_size])
-        answer = _answer(loaded, batch)
-        for row, text in enumerate(batch):
-            filled += _read_row(answer, row, text, number=start + row, top_k=top_k)
-    return filled
+        batch = order[start : start + batch_size]
+        answer = _answer(loaded, [texts[number] for number in batch])
+        for row, number in enumerate(batch):
+            filled[number] = _read_row(answer, row, texts[number], number=number, top_k=top_k)
+    return [mask for number in range(len(texts)) for mask in filled[number]]
 
 
 def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[list[Candidate]]]:

@@ -109,6 +109,12 @@ def _short(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def fill_in(text: str, fillings: Sequence[str | None]) -> str:
+    """Put one filling in each gap of a text, or leave the gap where it is `None`."""
+    remaining = iter(fillings)
+    return GAP.sub(lambda match: next(remaining) or match[0], text)
+
+
 def edge(character: str) -> int:
     """Tell what a character at the edge of a text or piece is; the edge of an empty text is a space."""
     if not character or character.isspace():
@@ -178,7 +184,7 @@ class PieceTable:
         return all(_NATIVE.fullmatch(syllable) or syllable in self._whole for syllable in syllables)
 
     def counts(self, last: int, count: int) -> np.ndarray:
-        """How many syllables a text of `count` with the edge `last` has with each piece after it, int `[vocabulary]`."""
+        """How many syllables a text that has `count` and ends in `last` has with each piece, int `[vocabulary]`."""
         return count + self._count - (self._goes_on if last in (LETTER, SIGN) else 0)
 
     def may_follow(self, last: int) -> np.ndarray:
