@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import exp
+from math import ceil, exp
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tibert_keras.export.gaps import (
     GAP,
     LETTER,
     MASK,
+    MAX_TOKENS,
     SIGN,
     SPACE,
     TSHEG,
@@ -108,6 +109,8 @@ class Searcher:
 
     def search(self, model: Any, texts: Sequence[str], top_k: int) -> list[list[list[Candidate]]]:
         """See `fill_gaps`."""
+        if not texts:
+            return []
         gaps = [(text, gap) for text in texts for gap in find_gaps(text)]
         found: list[dict[str, Candidate]] = [{} for _ in gaps]
         width = max(top_k, _WIDTH)
@@ -134,8 +137,17 @@ class Searcher:
             place = [index for index, token in enumerate(ids) if token == self._mask][masks_before]
             context = _Context(ids[:place], ids[place + 1 :], "", ending, start, gap.syllables)
             contexts = [context] if gap.tokens else self._reach_over(context)
-            for context, length in product(contexts, _lengths(gap)):
+            for context, length in product(contexts, self._lengths(gap, ids)):
                 yield _Hypothesis(number, length, context, context.start)
+
+    def _lengths(self, gap: Gap, ids: list[int]) -> range:
+        """The numbers of pieces that a gap may have; a piece may be part of a syllable, or several."""
+        if gap.tokens is not None:
+            return range(gap.tokens, gap.tokens + 1)
+        around = len(syllables_of("".join(self.table.pieces[token] for token in ids if token != self._mask)))
+        rate = len(ids) / around if around else 1.0
+        low, high = gap.syllables
+        return range(max(1, int(low * rate / 2)), min(ceil(high * rate) + 1, MAX_TOKENS) + 1)
 
     def _variants(self, text: str, gap: Gap) -> Iterator[tuple[str, str, int, str | None]]:
         """Ways to part the marks at the ends of a gap between it and its surroundings."""
@@ -319,14 +331,6 @@ def _changed(ids: list[int], masked: list[int]) -> range:
 def _mask_gaps(text: str) -> str:
     """Put masks in place of the other gaps: as many as they have syllables on average."""
     return GAP.sub(lambda match: match[0] if match[1] is None else MASK * average_length(match[0], match[1]), text)
-
-
-def _lengths(gap: Gap) -> range:
-    """The numbers of pieces that a gap may have; a piece may be part of a syllable, or several."""
-    if gap.tokens is not None:
-        return range(gap.tokens, gap.tokens + 1)
-    low, high = gap.syllables
-    return range(max(1, low // 2), high + 2)
 
 
 _SEARCHERS: weakref.WeakKeyDictionary[Any, Searcher] = weakref.WeakKeyDictionary()
