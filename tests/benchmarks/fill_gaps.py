@@ -2,7 +2,8 @@
 
     tibert quickstart && python tests/benchmarks/fill_gaps.py --model=tibert_quickstart/run
 
-From documents that the quickstart's model has not seen, three sections at a time, 1 to 3 adjacent syllables are taken out.
+From documents that the quickstart's model has not seen, three sections at a time, 1 to 3 adjacent syllables are taken
+out.
 They count as found only if the very same ones are among the candidates; others may do as well.
 """
 

@@ -41,7 +41,8 @@ class Oracle:
     def masked_lm(self, token_ids, padding_mask, segment_ids, mask_positions):
         logits = np.zeros((len(token_ids), 1, self.size), "float32")
         for row, (ids, (place,)) in enumerate(zip(token_ids.numpy(), mask_positions.numpy(), strict=True)):
-            if (ids[:place] == self.line[:place]).all() and int(padding_mask[row].numpy().sum()) == len(self.line):
+            same_length = int(padding_mask[row].numpy().sum()) == len(self.line)
+            if same_length and (ids[:place] == self.line[:place]).all():
                 logits[row, 0, self.line[place]] = 20
         return {"logits": tf.constant(logits)}
 
