@@ -22,18 +22,23 @@ from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
     FilledMask,
+    FillMaskConfig,
     SavedModelOfBest,
     check_loss,
+    compare_precision,
     convert,
     export_saved_model,
-    fill_mask,
+    fill_file,
     hugging_face_loss,
     require_transformers,
+    next_version,
+    require_tensorflow,
     write_card,
+    write_filled,
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
-from tibert_keras.storage import join, read_lines
+from tibert_keras.storage import join
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
 from tibert_keras.training.runs import plot_runs, summarize_runs, table
@@ -210,17 +215,38 @@ class ExportFlags:
         model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
         output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
         top_k: How many guesses it is to give for each mask, the likeliest first.
+        versioned: Write the SavedModel to a numbered folder in `output_dir`, the next one, as TensorFlow Serving
+            wants it.
+        precision: How the weights are held: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
+            with scales (a quarter).
+        input_file: Held-out TFRecord files, which another `precision` than `float32` needs: what it costs in
+            accuracy is measured on them and printed.
     """
 
     model: str
     output_dir: str
     top_k: int = 5
+    versioned: bool = False
+    precision: Literal["float32", "float16", "dynamic_range"] = "float32"
+    input_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.precision == "float32") != (self.input_file is None):
+            raise InputError(
+                "Records to measure the loss in accuracy on go with a precision below float32. "
+                f"Received: precision={self.precision!r}, input_file={self.input_file!r}. Give both or neither."
+            )
 
 
 def export(flags: ExportFlags) -> None:
-    """Write a model as a SavedModel that takes strings."""
-    export_saved_model(flags.model, flags.output_dir, top_k=flags.top_k)
-    print(flags.output_dir)
+    """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
+    require_tensorflow()
+    model = TibertMaskedLM.from_preset(find_preset(flags.model))
+    if flags.input_file is not None:
+        print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
+    output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
+    export_saved_model(model, output_dir, top_k=flags.top_k, precision=flags.precision)
+    print(output_dir)
 
 
 def exchange(config: ConvertConfig) -> None:
@@ -252,30 +278,16 @@ def card(flags: CardFlags) -> None:
     print(write_card(flags.run_dir))
 
 
-@dataclass(frozen=True, kw_only=True)
-class FillMaskFlags:
-    """Fills masks.
-
-    Args:
-        text: Texts with `[MASK]` where a piece is missing.
-        model: Folder of a SavedModel, of a model (a preset, as `champion/` of a run), or of a run with a champion.
-        input_file: UTF-8 file with a text a line, in place of `text` or besides.
-        top_k: How many guesses to print for each mask; a SavedModel gives no more than it was exported with.
-    """
-
-    text: list[str]
-    model: str
-    input_file: str | None = None
-    top_k: int = 5
-
-
-def fill(flags: FillMaskFlags) -> None:
-    """Guess what is behind each [MASK] in texts."""
-    texts = [*flags.text, *(filter(None, read_lines(flags.input_file)) if flags.input_file else [])]
-    if not texts:
-        raise InputError("There is no text. Received: no text and input_file=None. Give one or the other.")
-    for mask in fill_mask(texts, model=flags.model, top_k=flags.top_k):
-        _print_mask(mask)
+def fill(config: FillMaskConfig) -> None:
+    """Guess what is in the gaps of texts."""
+    filled = fill_file(config)
+    if config.output_file is not None:
+        print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
+        return
+    for text in filled:
+        for number, guesses in enumerate(text.gaps, 1):
+            shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
+            print(f"{text.number}.{number}\t{shown}\t{text.filled}")
 
 
 VERBS: dict[str, Callable[[Any], None]] = {

@@ -160,7 +160,11 @@ class TestDirections:
     def test_without_torch_and_transformers(self, converted, tmp_path):
         lines = [
             "import sys",
-            "sys.modules.update(torch=None, transformers=None)",
+            "class Absent:",
+            "    def find_spec(self, name, *others):",
+            "        if name in ('torch', 'transformers'):",
+            "            raise ModuleNotFoundError(name)",
+            "sys.meta_path.insert(0, Absent())",
             "from tibert_keras.cli import main",
             "sys.exit(main(sys.argv[1:]))",
         ]
