@@ -3,10 +3,12 @@
 from tibert_keras.export.against_hugging_face import check_loss, hugging_face_loss
 from tibert_keras.export.card import write_card
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
-from tibert_keras.export.fill_mask import FilledMask, fill_mask
+from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
+from tibert_keras.export.gap_search import Candidate
 from tibert_keras.export.saved_model import FillMask, SavedModelOfBest, export_saved_model
 
 __all__ = [
+    "Candidate",
     "ConvertConfig",
     "FillMask",
     "FilledMask",
@@ -15,7 +17,9 @@ __all__ = [
     "check_loss",
     "convert",
     "export_saved_model",
+    "fill_gaps",
     "fill_mask",
     "hugging_face_loss",
+    "load_fill_mask",
     "write_card",
 ]

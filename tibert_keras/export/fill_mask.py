@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
+from tibert_keras.export.gap_search import Candidate, searcher_of
+from tibert_keras.export.gaps import MASK
 from tibert_keras.export.saved_model import FillMask
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.storage import exists, join
 from tibert_keras.training import find_preset
-
-MASK = "[MASK]"
 
 
 class FilledMask(NamedTuple):
@@ -88,6 +88,41 @@ def fill_mask(
         for row, text in enumerate(batch):
             filled += _read_row(answer, row, text, number=start + row, top_k=top_k)
     return filled
+
+
+def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[list[Candidate]]]:
+    """Guess the whole syllables in the gaps of texts.
+
+    A gap is a run of adjacent `[MASK]`s, that many pieces of the vocabulary, or `[GAP:2-4]`, 2 to 4 syllables. Beam
+    search fills a gap from left to right, for each number of pieces that it may have, and compares fillings by the
+    geometric mean of their pieces' probabilities: pseudo-log-likelihood, normalised by length, in which a piece's
+    probability is that behind masks for itself and for the pieces of the gap after it (Kauf and Ivanova, 2023, "A
+    Better Way to Do Masked Language Model Scoring"). Each gap is searched by itself: in place of the others there are
+    masks. Of long texts the model sees what is around the gap.
+
+    Args:
+        model: What `load_fill_mask` returns, or what it takes.
+        texts: Texts with gaps.
+        top_k: The most candidates for a gap.
+
+    Returns:
+        For each text, for each of its gaps, the candidates, the likeliest first; none if no pieces of the vocabulary
+        make whole syllables there.
+
+    Raises:
+        InputError: If a text has no gap, or one that is written wrongly or is too long.
+
+    Example:
+    ```python
+    (gaps,) = fill_gaps("run", ["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།"])
+    for candidate in gaps[0]:
+        print(candidate.text, candidate.score)
+    ```
+    """
+    if top_k < 1:
+        raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
+    loaded = load_fill_mask(model) if isinstance(model, str | os.PathLike) else model
+    return searcher_of(loaded).search(loaded, texts, top_k)
 
 
 def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:

@@ -122,17 +122,30 @@ class FillMask(tf.Module):
         }
         return {"logits": tf.cast(self._model(inputs, training=False), tf.float32)}
 
-    def _pack(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Tokenize texts of any length.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.
+        """
+        inputs = self._pack(text, check=False)
+        return {name: inputs[name] for name in ("token_ids", "padding_mask")}
+
+    @tf.function(input_signature=[])
+    def vocabulary(self) -> dict[str, tf.Tensor]:
+        """Give the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
+        return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
+
+    def _pack(self, text: tf.Tensor, *, check: bool = True) -> dict[str, tf.Tensor]:
         """Tokenize into `[CLS] text [SEP]`, as long as the longest text of the batch."""
         tokens = self._tokenizer(text)
-        longest = tf.reduce_max(tokens.row_lengths(), axis=0) + 2
         # A text is never cut: a mask behind the cut would have no answer.
-        checked = tf.debugging.assert_less_equal(
-            longest,
-            tf.constant(self._max_length, tf.int64),
-            message=f"A text is longer than {self._max_length} tokens.",
-        )
-        with tf.control_dependencies([checked]):
+        checks = [self._check_length(tokens)] if check else []
+        with tf.control_dependencies(checks):
             column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
         tokens = tf.concat(
             [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id],
@@ -141,6 +154,13 @@ class FillMask(tf.Module):
         padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
         token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
         return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
+
+    def _check_length(self, tokens: tf.RaggedTensor) -> tf.Operation:
+        return tf.debugging.assert_less_equal(
+            tf.reduce_max(tokens.row_lengths(), axis=0) + 2,
+            tf.constant(self._max_length, tf.int64),
+            message=f"A text is longer than {self._max_length} tokens.",
+        )
 
 
 def require_tensorflow() -> None:
