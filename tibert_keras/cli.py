@@ -32,6 +32,7 @@ from tibert_keras.export import (
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
+from tibert_keras.serving import ServeConfig, serve
 from tibert_keras.storage import join, read_lines
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
@@ -275,6 +276,11 @@ def fill(flags: FillMaskFlags) -> None:
         _print_mask(mask)
 
 
+def serve_models(config: ServeConfig) -> None:
+    """Serve SavedModels over HTTP, with a page for filling gaps. Ends at SIGTERM or Ctrl-C."""
+    serve(config, on_ready=lambda url: print(url, flush=True))
+
+
 VERBS: dict[str, Callable[[Any], None]] = {
     "quickstart": quickstart,
     "corpus": corpus,
@@ -289,6 +295,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "convert": exchange,
     "card": card,
     "fill-mask": fill,
+    "serve": serve_models,
 }
 
 
