@@ -63,7 +63,7 @@ class Signature:
 
     def _run_rows(self, rows: Sequence[Arrays]) -> list[Arrays]:
         outputs = self._run({name: np.stack([row[name] for row in rows]) for name in self.inputs})
-        return [self._cut({name: output[index] for name, output in outputs.items()}) for index in range(len(rows))]
+        return [self._cut({name: output[index, ...] for name, output in outputs.items()}) for index in range(len(rows))]
 
     def _has_rows(self) -> bool:
         """Whether the first axis of all tensors is the batch, and padding, if there can be any, can be told."""
@@ -116,10 +116,10 @@ def _length(row: Arrays) -> int:
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:
     """Stack arrays of different sizes, padded with zeros or empty strings."""
-    shape = np.max([np.shape(row) for row in rows], axis=0, initial=0).astype(int)
+    shape = np.max([row.shape for row in rows], axis=0, initial=0).astype(int)
     stacked = np.full((len(rows), *shape), b"" if rows[0].dtype == object else 0, dtype=rows[0].dtype)
-    for place, row in zip(stacked, rows, strict=True):
-        place[tuple(slice(size) for size in np.shape(row))] = row
+    for index, row in enumerate(rows):
+        stacked[(index, *map(slice, row.shape))] = row
     return stacked
 
 
