@@ -198,6 +198,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <link rel="stylesheet" href="/page/page.css">
+<link rel="icon" href="/page/icon.svg">
 </head>
 <body class="reference">
 <header><h1>{title}</h1><a href="/openapi.json">openapi.json</a> <a href="/">The page for filling gaps</a></header>
