@@ -29,7 +29,7 @@ class TestRefused:
             (["m", "--max_batch_size=0"], "max_batch_size must be at least 1. Received: 0"),
             (["m", "--max_queue_size=-1"], "max_queue_size must be at least 1. Received: -1"),
             (["m", "--port=0"], "Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: 'm'"),
-            (["m", "--host=nowhere.invalid"], "Cannot listen there: "),
+            (["m", "--host=192.0.2.1"], "Cannot listen there: "),
             (["m", "--token_file=none"], "Cannot read the file"),
         ],
     )
