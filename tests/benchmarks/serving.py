@@ -7,8 +7,8 @@ The model is a preset with random weights: its speed does not depend on them. `t
 and `export/hugging_face.py` for transformers. Texts are sections of the corpus of mixed lengths with one mask each, the
 same for both. Each client sends one text at a time and waits for the answer.
 
-`server` is a process of its own and is asked over HTTP. `pipeline` has no server, and is called as one would in one: by the
-threads of the clients, one at a time (`locked`, torch's own threads being enough for the cores) or all together
+`server` is a process of its own and is asked over HTTP. `pipeline` has no server, and is called as one would in one: by
+the threads of the clients, one at a time (`locked`, torch's own threads being enough for the cores) or all together
 (`threads`); it pays for no HTTP. Turn by turn each of the three serves a share of the requests, A B C A B C, so that
 what else the machine does falls on all alike. At last the server alone gets `--memory_requests` more, and its memory is
 taken ten times on the way.
@@ -174,8 +174,8 @@ def main() -> None:
         tokens = [len(tokenizer(text)["input_ids"]) for text in texts]
         print(
             f"{datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {flags.preset}; texts of "
-            f"{min(tokens)} to {max(tokens)} tokens, {statistics.mean(tokens):.0f} on average; torch {torch.__version__} "
-            f"with {torch.get_num_threads()} threads, transformers {transformers.__version__}"
+            f"{min(tokens)} to {max(tokens)} tokens, {statistics.mean(tokens):.0f} on average; "
+            f"torch {torch.__version__} with {torch.get_num_threads()} threads, transformers {transformers.__version__}"
         )
         with serving(folder) as (url, pid):
             answers = make_answers(url, folder)
