@@ -299,7 +299,7 @@ class TestBadInput:
 
     def test_fill_mask(self, refuse, finished_run, text):
         model = f"--model={finished_run}"
-        refuse("There is no text", "fill-mask", model, output=None)
+        refuse("Texts come from the command line or from a file", "fill-mask", model, output=None)
         refuse("There is nothing to fill", "fill-mask", "བཀྲ་ཤིས", model, output=None)
         refuse("Cannot read the file", "fill-mask", f"--input_file={text}", model, output=None)
         text.write_bytes(b"[MASK]\xff")
@@ -423,10 +423,10 @@ class TestStages:
             return
         out = run("export", f"--model={tmp_path}/run", f"--output_dir={tmp_path}/saved_model")
         assert out == f"{tmp_path}/saved_model\n"
-        (tmp_path / "texts.txt").write_text("བཅོམ་[MASK]་འདས\n\n[MASK][MASK]\n")
-        out = run("fill-mask", "སངས་[MASK]", f"--model={tmp_path}/saved_model", f"--input_file={tmp_path}/texts.txt",
-                  "--top_k=2")  # fmt: skip
+        (tmp_path / "texts.txt").write_text("སངས་[MASK]\nབཅོམ་[MASK]་འདས\n\n[MASK][MASK]\n")
+        given = [f"--model={tmp_path}/saved_model", f"--input_file={tmp_path}/texts.txt", "--top_k=2"]
+        out = run("fill-mask", *given, "--unit=pieces")
         lines = [line.split("\t") for line in out.splitlines()]
-        assert [line[0] for line in lines] == ["1.1", "2.1", "3.1", "3.2"]
+        assert [line[0] for line in lines] == ["1.1", "2.1", "4.1", "4.2"]
         assert all(re.fullmatch(r"\S+:0\.\d{3} \S+:0\.\d{3}", line[1]) for line in lines)
         assert lines[0][2].startswith("སངས་") and "[MASK]" not in lines[0][2]

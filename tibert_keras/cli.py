@@ -24,16 +24,21 @@ from tibert_keras.export import (
     FilledMask,
     SavedModelOfBest,
     check_loss,
+    compare_precision,
     convert,
     export_saved_model,
-    fill_mask,
+    fill_texts,
     hugging_face_loss,
+    next_version,
+    read_texts,
+    require_tensorflow,
     write_card,
+    write_filled,
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
 from tibert_keras.serving import ServeConfig, serve
-from tibert_keras.storage import join, read_lines
+from tibert_keras.storage import join
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
 from tibert_keras.training.runs import plot_runs, summarize_runs, table
@@ -208,17 +213,38 @@ class ExportFlags:
         model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
         output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
         top_k: How many guesses it is to give for each mask, the likeliest first.
+        versioned: Write the SavedModel to a numbered folder in `output_dir`, the next one, as TensorFlow Serving
+            wants it.
+        precision: How the weights are held: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
+            with scales (a quarter).
+        input_file: Held-out TFRecord files, which another `precision` than `float32` needs: what it costs in
+            accuracy is measured on them and printed.
     """
 
     model: str
     output_dir: str
     top_k: int = 5
+    versioned: bool = False
+    precision: Literal["float32", "float16", "dynamic_range"] = "float32"
+    input_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.precision == "float32") != (self.input_file is None):
+            raise InputError(
+                "Records to measure the loss in accuracy on go with a precision below float32. "
+                f"Received: precision={self.precision!r}, input_file={self.input_file!r}. Give both or neither."
+            )
 
 
 def export(flags: ExportFlags) -> None:
-    """Write a model as a SavedModel that takes strings."""
-    export_saved_model(flags.model, flags.output_dir, top_k=flags.top_k)
-    print(flags.output_dir)
+    """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
+    require_tensorflow()
+    model = TibertMaskedLM.from_preset(find_preset(flags.model))
+    if flags.input_file is not None:
+        print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
+    output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
+    export_saved_model(model, output_dir, top_k=flags.top_k, precision=flags.precision)
+    print(output_dir)
 
 
 def exchange(config: ConvertConfig) -> None:
@@ -252,28 +278,47 @@ def card(flags: CardFlags) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class FillMaskFlags:
-    """Fills masks.
+    """Fills gaps.
 
     Args:
-        text: Texts with `[MASK]` where a piece is missing.
+        text: Texts with `[MASK]` where a piece of the vocabulary is missing, or `[GAP:2-4]` where 2 to 4 syllables are.
         model: Folder of a SavedModel, of a model (a preset, as `champion/` of a run), or of a run with a champion.
-        input_file: UTF-8 file with a text a line, in place of `text` or besides.
-        top_k: How many guesses to print for each mask; a SavedModel gives no more than it was exported with.
+        input_file: UTF-8 file with a text a line, or, if its name ends in `.jsonl`, an object with a `text` a line.
+        output_file: File for the guesses, in place of standard output: a table with tabs if its name ends in `.tsv`,
+            an object a line if it ends in `.jsonl`.
+        unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those behind each `[MASK]`
+            as the vocabulary has them, many times as fast.
+        top_k: The most guesses for each gap; of pieces a SavedModel gives no more than it was exported with.
+        batch_size: Texts a step.
     """
 
     text: list[str]
     model: str
     input_file: str | None = None
+    output_file: str | None = None
+    unit: Literal["syllables", "pieces"] = "syllables"
     top_k: int = 5
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if bool(self.text) == (self.input_file is not None):
+            raise InputError(
+                f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
+                f"input_file={self.input_file!r}. Give one or the other."
+            )
 
 
 def fill(flags: FillMaskFlags) -> None:
-    """Guess what is behind each [MASK] in texts."""
-    texts = [*flags.text, *(filter(None, read_lines(flags.input_file)) if flags.input_file else [])]
-    if not texts:
-        raise InputError("There is no text. Received: no text and input_file=None. Give one or the other.")
-    for mask in fill_mask(texts, model=flags.model, top_k=flags.top_k):
-        _print_mask(mask)
+    """Guess what is in the gaps of texts."""
+    texts = read_texts(flags.input_file) if flags.input_file is not None else enumerate(flags.text, 1)
+    filled = fill_texts(texts, model=flags.model, unit=flags.unit, top_k=flags.top_k, batch_size=flags.batch_size)
+    if flags.output_file is not None:
+        print(f"{write_filled(filled, flags.output_file)} texts filled in {flags.output_file}")
+        return
+    for text in filled:
+        for number, guesses in enumerate(text.gaps, 1):
+            shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
+            print(f"{text.number}.{number}\t{shown}\t{text.filled}")
 
 
 def serve_models(config: ServeConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
+from tibert_keras.cli import main
+from tibert_keras.data import Records, TibertMaskedLMPreprocessor
 from tibert_keras.errors import InputError
-from tibert_keras.export import FillMask, SavedModelOfBest, export_saved_model
+from tibert_keras.export import (
+    FillMask,
+    SavedModelOfBest,
+    compare_precision,
+    export_saved_model,
+    find_saved_model,
+    next_version,
+)
+from tibert_keras.export.warm_up import WARM_UP_FILE
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.training import pretrain
+from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.training import evaluate, pretrain
 from tibert_keras.training.history import History
 
 SERVE = Path(__file__).with_name("serve.py")
@@ -69,6 +83,7 @@ class TestSignatures:
             "serving_default": {"text"},
             "encode": {"text"},
             "masked_lm": {"token_ids", "padding_mask", "segment_ids", "mask_positions"},
+            "tokenize": {"text"},
         }
         assert inputs["serving_default"]["text"].dtype == tf.string
         outputs = {name: s.structured_outputs for name, s in signatures.items()}
@@ -76,6 +91,7 @@ class TestSignatures:
             "serving_default": {"pieces": "string", "probabilities": "float32", "mask_count": "int32"},
             "encode": {"sequence_output": "float32", "pooled_output": "float32", "padding_mask": "int32"},
             "masked_lm": {"logits": "float32"},
+            "tokenize": {"token_ids": "int32", "padding_mask": "int32"},
         }
 
     @pytest.mark.slow
@@ -158,6 +174,108 @@ class TestFillMask:
         np.testing.assert_allclose(
             answer["probabilities"], fill.fill_mask(tf.constant(TEXTS))["probabilities"], atol=0.01
         )
+
+
+def ops_of(folder: Path) -> set[str]:
+    """All ops of a SavedModel, those of its functions too."""
+    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return {node.op for node in nodes} - functions
+
+
+@tensorflow_only
+class TestStockServing:
+    """What TensorFlow Serving, as it is released, needs of a SavedModel."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def allowed(cls) -> set[str]:
+        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
+        return set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
+
+    def test_the_list(self, allowed):
+        """TensorFlow's own ops that need no Python, and two of TensorFlow Text."""
+        assert {op for op in allowed if not hasattr(tf.raw_ops, op)} == {"SentencepieceOp", "SentencepieceTokenizeOp"}
+        assert not [op for op in allowed if "Py" in op or op.startswith("Xla")]
+
+    def test_ops(self, allowed, exported):
+        assert "SentencepieceOp" in ops_of(exported)
+        assert ops_of(exported) - allowed == set()
+
+    def test_ops_of_another_tokenizer_and_compact_weights(self, allowed, model, tmp_path):
+        tokenizer = model.preprocessor.tokenizer
+        cut = TibertTokenizer(tokenizer.proto, tsheg_pretokenization=True)
+        preprocessor = TibertMaskedLMPreprocessor(cut, sequence_length=32)
+        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision="dynamic_range")
+        assert ops_of(tmp_path / "1") - allowed == set()
+
+    def test_the_tokenizer_is_in_assets(self, model, exported):
+        assert (exported / "assets/spiece.model").read_bytes() == model.preprocessor.tokenizer.proto
+
+    def test_warm_up_requests_are_answered(self, exported):
+        signatures = tf.saved_model.load(str(exported)).signatures
+        sizes = []
+        for record in tf.data.TFRecordDataset(str(exported / WARM_UP_FILE)):
+            request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+            inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+            answer = signatures[request.model_spec.signature_name](**inputs)
+            sizes.append((request.model_spec.signature_name, len(next(iter(answer.values())))))
+        assert sizes == [(name, size) for name in ("serving_default", "encode", "tokenize") for size in (1, 8)]
+
+    def test_any_batch_and_length(self, model, exported):
+        signature = tf.saved_model.load(str(exported)).signatures["serving_default"]
+        keras_model = FillMask(model, top_k=3)
+        for texts in (TEXTS[:1], TEXTS * 9, ["[MASK]" * 30, "ཀ"], ["[MASK]" + "བཀྲ་ཤིས།" * 3] * 2):
+            served, expected = signature(tf.constant(texts)), keras_model.fill_mask(tf.constant(texts))
+            assert (served["pieces"].numpy() == expected["pieces"].numpy()).all()
+            np.testing.assert_allclose(served["probabilities"], expected["probabilities"], atol=1e-5)
+
+    def test_versions(self, finished_run, tmp_path):
+        assert next_version(tmp_path) == f"{tmp_path}/1" and find_saved_model(tmp_path) is None
+        for version, name in ((1, "1"), (2, "10")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "saved_model.pb").touch()
+            assert find_saved_model(tmp_path) == f"{tmp_path}/{name}", version
+        assert next_version(tmp_path) == f"{tmp_path}/11"
+        # One that is still being copied is not there yet.
+        (tmp_path / "11").mkdir()
+        assert find_saved_model(tmp_path) == f"{tmp_path}/10"
+
+
+@tensorflow_only
+class TestPrecision:
+    @pytest.mark.parametrize(("precision", "atol"), [("float16", 2e-3), ("dynamic_range", 2e-2)])
+    def test_nearly_the_same(self, model, precision, atol):
+        compact, full = FillMask(model, precision=precision), FillMask(model)
+        ids = {**full.tokenize(tf.constant(TEXTS)), "mask_positions": tf.constant([[1]] * 3)}
+        ids["segment_ids"] = tf.zeros_like(ids["token_ids"])
+        logits = [each.masked_lm(**ids)["logits"].numpy() for each in (compact, full)]
+        assert 0 < np.abs(logits[0] - logits[1]).max() < atol * np.abs(logits[1]).max()
+
+    def test_what_it_costs_is_measured(self, finished_run, exported, sample_records, tmp_path, capsys):
+        records = f"{sample_records}/held_out/*.tf_record"
+        given = ["export", f"--model={finished_run}", f"--output_dir={tmp_path}", "--versioned"]
+        assert main([*given, "--precision=dynamic_range", f"--input_file={records}"]) == 0
+        accuracy, loss, folder = capsys.readouterr().out.splitlines()
+        full = evaluate(TibertMaskedLM.from_preset(finished_run / "champion"), Records.find(records))
+        assert accuracy.startswith(f"accuracy: {full['accuracy']:.4f} in float32, ")
+        assert loss.startswith(f"loss: {full['loss']:.4f} in float32, ") and " in dynamic_range, " in loss
+        assert folder == f"{tmp_path}/1" and find_saved_model(tmp_path) == folder
+        # The full weights are not in it besides.
+        weights = "variables/variables.data-00000-of-00001"
+        assert (tmp_path / "1" / weights).stat().st_size < 0.45 * (exported / weights).stat().st_size
+
+    def test_the_model_is_as_before(self, finished_run, sample_records):
+        model = TibertMaskedLM.from_preset(finished_run / "champion")
+        before = model.get_weights()
+        compare_precision(model, "float16", Records.find(f"{sample_records}/held_out/*.tf_record"))
+        assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+
+    @pytest.mark.parametrize("flags", [["--precision=float16"], ["--input_file=records"]])
+    def test_records_and_precision_go_together(self, flags, capsys):
+        assert main(["export", "--model=m", "--output_dir=o", *flags]) == 1
+        assert "Give both or neither" in capsys.readouterr().err
 
 
 @tensorflow_only

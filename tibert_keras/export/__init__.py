@@ -2,24 +2,42 @@
 
 from tibert_keras.export.against_hugging_face import check_loss, hugging_face_loss
 from tibert_keras.export.card import write_card
+from tibert_keras.export.compact_weights import CompactWeights, compare_precision
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
+from tibert_keras.export.fill_file import FilledText, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gap_search import Candidate
-from tibert_keras.export.saved_model import FillMask, SavedModelOfBest, export_saved_model
+from tibert_keras.export.saved_model import (
+    FillMask,
+    SavedModelOfBest,
+    export_saved_model,
+    find_saved_model,
+    next_version,
+    require_tensorflow,
+)
 
 __all__ = [
     "Candidate",
+    "CompactWeights",
     "ConvertConfig",
     "FillMask",
     "FilledMask",
+    "FilledText",
     "Proof",
     "SavedModelOfBest",
     "check_loss",
+    "compare_precision",
     "convert",
     "export_saved_model",
     "fill_gaps",
     "fill_mask",
+    "fill_texts",
+    "find_saved_model",
     "hugging_face_loss",
     "load_fill_mask",
+    "next_version",
+    "read_texts",
+    "require_tensorflow",
     "write_card",
+    "write_filled",
 ]

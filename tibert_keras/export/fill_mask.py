@@ -12,9 +12,8 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.gap_search import Candidate, searcher_of
 from tibert_keras.export.gaps import MASK
-from tibert_keras.export.saved_model import FillMask
+from tibert_keras.export.saved_model import FillMask, find_saved_model
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import exists, join
 from tibert_keras.training import find_preset
 
 
@@ -37,7 +36,7 @@ class FilledMask(NamedTuple):
 
 
 def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
-    """Load what fills masks: a SavedModel as it is, or a `FillMask` of a preset or of a run's champion.
+    """Load what fills masks: a SavedModel as it is or in its newest version, or a `FillMask` of a preset or champion.
 
     Returns:
         An object with the method `FillMask.fill_mask`.
@@ -45,21 +44,19 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
     Raises:
         InputError: If `model` is none of them.
     """
-    if exists(join(model, "saved_model.pb")):
+    if (saved_model := find_saved_model(model)) is not None:
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
-        return tf.saved_model.load(os.fspath(model))
+        return tf.saved_model.load(saved_model)
     return FillMask(TibertMaskedLM.from_preset(find_preset(model)), top_k=top_k)
 
 
-def fill_mask(
-    texts: Sequence[str], *, model: str | os.PathLike[str], top_k: int = 5, batch_size: int = 32
-) -> list[FilledMask]:
+def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
     """Fill the masks in texts.
 
     Args:
         texts: Texts with `[MASK]` in them.
-        model: A SavedModel, a preset, or a run with a champion.
+        model: A SavedModel, a preset, or a run with a champion; or what `load_fill_mask` returns.
         top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
         batch_size: Texts a step.
 
@@ -80,25 +77,26 @@ def fill_mask(
             raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
     if min(top_k, batch_size) < 1:
         raise InputError(f"top_k and batch_size must be at least 1. Received: top_k={top_k}, batch_size={batch_size}.")
-    loaded = load_fill_mask(model, top_k=top_k)
-    filled: list[FilledMask] = []
+    loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
+    # Neighbours in length go into one batch, so that little is padded.
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    filled: dict[int, list[FilledMask]] = {}
     for start in range(0, len(texts), batch_size):
-        batch = list(texts[start : start + batch_size])
-        answer = _answer(loaded, batch)
-        for row, text in enumerate(batch):
-            filled += _read_row(answer, row, text, number=start + row, top_k=top_k)
-    return filled
+        batch = order[start : start + batch_size]
+        answer = _answer(loaded, [texts[number] for number in batch])
+        for row, number in enumerate(batch):
+            filled[number] = _read_row(answer, row, texts[number], number=number, top_k=top_k)
+    return [mask for number in range(len(texts)) for mask in filled[number]]
 
 
 def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[list[Candidate]]]:
     """Guess the whole syllables in the gaps of texts.
 
     A gap is a run of adjacent `[MASK]`s, that many pieces of the vocabulary, or `[GAP:2-4]`, 2 to 4 syllables. Beam
-    search fills a gap from left to right, for each number of pieces that it may have, and compares fillings by the
-    geometric mean of their pieces' probabilities: pseudo-log-likelihood, normalised by length, in which a piece's
-    probability is that behind masks for itself and for the pieces of the gap after it (Kauf and Ivanova, 2023, "A
-    Better Way to Do Masked Language Model Scoring"). Each gap is searched by itself: in place of the others there are
-    masks. Of long texts the model sees what is around the gap.
+    search fills it from left to right, for each number of pieces that it may have. The best fillings are then scored
+    in the line by pseudo-log-likelihood (Salazar et al., 2020, "Masked Language Model Scoring"): over the pieces that
+    they are cut into there, the mean of the logarithm of each one's probability behind a mask of its own. Each gap is
+    searched by itself, with masks in place of the others. Of a long text the model sees what is around the gap.
 
     Args:
         model: What `load_fill_mask` returns, or what it takes.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import exp
+from math import ceil, exp
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from tibert_keras.export.gaps import (
     GAP,
     LETTER,
     MASK,
+    MAX_TOKENS,
     SIGN,
+    SPACE,
     TSHEG,
     UNMARKED,
     Gap,
@@ -33,6 +35,8 @@ from tibert_keras.export.gaps import (
 
 # Sequences a call of the model.
 _BATCH = 64
+# How many hypotheses of a gap go on, of each length and each way of ending.
+_WIDTH = 5
 # A piece has fewer characters than that on average: what is further away from a gap lies outside the model's window.
 _CHARACTERS_PER_TOKEN = 16
 
@@ -43,7 +47,7 @@ class Candidate:
 
     Attributes:
         text: Whole syllables, as they stand in the line in place of the gap.
-        score: The geometric mean of the probabilities of its pieces, from 0 to 1.
+        score: The geometric mean of the probabilities of its pieces, each masked by itself, from 0 to 1.
         syllables: How many there are.
     """
 
@@ -54,30 +58,37 @@ class Candidate:
 
 @dataclass(frozen=True)
 class _Context:
-    """A gap between the pieces before and after it, and what the marks at its ends must be."""
+    """What stands around the pieces that are searched.
+
+    Those may reach over the ends of the gap, as pieces do in running text: then they begin with `prefix` and end with
+    `ending`, which are known.
+    """
 
     before: list[int]
     after: list[int]
-    syllables: tuple[int, int]
-    start: int
+    prefix: str
     ending: str | None
+    start: int
+    syllables: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class _Hypothesis:
     """The first pieces of a filling of `length` pieces."""
 
-    pool: tuple[int, int]
+    gap: int
+    length: int
     context: _Context
+    last: int
     ids: tuple[int, ...] = ()
     text: str = ""
-    last: int = 0
     syllables: int = 0
     log_probability: float = 0.0
 
     @property
-    def length(self) -> int:
-        return self.pool[1]
+    def pool(self) -> tuple[int, int, str | None]:
+        """Which hypotheses it competes with."""
+        return self.gap, self.length, self.context.ending
 
 
 class Searcher:
@@ -98,41 +109,49 @@ class Searcher:
 
     def search(self, model: Any, texts: Sequence[str], top_k: int) -> list[list[list[Candidate]]]:
         """See `fill_gaps`."""
+        if not texts:
+            return []
         gaps = [(text, gap) for text in texts for gap in find_gaps(text)]
+        found: list[dict[str, Candidate]] = [{} for _ in gaps]
+        width = max(top_k, _WIDTH)
         beams = list(self._start(model, gaps))
-        found: dict[int, dict[str, Candidate]] = defaultdict(dict)
-        width = max(top_k, 5)
         while beams:
             grown = self._grow(model, beams, width)
             beams = [beam for beam in grown if len(beam.ids) < beam.length]
             for beam in grown:
                 if len(beam.ids) == beam.length:
-                    self._keep(found[beam.pool[0]], beam, *gaps[beam.pool[0]])
-        ranked = [
-            sorted(found[number].values(), key=lambda candidate: -candidate.score)[:top_k]
-            for number in range(len(gaps))
-        ]
+                    self._keep(found[beam.gap], beam, *gaps[beam.gap])
+        ranked = self._rescore(model, gaps, [_best(each.values())[: 2 * width] for each in found])
         rest = iter(ranked)
-        return [[next(rest) for _ in find_gaps(text)] for text in texts]
+        return [[next(rest)[:top_k] for _ in find_gaps(text)] for text in texts]
 
     # === The gaps and what is around them ===
 
     def _start(self, model: Any, gaps: list[tuple[str, Gap]]) -> Iterator[_Hypothesis]:
         strings, facts = [], []
         for number, (text, gap) in enumerate(gaps):
-            for before, start, after, ending in self._variants(text, gap):
+            for before, after, start, ending in self._variants(text, gap):
                 strings.append(f"{before}{MASK}{after}")
                 facts.append((number, gap, before.count(MASK), start, ending))
         for (number, gap, masks_before, start, ending), ids in zip(facts, self._tokenize(model, strings), strict=True):
             place = [index for index, token in enumerate(ids) if token == self._mask][masks_before]
-            context = _Context(ids[:place], ids[place + 1 :], gap.syllables, start, ending)
-            for length in _lengths(gap):
-                yield _Hypothesis((number, length), context, last=start)
+            context = _Context(ids[:place], ids[place + 1 :], "", ending, start, gap.syllables)
+            contexts = [context] if gap.tokens else self._reach_over(context)
+            for context, length in product(contexts, self._lengths(gap, ids)):
+                yield _Hypothesis(number, length, context, context.start)
 
-    def _variants(self, text: str, gap: Gap) -> Iterator[tuple[str, int, str, str | None]]:
+    def _lengths(self, gap: Gap, ids: list[int]) -> range:
+        """The numbers of pieces that a gap may have; a piece may be part of a syllable, or several."""
+        if gap.tokens is not None:
+            return range(gap.tokens, gap.tokens + 1)
+        around = len(syllables_of("".join(self.table.pieces[token] for token in ids if token != self._mask)))
+        rate = len(ids) / around if around else 1.0
+        low, high = gap.syllables
+        return range(max(1, int(low * rate / 2)), min(ceil(high * rate) + 1, MAX_TOKENS) + 1)
+
+    def _variants(self, text: str, gap: Gap) -> Iterator[tuple[str, str, int, str | None]]:
         """Ways to part the marks at the ends of a gap between it and its surroundings."""
-        reach = self.max_tokens * _CHARACTERS_PER_TOKEN
-        before, after = _mask_gaps(text[: gap.start])[-reach:], _mask_gaps(text[gap.end :])[:reach]
+        before, after = self._surroundings(text, gap)
         if edge(before[-1:]) in (LETTER, SIGN):
             before += TSHEG
         lefts = [(before, edge(before[-1:]))]
@@ -144,7 +163,32 @@ class Searcher:
             letters = after.removeprefix(marks)
             rights = [(letters, marks), (f"{marks}{letters}", "")]
         for (left, start), (right, ending) in product(lefts, rights):
-            yield left, start, right, ending
+            yield left, right, start, ending
+
+    def _surroundings(self, text: str, gap: Gap) -> tuple[str, str]:
+        """What is before and after a gap, as far as the model sees, with masks for the other gaps."""
+        reach = self.max_tokens * _CHARACTERS_PER_TOKEN
+        return _mask_gaps(text[: gap.start])[-reach:], _mask_gaps(text[gap.end :])[:reach]
+
+    def _reach_over(self, context: _Context) -> Iterator[_Context]:
+        """Yield a context, and those in which the pieces searched take in pieces before and after it."""
+        lefts = [0, 1, 2] if context.start != UNMARKED else [0]
+        rights = [0, 1, 2] if context.ending else [0]
+        for left, right in product(lefts, rights):
+            before, after = context.before[len(context.before) - left :], context.after[:right]
+            if self._mask in (*before, *after) or len(before) < left or len(after) < right:
+                continue
+            prefix = "".join(self.table.pieces[token] for token in before)
+            ending = context.ending and context.ending + "".join(self.table.pieces[token] for token in after)
+            if (left and not self.table.goes_on(prefix)) or (right and not self.table.comes_before(ending or "")):
+                continue
+            rest = context.before[: len(context.before) - left]
+            start = edge(self.table.pieces[rest[-1]][-1:] if rest else "") if left else context.start
+            known = len(syllables_of(prefix)) + len(syllables_of(ending or ""))
+            if start in (LETTER, SIGN) and edge(prefix[:1]) in (LETTER, SIGN):
+                known -= 1
+            low, high = context.syllables
+            yield _Context(rest, context.after[right:], prefix, ending, start, (low + known, high + known))
 
     def _tokenize(self, model: Any, strings: list[str]) -> list[list[int]]:
         answer = model.tokenize(tf.constant(strings))
@@ -168,21 +212,30 @@ class Searcher:
     def _grow(self, model: Any, beams: list[_Hypothesis], width: int) -> list[_Hypothesis]:
         """Put the next piece to each hypothesis, and keep the `width` best of each gap and length."""
         windows = [self._window(beam) for beam in beams]
-        # Neighbours in length go into one call, so that little is padded.
-        order = sorted(range(len(beams)), key=lambda index: len(windows[index][0]))
-        grown: dict[tuple[int, int], list[tuple[float, int, int]]] = defaultdict(list)
-        for start in range(0, len(order), _BATCH):
-            chunk = order[start : start + _BATCH]
-            for index, row in zip(chunk, self._predict(model, [windows[index] for index in chunk]), strict=True):
-                scores = np.where(self._allowed(beams[index]), row + beams[index].log_probability, -np.inf)
-                best = np.argpartition(-scores, min(width, len(scores)) - 1)[:width]
-                grown[beams[index].pool] += [(float(scores[token]), index, int(token)) for token in best]
+        grown: dict[Any, list[tuple[float, int, int]]] = defaultdict(list)
+        for index, row in self._predict_all(model, windows):
+            allowed = np.flatnonzero(self._allowed(beams[index]))
+            if not allowed.size:
+                continue
+            scores = row[allowed] + beams[index].log_probability
+            if len(beams[index].text) < len(beams[index].context.prefix):
+                # What is known of the text in the piece is no guess.
+                scores -= np.logaddexp.reduce(row[allowed])
+            best = np.argsort(-scores, kind="stable")[:width]
+            grown[beams[index].pool] += [(float(scores[each]), index, int(allowed[each])) for each in best]
         return [
             self._extend(beams[index], token, score)
             for pool in grown.values()
             for score, index, token in sorted(pool, reverse=True)[:width]
-            if score > -np.inf
         ]
+
+    def _predict_all(self, model: Any, windows: list[tuple[list[int], int]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the number of each window, in any order, and what `_predict` says of it."""
+        # Neighbours in length go into one call, so that little is padded.
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index][0]))
+        for start in range(0, len(order), _BATCH):
+            chunk = order[start : start + _BATCH]
+            yield from zip(chunk, self._predict(model, [windows[index] for index in chunk]), strict=True)
 
     def _predict(self, model: Any, windows: list[tuple[list[int], int]]) -> np.ndarray:
         """Log-probabilities of the piece at each window's place, `[windows, vocabulary]`."""
@@ -205,6 +258,8 @@ class Searcher:
         low, high = beam.context.syllables
         counts = self.table.counts(beam.last, beam.syllables)
         allowed = self.table.may_follow(beam.last) & (counts <= high)
+        if len(beam.text) < len(beam.context.prefix):
+            allowed &= self.table.agrees(beam.context.prefix[len(beam.text) :])
         if len(beam.ids) + 1 == beam.length:
             allowed &= (counts >= low) & self.table.may_end(beam.text, beam.context.ending)
         return allowed
@@ -222,23 +277,60 @@ class Searcher:
 
     def _keep(self, found: dict[str, Candidate], beam: _Hypothesis, text: str, gap: Gap) -> None:
         """Add a whole filling, or give one that is there already its better score."""
-        filling = readable(beam.text, before=text[: gap.start], after=text[gap.end :])
+        spelled = beam.text[len(beam.context.prefix) :].removesuffix(beam.context.ending or "")
+        filling = readable(spelled, before=text[: gap.start], after=text[gap.end :])
         score = exp(beam.log_probability / beam.length)
-        if filling not in found or found[filling].score < score:
-            found[filling] = Candidate(filling, score, len(syllables_of(filling)))
+        syllables = syllables_of(filling)
+        if self.table.all_real(syllables) and (filling not in found or found[filling].score < score):
+            found[filling] = Candidate(filling, score, len(syllables))
+
+    # === The score of whole fillings ===
+
+    def _rescore(self, model: Any, gaps: list[tuple[str, Gap]], found: list[list[Candidate]]) -> list[list[Candidate]]:
+        """Score fillings in the whole line, as the tokenizer cuts it with them in it."""
+        lines: list[str] = []
+        for (text, gap), candidates in zip(gaps, found, strict=True):
+            before, after = self._surroundings(text, gap)
+            lines += [f"{before}{filling}{after}" for filling in (MASK, *(each.text for each in candidates))]
+        tokens = iter(self._tokenize(model, lines))
+        windows, wanted, owners = [], [], []
+        for number, candidates in enumerate(found):
+            masked = next(tokens)
+            for rank in range(len(candidates)):
+                ids = next(tokens)
+                for index in _changed(ids, masked):
+                    around = _Context(ids[:index], ids[index + 1 :], "", None, SPACE, (0, 0))
+                    windows.append(self._window(_Hypothesis(number, 1, around, SPACE)))
+                    wanted.append(ids[index])
+                    owners.append((number, rank))
+        log_probabilities = defaultdict(list)
+        for index, row in self._predict_all(model, windows):
+            log_probabilities[owners[index]].append(float(row[wanted[index]]))
+        return [
+            _best(
+                replace(candidate, score=exp(np.mean(log_probabilities[number, rank])))
+                for rank, candidate in enumerate(candidates)
+            )
+            for number, candidates in enumerate(found)
+        ]
+
+
+def _best(candidates: Iterable[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda candidate: -candidate.score)
+
+
+def _changed(ids: list[int], masked: list[int]) -> range:
+    """Where a line's pieces differ from those of the same line with a mask in its gap: the filling, and its seams."""
+    same = [a == b for a, b in zip(ids, masked, strict=False)]
+    start = same.index(False) if False in same else len(same) - 1
+    same = [a == b for a, b in zip(reversed(ids[start:]), reversed(masked[start:]), strict=False)]
+    end = len(ids) - (same.index(False) if False in same else len(same))
+    return range(min(start, end - 1), end)
 
 
 def _mask_gaps(text: str) -> str:
     """Put masks in place of the other gaps: as many as they have syllables on average."""
     return GAP.sub(lambda match: match[0] if match[1] is None else MASK * average_length(match[0], match[1]), text)
-
-
-def _lengths(gap: Gap) -> range:
-    """The numbers of pieces that a gap may have; a piece may be part of a syllable, or several."""
-    if gap.tokens is not None:
-        return range(gap.tokens, gap.tokens + 1)
-    low, high = gap.syllables
-    return range(max(1, low // 2), high + 2)
 
 
 _SEARCHERS: weakref.WeakKeyDictionary[Any, Searcher] = weakref.WeakKeyDictionary()

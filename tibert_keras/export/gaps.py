@@ -21,8 +21,14 @@ GAP = re.compile(r"(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?")
 _RANGE = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?")
 _MARKS = re.compile(f"[{INTERSYLLABIC_MARKS}]*")
 _SYLLABLE = re.compile(rf"[^{INTERSYLLABIC_MARKS}\s]+")
+_ENCLOSED = re.compile(rf"(?<=[{INTERSYLLABIC_MARKS} ])[^{INTERSYLLABIC_MARKS}\s]+(?=[{INTERSYLLABIC_MARKS}])")
 # Vowel signs, subjoined letters and other signs that stand on a letter.
 _COMBINING = "\u0f18\u0f19\u0f35\u0f37\u0f39\u0f3e\u0f3f\u0f71-\u0f84\u0f86\u0f87\u0f8d-\u0fbc\u0fc6"
+# Prefix, stack, vowel, two suffixes and the particles that are written in one with them. Which letter goes with which
+# is left to the model.
+_NATIVE = re.compile(
+    "[གདབམའ]?[\u0f40-\u0f6c][\u0f90-\u0fbc]*[\u0f71-\u0f7d\u0f80]?[གངདནབམའརལས]?[སད]?(འ([ིོུ]|[ིུ]ས|ང|མ))*|[\u0f20-\u0f33]+"
+)
 _TIBETAN = re.compile("[ \u0f00-\u0fd8]+")
 
 # What the edge of a piece or of a text is.
@@ -103,6 +109,12 @@ def _short(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
+def fill_in(text: str, fillings: Sequence[str | None]) -> str:
+    """Put one filling in each gap of a text, or leave the gap where it is `None`."""
+    remaining = iter(fillings)
+    return GAP.sub(lambda match: next(remaining) or match[0], text)
+
+
 def edge(character: str) -> int:
     """Tell what a character at the edge of a text or piece is; the edge of an empty text is a space."""
     if not character or character.isspace():
@@ -156,15 +168,23 @@ class PieceTable:
         self._last = np.array([edge(piece[-1:]) for piece in self.pieces])
         self._count = np.array([len(syllables_of(piece)) for piece in self.pieces])
         self._goes_on = np.isin(self._first, [LETTER, SIGN]).astype(int)
-        self._may_follow = {
-            last: tibetan & np.isin(self._first, sorted(firsts)) for last, firsts in _FOLLOWS.items()
+        self._may_follow = {last: tibetan & np.isin(self._first, sorted(firsts)) for last, firsts in _FOLLOWS.items()}
+        self._index = {piece: number for number, piece in enumerate(self.pieces)}
+        self._whole = {
+            syllable
+            for piece in self.pieces
+            for syllable in _ENCLOSED.findall(piece)
+            if not _NATIVE.fullmatch(syllable)
         }
-        self._ends: dict[str, np.ndarray] = {}
         # Whether pieces bring the tsheg before their syllable, as they do after BPE over running text.
         self.has_leading_tsheg = bool((tibetan & (self._first == TSHEG_MARK) & (self._count > 0)).any())
 
+    def all_real(self, syllables: Sequence[str]) -> bool:
+        """Whether each syllable is spelled as Tibetan syllables are, or stands whole in a piece, as loanwords do."""
+        return all(_NATIVE.fullmatch(syllable) or syllable in self._whole for syllable in syllables)
+
     def counts(self, last: int, count: int) -> np.ndarray:
-        """How many syllables a text of `count` with the edge `last` has with each piece after it, int `[vocabulary]`."""
+        """How many syllables a text that has `count` and ends in `last` has with each piece, int `[vocabulary]`."""
         return count + self._count - (self._goes_on if last in (LETTER, SIGN) else 0)
 
     def may_follow(self, last: int) -> np.ndarray:
@@ -183,10 +203,23 @@ class PieceTable:
             return self._last != SPACE
         if not ending:
             return np.isin(self._last, [LETTER, SIGN])
-        if ending not in self._ends:
-            self._ends[ending] = np.array([piece.endswith(ending) for piece in self.pieces])
-        allowed = self._ends[ending]
+        allowed = self._ends_with(ending).copy()
         for start in range(1, len(ending)):
-            if text.endswith(ending[:start]):
-                allowed = allowed | np.array([piece == ending[start:] for piece in self.pieces])
+            if text.endswith(ending[:start]) and ending[start:] in self._index:
+                allowed[self._index[ending[start:]]] = True
         return allowed
+
+    def agrees(self, text: str) -> np.ndarray:
+        """Which pieces a known text begins with, or begin with it, bool `[vocabulary]`."""
+        return np.array([piece.startswith(text) or text.startswith(piece) for piece in self.pieces])
+
+    def goes_on(self, text: str) -> bool:
+        """Whether a piece begins with a text and goes on after it."""
+        return any(piece.startswith(text) and piece != text for piece in self.pieces)
+
+    def comes_before(self, text: str) -> bool:
+        """Whether a piece ends with a text, after something else."""
+        return any(piece.endswith(text) and piece != text for piece in self.pieces)
+
+    def _ends_with(self, ending: str) -> np.ndarray:
+        return np.array([piece.endswith(ending) for piece in self.pieces])

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
+from tibert_keras.export.compact_weights import CompactWeights, Precision
+from tibert_keras.export.warm_up import write_warm_up
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, join, list_folder
+from tibert_keras.storage import atomic_output, exists, join, list_folder
 from tibert_keras.training import choose_champion, find_preset
 from tibert_keras.training.history import History
 
@@ -23,6 +29,7 @@ class FillMask(tf.Module):
     Args:
         model: A masked language model with a preprocessor, on the TensorFlow backend.
         top_k: How many pieces `fill_mask` returns for each mask.
+        precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
 
     Raises:
         InputError: If the backend is another, the model has no tokenizer, or `top_k` is less than 1.
@@ -35,7 +42,7 @@ class FillMask(tf.Module):
     ```
     """
 
-    def __init__(self, model: TibertMaskedLM, *, top_k: int = 5) -> None:
+    def __init__(self, model: TibertMaskedLM, *, top_k: int = 5, precision: Precision = "float32") -> None:
         super().__init__()
         require_tensorflow()
         if top_k < 1:
@@ -45,12 +52,17 @@ class FillMask(tf.Module):
                 "The model has no tokenizer and takes only ids. Received: a preset without preprocessor. "
                 "Pretrain with spm_model_file."
             )
-        self._model = model
+        # Untracked: of compact weights only those go into the SavedModel, not the model's own.
+        self._model = self._no_dependency(model)
         self._tokenizer = model.preprocessor.tokenizer
         self._max_length = model.preprocessor.sequence_length
         self._top_k = min(top_k, self._tokenizer.vocabulary_size())
         # What a SavedModel must hold: the variables and the tokenizer's model.
-        self.weights = [variable.value for variable in model.variables]
+        self.weights: Any = [variable.value for variable in model.variables]
+        self._in_place = nullcontext
+        if precision != "float32":
+            self.weights = CompactWeights(model, precision)
+            self._in_place = self.weights.in_place
         self.sentence_piece = self._tokenizer._sentence_piece
         self.pieces = tf.constant(self._tokenizer.get_vocabulary())
 
@@ -69,7 +81,7 @@ class FillMask(tf.Module):
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
         positions = tf.ragged.boolean_mask(tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask)
         inputs["mask_positions"] = positions.to_tensor()
-        probabilities = tf.nn.softmax(tf.cast(self._model(inputs, training=False), tf.float32))
+        probabilities = tf.nn.softmax(self._logits(inputs))
         probabilities, ids = tf.math.top_k(probabilities, k=self._top_k)
         real = tf.sequence_mask(positions.row_lengths(), tf.shape(ids)[1])[..., tf.newaxis]
         return {
@@ -90,7 +102,8 @@ class FillMask(tf.Module):
             and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
         inputs = self._pack(text)
-        outputs = self._model.backbone(inputs, training=False)
+        with self._in_place():
+            outputs = self._model.backbone(inputs, training=False)
         outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
         return {**outputs, "padding_mask": inputs["padding_mask"]}
 
@@ -120,7 +133,7 @@ class FillMask(tf.Module):
             "segment_ids": segment_ids,
             "mask_positions": mask_positions,
         }
-        return {"logits": tf.cast(self._model(inputs, training=False), tf.float32)}
+        return {"logits": self._logits(inputs)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -139,6 +152,10 @@ class FillMask(tf.Module):
     def vocabulary(self) -> dict[str, tf.Tensor]:
         """Give the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
         return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
+
+    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        with self._in_place():
+            return tf.cast(self._model(inputs, training=False), tf.float32)
 
     def _pack(self, text: tf.Tensor, *, check: bool = True) -> dict[str, tf.Tensor]:
         """Tokenize into `[CLS] text [SEP]`, as long as the longest text of the batch."""
@@ -173,17 +190,25 @@ def require_tensorflow() -> None:
 
 
 def export_saved_model(
-    model: TibertMaskedLM | str | os.PathLike[str], output_dir: str | os.PathLike[str], *, top_k: int = 5
+    model: TibertMaskedLM | str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    top_k: int = 5,
+    precision: Precision = "float32",
 ) -> None:
-    """Write a masked language model as a SavedModel.
+    """Write a masked language model as a SavedModel that stock TensorFlow Serving can run.
 
-    Its signatures: `serving_default` is `FillMask.fill_mask`, `encode` is `FillMask.encode`, and `masked_lm` is
-    `FillMask.masked_lm`. To load it takes `tensorflow` and an `import tensorflow_text`, nothing else.
+    Its signatures: `serving_default` is `FillMask.fill_mask`, `encode` is `FillMask.encode`, `masked_lm` is
+    `FillMask.masked_lm`, and `tokenize` is `FillMask.tokenize`. To load it takes `tensorflow` and an
+    `import tensorflow_text`, nothing else. In it are the tokenizer's SentencePiece model, in `assets`, and requests to
+    warm up with, in `assets.extra`.
 
     Args:
         model: A model with a preprocessor, a preset, or a run with a champion.
-        output_dir: The SavedModel's folder; one that is there is replaced once the new one is whole.
+        output_dir: The SavedModel's folder; one that is there is replaced once the new one is whole. TensorFlow
+            Serving wants it to be a number in a folder of the model's name: `next_version` gives one.
         top_k: How many pieces are returned for each mask.
+        precision: As in `FillMask`.
 
     Raises:
         InputError: If the model cannot be found or has no tokenizer, or the folder holds something else.
@@ -202,8 +227,11 @@ def export_saved_model(
             f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
         )
     loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
-    module = FillMask(loaded, top_k=top_k)
-    with atomic_output(output_dir, last="saved_model.pb") as folder:
+    module = FillMask(loaded, top_k=top_k, precision=precision)
+    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last="saved_model.pb") as folder:
+        tokenizer = Path(assets) / TOKENIZER_FILE
+        tokenizer.write_bytes(loaded.preprocessor.tokenizer.proto)
+        module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
         tf.saved_model.save(
             module,
             os.fspath(folder),
@@ -211,8 +239,33 @@ def export_saved_model(
                 "serving_default": module.fill_mask,
                 "encode": module.encode,
                 "masked_lm": module.masked_lm,
+                "tokenize": module.tokenize,
             },
         )
+        write_warm_up(folder, ["serving_default", "encode", "tokenize"])
+
+
+def next_version(folder: str | os.PathLike[str]) -> str:
+    """Give the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
+
+    Args:
+        folder: The folder of the model's name, which need not be there.
+    """
+    return join(folder, str(max(_versions(folder), default=0) + 1))
+
+
+def find_saved_model(folder: str | os.PathLike[str]) -> str | None:
+    """Find a SavedModel: a folder that is one, or the newest version in a folder of versions.
+
+    Returns:
+        Its path, or `None`.
+    """
+    newest = [join(folder, str(version)) for version in sorted(_versions(folder), reverse=True)]
+    return next((path for path in [os.fspath(folder), *newest] if exists(join(path, "saved_model.pb"))), None)
+
+
+def _versions(folder: str | os.PathLike[str]) -> list[int]:
+    return [int(name) for name in list_folder(folder) if name.isascii() and name.isdigit()]
 
 
 class SavedModelOfBest(keras.callbacks.Callback):

@@ -88,6 +88,8 @@ export class Panel {
     this.place += by;
     this.typed = 0;
     this.show();
+    // A button that there is no more to do for loses the focus, and the keys would go nowhere.
+    if (document.activeElement !== this.area) this.reading.focus({ preventScroll: true });
   }
 
   /** Put a gap in place of what is selected in the text. */
