@@ -22,15 +22,15 @@ from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
     FilledMask,
+    FillMaskConfig,
     SavedModelOfBest,
     check_loss,
     compare_precision,
     convert,
     export_saved_model,
-    fill_texts,
+    fill_file,
     hugging_face_loss,
     next_version,
-    read_texts,
     require_tensorflow,
     write_card,
     write_filled,
@@ -276,44 +276,11 @@ def card(flags: CardFlags) -> None:
     print(write_card(flags.run_dir))
 
 
-@dataclass(frozen=True, kw_only=True)
-class FillMaskFlags:
-    """Fills gaps.
-
-    Args:
-        text: Texts with `[MASK]` where a piece of the vocabulary is missing, or `[GAP:2-4]` where 2 to 4 syllables are.
-        model: Folder of a SavedModel, of a model (a preset, as `champion/` of a run), or of a run with a champion.
-        input_file: UTF-8 file with a text a line, or, if its name ends in `.jsonl`, an object with a `text` a line.
-        output_file: File for the guesses, in place of standard output: a table with tabs if its name ends in `.tsv`,
-            an object a line if it ends in `.jsonl`.
-        unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those behind each `[MASK]`
-            as the vocabulary has them, many times as fast.
-        top_k: The most guesses for each gap; of pieces a SavedModel gives no more than it was exported with.
-        batch_size: Texts a step.
-    """
-
-    text: list[str]
-    model: str
-    input_file: str | None = None
-    output_file: str | None = None
-    unit: Literal["syllables", "pieces"] = "syllables"
-    top_k: int = 5
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if bool(self.text) == (self.input_file is not None):
-            raise InputError(
-                f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
-                f"input_file={self.input_file!r}. Give one or the other."
-            )
-
-
-def fill(flags: FillMaskFlags) -> None:
+def fill(config: FillMaskConfig) -> None:
     """Guess what is in the gaps of texts."""
-    texts = read_texts(flags.input_file) if flags.input_file is not None else enumerate(flags.text, 1)
-    filled = fill_texts(texts, model=flags.model, unit=flags.unit, top_k=flags.top_k, batch_size=flags.batch_size)
-    if flags.output_file is not None:
-        print(f"{write_filled(filled, flags.output_file)} texts filled in {flags.output_file}")
+    filled = fill_file(config)
+    if config.output_file is not None:
+        print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
         return
     for text in filled:
         for number, guesses in enumerate(text.gaps, 1):

@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--preset", default="tibert_base")
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--max_tokens", type=int, default=126)
-    parser.add_argument("--batch_size", type=int, nargs="+", default=[32])
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--pipeline_batch_size", type=int, nargs="+", default=[1, 8, 32])
     flags = parser.parse_args()
     tokenizer = TibertTokenizer(flags.spm_model_file)

@@ -4,7 +4,7 @@ from tibert_keras.export.against_hugging_face import check_loss, hugging_face_lo
 from tibert_keras.export.card import write_card
 from tibert_keras.export.compact_weights import CompactWeights, compare_precision
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
-from tibert_keras.export.fill_file import FilledText, fill_texts, read_texts, write_filled
+from tibert_keras.export.fill_file import FilledText, FillMaskConfig, fill_file, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gap_search import Candidate
 from tibert_keras.export.saved_model import (
@@ -21,6 +21,7 @@ __all__ = [
     "CompactWeights",
     "ConvertConfig",
     "FillMask",
+    "FillMaskConfig",
     "FilledMask",
     "FilledText",
     "Proof",
@@ -29,6 +30,7 @@ __all__ = [
     "compare_precision",
     "convert",
     "export_saved_model",
+    "fill_file",
     "fill_gaps",
     "fill_mask",
     "fill_texts",

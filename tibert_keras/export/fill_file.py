@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,38 @@ from tibert_keras.errors import InputError
 from tibert_keras.export.fill_mask import fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gaps import fill_in
 from tibert_keras.storage import atomic_output, read_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillMaskConfig:
+    """Fills gaps.
+
+    Args:
+        text: Texts with `[MASK]` where a piece of the vocabulary is missing, or `[GAP:2-4]` where 2 to 4 syllables are.
+        model: Folder of a SavedModel, of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        input_file: UTF-8 file with a text a line, or, if its name ends in `.jsonl`, an object with a `text` a line.
+        output_file: File for the guesses, in place of standard output: a table with tabs if its name ends in `.tsv`,
+            an object a line if it ends in `.jsonl`.
+        unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those behind each `[MASK]`
+            as the vocabulary has them, many times as fast.
+        top_k: The most guesses for each gap; of pieces a SavedModel gives no more than it was exported with.
+        batch_size: Texts a step; a GPU wants more than a CPU, for which more is only more padding.
+    """
+
+    text: list[str]
+    model: str
+    input_file: str | None = None
+    output_file: str | None = None
+    unit: Literal["syllables", "pieces"] = "syllables"
+    top_k: int = 5
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if bool(self.text) == (self.input_file is not None):
+            raise InputError(
+                f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
+                f"input_file={self.input_file!r}. Give one or the other."
+            )
 
 
 class FilledText(NamedTuple):
@@ -30,6 +63,12 @@ class FilledText(NamedTuple):
     text: str
     gaps: list[list[tuple[str, float]]]
     filled: str
+
+
+def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
+    """Fill the gaps of the texts that a configuration gives or names; see `fill_texts`."""
+    texts = read_texts(config.input_file) if config.input_file is not None else enumerate(config.text, 1)
+    return fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
@@ -64,7 +103,7 @@ def fill_texts(
     model: Any,
     unit: Literal["syllables", "pieces"] = "syllables",
     top_k: int = 5,
-    batch_size: int = 32,
+    batch_size: int = 8,
 ) -> Iterator[FilledText]:
     """Fill the gaps of any number of texts.
 
@@ -73,7 +112,7 @@ def fill_texts(
         model: As for `fill_mask`.
         unit: Whether `fill_gaps` guesses whole syllables, or `fill_mask` the piece behind each mask.
         top_k: The most guesses for a gap.
-        batch_size: Texts a step.
+        batch_size: Texts a step; a GPU wants more than a CPU, for which more is only more padding.
 
     Yields:
         The texts with their guesses, in order.
