@@ -19,7 +19,7 @@ ALLOWED = {
     "data": {"corpus", "tokenizers"},
     "training": {"data", "models", "optimizers", "tokenizers"},
     "export": {"corpus", "tokenizers", "data", "models", "optimizers", "training"},
-    "serving": set(),
+    "serving": {"export"},
 }
 SHARED_MODULES = {"errors", "pictures", "storage", "tasks"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.

@@ -38,6 +38,7 @@ from tibert_keras.export import (
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
+from tibert_keras.serving import ServeConfig, serve
 from tibert_keras.storage import join
 from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import PretrainConfig, choose_champion, evaluate, find_preset, pretrain
@@ -290,6 +291,11 @@ def fill(config: FillMaskConfig) -> None:
             print(f"{text.number}.{number}\t{shown}\t{text.filled}")
 
 
+def serve_models(config: ServeConfig) -> None:
+    """Serve SavedModels over HTTP, with a page for filling gaps. Ends at SIGTERM or Ctrl-C."""
+    serve(config, on_ready=lambda url: print(url, flush=True))
+
+
 VERBS: dict[str, Callable[[Any], None]] = {
     "quickstart": quickstart,
     "corpus": corpus,
@@ -304,6 +310,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "convert": exchange,
     "card": card,
     "fill-mask": fill,
+    "serve": serve_models,
 }
 
 

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from tibert_keras.storage import read_bytes
 
 # Fields that are given as words, not as flags.
-_POSITIONAL = {"file", "run_dir", "text"}
+_POSITIONAL = {"file", "models", "run_dir", "text"}
 # Fields that are called like a word of Python's, which no field can be, and their flags.
 _KEYWORDS = {"from_": "from"}
 # How the original's flags may spell the value of a switch.

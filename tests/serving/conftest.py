@@ -1,0 +1,20 @@
+"""A model that is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import pytest
+
+
+@pytest.fixture(scope="session")
+def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of versions, with version 1, a SavedModel of the finished run. Tests only read it."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("SavedModels are TensorFlow's")
+    from tibert_keras.export import export_saved_model
+
+    folder = tmp_path_factory.mktemp("served") / "tibert"
+    export_saved_model(finished_run, folder / "1", top_k=3)
+    return folder

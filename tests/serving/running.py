@@ -1,0 +1,84 @@
+"""Servers in a thread of the test, and models made of Python functions."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import uvicorn
+
+from tibert_keras.serving import ServeConfig
+from tibert_keras.serving.app import make_app
+from tibert_keras.serving.models import ServedModel
+from tibert_keras.serving.signature import Signature
+
+
+@contextmanager
+def running(models: Mapping[str, Any], *, token: str | None = None, **changes: Any) -> Iterator[str]:
+    """Serve models while the body runs; gives the address."""
+    app = make_app(ServeConfig(models=list(models), **changes), models, token=token)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+    return value
+
+
+def signature(
+    call: Callable[..., Mapping[str, Any]], inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.TensorSpec]
+) -> Signature:
+    """A signature that is a function of arrays."""
+
+    class Function:
+        structured_input_signature = ((), inputs)
+        structured_outputs = outputs
+
+        def __call__(self, **tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            answers = call(**{name: tensor.numpy() for name, tensor in tensors.items()})
+            return {name: tf.constant(value) for name, value in answers.items()}
+
+    return Signature(Function())
+
+
+def fake_model(**signatures: Signature) -> ServedModel:
+    """A model, version 1, that has no folder."""
+    model = ServedModel("fake", "/nowhere")
+    model.versions = {1: SimpleNamespace(signatures=signatures, loaded=None, fingerprint="", signature_def={})}
+    return model
+
+
+def lengths_of(text: np.ndarray) -> dict[str, np.ndarray]:
+    return {"length": np.array([len(each) for each in text], "int32")}
+
+
+TEXT = {"text": tf.TensorSpec([None], tf.string)}
+LENGTH = {"length": tf.TensorSpec([None], tf.int32)}
+
+
+def save(folder: Path, answer: int, *, name: str = "serving_default") -> None:
+    """A SavedModel that always says the same."""
+    module = tf.Module()
+    module.say = tf.function(
+        lambda text: {"said": tf.fill(tf.shape(text), answer)},
+        input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+    )
+    tf.saved_model.save(module, str(folder), signatures={name: module.say})

@@ -1,0 +1,344 @@
+"""The server as its clients see it: TensorFlow Serving's REST API, limits, the token, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+
+from tests.serving.running import LENGTH, TEXT, fake_model, lengths_of, running, save, signature, wait_until
+from tibert_keras.export import fill_gaps, fill_mask
+from tibert_keras.serving.models import load_models
+
+TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
+MODEL = "/v1/models/tibert"
+
+
+@pytest.fixture(scope="module")
+def url(exported):
+    with running(load_models([str(exported)], num_versions=1)) as address:
+        yield address
+
+
+def post(url, body, **options):
+    data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return requests.post(url, data=data, timeout=60, **options)
+
+
+def refusal(response, status):
+    """The reason of an error, which is JSON and gives nothing away."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    (reason,) = response.json().values()
+    assert not re.search(r"Traceback|/tmp|/home|site-packages", reason) and len(reason) < 500
+    return reason
+
+
+class TestTensorFlowServingsApi:
+    def test_predict(self, url, exported):
+        answers = post(f"{url}{MODEL}:predict", {"instances": TEXTS}).json()["predictions"]
+        assert [answer["mask_count"] for answer in answers] == [2, 0, 1]
+        expected = fill_mask([TEXTS[0]], model=exported / "1", top_k=3)
+        assert answers[0]["pieces"] == [mask.pieces for mask in expected]
+        for given, mask in zip(answers[0]["probabilities"], expected, strict=True):
+            assert given == pytest.approx(mask.probabilities, abs=1e-5)
+
+    def test_whole_tensors_another_signature_and_a_version(self, url):
+        body = {"signature_name": "encode", "inputs": {"text": TEXTS[:2]}}
+        outputs = post(f"{url}{MODEL}/versions/1:predict", body).json()["outputs"]
+        assert outputs.keys() == {"sequence_output", "pooled_output", "padding_mask"}
+        assert np.shape(outputs["pooled_output"]) == (2, 64)
+
+    @pytest.mark.parametrize("path", [MODEL, f"{MODEL}/versions/1"])
+    def test_status(self, url, path):
+        (status,) = requests.get(url + path).json()["model_version_status"]
+        assert status == {
+            "version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}
+        }  # fmt: skip
+
+    def test_metadata(self, url):
+        metadata = requests.get(f"{url}{MODEL}/metadata").json()
+        assert metadata["model_spec"] == {"name": "tibert", "signature_name": "", "version": "1"}
+        signatures = metadata["metadata"]["signature_def"]["signature_def"]
+        assert signatures["serving_default"]["inputs"]["text"]["dtype"] == "DT_STRING"
+
+    def test_a_broken_version_is_told_without_its_folder(self, exported):
+        models = load_models([str(exported)], num_versions=1)
+        models["tibert"].failures[2] = "The SavedModel cannot be loaded: ... Received: '/home/me/tibert/2'."
+        with running(models) as url:
+            states = requests.get(f"{url}{MODEL}").json()["model_version_status"]
+        assert [(state["version"], state["state"]) for state in states] == [("2", "END"), ("1", "AVAILABLE")]
+        assert "/home" not in json.dumps(states)
+
+
+class TestOurs:
+    def test_gaps(self, url, exported):
+        texts = ["སངས་རྒྱས་[GAP:1-2]་འདས།", "བཀྲ་[MASK]་ལ་[MASK]།"]
+        answers = post(f"{url}{MODEL}:fillGaps", {"texts": texts, "top_k": 2}).json()["texts"]
+        expected = fill_gaps(str(exported / "1"), texts, 2)
+        assert [len(answer["gaps"]) for answer in answers] == [1, 2]
+        for answer, gaps in zip(answers, expected, strict=True):
+            for given, candidates in zip(answer["gaps"], gaps, strict=True):
+                assert [c["text"] for c in given["candidates"]] == [c.text for c in candidates]
+                assert [c["score"] for c in given["candidates"]] == pytest.approx([c.score for c in candidates])
+
+    def test_models(self, url):
+        (model,) = requests.get(f"{url}/v1/models").json()["models"]
+        assert (model["name"], model["versions"], model["fills_gaps"]) == ("tibert", ["1"], True)
+
+    def test_health_and_metrics(self, url):
+        assert requests.get(f"{url}/healthz").json() == {"status": "ok"}
+        post(f"{url}{MODEL}:predict", {"instances": TEXTS})
+        requests.get(f"{url}/made-up/{time.time()}")
+        text = requests.get(f"{url}/metrics").text
+        for line in (
+            'tibert_requests_total{endpoint="predict",status="200"}',
+            'tibert_request_seconds_bucket{endpoint="predict",le="+Inf"}',
+            'tibert_batch_size_count{queue="predict"}',
+            'tibert_waiting_items{queue="predict"} 0.0',
+            'tibert_served_version{model="tibert",version="1"} 1.0',
+        ):
+            assert line in text
+        assert "made-up" not in text
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "body, reason",
+        [
+            (b"", "JSON Parse error"),
+            (b"not JSON", "JSON Parse error"),
+            (b'{"instances": ["\xff\xfe"]}', "JSON Parse error"),
+            (b'{"instances": ["\\udc00"]}', "JSON Parse error"),
+            ({"instances": [{"b64": "gIA="}]}, "not UTF-8"),
+            ({"instances": [7]}, "must be a string"),
+            ({"instances": []}, "at least one"),
+            ({"instances": ["a"], "signature_name": "none"}, "name not found. Received: 'none'. Give one of"),
+            ({"instances": ["[MASK]་" * 1000]}, "A text is longer than 32 tokens"),
+            ({"instances": ["ཀ་" * 500_000]}, "A text is longer than 32 tokens"),
+            ({"instances": ["a"] * 2000}, "1024 items at most. Received: 2000"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )  # fmt: skip
+    def test_predict(self, url, body, reason):
+        assert reason in refusal(post(f"{url}{MODEL}:predict", body), 400)
+        # One of several, of which the others are right.
+        assert post(f"{url}{MODEL}:predict", {"instances": TEXTS}).ok
+
+    @pytest.mark.parametrize("text", ["", " ", "\0", "Hello, world", "你好", "🙂", "\u0f71\u0f72", "ཀ" * 9, "\u202e"])
+    def test_texts_of_other_scripts_or_none_are_texts(self, url, text):
+        (answer,) = post(f"{url}{MODEL}:predict", {"instances": [text]}).json()["predictions"]
+        assert (answer["mask_count"], answer["pieces"]) == (0, [])
+
+    @pytest.mark.parametrize(
+        "body, reason",
+        [
+            (b"{", "JSON Parse error"),
+            ({}, "'texts' must be"),
+            ({"texts": []}, "'texts' must be"),
+            ({"texts": "a[MASK]"}, "'texts' must be"),
+            ({"texts": ["[MASK]", 1]}, "'texts' must be"),
+            ({"texts": ["[MASK]"], "top_k": 0}, "'top_k' must be"),
+            ({"texts": ["[MASK]"], "top_k": True}, "'top_k' must be"),
+            ({"texts": [""]}, "There is nothing to fill"),
+            ({"texts": ["བཀྲ་ཤིས།"]}, "There is nothing to fill"),
+            ({"texts": ["ཀ" * 1_000_000]}, "There is nothing to fill"),
+            ({"texts": ["ཀ་[MASK]་" * 1000]}, "32 gaps. Received: 1000"),
+            ({"texts": ["[GAP:9-2]"]}, "A gap is written"),
+            ({"texts": ["[GAP:"]}, "A gap is written"),
+            ({"texts": ["[MASK]" * 1000]}, "at most 16 masks"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_gaps(self, url, body, reason):
+        assert reason in refusal(post(f"{url}{MODEL}:fillGaps", body), 400)
+
+    @pytest.mark.parametrize("text", ["Hello [MASK]", "你好[GAP:1-2]", "[MASK]", f"{'ཀ་' * 200_000}[MASK]"])
+    def test_gaps_in_other_scripts_and_long_texts(self, url, text):
+        (answer,) = post(f"{url}{MODEL}:fillGaps", {"texts": [text]}).json()["texts"]
+        assert len(answer["gaps"]) == 1
+
+    @pytest.mark.parametrize(
+        "method, path, status, reason",
+        [
+            ("POST", "/v1/models/none:predict", 404, "Servable not found: model 'none'. Served: ['tibert']"),
+            ("GET", "/v1/models/none", 404, "Servable not found"),
+            ("GET", "/v1/models/none/metadata", 404, "Servable not found"),
+            ("POST", f"{MODEL}/versions/7:predict", 404, "Servable not found: version 7 of model 'tibert'"),
+            ("GET", f"{MODEL}/versions/7", 404, "Servable not found"),
+            ("GET", f"{MODEL}/versions/new", 400, "A version is a number"),
+            ("GET", f"{MODEL}/versions/{'9' * 5000}", 400, "A version is a number"),
+            ("POST", f"{MODEL}:classify", 404, "Malformed request: POST /v1/models/tibert:classify"),
+            ("GET", f"{MODEL}:predict", 405, "Malformed request"),
+            ("DELETE", MODEL, 405, "Malformed request"),
+            ("GET", "/page/../app.py", 404, "Malformed request"),
+            ("GET", "/page/%2e%2e/app.py", 404, "Malformed request"),
+            ("GET", "/" + "x" * 5000, 404, "Malformed request"),
+        ],
+    )
+    def test_paths(self, url, method, path, status, reason):
+        prepared = requests.Request(method, url).prepare()
+        prepared.url = url + path  # as it is
+        with requests.Session() as session:
+            assert reason in refusal(session.send(prepared, timeout=10), status)
+
+
+class Gate:
+    """A model that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.calls: list[list[bytes]] = []
+
+    def __call__(self, text: np.ndarray) -> dict[str, np.ndarray]:
+        self.calls.append(text.tolist())
+        self.open.wait(20)
+        return lengths_of(text)
+
+
+@pytest.fixture
+def gate():
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+def gated(gate, **options):
+    return running({"fake": fake_model(serving_default=signature(gate, TEXT, LENGTH))}, **options)
+
+
+def connect(url):
+    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+
+
+FAKE = "/v1/models/fake:predict"
+
+
+class TestLimits:
+    def test_a_body_that_is_too_large(self, url):
+        with gated(lengths_of, max_request_bytes=1000) as url:
+            for body in (b"x" * 1001, iter([b"x" * 600] * 2), b"x" * 1_000_000):
+                response = requests.post(f"{url}{FAKE}", data=body, timeout=10)
+                assert "may have 1000 bytes" in refusal(response, 413)
+            assert post(f"{url}{FAKE}", {"instances": ["a" * 900]}).json() == {"predictions": [900]}
+
+    def test_a_full_queue(self, gate):
+        with gated(gate, max_queue_size=2) as url, ThreadPoolExecutor(8) as pool:
+            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
+            wait_until(lambda: gate.calls)
+            waiting = [pool.submit(post, f"{url}{FAKE}", {"instances": ["aa"]}) for _ in range(2)]
+            wait_until(lambda: 'tibert_waiting_items{queue="predict"} 2.0' in requests.get(f"{url}/metrics").text)
+            refused = post(f"{url}{FAKE}", {"instances": ["aaa"]})
+            assert "Try again later" in refusal(refused, 429) and refused.headers["retry-after"] == "1"
+            gate.open.set()
+            assert [each.result().json()["predictions"] for each in (first, *waiting)] == [[1], [2], [2]]
+        assert gate.calls == [[b"a"], [b"aa", b"aa"]]
+
+    def test_no_answer_in_time(self, gate):
+        with gated(gate, timeout=0.3) as url:
+            assert "no answer within 0.3 seconds" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 504)
+            gate.open.set()
+            assert post(f"{url}{FAKE}", {"instances": ["a"]}).ok
+
+    def test_a_request_that_does_not_arrive(self):
+        with gated(lengths_of, timeout=0.3) as url, connect(url) as client:
+            client.sendall(f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+    def test_a_client_that_hangs_up(self, gate):
+        """What it waited for is not computed."""
+        with gated(gate) as url, ThreadPoolExecutor(1) as pool:
+            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
+            wait_until(lambda: gate.calls)
+            body = b'{"instances": ["gone"]}'
+            with connect(url) as client:
+                head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body)
+                wait_until(lambda: 'waiting_items{queue="predict"} 1.0' in requests.get(f"{url}/metrics").text)
+            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+            gate.open.set()
+            assert first.result().ok
+            assert post(f"{url}{FAKE}", {"instances": ["after"]}).ok
+        assert gate.calls == [[b"a"], [b"after"]]
+
+    def test_a_fault_of_ours(self):
+        def fail(text):
+            raise RuntimeError("/home/me/secret.py")
+
+        with gated(fail) as url:
+            reason = refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 500)
+            assert reason == "The server has failed to answer; its log tells why."
+            assert requests.get(f"{url}/healthz").ok
+
+
+class TestToken:
+    def test_who_has_it_gets_in(self):
+        with gated(lengths_of, token="open sesame") as url:
+            body = {"instances": ["a"]}
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "open sesame"}):
+                response = post(f"{url}{FAKE}", body, headers=headers)
+                assert "asks for a token" in refusal(response, 401)
+                assert response.headers["www-authenticate"] == "Bearer"
+            right = {"Authorization": "Bearer open sesame"}
+            assert post(f"{url}{FAKE}", body, headers=right).ok and requests.get(f"{url}/metrics", headers=right).ok
+            assert requests.get(f"{url}/metrics").status_code == 401
+            for path in ("/", "/page/page.js", "/healthz", "/docs", "/openapi.json"):
+                assert requests.get(url + path).ok
+
+
+class TestManyClients:
+    def test_everyone_gets_his_own_answer(self):
+        with gated(lengths_of) as url, ThreadPoolExecutor(32) as pool:
+            sizes = [index % 97 for index in range(300)]
+            answers = pool.map(lambda size: post(f"{url}{FAKE}", {"instances": ["a" * size, "b"]}).json(), sizes)
+            assert [answer["predictions"] for answer in answers] == [[size, 1] for size in sizes]
+
+    def test_a_model_that_is_replaced_while_it_serves(self, tmp_path):
+        """Every answer is right, and the new version is taken up."""
+        save(tmp_path / "fake" / "1", 1)
+        models = load_models([str(tmp_path / "fake")], num_versions=1)
+        with running(models, poll_seconds=0.05) as url, ThreadPoolExecutor(4) as pool:
+            stop = threading.Event()
+
+            def ask():
+                answers = []
+                while not stop.is_set():
+                    (answer,) = post(f"{url}{FAKE}", {"instances": ["a"]}).json()["predictions"]
+                    answers.append(answer)
+                return answers
+
+            asking = [pool.submit(ask) for _ in range(4)]
+            save(tmp_path / "new", 2)
+            (tmp_path / "new").rename(tmp_path / "fake" / "2")
+            wait_until(lambda: list(models["fake"].versions) == [2])
+            time.sleep(0.2)
+            stop.set()
+            for answers in (each.result() for each in asking):
+                assert set(answers) == {1, 2} and answers == sorted(answers)
+            status = requests.get(f"{url}/v1/models/fake").json()["model_version_status"]
+            assert [each["version"] for each in status] == ["2"]
+
+    def test_the_old_version_finishes(self, gate):
+        model = fake_model(serving_default=signature(gate, TEXT, LENGTH))
+        with running({"fake": model}) as url, ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
+            wait_until(lambda: gate.calls)
+            model.versions = {2: fake_model(serving_default=signature(lengths_of, TEXT, LENGTH)).versions[1]}
+            second = pool.submit(post, f"{url}{FAKE.replace(':', '/versions/2:')}", {"instances": ["aa"]})
+            gate.open.set()
+            assert [each.result().json() for each in (first, second)] == [{"predictions": [1]}, {"predictions": [2]}]
+
+
+def test_unequal_outputs_are_refused_by_row():
+    of = signature(lambda text: {"n": len(text)}, TEXT, {"n": tf.TensorSpec([], tf.int32)})
+    with running({"fake": fake_model(serving_default=of)}) as url:
+        assert "no rows in common" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 400)
+        assert post(f"{url}{FAKE}", {"inputs": ["a", "b"]}).json() == {"outputs": 2}

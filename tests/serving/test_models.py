@@ -1,0 +1,114 @@
+"""Versions in folders: taken up as they come, replaced in place, and never let go for something broken."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import tensorflow as tf
+
+from tests.serving.running import save
+from tibert_keras.errors import InputError
+from tibert_keras.serving.models import ServedModel, load_models
+from tibert_keras.serving.protocol import RequestError
+
+
+def said(model: ServedModel, number: int | None = None) -> int:
+    _, version = model.find(number)
+    return int(version.loaded.signatures["serving_default"](text=tf.constant(["a"]))["said"][0])
+
+
+@pytest.fixture
+def model(tmp_path) -> ServedModel:
+    """Version 1 of a model."""
+    save(tmp_path / "model" / "1", 10)
+    return load_models([str(tmp_path / "model")], num_versions=1)["model"]
+
+
+class TestVersions:
+    def test_a_new_one_takes_over(self, model, tmp_path):
+        _, old = model.find(None)
+        save(tmp_path / "model" / "2", 20)
+        model.refresh()
+        assert list(model.versions) == [2] and said(model) == 20
+        with pytest.raises(RequestError, match=r"version 1 of model 'model'. Served: \[2\]") as caught:
+            model.find(1)
+        assert caught.value.status == 404
+        # Whoever holds the old one can finish.
+        assert int(old.loaded.signatures["serving_default"](text=tf.constant(["a"]))["said"][0]) == 10
+
+    def test_replaced_in_place(self, model, tmp_path):
+        save(tmp_path / "new", 11)
+        shutil.rmtree(tmp_path / "model" / "1")
+        model.refresh()
+        assert said(model) == 10  # better than nothing
+        (tmp_path / "new").rename(tmp_path / "model" / "1")
+        model.refresh()
+        assert said(model) == 11
+
+    def test_the_same_is_not_loaded_again(self, model):
+        (before,) = model.versions.values()
+        model.refresh()
+        assert list(model.versions.values()) == [before]
+
+    def test_one_that_is_broken_or_not_whole_yet(self, model, tmp_path, caplog):
+        save(tmp_path / "new", 20)
+        folder = tmp_path / "model" / "2"
+        folder.mkdir()
+        model.refresh()
+        assert not model.failures  # nothing there yet
+        shutil.copy(tmp_path / "new" / "saved_model.pb", folder)
+        (folder / "saved_model.pb").write_bytes((folder / "saved_model.pb").read_bytes()[:-100])
+        for _ in range(2):
+            model.refresh()
+        assert said(model) == 10 and list(model.failures) == [2]
+        assert len([record for record in caplog.records if "cannot be loaded" in record.message]) == 1
+        shutil.rmtree(folder)
+        (tmp_path / "new").rename(folder)
+        model.refresh()
+        assert said(model) == 20 and not model.failures
+
+    def test_several_at_a_time(self, tmp_path):
+        for number in (1, 2, 10):
+            save(tmp_path / "model" / str(number), number)
+        (tmp_path / "model" / "notes").mkdir()
+        model = load_models([f"m={tmp_path}/model/"], num_versions=2)["m"]
+        assert sorted(model.versions) == [2, 10]
+        assert (said(model), said(model, 2)) == (10, 2)
+
+    def test_a_saved_model_without_versions(self, tmp_path):
+        save(tmp_path / "plain", 5)
+        model = load_models([str(tmp_path / "plain")], num_versions=3)["plain"]
+        assert list(model.versions) == [1] and said(model) == 5
+        save(tmp_path / "new", 6)
+        shutil.rmtree(tmp_path / "plain")
+        (tmp_path / "new").rename(tmp_path / "plain")
+        model.refresh()
+        assert said(model) == 6
+
+    def test_metadata(self, model):
+        described = model.find(None)[1].signature_def["serving_default"]
+        assert described["inputs"]["text"]["dtype"] == "DT_STRING"
+        assert described["inputs"]["text"]["tensor_shape"] == {
+            "dim": [{"size": "-1", "name": ""}], "unknown_rank": False
+        }  # fmt: skip
+        assert described["method_name"] == "tensorflow/serving/predict"
+
+
+class TestRefused:
+    def test_nothing_to_serve(self, tmp_path):
+        for folder in (tmp_path, tmp_path / "none"):
+            with pytest.raises(InputError, match="Neither a SavedModel nor a folder of versions"):
+                load_models([f"m={folder}"], num_versions=1)
+
+    def test_broken(self, tmp_path):
+        (tmp_path / "saved_model.pb").write_bytes(b"?")
+        with pytest.raises(InputError, match="cannot be loaded"):
+            load_models([f"m={tmp_path}"], num_versions=1)
+
+    def test_names(self, model, tmp_path):
+        folder = f"{tmp_path}/model"
+        with pytest.raises(InputError, match="Two models have the same name. Received: 'model'"):
+            load_models([folder, f"model={folder}"], num_versions=1)
+        with pytest.raises(InputError, match="cannot have this name. Received: 'a b'"):
+            load_models([f"{tmp_path}/a b"], num_versions=1)

@@ -1,0 +1,277 @@
+"""The page for filling gaps, in a real Chromium: what one does with it, with a mouse, with keys and on a telephone."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import requests
+import tensorflow as tf
+
+from tests.serving.running import running, signature, wait_until
+from tibert_keras.serving.models import load_models
+
+TEXT = "སངས་རྒྱས་[MASK]་འདས། བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs a browser: `apt-get install chromium chromium-driver`")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    # Root has no sandbox, and containers have little shared memory.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def tagger():
+    """A signature `tag`: syllables as words, with what ends in a shad as punctuation."""
+
+    def tag(text):
+        rows = [each.decode().replace("་", "་ ").split() for each in text]
+        width = max(map(len, rows))
+        kinds = [["punc" if "།" in word else "n.count" for word in row] for row in rows]
+        return {
+            name: [[word.encode() for word in row] + [b""] * (width - len(row)) for row in table]
+            for name, table in (("words", rows), ("tags", kinds))
+        }
+
+    padded = tf.TensorSpec([None, None], tf.string)
+    return signature(tag, {"text": tf.TensorSpec([None], tf.string)}, {"words": padded, "tags": padded})
+
+
+@pytest.fixture(scope="module")
+def url(exported):
+    models = load_models([str(exported)], num_versions=1)
+    models["tibert"].versions[1].signatures["tag"] = tagger()
+    with running(models) as address:
+        yield address
+
+
+class Page:
+    """The page, by what is on it."""
+
+    def __init__(self, driver, url):
+        self.driver = driver
+        driver.get(url)
+        wait_until(lambda: self.all("textarea"))
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector):
+        return wait_until(lambda: self.all(selector))[0]
+
+    def write(self, text, panel=0):
+        """As pasting does."""
+        self.driver.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
+            self.all("textarea")[panel],
+            text,
+        )
+        wait_until(lambda: self.all(".reading")[panel].text.replace("\n", "") == text)
+
+    def text(self, panel=0):
+        return self.all("textarea")[panel].get_property("value")
+
+    def press(self, *keys):
+        from selenium.webdriver import ActionChains
+
+        chain = ActionChains(self.driver)
+        *held, last = keys
+        for key in held:
+            chain.key_down(key)
+        chain.send_keys(last)
+        for key in held:
+            chain.key_up(key)
+        chain.perform()
+
+    def candidates(self):
+        return wait_until(lambda: self.all(".candidate"))
+
+    def filling(self, index):
+        return self.candidates()[index].find_element("class name", "syllables").text
+
+
+@pytest.fixture
+def page(browser, url):
+    page = Page(browser, url)
+    page.write(TEXT)
+    return page
+
+
+@pytest.fixture
+def keys(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    return Keys
+
+
+class TestFilling:
+    def test_candidates_are_those_of_the_server(self, page, url):
+        page.all(".gap")[0].click()
+        answer = requests.post(f"{url}/v1/models/tibert:fillGaps", json={"texts": [TEXT], "top_k": 9}).json()
+        expected = answer["texts"][0]["gaps"][0]["candidates"]
+        assert [item.find_element("class name", "syllables").text for item in page.candidates()] == [
+            candidate["text"].strip() for candidate in expected
+        ]
+        frame, bar = (page.one(name).size["width"] for name in (".bar", ".sure"))
+        assert bar / frame == pytest.approx(expected[0]["score"], abs=0.02)
+        assert page.one(".percent").text.endswith("%")
+
+    def test_accept_undo_redo(self, page, keys):
+        page.all(".gap")[0].click()
+        filling = page.filling(1)
+        page.candidates()[1].click()
+        filled = TEXT.replace("[MASK]", filling)
+        assert page.text() == filled and page.one(".fill").text == filling and len(page.all(".gap")) == 1
+        page.one(".undo").click()
+        assert page.text() == TEXT and len(page.all(".gap")) == 2 and not page.all(".fill")
+        page.one(".redo").click()
+        assert page.text() == filled
+        page.press(keys.CONTROL, "z")
+        assert page.text() == TEXT
+        page.press(keys.CONTROL, keys.SHIFT, "z")
+        assert page.text() == filled
+
+    def test_a_filling_can_be_made_a_gap_again(self, page):
+        page.all(".gap")[0].click()
+        page.candidates()[0].click()
+        page.one(".fill").click()
+        assert page.text() == TEXT
+
+    def test_with_keys_alone(self, page, keys):
+        page.one("textarea").click()
+        page.press(keys.CONTROL, keys.ENTER)
+        first = page.filling(0)
+        page.press(keys.ARROW_DOWN)
+        page.press(keys.ENTER)
+        # On to the second gap.
+        second = page.filling(1)
+        page.press("2")
+        assert page.text() == TEXT.replace("[MASK]", first).replace("[GAP:1-2]", second)
+        page.press(keys.CONTROL, "z")
+        page.one("textarea").click()
+        page.press(keys.CONTROL, keys.ENTER)
+        page.candidates()
+        page.press(keys.ESCAPE)
+        assert not page.all(".candidates")
+
+    def test_marking_a_gap(self, page, keys):
+        page.write("བཀྲ་ཤིས་བདེ་ལེགས།")
+        page.driver.execute_script("document.querySelector('textarea').setSelectionRange(8, 11)")
+        page.one(".gap-button").click()
+        assert page.text() == "བཀྲ་ཤིས་[MASK]་ལེགས།"
+        page.one(".length option[value='[GAP:2-4]']").click()
+        page.one("textarea").click()
+        page.press(keys.CONTROL, keys.END)
+        page.press(keys.ALT, "g")
+        assert page.text() == "བཀྲ་ཤིས་[MASK]་ལེགས།[GAP:2-4]" and len(page.all(".gap")) == 2
+
+    def test_what_is_written_after_a_filling_leaves_it_marked(self, page, keys):
+        page.all(".gap")[0].click()
+        filling = page.filling(0)
+        page.candidates()[0].click()
+        page.one("textarea").click()
+        page.press(keys.CONTROL, keys.HOME)
+        page.press("༄")
+        wait_until(lambda: page.one(".reading").text.startswith("༄"))
+        assert page.one(".fill").text == filling
+
+    def test_a_gap_that_cannot_be_filled_is_explained(self, page):
+        page.write("བཀྲ་ཤིས་[GAP:4-2]")
+        page.one(".gap").click()
+        assert "A gap is written [GAP:2-4]" in wait_until(lambda: page.one(".note.error").text)
+
+
+class TestSeveralTexts:
+    def test_side_by_side(self, page):
+        page.one(".copy").click()
+        first, second = page.all(".panel")
+        assert first.location["y"] == second.location["y"] and first.location["x"] < second.location["x"]
+        assert page.text(1) == TEXT
+        second.find_element("class name", "gap").click()
+        page.candidates()[0].click()
+        assert page.text(0) == TEXT != page.text(1)
+        page.one("#new-text").click()
+        assert [page.text(index) for index in (0, 2)] == [TEXT, ""]
+        for _ in range(3):
+            page.one(".close").click()
+        assert [area.get_property("value") for area in page.all("textarea")] == [""]
+
+
+class TestWords:
+    def test_words_and_tags(self, page):
+        page.one(".tagging input").click()
+        wait_until(lambda: page.all(".reading .word"))
+        words = [word.text.split("\n") for word in page.all(".reading .word")]
+        assert words[0] == ["སངས་", "n.count"] and words[3] == ["འདས།", "punc"]
+        assert {each.text for each in page.all(".legend .word")} == {"n.count", "punc"}
+        colours = {each.value_of_css_property("background-color") for each in page.all(".legend .word")}
+        assert len(colours) == 2
+
+
+class TestAnyPlace:
+    def test_a_long_text(self, page):
+        """Half a million characters and a thousand gaps: only what is looked at is asked for."""
+        text = ("སངས་རྒྱས་བཅོམ་ལྡན་འདས་ལ་ཕྱག་འཚལ་ལོ། ། " * 12 + "བཀྲ་[MASK]་བདེ། ། ") * 1000
+        page.driver.execute_script(
+            "const area = document.querySelector('textarea');"
+            "area.value = arguments[0]; area.dispatchEvent(new Event('input'))",
+            text,
+        )
+        wait_until(lambda: len(page.all(".gap")) == 1000, seconds=60)
+        page.all(".gap")[999].click()
+        filling = page.filling(0)
+        page.candidates()[0].click()
+        assert page.text() == f"{text.rpartition('[MASK]')[0]}{filling}{text.rpartition('[MASK]')[2]}"
+
+    def test_a_telephone(self, page, url):
+        page.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
+        )
+        try:
+            page.driver.get(url)
+            page.write(TEXT)
+            page.all(".gap")[0].click()
+            page.candidates()
+            width = page.driver.execute_script("return document.documentElement.scrollWidth")
+            assert width == page.driver.execute_script("return innerWidth") == 390
+            for button in page.all(".candidate, .tools button"):
+                # As a finger needs it, in CSS pixels.
+                assert button.size["height"] >= 44 and button.location["x"] + button.size["width"] <= 390
+        finally:
+            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def test_nothing_is_fetched_from_elsewhere_and_nothing_fails(self, browser, url):
+        browser.get_log("browser"), browser.get_log("performance")
+        page = Page(browser, url)
+        page.write(TEXT)
+        page.all(".gap")[0].click()
+        page.candidates()
+        browser.get(f"{url}/docs")
+        asked = [
+            entry["message"]
+            for entry in browser.get_log("performance")
+            if "Network.requestWillBeSent" in entry["message"]
+        ]
+        assert asked and all(f'"url":"{url}/' in message for message in asked if '"url":"http' in message)
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+    def test_a_token_is_asked_for(self, browser, exported):
+        with running(load_models([str(exported)], num_versions=1), token="open sesame") as address:
+            browser.get(address)
+            field = wait_until(lambda: browser.find_element("css selector", "#token input"))
+            wait_until(field.is_displayed)
+            field.send_keys("open sesame\n")
+            wait_until(lambda: browser.find_elements("css selector", "textarea"))
+            assert not field.is_displayed()
+            browser.execute_script("sessionStorage.clear()")

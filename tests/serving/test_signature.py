@@ -1,0 +1,121 @@
+"""A signature that is run for several requests at once: each gets what it would have got alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.serving.running import LENGTH, TEXT, lengths_of, signature
+from tibert_keras.serving.models import Version
+from tibert_keras.serving.protocol import RequestError
+
+TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
+
+
+def texts(*given: str) -> dict[str, np.ndarray]:
+    return {"text": np.array([text.encode() for text in given], dtype=object)}
+
+
+def answer(of, arrays):
+    tasks = of.tasks(arrays)
+    return of.join([answer for task in tasks for answer in task.compute([task.payload])])
+
+
+def together(of, *requests):
+    """The answers to requests whose tasks are computed in one batch."""
+    tasks = [of.tasks(arrays) for arrays in requests]
+    assert len({task.kind for each in tasks for task in each}) == 1
+    answers = iter(tasks[0][0].compute([task.payload for each in tasks for task in each]))
+    return [of.join([next(answers) for _ in each]) for each in tasks]
+
+
+class TestRows:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def version(cls, exported) -> Version:
+        return Version(str(exported / "1"), "")
+
+    @pytest.mark.parametrize("name", ["serving_default", "encode"])
+    def test_alone_as_among_others(self, version, name):
+        of = version.signatures[name]
+        requests = [texts(TEXTS[0]), texts(TEXTS[1]), texts(TEXTS[2], TEXTS[1])]
+        for given, request in zip(together(of, *requests), requests, strict=True):
+            alone = of._run(request)
+            assert given.keys() == alone.keys()
+            real = alone.get("padding_mask", np.ones(1))[..., None]
+            for key, array in alone.items():
+                assert (given[key].shape, given[key].dtype) == (array.shape, array.dtype)
+                if array.dtype == object:
+                    assert given[key].tolist() == array.tolist()
+                else:
+                    scale = real if key == "sequence_output" else 1
+                    np.testing.assert_allclose(given[key] * scale, array * scale, atol=1e-5)
+
+    def test_ids(self, version):
+        """Requests of other lengths than others' are of another kind."""
+        of = version.signatures["masked_lm"]
+        ids = np.array([[2, 9, 4, 3], [2, 8, 4, 3]], "int32")
+        given = {
+            "token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids),
+            "mask_positions": np.array([[2], [2]], "int32"),
+        }  # fmt: skip
+        np.testing.assert_allclose(answer(of, given)["logits"], of._run(given)["logits"], atol=1e-5)
+        shorter = {name: array[:, :3] for name, array in given.items()}
+        assert of.tasks(given)[0].kind == of.tasks(given)[1].kind != of.tasks(shorter)[0].kind
+
+    def test_what_the_model_refuses(self, version):
+        ids = np.array([[2, 9, 4, 3]], "int32")
+        given = {
+            "token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids),
+            "mask_positions": np.array([[99]], "int32"),
+        }  # fmt: skip
+        with pytest.raises(RequestError, match=r"refuses the input: indices\[.*\] = 99 is not in \[0, 4\)$"):
+            answer(version.signatures["masked_lm"], given)
+
+    def test_a_text_that_is_too_long(self, version):
+        with pytest.raises(RequestError, match=r"refuses the input: A text is longer than 32 tokens\.$") as caught:
+            answer(version.signatures["serving_default"], texts("[MASK]" * 40))
+        assert caught.value.status == 400
+
+    def test_words_and_tags(self):
+        """The padding of string outputs is cut off, and what is beside it."""
+        words = {"words": tf.TensorSpec([None, None], tf.string), "scores": tf.TensorSpec([None, None], tf.float32)}
+
+        def split(text):
+            rows = [each.split() for each in text]
+            width = max(map(len, rows))
+            padded = [[*row, *[b""] * (width - len(row))] for row in rows]
+            return {"words": padded, "scores": [[float(bool(word)) for word in row] for row in padded]}
+
+        of = signature(split, TEXT, words)
+        one, two, none = together(of, texts("a b c"), texts("d", "e f"), texts(""))
+        assert (one["words"].tolist(), one["scores"].tolist()) == ([[b"a", b"b", b"c"]], [[1, 1, 1]])
+        assert two["words"].tolist() == [[b"d", b""], [b"e", b"f"]]
+        assert (none["words"].shape, none["scores"].shape) == ((1, 0), (1, 0))
+
+    def test_rows_must_be_as_many(self):
+        pair = {name: tf.TensorSpec([None], tf.int32) for name in ("a", "b")}
+        of = signature(lambda a, b: {"length": a + b}, pair, LENGTH)
+        with pytest.raises(RequestError, match="equally many rows"):
+            of.tasks({"a": np.zeros(1, "int32"), "b": np.zeros(2, "int32")})
+        with pytest.raises(RequestError, match="at least one"):
+            signature(lengths_of, TEXT, LENGTH).tasks(texts())
+
+
+class TestWithoutRows:
+    @pytest.mark.parametrize(
+        "inputs, outputs",
+        [
+            ({"text": tf.TensorSpec([], tf.string)}, LENGTH),
+            (TEXT, {"length": tf.TensorSpec([], tf.int32)}),
+            # How much of it is padding cannot be told.
+            (TEXT, {"length": tf.TensorSpec([None, None], tf.float32)}),
+        ],
+    )
+    def test_is_computed_whole(self, inputs, outputs):
+        calls = []
+        of = signature(lambda text: {"length": [calls.append(text) or 7]}, inputs, outputs)
+        (task,) = of.tasks(texts("a", "b"))
+        assert of.join(task.compute([task.payload]))["length"] == [7]
+        assert len(calls) == 1 and calls[0].tolist() == [b"a", b"b"]

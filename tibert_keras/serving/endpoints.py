@@ -1,0 +1,236 @@
+"""What the server answers: TensorFlow Serving's REST API, gaps, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tibert_keras.errors import InputError
+from tibert_keras.export import fill_gaps
+from tibert_keras.export.gaps import GAP
+from tibert_keras.serving.batching import Batcher, Task
+from tibert_keras.serving.config import ServeConfig
+from tibert_keras.serving.metrics import Metrics
+from tibert_keras.serving.models import ServedModel, Version
+from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json
+
+# A search of one gap is dozens of calls of the model: more in one request would keep others waiting.
+MAX_GAPS = 32
+MAX_CANDIDATES = 50
+# How much of a body that is too large is read all the same, so that the client comes to hear why it is refused.
+_PATIENCE = 8
+
+_Answer = TypeVar("_Answer")
+
+
+class Endpoints:
+    """The answers of one server.
+
+    Args:
+        config: Its limits.
+        models: What it serves, by name.
+
+    Attributes:
+        batchers: Its queues, by name: gaps wait in one of their own, because a search takes long.
+    """
+
+    def __init__(self, config: ServeConfig, models: Mapping[str, ServedModel]) -> None:
+        self._config = config
+        self._models = models
+        self.metrics = Metrics()
+        self.batchers = {
+            queue: Batcher(
+                max_batch_size=config.max_batch_size,
+                max_queue_size=config.max_queue_size,
+                on_batch=self.metrics.batches.labels(queue).observe,
+            )
+            for queue in ("predict", "fill_gaps")
+        }
+
+    # === What can be asked of models ===
+
+    async def models(self, request: Request) -> Response:
+        """List the models, which TensorFlow Serving has no request for."""
+        return answer(
+            {
+                "models": [
+                    {
+                        "name": name,
+                        "versions": [str(number) for number in sorted(model.versions)],
+                        "signatures": sorted(model.find(None)[1].signatures),
+                        "fills_gaps": hasattr(model.find(None)[1].loaded, "vocabulary"),
+                    }
+                    for name, model in self._models.items()
+                ]
+            }
+        )
+
+    async def status(self, request: Request) -> Response:
+        """Tell which versions of a model are served."""
+        model, wanted = self._model(request), _version(request)
+        if wanted is not None:
+            model.find(wanted)
+        states = dict.fromkeys(model.versions, ("AVAILABLE", "OK", "")) | {
+            number: ("END", "UNKNOWN", "It cannot be loaded; the server's log tells why.")
+            for number in model.failures
+            if number not in model.versions
+        }
+        return answer(
+            {
+                "model_version_status": [
+                    {
+                        "version": str(number),
+                        "state": state,
+                        "status": {"error_code": code, "error_message": message},
+                    }
+                    for number, (state, code, message) in sorted(states.items(), reverse=True)
+                    if wanted in (None, number)
+                ]
+            }
+        )
+
+    async def metadata(self, request: Request) -> Response:
+        """Describe the signatures of a model."""
+        model = self._model(request)
+        number, version = model.find(_version(request))
+        return answer(
+            {
+                "model_spec": {"name": model.name, "signature_name": "", "version": str(number)},
+                "metadata": {"signature_def": {"signature_def": version.signature_def}},
+            }
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """Run a signature."""
+        _, version = self._model(request).find(_version(request))
+        given = parse_predict(await self._body(request))
+        signature = version.signatures.get(given.signature_name)
+        if signature is None:
+            raise RequestError(
+                400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
+                f"Give one of {sorted(version.signatures)}."
+            )  # fmt: skip
+        tasks = signature.tasks(to_arrays(given, signature.inputs))
+        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks))
+        return Response(to_json(signature.join(answers), by_row=given.by_row), media_type="application/json")
+
+    async def fill_gaps(self, request: Request) -> Response:
+        """Guess the syllables in the gaps of texts."""
+        _, version = self._model(request).find(_version(request))
+        texts, top_k = _parse_gaps(await self._body(request))
+        tasks = [
+            Task((version, top_k), lambda batch: _fill(version, batch, top_k), text, len(text.encode()))
+            for text in texts
+        ]
+        answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks))
+        return answer({"texts": answers})
+
+    # === What can be asked of the server ===
+
+    async def healthz(self, request: Request) -> Response:
+        """Tell that requests are answered."""
+        return answer({"status": "ok"})
+
+    async def scrape(self, request: Request) -> Response:
+        """Give Prometheus its metrics."""
+        for queue, batcher in self.batchers.items():
+            self.metrics.waiting.labels(queue).set(len(batcher))
+        self.metrics.versions.clear()
+        for name, model in self._models.items():
+            for number in model.versions:
+                self.metrics.versions.labels(name, number).set(1)
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _model(self, request: Request) -> ServedModel:
+        name = request.path_params["name"]
+        if name not in self._models:
+            raise RequestError(404, f"Servable not found: model {name[:100]!r}. Served: {sorted(self._models)}.")
+        return self._models[name]
+
+    async def _body(self, request: Request) -> bytes:
+        limit = self._config.max_request_bytes
+        body, size = bytearray(), 0
+        try:
+            async with asyncio.timeout(self._config.timeout):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size <= limit:
+                        body += chunk
+                    elif size > _PATIENCE * limit:
+                        break
+        except TimeoutError:
+            raise RequestError(408, f"The request did not arrive within {self._config.timeout:g} seconds.") from None
+        except ClientDisconnect:
+            raise RequestError(499, "The client has gone.") from None
+        if size > limit:
+            raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
+        return bytes(body)
+
+    async def _while_connected(self, request: Request, work: Awaitable[_Answer]) -> _Answer:
+        """Wait for an answer as long as there is somebody to give it to, and time."""
+        answering = asyncio.ensure_future(work)
+        leaving = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait((answering, leaving), timeout=self._config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                return answering.result()
+            if leaving.done():
+                raise RequestError(499, "The client has gone.")
+            raise RequestError(504, f"There was no answer within {self._config.timeout:g} seconds. Ask for less.")
+        finally:
+            answering.cancel()
+            leaving.cancel()
+
+
+def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Give JSON."""
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def _version(request: Request) -> int | None:
+    number = request.path_params.get("version")
+    if number is None:
+        return None
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise RequestError(400, f"A version is a number. Received: {number[:100]!r}.")
+    return int(number)
+
+
+def _parse_gaps(body: bytes) -> tuple[list[str], int]:
+    fields = parse_object(body)
+    texts, top_k = fields.get("texts"), fields.get("top_k", 5)
+    if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
+        raise RequestError(400, "'texts' must be a list of at least one string.")
+    if type(top_k) is not int or not 1 <= top_k <= MAX_CANDIDATES:
+        raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
+    count = sum(1 for text in texts for _ in GAP.finditer(text))
+    if count > MAX_GAPS:
+        raise RequestError(400, f"A request may have {MAX_GAPS} gaps. Received: {count}. Ask for some at a time.")
+    return texts, top_k
+
+
+def _fill(version: Version, texts: Sequence[str], top_k: int) -> list[dict[str, Any]]:
+    try:
+        filled = fill_gaps(version.loaded, texts, top_k)
+    except InputError as error:
+        raise RequestError(400, str(error)) from error
+    return [
+        {
+            "gaps": [
+                {"candidates": [{"text": c.text, "score": c.score, "syllables": c.syllables} for c in candidates]}
+                for candidates in gaps
+            ]
+        }
+        for gaps in filled
+    ]
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

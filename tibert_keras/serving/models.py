@@ -1,0 +1,180 @@
+"""The models that are served: versions in folders, taken up as they come and let go as they are replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.json_format import MessageToDict
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from tibert_keras.errors import InputError
+from tibert_keras.serving.protocol import RequestError
+from tibert_keras.serving.signature import Signature
+from tibert_keras.storage import exists, is_remote, join, list_folder, read_bytes
+
+_LOG = logging.getLogger(__name__)
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+class Version:
+    """A loaded SavedModel. Requests that hold it can finish after it has been replaced.
+
+    Args:
+        folder: The SavedModel.
+        fingerprint: What tells it from one that takes its place.
+
+    Attributes:
+        loaded: What `tf.saved_model.load` returns.
+        signatures: Its signatures by name.
+        signature_def: Their description, as TensorFlow Serving's metadata has it.
+
+    Raises:
+        InputError: If it cannot be loaded, or has no signatures.
+    """
+
+    def __init__(self, folder: str, fingerprint: str) -> None:
+        import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
+
+        self.fingerprint = fingerprint
+        try:
+            self.loaded: Any = tf.saved_model.load(folder)
+            description = SavedModel.FromString(read_bytes(join(folder, _SAVED_MODEL))).meta_graphs[0]
+        except Exception as error:  # of any kind, as the file is torn
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
+        self.signatures = {name: Signature(function) for name, function in self.loaded.signatures.items()}
+        if not self.signatures:
+            raise InputError(f"The SavedModel has no signatures. Received: {folder!r}. Export it with some.")
+        self.signature_def = {
+            name: MessageToDict(
+                description.signature_def[name],
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+            for name in sorted(self.signatures)
+        }
+
+
+class ServedModel:
+    """A model under a name, with the newest of its versions.
+
+    Args:
+        name: What requests call it.
+        folder: A SavedModel, which is version 1, or a folder of versions `1/`, `2/`, ...
+        num_versions: How many of the newest versions to serve.
+
+    Attributes:
+        versions: What is served, by number.
+        failures: What could not be loaded, and why, by number.
+
+    Example:
+    ```python
+    model = ServedModel("tibert", "tibert", num_versions=1)
+    model.refresh()
+    number, version = model.find(None)
+    version.signatures["serving_default"].inputs
+    ```
+    """
+
+    def __init__(self, name: str, folder: str, *, num_versions: int = 1) -> None:
+        self.name = name
+        self.folder = folder
+        self.num_versions = num_versions
+        self.versions: dict[int, Version] = {}
+        self.failures: dict[int, str] = {}
+        self._refused: dict[int, str] = {}
+
+    def find(self, number: int | None) -> tuple[int, Version]:
+        """The version of this number, or the newest.
+
+        Raises:
+            RequestError: If it is not served.
+        """
+        versions = self.versions
+        chosen = max(versions, default=None) if number is None else number
+        if chosen is None or chosen not in versions:
+            wanted = "any version" if number is None else f"version {number}"
+            raise RequestError(404, f"Servable not found: {wanted} of model {self.name!r}. Served: {sorted(versions)}.")
+        return chosen, versions[chosen]
+
+    def refresh(self) -> None:
+        """Look at the folder, load what is new, and let go of what is no longer wanted.
+
+        What is served stays until what replaces it is loaded, and if there is nothing for the moment.
+        """
+        wanted = self._wanted()
+        available = dict(self.versions)
+        for number, folder in wanted.items():
+            fingerprint = _fingerprint(folder)
+            served = available[number].fingerprint if number in available else None
+            if fingerprint in (served, self._refused.get(number)):
+                continue
+            try:
+                available[number] = Version(folder, fingerprint)
+            except InputError as error:
+                # Not tried again before it changes.
+                self._refused[number], self.failures[number] = fingerprint, str(error)
+                _LOG.error("Version %d of %s: %s", number, self.name, error)
+            else:
+                self.failures.pop(number, None)
+                _LOG.info("Serving version %d of %s.", number, self.name)
+        if wanted and wanted.keys() <= available.keys():
+            available = {number: available[number] for number in wanted}
+        # In one go: no request sees a model without versions.
+        self.versions = available
+
+    def _wanted(self) -> dict[int, str]:
+        """The newest versions that are whole, and their folders."""
+        if exists(join(self.folder, _SAVED_MODEL)):
+            return {1: self.folder}
+        numbers = sorted(int(name) for name in list_folder(self.folder) if re.fullmatch(r"[1-9]\d{0,17}", name))
+        folders = {number: join(self.folder, str(number)) for number in numbers}
+        whole = [number for number in numbers if exists(join(folders[number], _SAVED_MODEL))]
+        return {number: folders[number] for number in whole[-self.num_versions :]}
+
+
+def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
+    """Load models for the first time.
+
+    Args:
+        models: Each a folder, or `NAME=FOLDER`.
+        num_versions: How many of the newest versions of each to serve.
+
+    Raises:
+        InputError: If one cannot be loaded, or two have the same name.
+    """
+    loaded: dict[str, ServedModel] = {}
+    for given in models:
+        named = re.fullmatch(r"([\w.-]+)=(.+)", given)
+        folder = named[2] if named else given
+        name = named[1] if named else os.path.basename(os.path.abspath(folder.rstrip("/")))
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(f"A model cannot have this name. Received: {name!r}. Give NAME={folder}.")
+        if name in loaded:
+            raise InputError(f"Two models have the same name. Received: {name!r}. Give one as NAME={folder}.")
+        loaded[name] = ServedModel(name, folder, num_versions=num_versions)
+        loaded[name].refresh()
+        for reason in loaded[name].failures.values():
+            raise InputError(reason)
+        if not loaded[name].versions:
+            raise InputError(
+                f"Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: {folder!r}. "
+                "Make one with `tibert export`."
+            )
+    return loaded
+
+
+def _fingerprint(folder: str) -> str:
+    """Changes when a folder is replaced; of remote folders only the numbers are watched."""
+    if is_remote(folder):
+        return ""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

@@ -1,0 +1,316 @@
+// One text: writing it, looking at its gaps, choosing among candidates, undoing, and its words.
+
+import { fillGaps, tagWords } from "./api.js";
+import { around, blocks, edit, fill, findGaps, reopen } from "./text.js";
+
+// Changes by hand within this time, in milliseconds, are undone together.
+const PAUSE = 1000;
+// Time without a change, in milliseconds, after which a long text is laid out anew.
+const DELAY = 150;
+
+function make(tag, className, text = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
+
+export class Panel {
+  constructor(element, models, { onCopy, onClose, onError }) {
+    this.element = element;
+    this.models = models;
+    this.onError = onError;
+    this.find = (selector) => element.querySelector(selector);
+    this.area = this.find("textarea");
+    this.reading = this.find(".reading");
+    this.listen(onCopy, onClose);
+  }
+
+  /** Show a state, `{text, fills}`: the first that there is. */
+  begin(state = { text: "", fills: [] }) {
+    this.states = [state];
+    this.place = 0;
+    this.typed = 0;
+    this.find(".tagging").hidden = !this.models.tagging;
+    this.show();
+    this.area.focus({ preventScroll: true });
+  }
+
+  get state() {
+    return this.states[this.place];
+  }
+
+  listen(onCopy, onClose) {
+    const on = (selector, event, act) => this.find(selector).addEventListener(event, act);
+    on("textarea", "input", () => this.type());
+    on(".gap-button", "click", () => this.mark());
+    on(".undo", "click", () => this.step(-1));
+    on(".redo", "click", () => this.step(1));
+    on(".copy", "click", () => onCopy(this.state));
+    on(".close", "click", () => {
+      this.element.remove();
+      onClose();
+    });
+    on(".tagging input", "change", () => this.show());
+    on(".reading", "click", (event) => this.click(event));
+    for (const event of ["mouseover", "focusin"]) {
+      on(".reading", event, ({ target }) => target.closest(".gap") && this.open(target.closest(".gap")));
+    }
+    this.element.addEventListener("keydown", (event) => this.press(event));
+    this.element.addEventListener("focusout", (event) => {
+      if (!this.reading.contains(event.relatedTarget) && event.relatedTarget) this.close();
+    });
+  }
+
+  // === The text and its history ===
+
+  type() {
+    const now = Date.now();
+    const next = edit(this.state, this.area.value);
+    // Letter by letter is one change, until there is a pause.
+    const together = now - this.typed < PAUSE && this.place > 0;
+    this.states.splice(together ? this.place : this.place + 1, Infinity, next);
+    this.place = this.states.length - 1;
+    this.typed = now;
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.show(), DELAY);
+  }
+
+  change(state) {
+    this.states.splice(this.place + 1, Infinity, state);
+    this.place++;
+    this.typed = 0;
+    this.show();
+  }
+
+  step(by) {
+    if (!this.states[this.place + by]) return;
+    this.place += by;
+    this.typed = 0;
+    this.show();
+    // A button that there is no more to do for loses the focus, and the keys would go nowhere.
+    if (document.activeElement !== this.area) this.reading.focus({ preventScroll: true });
+  }
+
+  /** Put a gap in place of what is selected in the text. */
+  mark() {
+    const { selectionStart: start, selectionEnd: end, value } = this.area;
+    const gap = this.find(".length").value;
+    this.change(edit(this.state, value.slice(0, start) + gap + value.slice(end)));
+    this.area.focus();
+    this.area.setSelectionRange(start + gap.length, start + gap.length);
+  }
+
+  show() {
+    clearTimeout(this.waiting);
+    const { text } = this.state;
+    const isHere = this.reading.contains(document.activeElement);
+    if (this.area.value !== text) this.area.value = text;
+    this.find(".undo").disabled = this.place === 0;
+    this.find(".redo").disabled = this.place === this.states.length - 1;
+    this.close();
+    this.seen?.disconnect();
+    const tagged = this.find(".tagging input").checked;
+    this.find(".legend").hidden = !tagged;
+    this.find(".legend").replaceChildren();
+    this.reading.replaceChildren(
+      ...blocks(this.state).map((parts) => {
+        const block = make("p", "block");
+        block.append(...parts.map((part) => this.part(part)));
+        return block;
+      }),
+    );
+    // What had the focus is no longer there.
+    if (isHere) this.reading.focus({ preventScroll: true });
+    if (tagged) this.tag();
+  }
+
+  part({ kind, text, index, filling }) {
+    if (kind === "text") return text;
+    const button = make("button", kind, kind === "fill" ? text : "");
+    button.type = "button";
+    if (kind === "fill") {
+      button.title = "Make it a gap again";
+      button.filling = filling;
+    } else {
+      button.append(make("span", "name", text));
+      button.dataset.index = index;
+      button.setAttribute("aria-expanded", "false");
+    }
+    return button;
+  }
+
+  // === Candidates ===
+
+  async open(gap) {
+    if (this.opened === gap) return;
+    this.close();
+    this.opened = gap;
+    gap.setAttribute("aria-expanded", "true");
+    this.list = make("ol", "candidates");
+    this.list.append(make("li", "note", "…"));
+    gap.closest(".block").after(this.list);
+    this.put(gap);
+    const list = this.list;
+    try {
+      const candidates = await this.candidates(Number(gap.dataset.index));
+      if (this.list !== list) return; // looked away
+      this.onError(null);
+      const items = candidates.map((candidate) => this.item(candidate));
+      list.replaceChildren(...(items.length ? items : [make("li", "note", "No whole syllables fit here.")]));
+    } catch (error) {
+      if (error.status === 401) this.onError(error);
+      list.replaceChildren(make("li", "note error", error.message));
+    }
+    if (this.list === list) this.put(gap);
+  }
+
+  candidates(index) {
+    const gaps = findGaps(this.state.text);
+    const { text, number } = around(this.state.text, gaps, index);
+    return fillGaps(this.models.filling, text).then((found) => found[number]);
+  }
+
+  item({ text, score }) {
+    const button = make("button", "candidate");
+    button.type = "button";
+    button.filling = text;
+    const bar = make("span", "bar");
+    bar.append(make("span", "sure"));
+    bar.firstChild.style.width = `${100 * score}%`;
+    button.append(make("span", "syllables", text), bar, make("span", "percent", percent(score)));
+    const item = make("li", "");
+    item.append(button);
+    return item;
+  }
+
+  /** Put the list under its gap, as far as the panel is wide. */
+  put(gap) {
+    const frame = this.reading.getBoundingClientRect();
+    const box = gap.getBoundingClientRect();
+    const left = Math.min(box.left - frame.left, frame.width - this.list.offsetWidth);
+    this.list.style.left = `${Math.max(0, left)}px`;
+    this.list.style.top = `${box.bottom - frame.top}px`;
+  }
+
+  close() {
+    this.list?.remove();
+    this.opened?.setAttribute("aria-expanded", "false");
+    this.list = this.opened = null;
+  }
+
+  accept(filling) {
+    const index = Number(this.opened.dataset.index);
+    this.change(fill(this.state, findGaps(this.state.text)[index], filling));
+    // On to the next gap, or the last one.
+    const rest = this.gaps();
+    (rest[Math.min(index, rest.length - 1)] ?? this.find(".undo")).focus();
+  }
+
+  reopen(filling) {
+    this.change(reopen(this.state, filling));
+    const index = findGaps(this.state.text).findIndex((gap) => gap.start === filling.start);
+    this.gaps()[index]?.focus();
+  }
+
+  gaps() {
+    return [...this.reading.querySelectorAll(".gap")];
+  }
+
+  // === Mouse and keyboard ===
+
+  click(event) {
+    const button = event.target.closest("button");
+    if (!button) this.close();
+    else if (button.matches(".candidate")) this.accept(button.filling);
+    else if (button.matches(".fill")) this.reopen(button.filling);
+    else this.open(button); // Safari does not focus what is clicked
+  }
+
+  press(event) {
+    const act = this.meaning(event);
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  meaning(event) {
+    const key = event.key.toLowerCase();
+    // By its place: on a Mac, Alt makes another letter of it.
+    if (event.altKey) return event.code === "KeyG" ? () => this.mark() : null;
+    if (!event.ctrlKey && !event.metaKey) return this.meaningAtGap(event.key, event.target);
+    if (key === "z") return () => this.step(event.shiftKey ? 1 : -1);
+    if (key === "y") return () => this.step(1);
+    if (key !== "enter") return null;
+    return () => {
+      this.show();
+      this.gaps()[0]?.focus();
+    };
+  }
+
+  /** What a key does on a gap and in its list. */
+  meaningAtGap(key, target) {
+    if (!this.opened || !this.reading.contains(target)) return null;
+    const candidates = [...this.list.querySelectorAll(".candidate")];
+    if (candidates[key - 1]) return () => candidates[key - 1].click();
+    const chosen = candidates.indexOf(target);
+    const gaps = this.gaps();
+    const go = (by) => () => gaps[gaps.indexOf(this.opened) + by]?.focus();
+    return {
+      ArrowDown: () => candidates[Math.min(chosen + 1, candidates.length - 1)]?.focus(),
+      ArrowUp: () => (candidates[chosen - 1] ?? this.opened).focus(),
+      ArrowLeft: go(-1),
+      ArrowRight: go(1),
+      Escape: () => {
+        this.opened.focus();
+        this.close();
+      },
+    }[key];
+  }
+
+  // === Words ===
+
+  /** Show the words and their tags, block by block as they come into sight. */
+  tag() {
+    this.seen = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        this.seen.unobserve(target);
+        this.tagBlock(target).catch(this.onError);
+      }
+    });
+    for (const block of this.reading.children) this.seen.observe(block);
+  }
+
+  async tagBlock(block) {
+    const text = block.textContent;
+    if (!text.trim()) return;
+    const words = await tagWords(this.models.tagging, text);
+    if (!block.isConnected) return;
+    block.replaceChildren(
+      ...words.map(([word, tag]) => {
+        const shown = coloured(make("span", "word", word), tag);
+        shown.append(make("span", "tag", tag));
+        return shown;
+      }),
+    );
+    const legend = this.find(".legend");
+    const told = new Set([...legend.children].map((each) => each.textContent));
+    const fresh = [...new Set(words.map(([, tag]) => tag))].filter((tag) => !told.has(tag));
+    legend.append(...fresh.map((tag) => coloured(make("span", "word", tag), tag)));
+  }
+}
+
+function percent(score) {
+  return score < 0.01 ? "<1%" : `${Math.round(100 * score)}%`;
+}
+
+/** Give an element the colour of a tag, always the same: what is before a dot tells the kind of word. */
+function coloured(element, tag) {
+  let hash = 0;
+  for (const letter of tag.split(".")[0]) hash = (hash * 31 + letter.codePointAt(0)) % 997;
+  // Steps of the golden angle, in degrees, keep neighbours apart.
+  const hue = (hash * 137.508) % 360;
+  element.style.setProperty("--hue", hue);
+  return element;
+}

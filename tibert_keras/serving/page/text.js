@@ -1,0 +1,110 @@
+// What can be said of a text with gaps without looking at the page.
+
+// As the server reads them.
+export const GAP = /(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?/g;
+// More than a model sees at a time.
+const REACH = 600;
+// Other gaps on each side that are sent along, and searched in vain.
+const NEIGHBOURS = 1;
+// Characters of a block, of which the browser lays out only those in sight.
+const BLOCK = 1500;
+
+/** The gaps of a text: `{start, end}`. */
+export function findGaps(text) {
+  return [...text.matchAll(GAP)].map((match) => ({ start: match.index, end: match.index + match[0].length }));
+}
+
+/** The part of a text to send for gap `index`, and which of its gaps that is. */
+export function around(text, gaps, index) {
+  const before = gaps[index - NEIGHBOURS - 1];
+  const after = gaps[index + NEIGHBOURS + 1];
+  let start = Math.max(before ? before.end : 0, gaps[index].start - REACH);
+  let end = Math.min(after ? after.start : text.length, gaps[index].end + REACH);
+  // Not through the middle of another gap.
+  for (const gap of gaps.slice(Math.max(0, index - NEIGHBOURS), index + NEIGHBOURS + 1)) {
+    if (gap.start < start && start < gap.end) start = gap.end;
+    if (gap.start < end && end < gap.end) end = gap.start;
+  }
+  const number = gaps.filter((gap) => gap.start >= start && gap.end <= gaps[index].start).length;
+  return { text: text.slice(start, end), number };
+}
+
+/** Put a filling in place of a gap, and note it among the fillings: `{start, end, gap}`. */
+export function fill({ text, fills }, gap, filling) {
+  const shift = filling.length - (gap.end - gap.start);
+  const moved = fills.map((each) =>
+    each.start < gap.start ? each : { ...each, start: each.start + shift, end: each.end + shift },
+  );
+  const noted = { start: gap.start, end: gap.start + filling.length, gap: text.slice(gap.start, gap.end) };
+  return {
+    text: text.slice(0, gap.start) + filling + text.slice(gap.end),
+    fills: [...moved, noted].sort((a, b) => a.start - b.start),
+  };
+}
+
+/** Make a gap again of a filling. */
+export function reopen({ text, fills }, filling) {
+  const shift = filling.gap.length - (filling.end - filling.start);
+  return {
+    text: text.slice(0, filling.start) + filling.gap + text.slice(filling.end),
+    fills: fills
+      .filter((each) => each !== filling)
+      .map((each) => (each.start < filling.start ? each : { ...each, start: each.start + shift, end: each.end + shift })),
+  };
+}
+
+/** The state after somebody has changed the text by hand: fillings that were not touched stay noted. */
+export function edit({ text, fills }, changed) {
+  let same = 0;
+  const shorter = Math.min(text.length, changed.length);
+  while (same < shorter && text[same] === changed[same]) same++;
+  let tail = 0;
+  while (tail < shorter - same && text[text.length - 1 - tail] === changed[changed.length - 1 - tail]) tail++;
+  const shift = changed.length - text.length;
+  return {
+    text: changed,
+    fills: fills.flatMap((each) => {
+      if (each.end <= same) return [each];
+      if (each.start >= text.length - tail) return [{ ...each, start: each.start + shift, end: each.end + shift }];
+      return [];
+    }),
+  };
+}
+
+/** Part a text into blocks of parts, `{kind: "text" | "gap" | "fill", text, ...}`, at shads and line ends. */
+export function blocks({ text, fills }) {
+  const special = [
+    ...findGaps(text).map((gap, index) => ({ ...gap, kind: "gap", index })),
+    ...fills.map((filling) => ({ ...filling, kind: "fill", filling })),
+  ].sort((a, b) => a.start - b.start);
+  const found = [[]];
+  let length = 0;
+  const put = (part) => {
+    found.at(-1).push(part);
+    length += part.text.length;
+  };
+  const putText = (plain) => {
+    while (plain) {
+      const room = Math.max(0, BLOCK - length);
+      const stop = plain.length <= room ? null : /[།\n ](?![།\n ])/g;
+      if (stop) stop.lastIndex = room;
+      // A text without either is parted where it is much too long.
+      const cut = stop ? Math.min(stop.exec(plain)?.index ?? Infinity, room + BLOCK) + 1 : plain.length;
+      put({ kind: "text", text: plain.slice(0, cut) });
+      plain = plain.slice(cut);
+      if (plain) {
+        found.push([]);
+        length = 0;
+      }
+    }
+  };
+  let place = 0;
+  for (const part of special) {
+    if (part.start < place) continue; // a filling that looks like a gap
+    putText(text.slice(place, part.start));
+    put({ ...part, text: text.slice(part.start, part.end) });
+    place = part.end;
+  }
+  putText(text.slice(place));
+  return found;
+}

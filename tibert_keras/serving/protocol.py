@@ -1,0 +1,222 @@
+"""TensorFlow Serving's REST protocol: JSON to arrays and back.
+
+What the bodies look like: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+# Names of tensors that hold bytes, which JSON has no other way to say than base64.
+BYTES_SUFFIX = "_bytes"
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class RequestError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: The HTTP status.
+        reason: What is wrong and what to do, for the client.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class TensorSpec(NamedTuple):
+    """What a signature says of one of its tensors.
+
+    Attributes:
+        dtype: NumPy's type; `object` for strings.
+        shape: The sizes; -1 where any will do.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class PredictRequest(NamedTuple):
+    """The body of a `:predict` request.
+
+    Attributes:
+        signature_name: The signature to run.
+        by_row: Whether it lists instances (`instances`), or gives whole tensors (`inputs`).
+        value: What it gives, as JSON has it.
+    """
+
+    signature_name: str
+    by_row: bool
+    value: Any
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        RequestError: If it is none, with the place.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(400, f"JSON Parse error: {error}") from None
+    if not isinstance(value, dict):
+        raise RequestError(400, "JSON Parse error: the body must be an object, in braces.")
+    return value
+
+
+def parse_predict(body: bytes) -> PredictRequest:
+    """Parse the body of a `:predict` request.
+
+    Raises:
+        RequestError: If it is none.
+    """
+    fields = parse_object(body)
+    name = fields.get("signature_name", DEFAULT_SIGNATURE)
+    if not isinstance(name, str):
+        raise RequestError(400, "'signature_name' must be a string.")
+    if ("instances" in fields) == ("inputs" in fields):
+        raise RequestError(400, "Give either 'instances' (a list, an item a row) or 'inputs' (whole tensors).")
+    by_row = "instances" in fields
+    if by_row and not (isinstance(fields["instances"], list) and fields["instances"]):
+        raise RequestError(400, "'instances' must be a list of at least one instance.")
+    return PredictRequest(name or DEFAULT_SIGNATURE, by_row, fields["instances" if by_row else "inputs"])
+
+
+def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
+    """Turn what a request gives into the arrays that a signature takes.
+
+    Args:
+        request: The request.
+        specs: The signature's inputs.
+
+    Raises:
+        RequestError: If an input is missing, unknown, or of another type or shape.
+    """
+    values = _columns(request.value, specs) if request.by_row else _named(request.value, specs)
+    if values.keys() != specs.keys():
+        raise RequestError(400, f"The inputs must be {sorted(specs)}. Received: {_shorten(str(sorted(values)))}.")
+    arrays = {name: _array(name, values[name], spec) for name, spec in specs.items()}
+    if request.by_row and len({len(array) for array in arrays.values()}) > 1:
+        raise RequestError(400, "The instances must be alike.")
+    return arrays
+
+
+def to_json(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> bytes:
+    """Put the outputs of a signature in the form that the request had.
+
+    Args:
+        outputs: The arrays.
+        by_row: Whether to list predictions, an item a row, or to give whole tensors.
+    """
+    values = {name: _plain(name, array) for name, array in outputs.items()}
+    if not by_row:
+        answer = {"outputs": next(iter(values.values())) if len(values) == 1 else values}
+    elif any(np.ndim(array) == 0 for array in outputs.values()) or len({len(a) for a in outputs.values()}) > 1:
+        raise RequestError(400, "The signature's outputs have no rows in common. Give 'inputs', not 'instances'.")
+    elif len(values) == 1:
+        answer = {"predictions": next(iter(values.values()))}
+    else:
+        rows = zip(*values.values(), strict=True)
+        answer = {"predictions": [dict(zip(values, row, strict=True)) for row in rows]}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _named(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
+    """Tensors by name; the only input needs none."""
+    is_object = isinstance(value, dict) and value.keys() != {"b64"}
+    return value if is_object or len(specs) != 1 and isinstance(value, dict) else dict.fromkeys(specs, value)
+
+
+def _columns(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, list[Any]]:
+    rows = [_named(instance, specs) for instance in instances]
+    names = rows[0].keys()
+    if any(row.keys() != names for row in rows):
+        raise RequestError(400, "The instances must all have the same inputs.")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
+    array = _strings(name, value) if spec.dtype == object else _numbers(name, value, spec.dtype)
+    fits = array.ndim == len(spec.shape) and all(
+        size in (-1, given) for size, given in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise RequestError(
+            400, f"{name!r} must be of shape {list(spec.shape)}, -1 being any size. Received: {list(array.shape)}."
+        )
+    return array
+
+
+def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
+    # Empty lists are float64 to NumPy.
+    kinds = {"f": "iuf", "b": "b"}.get(dtype.kind, "iu")
+    if array.size and array.dtype.kind not in kinds:
+        raise RequestError(400, f"{name!r} must be of {dtype.name}. Received: something else among its values.")
+    if array.size and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise RequestError(400, f"{name!r} must be from {limits.min} to {limits.max}.")
+    with np.errstate(over="ignore"):  # infinity will do
+        return array.astype(dtype)
+
+
+def _strings(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.array(value, dtype=object)
+    except ValueError:
+        raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
+    return _each(array, lambda item: _bytes(name, item))
+
+
+def _bytes(name: str, value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    if not (isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)):
+        raise RequestError(400, f"Every value of {name!r} must be a string, and its lists of equal lengths.")
+    try:
+        decoded = base64.b64decode(value["b64"], validate=True)
+    except (binascii.Error, ValueError):
+        raise RequestError(400, f"A value of {name!r} is not base64.") from None
+    if not name.endswith(BYTES_SUFFIX):
+        try:
+            decoded.decode()
+        except UnicodeDecodeError as error:
+            raise RequestError(400, f"A text in {name!r} is not UTF-8: {error.reason} at byte {error.start}.") from None
+    return decoded
+
+
+def _plain(name: str, array: np.ndarray) -> Any:
+    """What orjson can write: an array of numbers, or nested lists of strings."""
+    if array.dtype == object:
+        is_bytes = name.endswith(BYTES_SUFFIX)
+        return _each(
+            array, lambda item: {"b64": base64.b64encode(item).decode()} if is_bytes else item.decode(errors="replace")
+        ).tolist()
+    if array.ndim == 0:
+        return array.item()
+    # It knows neither bfloat16 nor arrays that are cut out of others.
+    return np.ascontiguousarray(array, dtype=array.dtype if array.dtype.kind in "iub" else np.result_type(array, "f4"))
+
+
+def _each(array: np.ndarray, change: Callable[[Any], Any]) -> np.ndarray:
+    """Change every object of an array, which `np.vectorize` cannot do where there is none."""
+    changed = np.empty(array.size, dtype=object)
+    changed[:] = [change(item) for item in array.ravel()]
+    return changed.reshape(array.shape)
+
+
+def _shorten(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
