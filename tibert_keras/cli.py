@@ -30,9 +30,9 @@ from tibert_keras.export import (
     export_saved_model,
     fill_file,
     hugging_face_loss,
-    require_transformers,
     next_version,
     require_tensorflow,
+    require_transformers,
     write_card,
     write_filled,
 )
