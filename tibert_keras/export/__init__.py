@@ -36,11 +36,11 @@ __all__ = [
     "fill_texts",
     "find_saved_model",
     "hugging_face_loss",
-    "require_transformers",
     "load_fill_mask",
     "next_version",
     "read_texts",
     "require_tensorflow",
+    "require_transformers",
     "write_card",
     "write_filled",
 ]

@@ -57,19 +57,18 @@ class Endpoints:
 
     async def models(self, request: Request) -> Response:
         """List the models, which TensorFlow Serving has no request for."""
-        return answer(
-            {
-                "models": [
-                    {
-                        "name": name,
-                        "versions": [str(number) for number in sorted(model.versions)],
-                        "signatures": sorted(model.find(None)[1].signatures),
-                        "fills_gaps": hasattr(model.find(None)[1].loaded, "vocabulary"),
-                    }
-                    for name, model in self._models.items()
-                ]
-            }
-        )
+        described = []
+        for name, model in self._models.items():
+            _, newest = model.find(None)
+            described.append(
+                {
+                    "name": name,
+                    "versions": [str(number) for number in sorted(model.versions)],
+                    "signatures": sorted(newest.signatures),
+                    "fills_gaps": hasattr(newest.loaded, "vocabulary"),
+                }
+            )
+        return answer({"models": described})
 
     async def status(self, request: Request) -> Response:
         """Tell which versions of a model are served."""
