@@ -75,8 +75,7 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     for text in texts:
         if MASK not in text:
             raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
-    if min(top_k, batch_size) < 1:
-        raise InputError(f"top_k and batch_size must be at least 1. Received: top_k={top_k}, batch_size={batch_size}.")
+    check_counts(top_k=top_k, batch_size=batch_size)
     loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
     # Neighbours in length go into one batch, so that little is padded.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -117,10 +116,16 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
         print(candidate.text, candidate.score)
     ```
     """
-    if top_k < 1:
-        raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
+    check_counts(top_k=top_k)
     loaded = load_fill_mask(model) if isinstance(model, str | os.PathLike) else model
     return searcher_of(loaded).search(loaded, texts, top_k)
+
+
+def check_counts(**counts: int) -> None:
+    """Raise `InputError` if one of the numbers is less than 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} must be at least 1. Received: {name}={count}. Give more.")
 
 
 def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
