@@ -84,6 +84,13 @@ class TestRequests:
             ({"instances": [{"words": "a"}]}, TEXT, r"must be \['text'\]. Received: \['words'\]"),
             ({"instances": [{"text": "a"}, {"words": "a"}]}, TEXT, "must all have the same inputs"),
             ({"inputs": {}}, TEXT, "must be"),
+            # One tensor is not all of them.
+            ({"inputs": [[1]]}, NUMBERS, r"by their names, \['ids', 'weight'\], in an object"),
+            ({"inputs": 1}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"instances": [1, 2]}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"instances": [{"ids": [1], "weight": 1}, [1]]}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"inputs": {"b64": "YQ=="}}, NUMBERS, r"must be \['ids', 'weight'\]. Received: \['b64'\]"),
+            ({"inputs": [1]}, {}, r"by their names, \[\]"),
             ({"inputs": {"ids": [[1]]}}, NUMBERS, r"Received: \['ids'\]"),
             ({"instances": [{"ids": [1], "weight": "1"}]}, NUMBERS, "'weight' must be of float32"),
             ({"instances": [{"ids": [1.5], "weight": 1}]}, NUMBERS, "'ids' must be of int32"),

@@ -132,8 +132,11 @@ def to_json(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> bytes:
 
 def _named(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     """Tensors by name; the only input needs none."""
-    is_object = isinstance(value, dict) and value.keys() != {"b64"}
-    return value if is_object or len(specs) != 1 and isinstance(value, dict) else dict.fromkeys(specs, value)
+    if isinstance(value, dict) and (len(specs) != 1 or value.keys() != {"b64"}):
+        return value
+    if len(specs) != 1:
+        raise RequestError(400, f"The inputs must be given by their names, {sorted(specs)}, in an object.")
+    return dict.fromkeys(specs, value)
 
 
 def _columns(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, list[Any]]:
