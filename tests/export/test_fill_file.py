@@ -83,7 +83,7 @@ class TestConfig:
             (["[MASK]", "--model=m", "--output_file="], "output_file must be a path. Received: output_file=''"),
             (["[MASK]", "--model=m", "--output_file=o.csv"], "Received: 'o.csv'. Let it end in .tsv or .jsonl"),
             (["[MASK]", "--model=m", "--top_k=0"], "top_k must be at least 1. Received: top_k=0"),
-            (["--model=m", "--input_file=f", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
+            (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
         ],
     )  # fmt: skip
     def test_one_line(self, given, message, capsys, monkeypatch, tmp_path):

@@ -125,6 +125,47 @@ class TestSignatures:
 
 
 @tensorflow_only
+class TestIds:
+    """What `masked_lm` refuses before it computes: a short request could ask for all the memory there is."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def masked_lm(cls, exported) -> Any:
+        return tf.saved_model.load(str(exported)).signatures["masked_lm"]
+
+    def ids(self, **changes: Any) -> dict[str, tf.Tensor]:
+        given = {
+            "token_ids": np.full((2, 4), 9), "padding_mask": np.ones((2, 4)), "segment_ids": np.zeros((2, 4)),
+            "mask_positions": np.zeros((2, 4)),
+        }  # fmt: skip
+        return {name: tf.constant(value, tf.int32) for name, value in {**given, **changes}.items()}
+
+    def test_as_many_positions_as_tokens(self, masked_lm):
+        assert masked_lm(**self.ids())["logits"].shape == (2, 4, 400)
+        assert masked_lm(**self.ids(mask_positions=np.zeros((2, 0))))["logits"].shape == (2, 0, 400)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mask_positions": np.zeros((2, 5))}, "There are more mask_positions than token_ids"),
+            # 16 GB of logits.
+            ({"mask_positions": np.zeros((2, 5_000_000), "int8")}, "There are more mask_positions than token_ids"),
+            ({"mask_positions": [[0], [4]]}, "mask_positions must be places in token_ids"),
+            ({"mask_positions": [[-1], [0]]}, "mask_positions must be places in token_ids"),
+            ({"padding_mask": np.ones((2, 1))}, "padding_mask must have the shape of token_ids"),
+            ({"segment_ids": np.zeros((1, 4))}, "segment_ids must have the shape of token_ids"),
+            (
+                dict.fromkeys(["token_ids", "padding_mask", "segment_ids"], np.ones((2, 513))),
+                "A row has more than 512 tokens",
+            ),
+        ],
+    )
+    def test_refused(self, masked_lm, changes, message):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            masked_lm(**self.ids(**changes))
+
+
+@tensorflow_only
 class TestFillMask:
     @pytest.fixture(scope="class")
     @classmethod

@@ -230,6 +230,11 @@ class TestLimits:
                 assert "may have 1000 bytes" in refusal(response, 413)
             assert post(f"{url}{FAKE}", {"instances": ["a" * 900]}).json() == {"predictions": [900]}
 
+    def test_an_answer_that_is_too_large(self):
+        with gated(lengths_of, max_answer_bytes=8) as url:
+            assert "more than 8 bytes" in refusal(post(f"{url}{FAKE}", {"instances": ["a", "b", "c"]}), 400)
+            assert post(f"{url}{FAKE}", {"instances": ["a", "b"]}).ok
+
     def test_a_full_queue(self, gate):
         with gated(gate, max_queue_size=2) as url, ThreadPoolExecutor(8) as pool:
             first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 _LENGTH_RATIO = 1.25
 _LENGTH_SLACK = 16
 
-# Computes several payloads in one go.
+# Computes several payloads in one go; the answer to one of them may be an error.
 Compute = Callable[[Sequence[Any]], Sequence[Any]]
 
 

@@ -22,6 +22,8 @@ class ServeConfig:
         max_batch_size: How many texts of concurrent requests are computed together at most.
         max_queue_size: How many texts may wait; requests beyond that get status 429.
         max_request_bytes: How large a request's body may be; a larger one gets status 413.
+        max_answer_bytes: How large the tensors of an answer may be, before they are written as JSON; beyond that a
+            request gets status 400.
         timeout: Seconds after which a request that has no answer gets status 504.
         poll_seconds: Seconds between two looks at the folders for new versions.
     """
@@ -34,13 +36,14 @@ class ServeConfig:
     max_batch_size: int = 32
     max_queue_size: int = 1024
     max_request_bytes: int = 4 * 2**20
+    max_answer_bytes: int = 64 * 2**20
     timeout: float = 30.0
     poll_seconds: float = 2.0
 
     def __post_init__(self) -> None:
         if not self.models:
             raise InputError("There is no model to serve. Received: models=[]. Give the folder of a SavedModel.")
-        for name in ("num_versions", "max_batch_size", "max_queue_size", "max_request_bytes"):
+        for name in ("num_versions", "max_batch_size", "max_queue_size", "max_request_bytes", "max_answer_bytes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
         for name in ("timeout", "poll_seconds"):

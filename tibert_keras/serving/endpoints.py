@@ -115,7 +115,8 @@ class Endpoints:
                 400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
                 f"Give one of {sorted(version.signatures)}."
             )  # fmt: skip
-        tasks = signature.tasks(to_arrays(given, signature.inputs))
+        arrays = to_arrays(given, signature.inputs)
+        tasks = signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
         answers = await self._while_connected(request, self.batchers["predict"].submit(tasks))
         return Response(to_json(signature.join(answers), by_row=given.by_row), media_type="application/json")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,23 @@ from tibert_keras.serving.protocol import RequestError, TensorSpec
 Arrays = dict[str, np.ndarray]
 # The output of ours that tells padding, 1 where there is a token.
 _PADDING_MASK = "padding_mask"
+
+
+class _Allowance:
+    """How many bytes the answer to a request may still have."""
+
+    def __init__(self, size: float) -> None:
+        self._size = self._left = size
+
+    def take(self, answer: Arrays) -> _Answer:
+        self._left -= sum(_size_of(array) for array in answer.values())
+        if self._left >= 0:
+            return answer
+        return RequestError(400, f"The answer has more than {self._size} bytes. Ask for less at a time.")
+
+
+_Answer = Arrays | RequestError
+_Payload = tuple[Arrays, _Allowance]
 
 
 class Signature:
@@ -34,19 +52,24 @@ class Signature:
         self.outputs = _specs(function.structured_outputs)
         self._is_by_row = self._has_rows()
 
-    def tasks(self, arrays: Arrays) -> list[Task]:
+    def tasks(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[Task]:
         """Part the inputs of one request into what can be computed together with others': its rows, if possible.
+
+        Args:
+            arrays: The inputs.
+            max_bytes: How large the outputs may be, all rows together; what goes beyond has an error for an answer.
 
         Raises:
             RequestError: If there is no row.
         """
+        allowance = _Allowance(max_bytes)
         if not self._is_by_row:
-            return [Task((self, None), lambda payloads: [self._run(payload) for payload in payloads], arrays)]
+            return [Task((self, None), self._run_each, (arrays, allowance))]
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or 0 in counts:
             raise RequestError(400, "The inputs must have equally many rows, at least one.")
         rows = [{name: array[index] for name, array in arrays.items()} for index in range(counts.pop())]
-        return [Task((self, _shapes(row)), self._run_rows, row, _length(row)) for row in rows]
+        return [Task((self, _shapes(row)), self._run_rows, (row, allowance), _length(row)) for row in rows]
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
         """Put the answers to the tasks of one request together into its outputs."""
@@ -61,9 +84,15 @@ class Signature:
             raise RequestError(400, f"The model refuses the input: {_reason(error)}") from error
         return {name: np.asarray(output.numpy()) for name, output in outputs.items()}
 
-    def _run_rows(self, rows: Sequence[Arrays]) -> list[Arrays]:
-        outputs = self._run({name: np.stack([row[name] for row in rows]) for name in self.inputs})
-        return [self._cut({name: output[index, ...] for name, output in outputs.items()}) for index in range(len(rows))]
+    def _run_each(self, payloads: Sequence[_Payload]) -> list[_Answer]:
+        return [allowance.take(self._run(arrays)) for arrays, allowance in payloads]
+
+    def _run_rows(self, payloads: Sequence[_Payload]) -> list[_Answer]:
+        outputs = self._run({name: np.stack([row[name] for row, _ in payloads]) for name in self.inputs})
+        return [
+            allowance.take(self._cut({name: output[index, ...] for name, output in outputs.items()}))
+            for index, (_, allowance) in enumerate(payloads)
+        ]
 
     def _has_rows(self) -> bool:
         """Whether the first axis of all tensors is the batch, and padding, if there can be any, can be told."""
@@ -112,6 +141,10 @@ def _shapes(row: Arrays) -> Hashable:
 def _length(row: Arrays) -> int:
     """The bytes of the longest text."""
     return max((len(value) for value in row.values() if isinstance(value, bytes)), default=0)
+
+
+def _size_of(array: np.ndarray) -> int:
+    return array.nbytes if array.dtype != object else sum(map(len, array.flat))
 
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:
