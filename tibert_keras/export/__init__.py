@@ -6,7 +6,7 @@ from tibert_keras.export.compact_weights import CompactWeights, compare_precisio
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_file import FilledText, FillMaskConfig, fill_file, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
-from tibert_keras.export.gap_search import Candidate
+from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.saved_model import (
     FillMask,
     SavedModelOfBest,

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.export.gap_search import Candidate, searcher_of
-from tibert_keras.export.gaps import MASK
+from tibert_keras.export.gap_score import Candidate
+from tibert_keras.export.gap_search import search_gaps
+from tibert_keras.export.gaps import MASK, find_gaps
 from tibert_keras.export.saved_model import FillMask, find_saved_model
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import find_preset
@@ -118,7 +119,9 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
     """
     check_counts(top_k=top_k)
     loaded = load_fill_mask(model) if isinstance(model, str | os.PathLike) else model
-    return searcher_of(loaded).search(loaded, texts, top_k)
+    gaps = [find_gaps(text) for text in texts]
+    found = iter(search_gaps(loaded, [gap for each in gaps for gap in each], top_k))
+    return [[next(found) for _ in each] for each in gaps]
 
 
 def check_counts(**counts: int) -> None:
