@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -12,16 +14,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tibert_keras.errors import InputError
-from tibert_keras.export import fill_gaps
-from tibert_keras.export.gaps import GAP
+from tibert_keras.export.gap_model import SearchStopped
+from tibert_keras.export.gap_search import search_gaps
+from tibert_keras.export.gaps import GAP, Gap, find_gaps
 from tibert_keras.serving.batching import Batcher, Task
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
 from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json
 
-# A search of one gap is dozens of calls of the model: more in one request would keep others waiting.
+# A search of one gap is dozens of calls of the model: more in one request would keep others waiting, and more in one
+# batch would go on for long after all but one are no longer wanted.
 MAX_GAPS = 32
+_GAPS_TOGETHER = 4
 MAX_CANDIDATES = 50
 # How much of a body that is too large is read all the same, so that the client comes to hear why it is refused.
 _PATIENCE = 8
@@ -44,13 +49,17 @@ class Endpoints:
         self._config = config
         self._models = models
         self.metrics = Metrics()
+        gaps_together = min(_GAPS_TOGETHER, config.max_batch_size)
         self.batchers = {
             queue: Batcher(
-                max_batch_size=config.max_batch_size,
-                max_queue_size=config.max_queue_size,
+                max_batch_size=max_batch_size,
+                max_queue_size=max_queue_size,
                 on_batch=self.metrics.batches.labels(queue).observe,
             )
-            for queue in ("predict", "fill_gaps")
+            for queue, max_batch_size, max_queue_size in (
+                ("predict", config.max_batch_size, config.max_queue_size),
+                ("fill_gaps", gaps_together, config.max_gap_queue_size),
+            )
         }
 
     # === What can be asked of models ===
@@ -123,13 +132,14 @@ class Endpoints:
     async def fill_gaps(self, request: Request) -> Response:
         """Guess the syllables in the gaps of texts."""
         _, version = self._model(request).find(_version(request))
-        texts, top_k = _parse_gaps(await self._body(request))
-        tasks = [
-            Task((version, top_k), lambda batch: _fill(version, batch, top_k), text, len(text.encode()))
-            for text in texts
-        ]
-        answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks))
-        return answer({"texts": answers})
+        gaps, top_k = _parse_gaps(await self._body(request))
+        compute, gone = partial(_fill, version, top_k), threading.Event()
+        tasks = [Task((version, top_k), compute, (gap, gone)) for of_text in gaps for gap in of_text]
+        try:
+            found = iter(await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks)))
+        finally:
+            gone.set()
+        return answer({"texts": [{"gaps": [next(found) for _ in of_text]} for of_text in gaps]})
 
     # === What can be asked of the server ===
 
@@ -202,32 +212,47 @@ def _version(request: Request) -> int | None:
     return int(number)
 
 
-def _parse_gaps(body: bytes) -> tuple[list[str], int]:
+def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
+    """The gaps to fill in each text, and the most candidates for each."""
     fields = parse_object(body)
-    texts, top_k = fields.get("texts"), fields.get("top_k", 5)
+    texts, top_k, only = fields.get("texts"), fields.get("top_k", 5), fields.get("only")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
         raise RequestError(400, "'texts' must be a list of at least one string.")
     if type(top_k) is not int or not 1 <= top_k <= MAX_CANDIDATES:
         raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
-    count = sum(1 for text in texts for _ in GAP.finditer(text))
+    if only is not None and not (isinstance(only, list) and len(only) == len(texts) and {*map(type, only)} == {int}):
+        raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
+    count = len(texts) if only else sum(1 for text in texts for _ in GAP.finditer(text))
     if count > MAX_GAPS:
         raise RequestError(400, f"A request may have {MAX_GAPS} gaps. Received: {count}. Ask for some at a time.")
-    return texts, top_k
-
-
-def _fill(version: Version, texts: Sequence[str], top_k: int) -> list[dict[str, Any]]:
     try:
-        filled = fill_gaps(version.loaded, texts, top_k)
+        gaps = [find_gaps(text) for text in texts]
     except InputError as error:
         raise RequestError(400, str(error)) from error
+    if only is None:
+        return gaps, top_k
+    for number, of_text in zip(only, gaps, strict=True):
+        if not 0 <= number < len(of_text):
+            raise RequestError(400, f"The text has gaps 0 to {len(of_text) - 1}. Received: 'only' with {number}.")
+    return [[of_text[number]] for number, of_text in zip(only, gaps, strict=True)], top_k
+
+
+def _fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:
+    """Search gaps, as long as one of those who asked is there."""
+    try:
+        found = search_gaps(
+            version.loaded,
+            [gap for gap, _ in payloads],
+            top_k,
+            should_stop=lambda: all(gone.is_set() for _, gone in payloads),
+        )
+    except InputError as error:
+        raise RequestError(400, str(error)) from error
+    except SearchStopped:
+        return [RequestError(499, "The client has gone.")] * len(payloads)
     return [
-        {
-            "gaps": [
-                {"candidates": [{"text": c.text, "score": c.score, "syllables": c.syllables} for c in candidates]}
-                for candidates in gaps
-            ]
-        }
-        for gaps in filled
+        {"candidates": [{"text": each.text, "score": each.score, "syllables": each.syllables} for each in candidates]}
+        for candidates in found
     ]
 
 

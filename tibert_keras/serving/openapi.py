@@ -136,6 +136,11 @@ _FILL_GAPS = {
 _FILL_GAPS["properties"]["top_k"] = {
     "type": "integer", "minimum": 1, "maximum": 50, "default": 5, "description": "The most candidates for a gap",
 }  # fmt: skip
+_FILL_GAPS["properties"]["only"] = {
+    **_list({"type": "integer", "minimum": 0}),
+    "minItems": 1,
+    "description": "For each text, the number of its only gap to fill, from 0; the others are masked. All by default",
+}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1, "description": "Geometric mean of its pieces' probabilities"}
 _FILLED = _object(
     texts=_list(
