@@ -279,6 +279,10 @@ class TestStockServing:
             (tmp_path / name / "saved_model.pb").touch()
             assert find_saved_model(tmp_path) == f"{tmp_path}/{name}", version
         assert next_version(tmp_path) == f"{tmp_path}/11"
+        # What TensorFlow Serving does not write itself is no version.
+        for name in ("0", "012", "\u0f21", "13.part"):
+            (tmp_path / name).mkdir()
+        assert next_version(tmp_path) == f"{tmp_path}/11"
         # One that is still being copied is not there yet.
         (tmp_path / "11").mkdir()
         assert find_saved_model(tmp_path) == f"{tmp_path}/10"

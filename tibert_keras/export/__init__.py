@@ -11,10 +11,9 @@ from tibert_keras.export.saved_model import (
     FillMask,
     SavedModelOfBest,
     export_saved_model,
-    find_saved_model,
-    next_version,
     require_tensorflow,
 )
+from tibert_keras.export.versions import find_saved_model, next_version
 
 __all__ = [
     "Candidate",

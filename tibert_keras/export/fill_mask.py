@@ -13,7 +13,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.gap_search import search_gaps
 from tibert_keras.export.gaps import MASK, find_gaps
-from tibert_keras.export.saved_model import FillMask, find_saved_model
+from tibert_keras.export.saved_model import FillMask
+from tibert_keras.export.versions import find_saved_model
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import find_preset
 

@@ -14,9 +14,10 @@ import tensorflow as tf
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
 from tibert_keras.export.compact_weights import CompactWeights, Precision
+from tibert_keras.export.versions import SAVED_MODEL
 from tibert_keras.export.warm_up import write_warm_up
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import atomic_output, exists, join, list_folder
+from tibert_keras.storage import atomic_output, join, list_folder
 from tibert_keras.training import choose_champion, find_preset
 from tibert_keras.training.history import History
 
@@ -242,14 +243,14 @@ def export_saved_model(
     ```
     """
     names = list_folder(output_dir)
-    if names and "saved_model.pb" not in names:
+    if names and SAVED_MODEL not in names:
         raise InputError(
             "The output folder is not empty and holds no SavedModel. "
             f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
         )
     loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
     module = FillMask(loaded, top_k=top_k, precision=precision)
-    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last="saved_model.pb") as folder:
+    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last=SAVED_MODEL) as folder:
         tokenizer = Path(assets) / TOKENIZER_FILE
         tokenizer.write_bytes(loaded.preprocessor.tokenizer.proto)
         module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
@@ -264,29 +265,6 @@ def export_saved_model(
             },
         )
         write_warm_up(folder, ["serving_default", "encode", "tokenize"])
-
-
-def next_version(folder: str | os.PathLike[str]) -> str:
-    """Give the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
-
-    Args:
-        folder: The folder of the model's name, which need not be there.
-    """
-    return join(folder, str(max(_versions(folder), default=0) + 1))
-
-
-def find_saved_model(folder: str | os.PathLike[str]) -> str | None:
-    """Find a SavedModel: a folder that is one, or the newest version in a folder of versions.
-
-    Returns:
-        Its path, or `None`.
-    """
-    newest = [join(folder, str(version)) for version in sorted(_versions(folder), reverse=True)]
-    return next((path for path in [os.fspath(folder), *newest] if exists(join(path, "saved_model.pb"))), None)
-
-
-def _versions(folder: str | os.PathLike[str]) -> list[int]:
-    return [int(name) for name in list_folder(folder) if name.isascii() and name.isdigit()]
 
 
 class SavedModelOfBest(keras.callbacks.Callback):

@@ -14,13 +14,12 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
+from tibert_keras.export.versions import SAVED_MODEL, is_saved_model, list_versions
 from tibert_keras.serving.protocol import RequestError
 from tibert_keras.serving.signature import Signature
-from tibert_keras.storage import exists, is_remote, join, list_folder, read_bytes
+from tibert_keras.storage import is_remote, join, read_bytes
 
 _LOG = logging.getLogger(__name__)
-
-_SAVED_MODEL = "saved_model.pb"
 
 
 class Version:
@@ -45,7 +44,7 @@ class Version:
         self.fingerprint = fingerprint
         try:
             self.loaded: Any = tf.saved_model.load(folder)
-            description = SavedModel.FromString(read_bytes(join(folder, _SAVED_MODEL))).meta_graphs[0]
+            description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
         except Exception as error:  # of any kind, as the file is torn
             reason = str(error).partition("\n")[0]
             raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
@@ -132,12 +131,10 @@ class ServedModel:
 
     def _wanted(self) -> dict[int, str]:
         """The newest versions that are whole, and their folders."""
-        if exists(join(self.folder, _SAVED_MODEL)):
+        if is_saved_model(self.folder):
             return {1: self.folder}
-        numbers = sorted(int(name) for name in list_folder(self.folder) if re.fullmatch(r"[1-9]\d{0,17}", name))
-        folders = {number: join(self.folder, str(number)) for number in numbers}
-        whole = [number for number in numbers if exists(join(folders[number], _SAVED_MODEL))]
-        return {number: folders[number] for number in whole[-self.num_versions :]}
+        whole = [(number, path) for number, path in list_versions(self.folder).items() if is_saved_model(path)]
+        return dict(whole[-self.num_versions :])
 
 
 def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
