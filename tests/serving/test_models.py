@@ -95,6 +95,47 @@ class TestVersions:
         assert described["method_name"] == "tensorflow/serving/predict"
 
 
+class TestReplacedWhileLoading:
+    """Half of what is read may be the old one's, and half the new one's."""
+
+    @pytest.fixture
+    def replaced(self, monkeypatch, tmp_path):
+        """Puts other versions in place of one, each time that it has been loaded."""
+        later = []
+        load = tf.saved_model.load
+
+        def load_and_replace(folder):
+            loaded = load(folder)
+            if later:
+                shutil.rmtree(folder)
+                save(tmp_path / "new", later.pop(0))
+                (tmp_path / "new").rename(folder)
+            return loaded
+
+        monkeypatch.setattr("tibert_keras.serving.models.tf.saved_model.load", load_and_replace)
+        return later
+
+    def test_the_last_one_is_served(self, model, tmp_path, replaced):
+        save(tmp_path / "model" / "2", 20)
+        replaced += [21]
+        model.refresh()
+        assert said(model) == 21 and not model.failures
+        (before,) = model.versions.values()
+        model.refresh()
+        assert list(model.versions.values()) == [before]
+
+    def test_one_that_does_not_stand_still(self, model, tmp_path, replaced):
+        save(tmp_path / "model" / "2", 20)
+        replaced += range(21, 24)
+        failures = model.failures
+        model.refresh()
+        assert said(model) == 10 and "changes while it is being loaded" in model.failures[2]
+        # Whoever reads them has what they were.
+        assert model.failures is not failures == {}
+        model.refresh()
+        assert said(model) == 23 and not model.failures
+
+
 class TestRefused:
     def test_nothing_to_serve(self, tmp_path):
         for folder in (tmp_path, tmp_path / "none"):

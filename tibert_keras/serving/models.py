@@ -6,7 +6,9 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +22,9 @@ from tibert_keras.serving.signature import Signature
 from tibert_keras.storage import is_remote, join, read_bytes
 
 _LOG = logging.getLogger(__name__)
+
+# How often a folder that is replaced while it is being loaded is loaded anew.
+_TRIES = 3
 
 
 class Version:
@@ -109,25 +114,25 @@ class ServedModel:
         What is served stays until what replaces it is loaded, and if there is nothing for the moment.
         """
         wanted = self._wanted()
-        available = dict(self.versions)
+        available, failures = dict(self.versions), dict(self.failures)
         for number, folder in wanted.items():
             fingerprint = _fingerprint(folder)
             served = available[number].fingerprint if number in available else None
             if fingerprint in (served, self._refused.get(number)):
                 continue
             try:
-                available[number] = Version(folder, fingerprint)
+                available[number] = _load(folder)
             except InputError as error:
                 # Not tried again before it changes.
-                self._refused[number], self.failures[number] = fingerprint, str(error)
+                self._refused[number], failures[number] = fingerprint, str(error)
                 _LOG.error("Version %d of %s: %s", number, self.name, error)
             else:
-                self.failures.pop(number, None)
+                failures.pop(number, None)
                 _LOG.info("Serving version %d of %s.", number, self.name)
         if wanted and wanted.keys() <= available.keys():
             available = {number: available[number] for number in wanted}
-        # In one go: no request sees a model without versions.
-        self.versions = available
+        # In one go: this runs in a thread of its own, and no request sees a model without versions.
+        self.versions, self.failures = available, failures
 
     def _wanted(self) -> dict[int, str]:
         """The newest versions that are whole, and their folders."""
@@ -168,10 +173,30 @@ def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, Served
     return loaded
 
 
+def _load(folder: str) -> Version:
+    """Load a version; if it is replaced meanwhile, the one that has taken its place."""
+    for _ in range(_TRIES):
+        fingerprint = _fingerprint(folder)
+        failure = None
+        try:
+            version = Version(folder, fingerprint)
+        except InputError as error:
+            failure = error
+        if _fingerprint(folder) == fingerprint:
+            if failure is not None:
+                raise failure
+            return version
+    raise InputError(
+        f"The SavedModel changes while it is being loaded. Received: {folder!r}. Write it beside and rename it."
+    )
+
+
 def _fingerprint(folder: str) -> str:
     """Changes when a folder is replaced; of remote folders only the numbers are watched."""
     if is_remote(folder):
         return ""
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    stats = []
+    for path in sorted(Path(folder).rglob("*")):
+        with suppress(FileNotFoundError):  # it has been removed meanwhile
+            stats.append((path.relative_to(folder).as_posix(), path.stat()))
+    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats if S_ISREG(stat.st_mode)])
