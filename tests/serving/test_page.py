@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
 import requests
 import tensorflow as tf
 
-from tests.serving.running import running, signature, wait_until
+from tests.serving.running import SlowFiller, fake_model, running, signature, wait_until
 from tibert_keras.serving.models import load_models
 
 TEXT = "སངས་རྒྱས་[MASK]་འདས། བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"
@@ -189,6 +190,59 @@ class TestFilling:
         page.write("བཀྲ་ཤིས་[GAP:4-2]")
         page.one(".gap").click()
         assert "A gap is written [GAP:2-4]" in wait_until(lambda: page.one(".note.error").text)
+
+
+class TestAsking:
+    """A search is long: it is asked for only where one looks."""
+
+    def requests_of(self, url, status):
+        found = re.search(
+            rf'requests_total{{endpoint="fill_gaps",status="{status}"}} (\d+)', requests.get(f"{url}/metrics").text
+        )
+        return int(found[1]) if found else 0
+
+    @pytest.fixture
+    def filler(self):
+        filler = SlowFiller()
+        yield filler
+        filler.open.set()
+
+    def test_a_mouse_that_passes_by(self, browser, filler):
+        from selenium.webdriver import ActionChains
+
+        filler.open.set()
+        with running({"fake": fake_model(loaded=filler)}) as url:
+            page = Page(browser, url)
+            page.write("ཀ་[MASK]ཁ་" * 6)
+            chain = ActionChains(browser, duration=10)
+            for gap in page.all(".gap"):
+                chain.move_to_element(gap)
+            chain.perform()
+            assert page.filling(0) == "ཁ་"
+            # Where it came to rest; perhaps another, if the machine was slow.
+            assert 1 <= self.requests_of(url, 200) <= 2
+            steps = filler.calls
+            page.all(".gap")[2].click()
+            page.candidates()
+            # Of six gaps, one was searched.
+            assert filler.calls <= 2 * steps
+
+    def test_who_looks_away_is_not_waited_for(self, browser, filler):
+        with running({"fake": fake_model(loaded=filler)}) as url:
+            page = Page(browser, url)
+            page.write("ཀ་[GAP:1-4]ཀ་[MASK]ཀ")
+            first, second = page.all(".gap")
+            first.click()
+            wait_until(lambda: filler.calls)
+            second.click()
+            wait_until(lambda: self.requests_of(url, 499) == 1)
+            filler.open.set()
+            page.candidates()
+            assert first.get_attribute("aria-expanded") == "false" and self.requests_of(url, 200) == 1
+            # What was given up can be asked for again.
+            first.click()
+            wait_until(lambda: self.requests_of(url, 200) == 2)
+            assert page.candidates() and not page.all(".error")
 
 
 class TestSeveralTexts:

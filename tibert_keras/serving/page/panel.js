@@ -1,6 +1,6 @@
 // One text: writing it, looking at its gaps, choosing among candidates, undoing, and its words.
 
-import { fillGaps, tagWords } from "./api.js";
+import { fillGap, tagWords } from "./api.js";
 import { around, blocks, edit, fill, findGaps, reopen } from "./text.js";
 
 // Changes by hand within this time, in milliseconds, are undone together.
@@ -152,23 +152,25 @@ export class Panel {
     gap.closest(".block").after(this.list);
     this.put(gap);
     const list = this.list;
+    this.asking = new AbortController();
+    const { signal } = this.asking;
     try {
-      const candidates = await this.candidates(Number(gap.dataset.index));
-      if (this.list !== list) return; // looked away
+      const candidates = await this.candidates(Number(gap.dataset.index), signal);
+      if (signal.aborted) return; // looked away
       this.onError(null);
       const items = candidates.map((candidate) => this.item(candidate));
       list.replaceChildren(...(items.length ? items : [make("li", "note", "No whole syllables fit here.")]));
     } catch (error) {
+      if (signal.aborted) return;
       if (error.status === 401) this.onError(error);
       list.replaceChildren(make("li", "note error", error.message));
     }
-    if (this.list === list) this.put(gap);
+    this.put(gap);
   }
 
-  candidates(index) {
-    const gaps = findGaps(this.state.text);
-    const { text, number } = around(this.state.text, gaps, index);
-    return fillGaps(this.models.filling, text).then((found) => found[number]);
+  candidates(index, signal) {
+    const { text, number } = around(this.state.text, findGaps(this.state.text), index);
+    return fillGap(this.models.filling, text, number, signal);
   }
 
   item({ text, score }) {
@@ -194,6 +196,7 @@ export class Panel {
   }
 
   close() {
+    this.asking?.abort();
     this.list?.remove();
     this.opened?.setAttribute("aria-expanded", "false");
     this.list = this.opened = null;

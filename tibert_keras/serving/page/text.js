@@ -4,8 +4,6 @@
 export const GAP = /(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?/g;
 // More than a model sees at a time.
 const REACH = 600;
-// Other gaps on each side that are sent along, and searched in vain.
-const NEIGHBOURS = 1;
 // Characters of a block, of which the browser lays out only those in sight.
 const BLOCK = 1500;
 
@@ -14,14 +12,12 @@ export function findGaps(text) {
   return [...text.matchAll(GAP)].map((match) => ({ start: match.index, end: match.index + match[0].length }));
 }
 
-/** The part of a text to send for gap `index`, and which of its gaps that is. */
+/** The part of a text to send for gap `index`, and which of its gaps that is; the others are only what is around it. */
 export function around(text, gaps, index) {
-  const before = gaps[index - NEIGHBOURS - 1];
-  const after = gaps[index + NEIGHBOURS + 1];
-  let start = Math.max(before ? before.end : 0, gaps[index].start - REACH);
-  let end = Math.min(after ? after.start : text.length, gaps[index].end + REACH);
+  let start = Math.max(0, gaps[index].start - REACH);
+  let end = Math.min(text.length, gaps[index].end + REACH);
   // Not through the middle of another gap.
-  for (const gap of gaps.slice(Math.max(0, index - NEIGHBOURS), index + NEIGHBOURS + 1)) {
+  for (const gap of gaps) {
     if (gap.start < start && start < gap.end) start = gap.end;
     if (gap.start < end && end < gap.end) end = gap.start;
   }
