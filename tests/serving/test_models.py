@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.serving.running import save
 from tibert_keras.errors import InputError
+from tibert_keras.export.warm_up import WARM_UP_FILE, write_warm_up
 from tibert_keras.serving.models import ServedModel, load_models
 from tibert_keras.serving.protocol import RequestError
 
@@ -93,6 +94,73 @@ class TestVersions:
             "dim": [{"size": "-1", "name": ""}], "unknown_rank": False
         }  # fmt: skip
         assert described["method_name"] == "tensorflow/serving/predict"
+
+
+class TestRemote:
+    """In TensorFlow's file system in memory, which is as remote as `gs://` is."""
+
+    @pytest.fixture
+    def folder(self):
+        yield "ram://remote/model"
+        tf.io.gfile.rmtree("ram://remote")
+
+    def test_replaced(self, folder):
+        save(f"{folder}/1", 10)
+        model = load_models([folder], num_versions=1)["model"]
+        tf.io.gfile.rmtree(f"{folder}/1")
+        save(f"{folder}/1", 11, name="other")
+        model.refresh()
+        assert list(model.find(None)[1].signatures) == ["other"]
+
+    def test_one_that_was_refused(self, folder, monkeypatch, caplog):
+        """It is tried again when it has changed; and after a while, since it may be the network that was broken."""
+        save(f"{folder}/1", 10)
+        model = load_models([folder], num_versions=1)["model"]
+        save("ram://remote/whole", 20)
+        tf.io.gfile.makedirs(f"{folder}/2")
+        tf.io.gfile.copy("ram://remote/whole/saved_model.pb", f"{folder}/2/saved_model.pb")
+        for _ in range(2):
+            model.refresh()
+        assert said(model) == 10 and list(model.failures) == [2]
+        assert len([record for record in caplog.records if "cannot be loaded" in record.message]) == 1
+        # What is missing comes, and the file that is looked at stays as it is.
+        tf.io.gfile.makedirs(f"{folder}/2/variables")
+        for name in tf.io.gfile.listdir("ram://remote/whole/variables"):
+            tf.io.gfile.copy(f"ram://remote/whole/variables/{name}", f"{folder}/2/variables/{name}")
+        model.refresh()
+        assert list(model.failures) == [2]
+        monkeypatch.setattr("tibert_keras.serving.models._PATIENCE", 0)
+        model.refresh()
+        assert said(model) == 20 and not model.failures
+
+
+class TestWarmUp:
+    """The requests in `assets.extra` are answered before the version is there for anybody."""
+
+    def counting(self, folder) -> tf.Variable:
+        module = tf.Module()
+        module.count = tf.Variable(0)
+        module.say = tf.function(
+            lambda text: {"said": tf.fill(tf.shape(text), module.count.assign_add(tf.size(text)))},
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+        )
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.say, "other": module.say})
+
+    def test_they_are_answered(self, tmp_path):
+        self.counting(tmp_path / "model")
+        write_warm_up(tmp_path / "model", ["serving_default", "other"])
+        model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
+        # Twice 1 and 8 texts, and the one of this call.
+        assert said(model) == 19
+
+    def test_what_cannot_be_answered_is_told(self, tmp_path, caplog):
+        self.counting(tmp_path / "model")
+        write_warm_up(tmp_path / "model", ["none"])
+        model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
+        assert said(model) == 1 and "warm-up requests cannot be answered: 'none'" in caplog.text
+        (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn")
+        model.refresh()
+        assert said(model) == 1 and "corrupted record" in caplog.text
 
 
 class TestReplacedWhileLoading:

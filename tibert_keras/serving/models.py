@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.versions import SAVED_MODEL, is_saved_model, list_versions
-from tibert_keras.serving.protocol import RequestError
+from tibert_keras.export.warm_up import read_warm_up
+from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature
 from tibert_keras.storage import is_remote, join, read_bytes
 
@@ -25,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 
 # How often a folder that is replaced while it is being loaded is loaded anew.
 _TRIES = 3
+# Seconds after which one that could not be loaded is tried again though it has not changed: a network may be back.
+_PATIENCE = 60.0
 
 
 class Version:
@@ -64,6 +68,16 @@ class Version:
             )
             for name in sorted(self.signatures)
         }
+        self._warm_up(folder)
+
+    def _warm_up(self, folder: str) -> None:
+        """Answer the requests that come with the model, so that the first client does not wait."""
+        try:
+            for name, inputs in read_warm_up(folder):
+                self.signatures[name or DEFAULT_SIGNATURE].warm_up(inputs)
+        except Exception as error:  # it can be served all the same
+            reason = str(error).partition("\n")[0]
+            _LOG.warning("The warm-up requests cannot be answered: %s Received: %r.", reason, folder)
 
 
 class ServedModel:
@@ -93,7 +107,7 @@ class ServedModel:
         self.num_versions = num_versions
         self.versions: dict[int, Version] = {}
         self.failures: dict[int, str] = {}
-        self._refused: dict[int, str] = {}
+        self._refused: dict[int, tuple[str, float]] = {}
 
     def find(self, number: int | None) -> tuple[int, Version]:
         """The version of this number, or the newest.
@@ -118,13 +132,12 @@ class ServedModel:
         for number, folder in wanted.items():
             fingerprint = _fingerprint(folder)
             served = available[number].fingerprint if number in available else None
-            if fingerprint in (served, self._refused.get(number)):
+            if fingerprint == served or self._is_refused(number, fingerprint):
                 continue
             try:
                 available[number] = _load(folder)
             except InputError as error:
-                # Not tried again before it changes.
-                self._refused[number], failures[number] = fingerprint, str(error)
+                self._refused[number], failures[number] = (fingerprint, time.monotonic()), str(error)
                 _LOG.error("Version %d of %s: %s", number, self.name, error)
             else:
                 failures.pop(number, None)
@@ -133,6 +146,11 @@ class ServedModel:
             available = {number: available[number] for number in wanted}
         # In one go: this runs in a thread of its own, and no request sees a model without versions.
         self.versions, self.failures = available, failures
+
+    def _is_refused(self, number: int, fingerprint: str) -> bool:
+        """Whether a version that could not be loaded is not to be tried again yet."""
+        refused, when = self._refused.get(number, (None, 0.0))
+        return refused == fingerprint and time.monotonic() < when + _PATIENCE
 
     def _wanted(self) -> dict[int, str]:
         """The newest versions that are whole, and their folders."""
@@ -192,8 +210,11 @@ def _load(folder: str) -> Version:
 
 
 def _fingerprint(folder: str) -> str:
-    """Changes when a folder is replaced; of remote folders only the numbers are watched."""
+    """Changes when a folder is replaced; of a remote one only the file is watched that comes last."""
     if is_remote(folder):
+        with suppress(tf.errors.OpError):
+            stat = tf.io.gfile.stat(join(folder, SAVED_MODEL))
+            return f"{stat.length} {stat.mtime_nsec}"
         return ""
     stats = []
     for path in sorted(Path(folder).rglob("*")):

@@ -52,6 +52,14 @@ class Signature:
         self.outputs = _specs(function.structured_outputs)
         self._is_by_row = self._has_rows()
 
+    def warm_up(self, arrays: Arrays) -> None:
+        """Run it once, for nobody.
+
+        Raises:
+            RequestError: If it refuses the inputs.
+        """
+        self._run(arrays)
+
     def tasks(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[Task]:
         """Part the inputs of one request into what can be computed together with others': its rows, if possible.
 
