@@ -66,8 +66,28 @@ class TestFillTexts:
             )
 
     def test_a_gap_of_syllables_has_no_pieces(self, loaded):
-        with pytest.raises(InputError, match="Text 2 has a gap of syllables. Received: unit=pieces"):
+        with pytest.raises(InputError, match="Text 2: There is a gap of syllables. Received: unit=pieces"):
             list(fill_texts([(1, "[MASK]"), (2, "[GAP:1]")], model=loaded, unit="pieces"))
+
+
+class TestBadTexts:
+    """The error names the text, and shows no more of it than fits in a line."""
+
+    @pytest.mark.parametrize(
+        ("unit", "bad", "message"),
+        [
+            ("pieces", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("pieces", "[MASK]" + "ཀ" * 1_000_000, "Text 7: A text is longer than 32 tokens. Received: '[MASK]ཀ"),
+            ("syllables", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("syllables", "[GAP:4-2]", "Text 7: A gap is written [GAP:2-4]"),
+        ],
+    )
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_which_it_is(self, loaded, unit, bad, message, batch_size):
+        texts = [(2, "[MASK]"), (7, bad), (9, "[MASK]")]
+        with pytest.raises(InputError) as caught:
+            list(fill_texts(texts, model=loaded, unit=unit, batch_size=batch_size))
+        assert str(caught.value).startswith(message) and len(str(caught.value)) < 300
 
 
 class TestConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, Literal, NamedTuple, get_args
@@ -140,8 +141,23 @@ def fill_texts(
     remaining = iter(texts)
     with tqdm(desc="fill-mask", unit="text", disable=None) as progress:
         while some := list(islice(remaining, at_once)):
-            yield from fill(loaded, some, top_k, batch_size)
+            try:
+                yield from fill(loaded, some, top_k, batch_size)
+            except InputError:
+                for number, text in some:
+                    with _named(number):
+                        list(fill(loaded, [(number, text)], top_k, batch_size))
+                raise
             progress.update(len(some))
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Say in an error which text it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"Text {number}: {error}") from error
 
 
 def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: int) -> Iterator[FilledText]:
@@ -152,9 +168,8 @@ def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: in
 
 
 def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_size: int) -> Iterator[FilledText]:
-    for number, text in texts:
-        if "[GAP:" in text:
-            raise InputError(f"Text {number} has a gap of syllables. Received: unit=pieces. Give unit=syllables.")
+    if any("[GAP:" in text for _, text in texts):
+        raise InputError("There is a gap of syllables. Received: unit=pieces. Give unit=syllables.")
     masks = fill_mask([text for _, text in texts], model=loaded, top_k=top_k, batch_size=batch_size)
     for row, group in groupby(masks, lambda mask: mask.text):
         filled = list(group)

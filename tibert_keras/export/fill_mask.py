@@ -12,7 +12,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.gap_search import search_gaps
-from tibert_keras.export.gaps import MASK, find_gaps
+from tibert_keras.export.gaps import MASK, find_gaps, shorten
 from tibert_keras.export.saved_model import FillMask
 from tibert_keras.export.versions import find_saved_model
 from tibert_keras.models import TibertMaskedLM
@@ -76,7 +76,9 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     """
     for text in texts:
         if MASK not in text:
-            raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
+            raise InputError(
+                f"There is nothing to fill. Received: {shorten(text)!r}. Write {MASK} where a piece is missing."
+            )
     check_counts(top_k=top_k, batch_size=batch_size)
     loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
     # Neighbours in length go into one batch, so that little is padded.
@@ -138,7 +140,7 @@ def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
     except tf.errors.InvalidArgumentError as error:
         for text in batch if len(batch) > 1 else []:
             _answer(loaded, [text])  # says which of them it is
-        raise InputError(f"{_first_line(error)} Received: {batch[0]!r}. Give a shorter text.") from error
+        raise InputError(f"{_first_line(error)} Received: {shorten(batch[0])!r}. Give a shorter text.") from error
 
 
 def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k: int) -> list[FilledMask]:
