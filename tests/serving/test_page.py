@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 
+import numpy as np
 import pytest
 import requests
 import tensorflow as tf
@@ -33,19 +34,23 @@ def browser():
 
 
 def tagger():
-    """A signature `tag`: syllables as words, with what ends in a shad as punctuation."""
+    """A signature `tag`: syllables as words, with what ends in a shad as punctuation; of 60 syllables at most."""
 
     def tag(text):
-        rows = [each.decode().replace("་", "་ ").split() for each in text]
+        rows = [re.findall("[^་]*་|[^་]+", each.decode()) for each in text]
+        if max(map(len, rows)) > 60:
+            raise tf.errors.InvalidArgumentError(None, None, "A text is longer than 60 tokens.")
         width = max(map(len, rows))
         kinds = [["punc" if "།" in word else "n.count" for word in row] for row in rows]
+        sure = [[0.75] * len(row) + [0.0] * (width - len(row)) for row in rows]
         return {
             name: [[word.encode() for word in row] + [b""] * (width - len(row)) for row in table]
             for name, table in (("words", rows), ("tags", kinds))
-        }
+        } | {"probabilities": np.array(sure, "float32")}
 
     padded = tf.TensorSpec([None, None], tf.string)
-    return signature(tag, {"text": tf.TensorSpec([None], tf.string)}, {"words": padded, "tags": padded})
+    outputs = {"words": padded, "tags": padded, "probabilities": tf.TensorSpec([None, None], tf.float32)}
+    return signature(tag, {"text": tf.TensorSpec([None], tf.string)}, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,8 @@ class Page:
             self.all("textarea")[panel],
             text,
         )
-        wait_until(lambda: self.all(".reading")[panel].text.replace("\n", "") == text)
+        reading = "return document.querySelectorAll('.reading')[arguments[0]].textContent"
+        wait_until(lambda: self.driver.execute_script(reading, panel) == text)
 
     def text(self, panel=0):
         return self.all("textarea")[panel].get_property("value")
@@ -266,10 +272,33 @@ class TestWords:
         page.one(".tagging input").click()
         wait_until(lambda: page.all(".reading .word"))
         words = [word.text.split("\n") for word in page.all(".reading .word")]
-        assert words[0] == ["སངས་", "n.count"] and words[3] == ["འདས།", "punc"]
+        assert words[0] == ["སངས་", "n.count"]
+        assert page.one(".reading .word").get_attribute("title") == "n.count, 75%"
+        shown = page.driver.execute_script(
+            "return [...document.querySelector('.block').childNodes]"
+            ".map((node) => node.className === 'gap' ? node.textContent : node.firstChild.textContent).join('')"
+        )
+        assert shown == TEXT
         assert {each.text for each in page.all(".legend .word")} == {"n.count", "punc"}
         colours = {each.value_of_css_property("background-color") for each in page.all(".legend .word")}
         assert len(colours) == 2
+        # Gaps can be filled as before.
+        page.all(".gap")[0].click()
+        filling = page.filling(0)
+        page.candidates()[0].click()
+        wait_until(lambda: page.all(".reading .word"))
+        assert page.text() == TEXT.replace("[MASK]", filling)
+
+    @pytest.mark.parametrize("shad", ["། ", ""])
+    def test_a_text_that_is_longer_than_the_tagger_takes(self, page, shad):
+        text = ("བཀྲ་ཤིས་བདེ་ལེགས་" + shad) * 100
+        page.write(text)
+        page.one(".tagging input").click()
+        wait_until(lambda: page.all(".reading .word"))
+        words = "return [...document.querySelectorAll('.reading .word')].map((word) => word.firstChild.textContent)"
+        shown = page.driver.execute_script(words)
+        # As much of it as is in sight is tagged, and nothing of it lost.
+        assert len(shown) > 60 and text.startswith("".join(shown)) and not page.one("#message").text
 
 
 class TestAnyPlace:

@@ -1,7 +1,11 @@
 // What is asked of the server.
 
+import { parts } from "./text.js";
+
 // How long one looks at a gap, in milliseconds, before it is searched: not while the mouse passes over it.
 const LOOK = 200;
+// Characters that any tagger takes.
+const SHORTEST = 25;
 
 /** An answer that is an error; `status` is HTTP's. */
 export class ApiError extends Error {
@@ -55,10 +59,23 @@ export async function fillGap(model, text, number, signal) {
   return known.get(key);
 }
 
-/** The words of a text with their tags: `[[word, tag], ...]`. */
-export async function tagWords(model, text) {
+/**
+ * The words of a text with their tags: `{word, tag, probability}`.
+ *
+ * A tagger takes so many tokens at a time, which only it can count: a text that is too long for it is sent in shorter
+ * parts.
+ */
+export async function tagWords(model, text, size = 400) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict`;
-  const [{ words, tags }] = (await ask(path, { signature_name: "tag", instances: [text] })).predictions;
-  // Empty words are padding.
-  return words.map((word, index) => [word, tags[index]]).filter(([word]) => word);
+  let rows;
+  try {
+    rows = (await ask(path, { signature_name: "tag", instances: parts(text, size) })).predictions;
+  } catch (error) {
+    if (error.status === 400 && size > SHORTEST) return tagWords(model, text, size / 2);
+    throw error;
+  }
+  return rows.flatMap(({ words, tags, probabilities }) =>
+    // Empty words are padding.
+    words.map((word, index) => ({ word, tag: tags[index], probability: probabilities[index] })).filter(({ word }) => word),
+  );
 }

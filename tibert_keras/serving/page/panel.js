@@ -286,21 +286,28 @@ export class Panel {
   }
 
   async tagBlock(block) {
-    const text = block.textContent;
-    if (!text.trim()) return;
-    const words = await tagWords(this.models.tagging, text);
+    // Gaps stay as they are; what is between them is tagged, fillings with what is around them.
+    const runs = [];
+    for (const node of block.childNodes) {
+      if (node.className === "gap") runs.push(node);
+      else if (typeof runs.at(-1) === "string") runs.push(runs.pop() + node.textContent);
+      else runs.push(node.textContent);
+    }
+    const tag = (run) => (typeof run === "string" && run.trim() ? tagWords(this.models.tagging, run) : run);
+    const tagged = (await Promise.all(runs.map(tag))).flat();
     if (!block.isConnected) return;
-    block.replaceChildren(
-      ...words.map(([word, tag]) => {
-        const shown = coloured(make("span", "word", word), tag);
-        shown.append(make("span", "tag", tag));
-        return shown;
-      }),
-    );
+    block.replaceChildren(...tagged.map((each) => (each.word ? this.word(each) : each)));
     const legend = this.find(".legend");
     const told = new Set([...legend.children].map((each) => each.textContent));
-    const fresh = [...new Set(words.map(([, tag]) => tag))].filter((tag) => !told.has(tag));
+    const fresh = [...new Set(tagged.map((each) => each.tag))].filter((tag) => tag && !told.has(tag));
     legend.append(...fresh.map((tag) => coloured(make("span", "word", tag), tag)));
+  }
+
+  word({ word, tag, probability }) {
+    const shown = coloured(make("span", "word", word), tag);
+    shown.title = `${tag}, ${percent(probability)}`;
+    shown.append(make("span", "tag", tag));
+    return shown;
   }
 }
 

@@ -67,6 +67,17 @@ export function edit({ text, fills }, changed) {
   };
 }
 
+/** Cut a text into parts of so many characters at most, after shads if there are any, after tshegs otherwise. */
+export function parts(text, size) {
+  const found = [];
+  for (let rest = text; rest; rest = rest.slice(found.at(-1).length)) {
+    const part = rest.slice(0, size);
+    const cut = rest.length > size ? Math.max(part.lastIndexOf("། ") + 2, part.lastIndexOf("།") + 1) : size;
+    found.push(part.slice(0, cut > 1 ? cut : part.lastIndexOf("་") + 1 || size));
+  }
+  return found;
+}
+
 /** Part a text into blocks of parts, `{kind: "text" | "gap" | "fill", text, ...}`, at shads and line ends. */
 export function blocks({ text, fills }) {
   const special = [
