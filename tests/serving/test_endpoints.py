@@ -276,6 +276,18 @@ class TestLimits:
             client.sendall(f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode())
             assert client.recv(100).startswith(b"HTTP/1.1 408")
 
+    def test_the_time_is_that_of_the_whole_request(self, gate):
+        """How long its body takes to arrive, and how long its answer takes, together."""
+        body = b'{"instances": ["a"]}'
+        with gated(gate, timeout=2) as url, connect(url) as client:
+            started = time.monotonic()
+            head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body[:5])
+            time.sleep(1.5)
+            client.sendall(body[5:])
+            assert client.recv(100).startswith(b"HTTP/1.1 504")
+            assert 2 <= time.monotonic() - started < 3
+
     def test_a_client_that_hangs_up(self, gate):
         """What it waited for is not computed."""
         with gated(gate) as url, ThreadPoolExecutor(1) as pool:

@@ -116,8 +116,9 @@ class Endpoints:
 
     async def predict(self, request: Request) -> Response:
         """Run a signature."""
+        deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        given = parse_predict(await self._body(request))
+        given = parse_predict(await self._body(request, deadline))
         signature = version.signatures.get(given.signature_name)
         if signature is None:
             raise RequestError(
@@ -126,19 +127,21 @@ class Endpoints:
             )  # fmt: skip
         arrays = to_arrays(given, signature.inputs)
         tasks = signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
-        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks))
+        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks), deadline)
         return Response(to_json(signature.join(answers), by_row=given.by_row), media_type="application/json")
 
     async def fill_gaps(self, request: Request) -> Response:
         """Guess the syllables in the gaps of texts."""
+        deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        gaps, top_k = _parse_gaps(await self._body(request))
+        gaps, top_k = _parse_gaps(await self._body(request, deadline))
         compute, gone = partial(_fill, version, top_k), threading.Event()
         tasks = [Task((version, top_k), compute, (gap, gone)) for of_text in gaps for gap in of_text]
         try:
-            found = iter(await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks)))
+            answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks), deadline)
         finally:
             gone.set()
+        found = iter(answers)
         return answer({"texts": [{"gaps": [next(found) for _ in of_text]} for of_text in gaps]})
 
     # === What can be asked of the server ===
@@ -163,11 +166,15 @@ class Endpoints:
             raise RequestError(404, f"Servable not found: model {name[:100]!r}. Served: {sorted(self._models)}.")
         return self._models[name]
 
-    async def _body(self, request: Request) -> bytes:
+    def _deadline(self) -> float:
+        """When a request that comes now has to be answered, in the loop's seconds."""
+        return asyncio.get_running_loop().time() + self._config.timeout
+
+    async def _body(self, request: Request, deadline: float) -> bytes:
         limit = self._config.max_request_bytes
         body, size = bytearray(), 0
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with asyncio.timeout_at(deadline):
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size <= limit:
@@ -182,12 +189,13 @@ class Endpoints:
             raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
         return bytes(body)
 
-    async def _while_connected(self, request: Request, work: Awaitable[_Answer]) -> _Answer:
+    async def _while_connected(self, request: Request, work: Awaitable[_Answer], deadline: float) -> _Answer:
         """Wait for an answer as long as there is somebody to give it to, and time."""
         answering = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(_disconnected(request))
         try:
-            await asyncio.wait((answering, leaving), timeout=self._config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait((answering, leaving), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
                 return answering.result()
             if leaving.done():
