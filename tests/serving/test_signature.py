@@ -105,6 +105,17 @@ class TestRows:
             signature(lengths_of, TEXT, LENGTH).tasks(texts())
 
 
+def test_how_much_waits():
+    pair = {"text": tf.TensorSpec([None], tf.string), "ids": tf.TensorSpec([None, None], tf.int32)}
+    of = signature(lambda text, ids: {"length": ids[:, 0]}, pair, LENGTH)
+    tasks = of.tasks({**texts("abc", "d"), "ids": np.zeros((2, 5), "int32")})
+    assert [(task.length, task.size) for task in tasks] == [(3, 23), (1, 21)]
+    (whole,) = signature(lambda text: {"length": 1}, TEXT, {"length": tf.TensorSpec([], tf.int32)}).tasks(
+        texts("abc", "d")
+    )
+    assert whole.size == 4
+
+
 class TestSizeOfAnswers:
     """A few bytes can ask for more than the memory holds."""
 

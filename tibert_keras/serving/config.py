@@ -21,6 +21,7 @@ class ServeConfig:
         num_versions: How many of the newest versions of a model to serve at a time.
         max_batch_size: How many texts of concurrent requests are computed together at most.
         max_queue_size: How many texts may wait; requests beyond that get status 429.
+        max_queue_bytes: How many bytes those texts may have; requests beyond that get status 429 too.
         max_gap_queue_size: How many gaps may wait to be searched; requests beyond that get status 429.
         max_request_bytes: How large a request's body may be; a larger one gets status 413.
         max_answer_bytes: How large the tensors of an answer may be, before they are written as JSON; beyond that a
@@ -36,6 +37,7 @@ class ServeConfig:
     num_versions: int = 1
     max_batch_size: int = 32
     max_queue_size: int = 1024
+    max_queue_bytes: int = 64 * 2**20
     max_gap_queue_size: int = 64
     max_request_bytes: int = 4 * 2**20
     max_answer_bytes: int = 64 * 2**20
@@ -49,6 +51,7 @@ class ServeConfig:
             "num_versions",
             "max_batch_size",
             "max_queue_size",
+            "max_queue_bytes",
             "max_gap_queue_size",
             "max_request_bytes",
             "max_answer_bytes",

@@ -54,6 +54,7 @@ class Endpoints:
             queue: Batcher(
                 max_batch_size=max_batch_size,
                 max_queue_size=max_queue_size,
+                max_queue_bytes=config.max_queue_bytes,
                 on_batch=self.metrics.batches.labels(queue).observe,
             )
             for queue, max_batch_size, max_queue_size in (
@@ -136,7 +137,12 @@ class Endpoints:
         _, version = self._model(request).find(_version(request))
         gaps, top_k = _parse_gaps(await self._body(request, deadline))
         compute, gone = partial(_fill, version, top_k), threading.Event()
-        tasks = [Task((version, top_k), compute, (gap, gone)) for of_text in gaps for gap in of_text]
+        tasks = [
+            # Gaps of one text hold it together.
+            Task((version, top_k), compute, (gap, gone), size=len(gap.text.encode()) // len(of_text) + 1)
+            for of_text in gaps
+            for gap in of_text
+        ]
         try:
             answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks), deadline)
         finally:
