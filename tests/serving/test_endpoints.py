@@ -28,6 +28,7 @@ from tests.serving.running import (
 from tibert_keras.export import fill_gaps, fill_mask
 from tibert_keras.export.gap_search import search_gaps
 from tibert_keras.export.gaps import find_gaps
+from tibert_keras.serving import endpoints
 from tibert_keras.serving.models import load_models
 
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
@@ -437,6 +438,46 @@ class TestToken:
             assert requests.get(f"{url}/metrics").status_code == 401
             for path in ("/", "/page/page.js", "/healthz", "/docs", "/openapi.json"):
                 assert requests.get(url + path).ok
+
+
+class TestLargeBodies:
+    """What takes long is done beside the loop, on which all the others wait."""
+
+    @pytest.fixture
+    def threads(self, monkeypatch):
+        """Where JSON is read and written."""
+        seen = []
+
+        def watch(name):
+            function = getattr(endpoints, name)
+
+            def watched(*arguments, **options):
+                seen.append(threading.current_thread().name.startswith("asyncio_"))
+                return function(*arguments, **options)
+
+            monkeypatch.setattr(endpoints, name, watched)
+
+        watch("parse_object")
+        watch("parse_predict")
+        watch("to_json")
+        return seen
+
+    @pytest.mark.parametrize("count, beside", [(10, [False, False]), (1000, [True, True])])
+    def test_predict(self, threads, count, beside):
+        numbers = {"n": tf.TensorSpec([None, 100], tf.float32)}
+        of = signature(lambda text: {"n": np.ones((len(text), 100), "float32")}, TEXT, numbers)
+        with running({"fake": fake_model(serving_default=of)}) as url:
+            assert np.shape(post(f"{url}{FAKE}", {"instances": ["a" * 100] * count}).json()["predictions"]) == (
+                count,
+                100,
+            )
+        assert threads == beside
+
+    @pytest.mark.parametrize("size, beside", [(10, False), (100_000, True)])
+    def test_gaps(self, threads, size, beside):
+        with gated(lengths_of) as url:
+            assert "nothing to fill" in refusal(post(f"{url}{TestGapQueue.PATH}", {"texts": ["a" * size]}), 400)
+        assert threads == [beside]
 
 
 class TestManyClients:

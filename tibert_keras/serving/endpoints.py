@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,12 +23,15 @@ from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
 from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json
+from tibert_keras.serving.signature import Signature, size_of
 
 # A search of one gap is dozens of calls of the model: more in one request would keep others waiting, and more in one
 # batch would go on for long after all but one are no longer wanted.
 MAX_GAPS = 32
 _GAPS_TOGETHER = 4
 MAX_CANDIDATES = 50
+# Bytes that are read or written as JSON in about a millisecond.
+_LARGE = 2**16
 # How much of a body that is too large is read all the same, so that the client comes to hear why it is refused.
 _PATIENCE = 8
 
@@ -119,27 +123,23 @@ class Endpoints:
         """Run a signature."""
         deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        given = parse_predict(await self._body(request, deadline))
-        signature = version.signatures.get(given.signature_name)
-        if signature is None:
-            raise RequestError(
-                400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
-                f"Give one of {sorted(version.signatures)}."
-            )  # fmt: skip
-        arrays = to_arrays(given, signature.inputs)
-        tasks = signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
+        body = await self._body(request, deadline)
+        by_row, signature, tasks = await _compute(len(body), lambda: self._read(body, version))
         answers = await self._while_connected(request, self.batchers["predict"].submit(tasks), deadline)
-        return Response(to_json(signature.join(answers), by_row=given.by_row), media_type="application/json")
+        size = sum(map(size_of, answers))
+        content = await _compute(size, lambda: to_json(signature.join(answers), by_row=by_row))
+        return Response(content, media_type="application/json")
 
     async def fill_gaps(self, request: Request) -> Response:
         """Guess the syllables in the gaps of texts."""
         deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        gaps, top_k = _parse_gaps(await self._body(request, deadline))
+        body = await self._body(request, deadline)
+        gaps, top_k = await _compute(len(body), lambda: _parse_gaps(body))
         compute, gone = partial(_fill, version, top_k), threading.Event()
         tasks = [
             # Gaps of one text hold it together.
-            Task((version, top_k), compute, (gap, gone), size=len(gap.text.encode()) // len(of_text) + 1)
+            Task((version, top_k), compute, (gap, gone), size=sys.getsizeof(gap.text) // len(of_text))
             for of_text in gaps
             for gap in of_text
         ]
@@ -195,6 +195,18 @@ class Endpoints:
             raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
         return bytes(body)
 
+    def _read(self, body: bytes, version: Version) -> tuple[bool, Signature, list[Task]]:
+        """What a request asks for: whether an item a row, of which signature, and what there is to compute."""
+        given = parse_predict(body)
+        signature = version.signatures.get(given.signature_name)
+        if signature is None:
+            raise RequestError(
+                400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
+                f"Give one of {sorted(version.signatures)}."
+            )  # fmt: skip
+        arrays = to_arrays(given, signature.inputs)
+        return given.by_row, signature, signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
+
     async def _while_connected(self, request: Request, work: Awaitable[_Answer], deadline: float) -> _Answer:
         """Wait for an answer as long as there is somebody to give it to, and time."""
         answering = asyncio.ensure_future(work)
@@ -215,6 +227,11 @@ class Endpoints:
 def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Give JSON."""
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+async def _compute(size: int, work: Callable[[], _Answer]) -> _Answer:
+    """Do work on so many bytes: in a thread if they are many, so that other requests need not wait."""
+    return work() if size < _LARGE else await asyncio.to_thread(work)
 
 
 def _version(request: Request) -> int | None:

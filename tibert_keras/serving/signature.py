@@ -25,7 +25,7 @@ class _Allowance:
         self._size = self._left = size
 
     def take(self, answer: Arrays) -> _Answer:
-        self._left -= _size(answer)
+        self._left -= size_of(answer)
         if self._left >= 0:
             return answer
         return RequestError(400, f"The answer has more than {self._size} bytes. Ask for less at a time.")
@@ -72,12 +72,14 @@ class Signature:
         """
         allowance = _Allowance(max_bytes)
         if not self._is_by_row:
-            return [Task((self, None), self._run_each, (arrays, allowance), size=_size(arrays))]
+            return [Task((self, None), self._run_each, (arrays, allowance), size=size_of(arrays))]
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or 0 in counts:
             raise RequestError(400, "The inputs must have equally many rows, at least one.")
         rows = [{name: array[index] for name, array in arrays.items()} for index in range(counts.pop())]
-        return [Task((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), _size(row)) for row in rows]
+        return [
+            Task((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row)) for row in rows
+        ]
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
         """Put the answers to the tasks of one request together into its outputs."""
@@ -151,7 +153,7 @@ def _length(row: Arrays) -> int:
     return max((len(value) for value in row.values() if isinstance(value, bytes)), default=0)
 
 
-def _size(arrays: Arrays) -> int:
+def size_of(arrays: Arrays) -> int:
     """How many bytes arrays hold, or the strings in them."""
     return sum(
         sum(map(len, array.flat)) if array.dtype == object else array.nbytes
