@@ -526,5 +526,5 @@ class TestManyClients:
 def test_unequal_outputs_are_refused_by_row():
     of = signature(lambda text: {"n": len(text)}, TEXT, {"n": tf.TensorSpec([], tf.int32)})
     with running({"fake": fake_model(serving_default=of)}) as url:
-        assert "no rows in common" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 400)
+        assert "are not 1 rows, one an instance" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 400)
         assert post(f"{url}{FAKE}", {"inputs": ["a", "b"]}).json() == {"outputs": 2}

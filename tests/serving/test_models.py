@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -150,17 +151,59 @@ class TestWarmUp:
         self.counting(tmp_path / "model")
         write_warm_up(tmp_path / "model", ["serving_default", "other"])
         model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
-        # Twice 1 and 8 texts, and the one of this call.
+        # Twice 1 and 8 texts, and the one of this call; without such requests three texts would have been tried.
         assert said(model) == 19
 
     def test_what_cannot_be_answered_is_told(self, tmp_path, caplog):
         self.counting(tmp_path / "model")
         write_warm_up(tmp_path / "model", ["none"])
         model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
-        assert said(model) == 1 and "warm-up requests cannot be answered: 'none'" in caplog.text
+        assert said(model) == 4 and "warm-up requests cannot be answered: 'none'" in caplog.text
         (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn")
         model.refresh()
-        assert said(model) == 1 and "corrupted record" in caplog.text
+        assert said(model) == 4 and "corrupted record" in caplog.text
+
+
+class TestForeignModels:
+    """What the first axis of an output is cannot be read from its shape."""
+
+    @pytest.fixture
+    def signatures(self, tmp_path):
+        module = tf.Module()
+        text = tf.TensorSpec([None], tf.string, name="text")
+        number = tf.TensorSpec([None, 2], tf.int32, name="number")
+        functions = {
+            "words": (lambda text: {"words": tf.strings.split(text).values}, text),
+            "positive": (lambda number: {"found": tf.boolean_mask(number, number > 0)}, number),
+            "lengths": (lambda text: {"length": tf.strings.length(text)}, text),
+            "picky": (lambda text: {"number": tf.strings.to_number(text)}, text),
+        }
+        for name, (function, spec) in functions.items():
+            setattr(module, name, tf.function(function, input_signature=[spec]))
+        tf.saved_model.save(
+            module, str(tmp_path / "model"), signatures={name: getattr(module, name) for name in functions}
+        )
+        return load_models([str(tmp_path / "model")], num_versions=1)["model"].find(None)[1].signatures
+
+    @pytest.mark.parametrize(
+        "name, given, expected",
+        [
+            ("words", {"text": ["a b", "c", "d e"]}, {"words": [b"a", b"b", b"c", b"d", b"e"]}),
+            ("positive", {"number": [[0, 1], [2, 3]]}, {"found": [1, 2, 3]}),
+            ("lengths", {"text": ["abc", "d"]}, {"length": [3, 1]}),
+            ("picky", {"text": ["1", "2.5"]}, {"number": [1, 2.5]}),
+        ],
+    )
+    def test_answers_are_right(self, signatures, name, given, expected):
+        of = signatures[name]
+        arrays = {
+            key: np.array(value, "int32") if key == "number" else np.array([each.encode() for each in value], object)
+            for key, value in given.items()
+        }
+        tasks = of.tasks(arrays)
+        assert len(tasks) == (2 if name == "lengths" else 1)
+        answer = of.join([answer for task in tasks for answer in task.compute([task.payload])])
+        assert {key: value.tolist() for key, value in answer.items()} == expected
 
 
 class TestReplacedWhileLoading:

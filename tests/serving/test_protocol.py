@@ -126,11 +126,11 @@ class TestAnswers:
         ],
     )
     def test_both_forms(self, outputs, rows, whole):
-        assert json.loads(to_json(outputs, by_row=True)) == {"predictions": rows}
-        assert json.loads(to_json(outputs, by_row=False)) == {"outputs": whole}
+        assert json.loads(to_json(outputs, rows=len(rows))) == {"predictions": rows}
+        assert json.loads(to_json(outputs, rows=None)) == {"outputs": whole}
 
     def test_outputs_without_rows(self):
-        for outputs in ({"n": np.array(3)}, {"a": np.zeros(2), "b": np.zeros(3)}):
-            with pytest.raises(RequestError, match="have no rows in common"):
-                to_json(outputs, by_row=True)
-        assert json.loads(to_json({"n": np.array(3)}, by_row=False)) == {"outputs": 3}
+        for outputs in ({"n": np.array(3)}, {"a": np.zeros(2), "b": np.zeros(3)}, {"a": np.zeros(3)}):
+            with pytest.raises(RequestError, match="are not 2 rows, one an instance"):
+                to_json(outputs, rows=2)
+        assert json.loads(to_json({"n": np.array(3)}, rows=None)) == {"outputs": 3}

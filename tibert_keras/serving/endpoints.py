@@ -124,10 +124,10 @@ class Endpoints:
         deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
         body = await self._body(request, deadline)
-        by_row, signature, tasks = await _compute(len(body), lambda: self._read(body, version))
+        rows, signature, tasks = await _compute(len(body), lambda: self._read(body, version))
         answers = await self._while_connected(request, self.batchers["predict"].submit(tasks), deadline)
         size = sum(map(size_of, answers))
-        content = await _compute(size, lambda: to_json(signature.join(answers), by_row=by_row))
+        content = await _compute(size, lambda: to_json(signature.join(answers), rows=rows))
         return Response(content, media_type="application/json")
 
     async def fill_gaps(self, request: Request) -> Response:
@@ -195,8 +195,8 @@ class Endpoints:
             raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
         return bytes(body)
 
-    def _read(self, body: bytes, version: Version) -> tuple[bool, Signature, list[Task]]:
-        """What a request asks for: whether an item a row, of which signature, and what there is to compute."""
+    def _read(self, body: bytes, version: Version) -> tuple[int | None, Signature, list[Task]]:
+        """What a request asks for: how many rows, of which signature, and what there is to compute."""
         given = parse_predict(body)
         signature = version.signatures.get(given.signature_name)
         if signature is None:
@@ -205,7 +205,7 @@ class Endpoints:
                 f"Give one of {sorted(version.signatures)}."
             )  # fmt: skip
         arrays = to_arrays(given, signature.inputs)
-        return given.by_row, signature, signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
+        return given.rows, signature, signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
 
     async def _while_connected(self, request: Request, work: Awaitable[_Answer], deadline: float) -> _Answer:
         """Wait for an answer as long as there is somebody to give it to, and time."""

@@ -71,13 +71,20 @@ class Version:
         self._warm_up(folder)
 
     def _warm_up(self, folder: str) -> None:
-        """Answer the requests that come with the model, so that the first client does not wait."""
+        """Answer the requests that come with the model, so that the first client does not wait; or one of our own."""
+        untried = dict(self.signatures)
         try:
             for name, inputs in read_warm_up(folder):
-                self.signatures[name or DEFAULT_SIGNATURE].warm_up(inputs)
+                self.signatures[name or DEFAULT_SIGNATURE].try_out(inputs)
+                untried.pop(name or DEFAULT_SIGNATURE, None)
         except Exception as error:  # it can be served all the same
             reason = str(error).partition("\n")[0]
             _LOG.warning("The warm-up requests cannot be answered: %s Received: %r.", reason, folder)
+        for name, signature in untried.items():
+            try:
+                signature.try_out(signature.sample())
+            except Exception as error:  # it takes other things
+                _LOG.info("Signature %s is computed request by request, since it refuses a trial: %s", name, error)
 
 
 class ServedModel:

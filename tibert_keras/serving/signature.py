@@ -52,13 +52,28 @@ class Signature:
         self.outputs = _specs(function.structured_outputs)
         self._is_by_row = self._has_rows()
 
-    def warm_up(self, arrays: Arrays) -> None:
-        """Run it once, for nobody.
+    def sample(self) -> Arrays:
+        """Inputs of three rows, such as most signatures take."""
+        return {
+            name: np.full([3, *(2 if size < 0 else size for size in spec.shape[1:])], b"a b", object)
+            if spec.dtype == object
+            else np.zeros([3, *(2 if size < 0 else size for size in spec.shape[1:])], spec.dtype)
+            for name, spec in self.inputs.items()
+        }
+
+    def try_out(self, arrays: Arrays) -> None:
+        """Run it once, for nobody, and see whether its outputs have as many rows as its inputs.
+
+        Those of a foreign model may begin with an axis of any size that is another thing, as all words of all texts.
+        If so, or if it refuses the inputs, each request will be computed by itself.
 
         Raises:
             RequestError: If it refuses the inputs.
         """
-        self._run(arrays)
+        by_row, self._is_by_row = self._is_by_row, False
+        outputs = self._run(arrays)
+        rows = {len(array) for array in arrays.values()} if by_row else set()
+        self._is_by_row = by_row and rows == {len(output) for output in outputs.values()}
 
     def tasks(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[Task]:
         """Part the inputs of one request into what can be computed together with others': its rows, if possible.
@@ -99,6 +114,9 @@ class Signature:
 
     def _run_rows(self, payloads: Sequence[_Payload]) -> list[_Answer]:
         outputs = self._run({name: np.stack([row[name] for row, _ in payloads]) for name in self.inputs})
+        if any(len(output) != len(payloads) for output in outputs.values()):
+            self._is_by_row = False
+            raise RequestError(503, "The model's outputs are not by row, as it seemed. Ask again.")
         return [
             allowance.take(self._cut({name: output[index, ...] for name, output in outputs.items()}))
             for index, (_, allowance) in enumerate(payloads)
