@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from tibert_keras.export import (
     find_saved_model,
     next_version,
 )
+from tibert_keras.export.compact_weights import Precision
 from tibert_keras.export.warm_up import WARM_UP_FILE
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.tokenizers import TibertTokenizer
@@ -240,16 +241,15 @@ class TestStockServing:
         assert {op for op in allowed if not hasattr(tf.raw_ops, op)} == {"SentencepieceOp", "SentencepieceTokenizeOp"}
         assert not [op for op in allowed if "Py" in op or op.startswith("Xla")]
 
-    def test_ops(self, allowed, exported):
-        assert "SentencepieceOp" in ops_of(exported)
-        assert ops_of(exported) - allowed == set()
-
-    def test_ops_of_another_tokenizer_and_compact_weights(self, allowed, model, tmp_path):
-        tokenizer = model.preprocessor.tokenizer
-        cut = TibertTokenizer(tokenizer.proto, tsheg_pretokenization=True)
-        preprocessor = TibertMaskedLMPreprocessor(cut, sequence_length=32)
-        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision="dynamic_range")
-        assert ops_of(tmp_path / "1") - allowed == set()
+    @pytest.mark.parametrize("cut", [False, True], ids=["running-text", "cut-at-tshegs"])
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_ops(self, allowed, model, tmp_path, cut, precision):
+        tokenizer = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=cut)
+        preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32)
+        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision=precision)
+        ops = ops_of(tmp_path / "1")
+        assert "SentencepieceOp" in ops and ("StringSplitV2" in ops) == cut
+        assert ops - allowed == set()
 
     def test_the_tokenizer_is_in_assets(self, model, exported):
         assert (exported / "assets/spiece.model").read_bytes() == model.preprocessor.tokenizer.proto

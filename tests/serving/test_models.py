@@ -159,7 +159,7 @@ class TestWarmUp:
         write_warm_up(tmp_path / "model", ["none"])
         model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
         assert said(model) == 4 and "warm-up requests cannot be answered: 'none'" in caplog.text
-        (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn")
+        (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn" * 100)
         model.refresh()
         assert said(model) == 4 and "corrupted record" in caplog.text
 

@@ -48,6 +48,7 @@ export class Panel {
     on(".redo", "click", () => this.step(1));
     on(".copy", "click", () => onCopy(this.state));
     on(".close", "click", () => {
+      this.close();
       this.element.remove();
       onClose();
     });
