@@ -151,17 +151,17 @@ class TestWarmUp:
         self.counting(tmp_path / "model")
         write_warm_up(tmp_path / "model", ["serving_default", "other"])
         model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
-        # Twice 1 and 8 texts, and the one of this call; without such requests three texts would have been tried.
+        # Twice 1 and 8 texts, and the one of this call; without such requests, three texts each.
         assert said(model) == 19
 
     def test_what_cannot_be_answered_is_told(self, tmp_path, caplog):
         self.counting(tmp_path / "model")
         write_warm_up(tmp_path / "model", ["none"])
         model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
-        assert said(model) == 4 and "warm-up requests cannot be answered: 'none'" in caplog.text
+        assert said(model) == 7 and "warm-up requests cannot be answered: 'none'" in caplog.text
         (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn" * 100)
         model.refresh()
-        assert said(model) == 4 and "corrupted record" in caplog.text
+        assert said(model) == 7 and "corrupted record" in caplog.text
 
 
 class TestForeignModels:

@@ -41,7 +41,7 @@ OPERATIONS = [
     if mode is POSITIVE or "requestBody" in operation
 ]
 # Of each operation, right and wrong ones; a search of gaps costs more than the others.
-EXAMPLES = {POSITIVE: 60, NEGATIVE: 20}
+EXAMPLES = {POSITIVE: 100, NEGATIVE: 20}
 SEARCHES = 20
 COUNTS: Counter[tuple[str, int]] = Counter()
 
