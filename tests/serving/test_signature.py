@@ -143,11 +143,13 @@ class TestSizeOfAnswers:
 def test_outputs_that_turn_out_not_to_be_by_row():
     """Refused once; from then on computed request by request."""
     of = signature(lambda text: {"length": [len(each) for each in text if each != b"-"]}, TEXT, LENGTH)
-    assert answer(of, texts("ab", "c"))["length"].tolist() == [2, 1]
+    tasks = of.tasks(texts("ab", "c"))
+    begun = [answer for task in tasks for answer in task.compute([task.payload])]
     with pytest.raises(RequestError, match="not by row") as caught:
         answer(of, texts("a", "-"))
     assert caught.value.status == 503
     assert answer(of, texts("abc", "-", "d"))["length"].tolist() == [3, 1]
+    assert of.join(begun)["length"].tolist() == [2, 1]
 
 
 class TestWithoutRows:

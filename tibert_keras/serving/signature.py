@@ -98,7 +98,9 @@ class Signature:
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
         """Put the answers to the tasks of one request together into its outputs."""
-        if not self._is_by_row:
+        name, spec = next(iter(self.outputs.items()))
+        # It may have turned out only since that there are no rows.
+        if answers[0][name].ndim >= len(spec.shape):
             return answers[0]
         return {name: _stack([answer[name] for answer in answers]) for name in answers[0]}
 
