@@ -68,17 +68,12 @@ class MostFrequentTag:
         syllables = split_syllables(text)
         words, start = [], 0
         while start < len(syllables):
-            word = self._longest_word(syllables[start : start + self._longest])
-            words.append(word)
-            start += len(split_syllables(word.form))
+            ends = range(min(start + self._longest, len(syllables)), start, -1)
+            end = next((end for end in ends if word_key("".join(syllables[start:end])) in self._tags), start + 1)
+            form = "".join(syllables[start:end])
+            words.append(TaggedWord(form, self._tags.get(word_key(form), self._new_tag)))
+            start = end
         return words
-
-    def _longest_word(self, syllables: list[str]) -> TaggedWord:
-        for end in range(len(syllables), 0, -1):
-            form = "".join(syllables[:end])
-            if (tag := self._tags.get(word_key(form))) is not None:
-                return TaggedWord(form, tag)
-        return TaggedWord(syllables[0], self._new_tag)
 
 
 def _most_frequent(tags: Counter[str]) -> str:
