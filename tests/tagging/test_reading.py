@@ -92,6 +92,10 @@ def test_real_files(shared: Path, soas: list[Document]) -> None:
         ("a.conllu", "# sent_id = s1\n\n" + conllu("1 ང་ PRON"), "A sentence is empty. Received: line 1"),
         ("a.conllu", "1\tང་\t_\tPRON\n", "10 columns and begins with a number. Received: .* with 4, line 1"),
         ("a.conllu", conllu("x ང་ PRON"), "begins with a number. Received: .* with 10, line 1"),
+        ("a.conllu", conllu("1-2 ང་ _", "1 ང PRON", "3 ཀ NOUN"), "lacks one of them. Received: .*line 1 of"),
+        ("a.conllu", conllu("1-3 ང་ _", "1 ང PRON", "2-3 ཀ _"), "lacks one of them"),
+        ("a.conllu", conllu("1 ཀ X", "2-3 ང་ _", "2 ང PRON"), "lacks one of them. Received: .*line 2 of"),
+        ("a.conllu", "# newdoc\n" + conllu("1-2 ང་ _", "1 ང PRON", "1 ཀ X", "2 ཁ X"), "lacks one of them"),
         ("a.conllu", conllu("1 ང་ ").replace("_\t\t_", "_\t \t_"), "A tag is missing"),
     ],
 )

@@ -84,7 +84,7 @@ def score(
     # Of each syllable: whether the true word that it belongs to is known.
     is_known = np.array([word_key(word.form) in keys for words in true_words for word in words])[np.cumsum(first) - 1]
     spans = _Spans(true_words, keys), _Spans(predicted, keys)
-    values = {"words": len(spans[0].tags), "syllables": len(labels)}
+    values: dict[str, float] = {"words": len(spans[0].tags), "syllables": len(labels)}
     values |= _ratios("boundary", spans[0].boundaries, spans[1].boundaries)
     for prefix, seen, chosen in (
         ("", {True, False}, np.ones_like(is_known)),
