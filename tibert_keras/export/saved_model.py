@@ -134,7 +134,7 @@ class FillMask(tf.Module):
             "segment_ids": segment_ids,
             "mask_positions": mask_positions,
         }
-        with tf.control_dependencies(self._check_ids(inputs)):
+        with tf.control_dependencies(_check_ids(inputs, longest=self._model.backbone.max_sequence_length)):
             return {"logits": self._logits(inputs)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
@@ -173,26 +173,6 @@ class FillMask(tf.Module):
         padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
         token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
         return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
-
-    def _check_ids(self, inputs: dict[str, tf.Tensor]) -> list[tf.Operation]:
-        """A position's logits are as many as the vocabulary: a short request could ask for all the memory there is."""
-        longest, shape = self._model.backbone.max_sequence_length, tf.shape(inputs["token_ids"])
-        places = inputs["mask_positions"]
-        return [
-            tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),
-            *(
-                tf.debugging.assert_equal(
-                    tf.shape(inputs[name]), shape, message=f"{name} must have the shape of token_ids."
-                )
-                for name in ("padding_mask", "segment_ids")
-            ),
-            tf.debugging.assert_less_equal(
-                tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
-            ),
-            tf.debugging.Assert(
-                tf.reduce_all((places > -1) & (places < shape[1])), ["mask_positions must be places in token_ids."]
-            ),
-        ]
 
     def _check_length(self, tokens: tf.RaggedTensor) -> tf.Operation:
         return tf.debugging.assert_less_equal(
@@ -288,3 +268,23 @@ class SavedModelOfBest(keras.callbacks.Callback):
         history = History(self.run_dir)
         if history.best()["step"] == history.rows[-1]["step"]:
             export_saved_model(choose_champion([self.run_dir]).preset, join(self.run_dir, "saved_model"))
+
+
+def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
+    """A position's logits are as many as the vocabulary: a short request could ask for all the memory there is."""
+    shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
+    return [
+        tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),
+        *(
+            tf.debugging.assert_equal(
+                tf.shape(inputs[name]), shape, message=f"{name} must have the shape of token_ids."
+            )
+            for name in ("padding_mask", "segment_ids")
+        ),
+        tf.debugging.assert_less_equal(
+            tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
+        ),
+        tf.debugging.Assert(
+            tf.reduce_all((places > -1) & (places < shape[1])), ["mask_positions must be places in token_ids."]
+        ),
+    ]
