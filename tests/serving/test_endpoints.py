@@ -280,14 +280,14 @@ class TestLimits:
     def test_the_time_is_that_of_the_whole_request(self, gate):
         """How long its body takes to arrive, and how long its answer takes, together."""
         body = b'{"instances": ["a"]}'
-        with gated(gate, timeout=2) as url, connect(url) as client:
+        with gated(gate, timeout=4) as url, connect(url) as client:
             started = time.monotonic()
             head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body[:5])
-            time.sleep(1.5)
+            time.sleep(3)
             client.sendall(body[5:])
             assert client.recv(100).startswith(b"HTTP/1.1 504")
-            assert 2 <= time.monotonic() - started < 3
+            assert 4 <= time.monotonic() - started < 6.5
 
     def test_a_client_that_hangs_up(self, gate):
         """What it waited for is not computed."""
@@ -366,8 +366,8 @@ class TestGapQueue:
             assert "2 items at most" in refusal(post(f"{url}{self.PATH}", {"texts": ["[MASK]ཀ" * 3]}), 400)
 
     def test_no_answer_in_time(self, filler, steps):
-        with self.serving(filler, timeout=1) as url:
-            assert "no answer within 1 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
+        with self.serving(filler, timeout=4) as url:
+            assert "no answer within 4 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
             filler.open.set()
             assert post(f"{url}{self.PATH}", self.BODY).ok
         # Of the first search no more than the call under way.
@@ -409,7 +409,7 @@ class TestGapQueue:
     def test_a_stop_does_not_wait_for_nobody(self, filler):
         with self.serving(filler) as url:
             with pytest.raises(requests.Timeout):
-                requests.post(f"{url}{self.PATH}", json=self.BODY, timeout=1)
+                requests.post(f"{url}{self.PATH}", json=self.BODY, timeout=3)
             assert filler.calls == 1
             threading.Timer(0.5, filler.open.set).start()
         assert filler.calls == 1

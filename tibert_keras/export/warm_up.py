@@ -32,7 +32,10 @@ def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str
 
     path = join(folder, WARM_UP_FILE)
     for record in tf.data.TFRecordDataset(path).take(_MOST) if exists(path) else []:
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        if not log.HasField("predict_log"):
+            continue  # for the older interfaces of TensorFlow Serving
+        request = log.predict_log.request
         yield request.model_spec.signature_name, {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
 
 
