@@ -16,9 +16,10 @@ ALLOWED = {
     "tokenizers": set(),
     "models": set(),
     "optimizers": set(),
-    "data": {"corpus", "tokenizers"},
-    "training": {"data", "models", "optimizers", "tokenizers"},
-    "export": {"corpus", "tokenizers", "data", "models", "optimizers", "training"},
+    "tagging": set(),
+    "data": {"corpus", "tagging", "tokenizers"},
+    "training": {"data", "models", "optimizers", "tagging", "tokenizers"},
+    "export": {"corpus", "tagging", "tokenizers", "data", "models", "optimizers", "training"},
     "serving": {"export"},
 }
 SHARED_MODULES = {"errors", "pictures", "storage", "tasks"}
