@@ -17,8 +17,8 @@ ALLOWED = {
     "models": set(),
     "optimizers": set(),
     "tagging": set(),
-    "data": {"corpus", "tagging", "tokenizers"},
-    "training": {"data", "models", "optimizers", "tagging", "tokenizers"},
+    "data": {"corpus", "tokenizers", "tagging"},
+    "training": {"tagging", "data", "models", "optimizers", "tokenizers"},
     "export": {"corpus", "tagging", "tokenizers", "data", "models", "optimizers", "training"},
     "serving": {"export"},
 }
