@@ -38,8 +38,12 @@ TEXTS = ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "L
 
 def tagger_of(spm_model, **options):
     tokenizer = TibertTokenizer(spm_model, tsheg_pretokenization=True, **options)
-    preprocessor = TibertTokenClassifierPreprocessor(tokenizer, labels=LABELS, sequence_length=16)
-    return randomize(TibertTokenClassifier(tiny(vocabulary_size=400), labels=LABELS, preprocessor=preprocessor))
+    preprocessor = TibertTokenClassifierPreprocessor(tokenizer, labels=LABELS, sequence_length=32)
+    return randomize(
+        TibertTokenClassifier(
+            tiny(vocabulary_size=400, max_sequence_length=32), labels=LABELS, preprocessor=preprocessor
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,8 @@ def tagger(spm_models):
 @pytest.fixture(scope="module")
 def classifier(spm_models):
     tokenizer = TibertTokenizer(spm_models["bpe"])
-    preprocessor = TibertTextClassifierPreprocessor(tokenizer, labels=["prose", "verse"], sequence_length=16)
-    backbone = tiny(vocabulary_size=400)
+    preprocessor = TibertTextClassifierPreprocessor(tokenizer, labels=["prose", "verse"], sequence_length=32)
+    backbone = tiny(vocabulary_size=400, max_sequence_length=32)
     return randomize(TibertTextClassifier(backbone, labels=["prose", "verse"], preprocessor=preprocessor))
 
 
@@ -102,8 +106,8 @@ class TestTagWords:
 
     def test_a_text_that_is_too_long(self, tagger):
         module = TagWords(tagger)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="A text is longer than 16 tokens"):
-            module.tag(tf.constant(["ཆོས་" * 20]))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="A text is longer than 32 tokens"):
+            module.tag(tf.constant(["ཆོས་" * 40]))
 
     def test_compact_weights(self, tagger, tmp_path):
         export_saved_model(tagger, tmp_path / "1", precision="dynamic_range")
