@@ -157,7 +157,11 @@ class TibertClassifier(TibertTask):
 
 
 def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
-    """Raise `InputError` if a model and its preprocessor do not name the classes alike."""
+    """Raise `InputError` if labels are none or not all different, or the preprocessor has others."""
+    if not labels or len(set(labels)) < len(labels):
+        raise InputError(
+            f"Labels must be one or more, and all different. Received: labels={list(labels)}. List each once."
+        )
     if preprocessor is not None and list(labels) != getattr(preprocessor, "labels", None):
         raise InputError(
             "The model and its preprocessor must have the same labels. Received: "
