@@ -30,6 +30,7 @@ from tibert_keras.export import (
     export_saved_model,
     fill_file,
     hugging_face_loss,
+    load_task,
     next_version,
     require_tensorflow,
     require_transformers,
@@ -242,7 +243,7 @@ class ExportFlags:
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
     require_tensorflow()
-    model = TibertMaskedLM.from_preset(find_preset(flags.model))
+    model = load_task(flags.model)
     if flags.input_file is not None:
         print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
     output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir

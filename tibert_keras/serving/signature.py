@@ -186,7 +186,8 @@ def _stack(rows: list[np.ndarray]) -> np.ndarray:
     shape = np.max([row.shape for row in rows], axis=0, initial=0).astype(int)
     stacked = np.full((len(rows), *shape), b"" if rows[0].dtype == object else 0, dtype=rows[0].dtype)
     for index, row in enumerate(rows):
-        place: tuple[int | slice, ...] = (index, *(slice(size) for size in row.shape))
+        # Without the dots a string by itself would go in wrapped up in its array.
+        place: tuple[Any, ...] = (index, ..., *(slice(size) for size in row.shape))
         stacked[place] = row
     return stacked
 
