@@ -223,10 +223,11 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
     inputs = batch._asdict()
     positions = inputs.pop("mask_positions")
     outputs = portable.backbone(inputs)
+    model: Any = portable.model
     if isinstance(portable.model, TibertClassifier):
-        outputs |= {"classes": keras.ops.log_softmax(portable.model(inputs))}
-    elif portable.model is not portable.backbone:
-        logits = portable.model({**inputs, "mask_positions": positions})
+        outputs |= {"classes": keras.ops.log_softmax(model(inputs))}
+    elif model is not portable.backbone:
+        logits = model({**inputs, "mask_positions": positions})
         logits = logits if isinstance(logits, dict) else {"masked_lm": logits}
         outputs |= {name: keras.ops.log_softmax(array) for name, array in logits.items()}
     return {name: keras.ops.convert_to_numpy(array) for name, array in outputs.items()}

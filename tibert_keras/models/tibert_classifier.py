@@ -26,6 +26,7 @@ class TibertClassifier(TibertTask):
     """
 
     labels: list[str]
+    dropout: float
     preprocessor: Any
 
     @classmethod
@@ -84,9 +85,8 @@ class TibertClassifier(TibertTask):
     def _preprocessor_of(cls, folder: str, labels: Sequence[str], max_length: int) -> Any:
         # Positions beyond those of the training have learnt nothing.
         trained = _config_of(folder, "preprocessor.json").get("config", {}).get("sequence_length", 128)
-        preprocessor: Any = cls.preprocessor_cls
-        tokenizer = preprocessor.tokenizer_cls.from_preset(folder)
-        return preprocessor(tokenizer, labels=labels, sequence_length=min(trained, max_length))
+        tokenizer = cls.preprocessor_cls.tokenizer_cls.from_preset(folder)
+        return cls.preprocessor_cls(tokenizer, labels=labels, sequence_length=min(trained, max_length))
 
     # === Data ===
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:

@@ -19,7 +19,7 @@ class TibertTask:
 
     backbone_cls: Any = TibertBackbone
     # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
-    preprocessor_cls: type | None = None
+    preprocessor_cls: Any = None
     presets = backbone_presets
     backbone: Any
     optimizer: Any
