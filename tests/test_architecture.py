@@ -20,6 +20,7 @@ ALLOWED = {
     "training": {"data", "models", "optimizers", "tokenizers"},
     "export": {"corpus", "tokenizers", "data", "models", "optimizers", "training"},
     "serving": {"export"},
+    "verbs": {"corpus", "tokenizers", "data", "models", "training", "export", "serving"},
 }
 SHARED_MODULES = {"errors", "pictures", "storage", "tasks"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
