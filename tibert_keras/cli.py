@@ -9,7 +9,7 @@ from typing import Any
 from tibert_keras.command import run_command
 from tibert_keras.export import FilledMask
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
-from tibert_keras.verbs import prepare, train, use
+from tibert_keras.verbs import finetune, prepare, train, use
 
 
 def quickstart(config: QuickstartConfig) -> None:
@@ -39,6 +39,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "export": use.export,
     "convert": use.exchange,
     "card": train.card,
+    "finetune tokens": finetune.tokens,
     "fill-mask": use.fill,
     "serve": use.serve_models,
 }
