@@ -16,9 +16,10 @@ ALLOWED = {
     "tokenizers": set(),
     "models": set(),
     "optimizers": set(),
-    "data": {"corpus", "tokenizers"},
-    "training": {"data", "models", "optimizers", "tokenizers"},
-    "export": {"corpus", "tokenizers", "data", "models", "optimizers", "training"},
+    "tagging": set(),
+    "data": {"corpus", "tokenizers", "tagging"},
+    "training": {"tagging", "data", "models", "optimizers", "tokenizers"},
+    "export": {"corpus", "tagging", "tokenizers", "data", "models", "optimizers", "training"},
     "serving": {"export"},
     "verbs": {"corpus", "tokenizers", "data", "models", "training", "export", "serving"},
 }

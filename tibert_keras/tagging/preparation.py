@@ -1,0 +1,142 @@
+"""The preparation of tagged text for a tagger: universal tags, whole syllables, no rare tags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from tibert_keras.errors import InputError
+from tibert_keras.tagging.sentences import TAG_SEPARATOR, UNKNOWN_TAG, Document, TaggedWord, split_syllables
+
+# The tags of Universal Dependencies: https://universaldependencies.org/u/pos/
+UNIVERSAL_TAGS = frozenset(
+    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()  # noqa: SIM905
+)
+
+# SOAS's tags as Esukhia counts them among the universal ones (Corpora, POS/regex-SOAS-to-UD-BOD.txt). Those of the
+# quotatives ཅེས་ and ཞེས་, `cl.quot~quote.E`, are not among them, and so these words are unknown in the original, too.
+_SOAS_TAGS = {
+    "NOUN": """n.count n.mass n.rel n.v.aux n.v.cop n.v.fut n.v.fut.n.v.past n.v.fut.n.v.pres n.v.imp n.v.invar n.v.neg
+        n.v.past n.v.past.n.v.pres n.v.pres""",
+    "PROPN": "n.prop",
+    "PRON": "p.indef p.pers p.refl",
+    "VERB": "v.fut v.fut.v.past v.fut.v.pres v.imp v.invar v.past v.past.v.pres v.pres",
+    "AUX": "v.aux v.cop v.cop.neg v.neg",
+    "ADJ": "adj num.ord",
+    "ADV": "adv.dir adv.intense adv.mim adv.proclausal adv.temp",
+    "ADP": """case.abl case.agn case.all case.ela case.gen case.loc cv.abl cv.agn cv.all cv.cont cv.ela cv.gen cv.loc
+        cv.term""",
+    "DET": "d.dem",
+    "CCONJ": "case.ass cl.focus",
+    "PART": """case.comp case.nare case.term cl.quot cv.are cv.ass cv.fin cv.imp cv.impf cv.odd cv.ques cv.rung cv.sem
+        d.det d.emph d.indef d.plural d.tsam neg p.interrog""",
+    "NUM": "num.card numeral",
+    "INTJ": "interj",
+    "X": "skt",
+    "PUNCT": "punc",
+}
+_UNIVERSAL_TAG = {soas: tag for tag, tags in _SOAS_TAGS.items() for soas in tags.split()}
+_UNIVERSAL_TAG.update((tag, tag) for tag in UNIVERSAL_TAGS)
+
+# How corpora mark a word without a tag.
+_NO_TAG = {"_", "dunno", "notag", "unk"}
+
+
+def prepare(
+    documents: Collection[Document],
+    *,
+    universal_tags: bool = False,
+    min_tag_count: int = 100,
+    keep_tags: Collection[str] | None = None,
+) -> list[Document]:
+    """Prepare documents as the original did: words of whole syllables, and tags that are frequent enough.
+
+    A word that ends in the middle of a syllable, as དེ in དེའི་, is joined with the next one, and so are their tags:
+    `DET+ADP`. A word before a shad ends with its syllable and stays as it is.
+
+    Args:
+        documents: Documents with a corpus' own tags.
+        universal_tags: Count SOAS's tags among the universal ones first; universal tags stay, all others become `UNK`.
+        min_tag_count: Tags of fewer words in these documents become `UNK`.
+        keep_tags: Tags of a tagger, or of the data that it was trained on. If given, these are kept and all others
+            become `UNK`, however frequent they are.
+
+    Returns:
+        The documents with the same text.
+
+    Raises:
+        InputError: If no tag is in the map of universal tags; if none is among `keep_tags`, or one is not and there is
+            no `UNK` among them.
+
+    Example:
+        >>> word = TaggedWord
+        >>> page = Document("a:1", (word("དེ", "d.dem"), word("འི་", "case.gen"), word("ཕྱིར", "n.rel"), word("།", "punc")))
+        >>> [word.tag for word in prepare([page], universal_tags=True, min_tag_count=1)[0].words]
+        ['DET+ADP', 'NOUN', 'PUNCT']
+    """
+    joined = [_join(_rename(document, universal=universal_tags)) for document in documents]
+    counts = Counter(word.tag for document in joined for word in document.words)
+    if universal_tags and not counts.keys() - {UNKNOWN_TAG}:
+        tags = sorted({word.tag for document in documents for word in document.words})
+        raise InputError(
+            f"The tags are neither SOAS's nor universal. Received: {tags[:10]} with universal_tags=True. "
+            "Leave universal_tags out."
+        )
+    if keep_tags is None:
+        kept = {tag for tag, count in counts.items() if count >= min_tag_count}
+    else:
+        kept = set(keep_tags)
+        _check_tags(counts, kept, joined)
+    return [_replace_others(document, kept) for document in joined]
+
+
+def _rename(document: Document, *, universal: bool) -> Document:
+    """Each part of a tag as it is called here; a form of several words has several already."""
+
+    def rename(tag: str) -> str:
+        if tag in _NO_TAG:
+            return UNKNOWN_TAG
+        return _UNIVERSAL_TAG.get(tag, UNKNOWN_TAG) if universal else tag
+
+    words = (
+        TaggedWord(word.form, TAG_SEPARATOR.join(map(rename, word.tag.split(TAG_SEPARATOR)))) for word in document.words
+    )
+    return Document(document.name, tuple(words))
+
+
+def _join(document: Document) -> Document:
+    """Join words until they end where a syllable of the text does."""
+
+    def joined() -> Iterator[TaggedWord]:
+        form, tags, end = "", [], 0  # type: tuple[str, list[str], int]
+        syllables = iter(split_syllables(document.text))
+        for word in document.words:
+            form, tags = form + word.form, [*tags, word.tag]
+            while end < len(form):
+                end += len(next(syllables))
+            if end == len(form):
+                yield TaggedWord(form, TAG_SEPARATOR.join(tags))
+                form, tags, end = "", [], 0
+
+    return Document(document.name, tuple(joined()))
+
+
+def _check_tags(counts: Counter[str], kept: set[str], documents: Collection[Document]) -> None:
+    unknown = counts.keys() - kept
+    if unknown and UNKNOWN_TAG not in kept:
+        tag = min(unknown)
+        name = next(document.name for document in documents if tag in {word.tag for word in document.words})
+        raise InputError(
+            f"A tag is unknown here, and there is no {UNKNOWN_TAG} for it. Received: {tag!r} in {name!r}; "
+            f"known are {sorted(kept)}. Prepare the text as the training data was prepared."
+        )
+    if not counts.keys() & kept - {UNKNOWN_TAG}:
+        raise InputError(
+            f"None of the tags is known here. Received: {sorted(unknown)[:10]}; known are {sorted(kept)}. "
+            "Prepare the text as the training data was prepared, with or without universal_tags."
+        )
+
+
+def _replace_others(document: Document, kept: set[str]) -> Document:
+    words = (word if word.tag in kept else TaggedWord(word.form, UNKNOWN_TAG) for word in document.words)
+    return Document(document.name, tuple(words))

@@ -1,0 +1,161 @@
+"""Readers of tagged text: `form|tag` lines, a word and its tag a line, and CoNLL-U."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import expand_glob, read_lines
+from tibert_keras.tagging.sentences import TAG_SEPARATOR, Document, TaggedWord
+
+_TIBETAN = re.compile("[\u0f40-\u0fbc]")
+_TITLE = re.compile(r"# (newdoc(?: id)?|doc|sent_id)\s*(?:=\s*(.*\S))?\s*")
+_CONLLU_COLUMNS = 10
+# Number, or numbers of the words that a form stands for, or number of a word that isn't in the text.
+_CONLLU_ID = re.compile(r"(\d+)(?:-(\d+)|\.\d+)?")
+
+_Lines = Iterable[tuple[int, str]]
+# A document's name, the number of its first line, and its lines.
+_Block = tuple[str, int, list[tuple[int, str]]]
+
+
+def read_tagged(pattern: str) -> list[Document]:
+    """Read tagged text, each file in the format that its name or first line tells.
+
+    - **horizontal**, as SOAS has it: `form|tag`, words with spaces between them. A line is a document, named after
+      the file and the line: `mila-horizontal:17`.
+    - **word and tag**: a word a line, then a tab and its tag; more columns are left alone. A line `# doc = NAME` starts
+      a document; in a file without one, an empty line does.
+    - **CoNLL-U**: FORM and UPOS are taken. A document is what follows `# newdoc`, in a file without it a sentence. A
+      form over several words (`1-2`) is one word, whose tag is theirs joined (`NOUN+ADP`).
+
+    Tibetan has no spaces between words, so the text of a document is the forms without anything between them.
+
+    Args:
+        pattern: Paths or glob patterns, with commas between them.
+
+    Returns:
+        The documents in the order of the paths.
+
+    Raises:
+        InputError: If no file matches, a file is of none of these formats, lacks a column, has an empty sentence, has
+            no Tibetan in it, or if two documents have the same name.
+
+    Example:
+        >>> documents = read_tagged("pos/soas-rebuilt/*.txt")  # doctest: +SKIP
+    """
+    documents = [document for path in expand_glob(pattern) for document in _read_file(path)]
+    names: set[str] = set()
+    for document in documents:
+        if document.name in names:
+            raise InputError(
+                f"Two documents have the same name. Received: {document.name!r} in {pattern!r}. Rename a file or one "
+                "of them."
+            )
+        names.add(document.name)
+    return documents
+
+
+def _read_file(path: str) -> list[Document]:
+    lines = list(enumerate(read_lines(path), start=1))
+    blocks, read_words = _formats(path, lines)
+    documents = []
+    for name, number, block in blocks:
+        words = tuple(read_words(path, block))
+        if not words:
+            raise InputError(f"A sentence is empty. Received: line {number} of {path!r}. Take it out of the file.")
+        documents.append(Document(name, words))
+    if not any(_TIBETAN.search(word.form) for document in documents for word in document.words):
+        raise InputError(f"There is no Tibetan in the file. Received: {path!r}. Take it out of the input.")
+    return documents
+
+
+def _formats(path: str, lines: _Lines) -> tuple[Iterator[_Block], Callable[[str, _Lines], Iterator[TaggedWord]]]:
+    """The documents of a file as lines, and the reader of these lines."""
+    stem = PurePosixPath(path).stem
+    first = next((line for _, line in lines if line.strip() and not _is_comment(line)), "")
+    columns = first.split("\t")
+    if path.endswith(".conllu") or (len(columns) == _CONLLU_COLUMNS and _CONLLU_ID.fullmatch(columns[0])):
+        titles = ("newdoc", "newdoc id") if _has_title(lines, "newdoc") else ("sent_id",)
+        return _blocks(stem, lines, titles, parted=titles == ("sent_id",)), _read_conllu
+    if len(columns) > 1:
+        return _blocks(stem, lines, ("doc",), parted=not _has_title(lines, "doc")), _read_columns
+    if "|" in first:
+        return ((f"{stem}:{number}", number, [(number, line)]) for number, line in lines), _read_horizontal
+    raise InputError(
+        f"The first line has no tag. Received: {first[:60]!r} in {path!r}. Give words as `form|tag`, a word, a tab and "
+        "its tag a line, or CoNLL-U."
+    )
+
+
+def _is_comment(line: str) -> bool:
+    # A word may be a # too: the Kangyur has them.
+    return line.startswith("# ")
+
+
+def _has_title(lines: _Lines, kind: str) -> bool:
+    return any((match := _TITLE.fullmatch(line)) and match[1].startswith(kind) for _, line in lines)
+
+
+def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool) -> Iterator[_Block]:
+    """Cut a file at its titles, and at empty lines if it is parted by them."""
+    name, start, block = "", 0, []  # type: tuple[str, int, list[tuple[int, str]]]
+    for number, line in lines:
+        match = _TITLE.fullmatch(line)
+        is_title = match is not None and match[1] in titles
+        if (is_title or (parted and not line.strip())) and (name or block):
+            yield name or f"{stem}:{start}", start, block
+            name, block = "", []
+        if match is not None and is_title:
+            name, start = match[2] or f"{stem}:{number}", number
+        elif line.strip() and not _is_comment(line):
+            start = start if name or block else number
+            block.append((number, line))
+    if name or block:
+        yield name or f"{stem}:{start}", start, block
+
+
+# === A reader each: lines to words ===
+
+
+def _read_horizontal(path: str, lines: _Lines) -> Iterator[TaggedWord]:
+    for number, line in lines:
+        for token in line.split():
+            form, _bar, tag = token.rpartition("|")
+            yield _word(path, number, token, form, tag)
+
+
+def _read_columns(path: str, lines: _Lines) -> Iterator[TaggedWord]:
+    for number, line in lines:
+        form, tag, *_rest = [*line.split("\t"), ""]
+        yield _word(path, number, line, form, tag)
+
+
+def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
+    form, tags, last = "", [], 0  # type: tuple[str, list[str], int]
+    for number, line in lines:
+        columns = line.split("\t")
+        match = _CONLLU_ID.fullmatch(columns[0])
+        if len(columns) != _CONLLU_COLUMNS or match is None:
+            raise InputError(
+                f"A line of CoNLL-U has {_CONLLU_COLUMNS} columns and begins with a number. Received: {line[:60]!r} "
+                f"with {len(columns)}, line {number} of {path!r}. Complete it."
+            )
+        if match[2]:
+            form, tags, last = columns[1], [], int(match[2])
+        elif "." not in columns[0]:
+            form, tags = form or columns[1], [*tags, columns[3]]
+            if int(match[1]) >= last:
+                yield _word(path, number, line, form, TAG_SEPARATOR.join(tags))
+                form, tags, last = "", [], 0
+
+
+def _word(path: str, number: int, line: str, form: str, tag: str) -> TaggedWord:
+    if not form.strip() or not tag.strip():
+        missing = "tag" if form.strip() else "word"
+        raise InputError(
+            f"A {missing} is missing. Received: {line[:60]!r}, line {number} of {path!r}. Add it or take the line out."
+        )
+    return TaggedWord(form, tag.strip())
