@@ -41,6 +41,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "card": train.card,
     "finetune tokens": finetune.tokens,
     "fill-mask": use.fill,
+    "tag": use.tag,
     "serve": use.serve_models,
 }
 

@@ -15,6 +15,7 @@ from tibert_keras.export.saved_model import (
     next_version,
     require_tensorflow,
 )
+from tibert_keras.export.tag_text import TagConfig, TaggedLine, tag_each, tag_text, write_tagged
 
 __all__ = [
     "Candidate",
@@ -26,6 +27,8 @@ __all__ = [
     "FilledText",
     "Proof",
     "SavedModelOfBest",
+    "TagConfig",
+    "TaggedLine",
     "check_loss",
     "compare_precision",
     "convert",
@@ -41,6 +44,9 @@ __all__ = [
     "read_texts",
     "require_tensorflow",
     "require_transformers",
+    "tag_each",
+    "tag_text",
     "write_card",
     "write_filled",
+    "write_tagged",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def in_columns(rows: Iterable[Sequence[str]], *, left: int) -> str:
-    """Lines of text, one a row, whose cells stand below each other: the first `left` to the left, others to the right."""
+    """Lines of text, one a row, whose cells stand below each other: the first `left` to the left, the others right."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -152,9 +152,8 @@ def train(config: FinetuneConfig, task: Task, model: keras.Model, *, folder: str
             ).history
             loss = float(logs["loss"][0])
             if not math.isfinite(loss):
-                raise DivergedError(
-                    epoch * parts, f"The loss is not finite in epoch {epoch}. Received: {loss}. Lower the learning rate."
-                )
+                message = f"The loss is not finite in epoch {epoch}. Received: {loss}. Lower the learning rate."
+                raise DivergedError(epoch * parts, message)
             scores = task.measure(model, "validation")
             seconds = round(time.monotonic() - started, 1)
             history.append({"step": epoch * parts, "epoch": epoch, "loss": loss, **scores, "seconds": seconds})

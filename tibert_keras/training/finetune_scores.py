@@ -99,7 +99,7 @@ def read_scores(run_dir: str | os.PathLike[str]) -> Scores:
 
 
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
-    """The table of a run's scores: the columns' names, then the baseline, the runs to compare with, and the run.
+    """The table of a run's scores: a row a score, and columns for the baseline, runs to compare with, and the run.
 
     Args:
         run_dir: The run's folder.
@@ -107,20 +107,20 @@ def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -
         compare_with: Folders of other runs on the same data.
 
     Returns:
-        Rows of cells: what was trained, how many seeds, and `mean ± deviation` of each score.
+        Rows of cells: the names of what was measured, how many seeds, and of each score `mean ± deviation`.
 
     Raises:
         InputError: If a run to compare with was measured on other data.
     """
-    rows = [["", "seeds", *scores.columns]]
-    rows.append(["baseline", "", *(_cell(scores.baseline.get(name), None) for name in scores.columns)])
+    columns = [[scores.part, "seeds", *scores.columns]]
+    columns.append(["baseline", "-", *(_cell(scores.baseline.get(name), None) for name in scores.columns)])
     for folder in [*compare_with, run_dir]:
         other = scores if folder == run_dir else read_scores(folder)
-        refuse_changes(_measured_on(scores), _measured_on(other), folder=folder)
+        refuse_changes(_measured_on(other), _measured_on(scores), folder=folder)
         mean, deviation = other.mean(), other.deviation()
-        cells = [_cell(mean.get(name), deviation.get(name)) for name in scores.columns]
-        rows.append([_label(folder), str(len(other.seeds)), *cells])
-    return rows
+        cells = (_cell(mean.get(name), deviation.get(name)) for name in scores.columns)
+        columns.append([_label(folder), str(len(other.seeds)), *cells])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def score_table(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> str:

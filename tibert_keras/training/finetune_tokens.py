@@ -125,6 +125,7 @@ class _Tagging:
 
     def _data(self) -> dict[str, Any]:
         config = self.config
+        measured = self.parts["test" if self.has_test else "validation"]
         patterns = filter(None, (config.input_file, config.validation_file, config.test_file, config.split_file))
         return {
             "files": {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)},
@@ -133,7 +134,7 @@ class _Tagging:
             "sequences": len(self.sequences[1]),
             "labels": self.labels,
             # Runs compare if this is the same.
-            "measured_on": [[each.name, len(each.words)] for each in self.parts["test" if self.has_test else "validation"]],
+            "measured_on": [[each.name, len(each.words)] for each in measured],
         }
 
 

@@ -10,13 +10,16 @@ from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
     FillMaskConfig,
+    TagConfig,
     compare_precision,
     convert,
     export_saved_model,
     fill_file,
     next_version,
     require_tensorflow,
+    tag_text,
     write_filled,
+    write_tagged,
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.serving import ServeConfig, serve
@@ -83,6 +86,16 @@ def fill(config: FillMaskConfig) -> None:
         for number, guesses in enumerate(text.gaps, 1):
             shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
             print(f"{text.number}.{number}\t{shown}\t{text.filled}")
+
+
+def tag(config: TagConfig) -> None:
+    """Find the words of texts and their parts of speech."""
+    pieces = tag_text(config)
+    if config.output_file is not None:
+        write_tagged(pieces, config.output_file)
+        return
+    for piece in pieces:
+        print(piece, end="")
 
 
 def serve_models(config: ServeConfig) -> None:
