@@ -1,7 +1,7 @@
 """tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
 
-from tibert_keras.data import TibertMaskedLMPreprocessor
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
+from tibert_keras.data import TibertMaskedLMPreprocessor, TibertTokenClassifierPreprocessor
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining, TibertTokenClassifier
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training import PretrainConfig, pretrain
@@ -9,8 +9,12 @@ from tibert_keras.training import PretrainConfig, pretrain
 # KerasHub finds the parts of a preset through these attributes. They are tied here, where all the classes are known,
 # because tokenizers, data and models import no sibling.
 TibertTokenizer.backbone_cls = TibertBackbone
-TibertMaskedLMPreprocessor.backbone_cls = TibertBackbone
-TibertMaskedLM.preprocessor_cls = TibertMaskedLMPreprocessor
+for _task, _preprocessor in (
+    (TibertMaskedLM, TibertMaskedLMPreprocessor),
+    (TibertTokenClassifier, TibertTokenClassifierPreprocessor),
+):
+    _preprocessor.backbone_cls = TibertBackbone
+    _task.preprocessor_cls = _preprocessor
 
 __version__ = "0.1.0"
 
@@ -23,6 +27,8 @@ __all__ = [
     "TibertMaskedLM",
     "TibertMaskedLMPreprocessor",
     "TibertPretraining",
+    "TibertTokenClassifier",
+    "TibertTokenClassifierPreprocessor",
     "TibertTokenizer",
     "WarmupPolynomialDecay",
     "pretrain",

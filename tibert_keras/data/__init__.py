@@ -1,4 +1,4 @@
-"""Token ids to masked batches: examples, masking, record files, input pipelines and the preprocessor."""
+"""Token ids to masked batches: examples, masking, record files, input pipelines and preprocessors."""
 
 from tibert_keras.data.config import RecordsConfig
 from tibert_keras.data.examples import ExamplePolicy
@@ -8,16 +8,19 @@ from tibert_keras.data.masking import MaskedTokens, MaskingPolicy, mask_tokens
 from tibert_keras.data.pipeline import Records
 from tibert_keras.data.records import build_records
 from tibert_keras.data.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.data.tibert_token_classifier_preprocessor import PackedSyllables, TibertTokenClassifierPreprocessor
 
 __all__ = [
     "ExamplePolicy",
     "Manifest",
     "MaskedTokens",
     "MaskingPolicy",
+    "PackedSyllables",
     "RecordStatistics",
     "Records",
     "RecordsConfig",
     "TibertMaskedLMPreprocessor",
+    "TibertTokenClassifierPreprocessor",
     "build_records",
     "inspect_records",
     "mask_tokens",

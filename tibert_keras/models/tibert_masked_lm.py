@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,7 +12,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.gradient_accumulation import jax_train_step, tensorflow_train_step
 from tibert_keras.models.rematerialization import set_rematerialization
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.tibert_task import PoolerNotTrained
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -25,7 +22,7 @@ def gelu_tanh(x: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertMaskedLM(keras_nlp.models.MaskedLM):
+class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
     """An ALBERT encoder that fills in masked tokens, for pretraining and for filling gaps.
 
     Inputs are integers: `token_ids`, `segment_ids` and `padding_mask` of shape `[batch, sequence]`, and
@@ -55,11 +52,6 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
     ```
     """
 
-    backbone_cls = TibertBackbone
-    # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
-    preprocessor_cls: type | None = None
-    presets = backbone_presets
-    optimizer: Any
     gradient_accumulation_steps = 1
     rematerialize = False
 
@@ -86,34 +78,6 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         }
         super().__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
 
-    @classmethod
-    def from_preset(
-        cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any
-    ) -> keras_nlp.models.MaskedLM:
-        """Make a model from an architecture's name, or load one.
-
-        Args:
-            preset: A name of `TibertMaskedLM.presets`, which gives an untrained model; or a folder written by
-                `save_to_preset`, or a handle that KerasHub downloads.
-            load_weights: Whether to load a folder's weights.
-            **kwargs: Arguments of the constructor, and `dtype`. A name needs `vocabulary_size` too, unless it
-                is given a `preprocessor` with a tokenizer.
-
-        Returns:
-            The model.
-
-        Raises:
-            InputError: If there is no such preset, or the size of the vocabulary is missing or not the
-                tokenizer's.
-        """
-        preset = check_preset(preset)
-        if preset not in backbone_presets:
-            with local_preset(preset) as folder:
-                return super().from_preset(folder, load_weights=load_weights, **kwargs)
-        vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
-        backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
-        return cls(backbone, **kwargs)
-
     def masked_lm(self) -> TibertMaskedLM:
         """Return the masked language model alone: this one, where there is no other task."""
         return self
@@ -126,26 +90,6 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
         # The head picks its positions too, but these are picked already: the first, the second, and so on.
         picked = ops.cumsum(ops.ones_like(positions), axis=1) - 1
         return self.masked_lm_head(encoded["sequence_output"], picked), encoded["pooled_output"]
-
-    # === Saving ===
-    # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.
-    @contextmanager
-    def _without_optimizer(self) -> Iterator[None]:
-        optimizer, self.optimizer = self.optimizer, None
-        try:
-            yield
-        finally:
-            self.optimizer = optimizer
-
-    def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Save the weights of the head, to a path that ends in `.weights.h5`."""
-        with self._without_optimizer():
-            super().save_task_weights(filepath)
-
-    def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Load the weights of the head, from a path that ends in `.weights.h5`."""
-        with self._without_optimizer():
-            super().load_task_weights(filepath)
 
     # === Training ===
     def compile(
@@ -210,44 +154,3 @@ class TibertMaskedLM(keras_nlp.models.MaskedLM):
             return super().train_step(*args)
         step: Any = jax_train_step if keras.backend.backend() == "jax" else tensorflow_train_step
         return step(self, *args, self.gradient_accumulation_steps)
-
-    # === Variables ===
-    # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX, where the two pairs
-    # must also hold every variable between them.
-    @property
-    def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains: without the pooler's."""
-        return _without(super().trainable_variables, self.backbone.pooled_dense.variables)
-
-    @property
-    def non_trainable_variables(self) -> list[Any]:
-        """All other variables."""
-        return _without(self.variables, self.trainable_variables)
-
-    @property
-    def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains: without the pooler's."""
-        return _without(super().trainable_weights, self.backbone.pooled_dense.weights)
-
-    @property
-    def non_trainable_weights(self) -> list[Any]:
-        """All other weights."""
-        return _without(self.weights, self.trainable_weights)
-
-
-def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
-    ids = {id(variable) for variable in excluded}
-    return [variable for variable in variables if id(variable) not in ids]
-
-
-def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
-    """The size of the vocabulary, from the tokenizer if there is one."""
-    if preprocessor is None:
-        return given
-    size = preprocessor.tokenizer.vocabulary_size()
-    if given not in (None, size):
-        raise InputError(
-            "The vocabulary's size is not the tokenizer's. "
-            f"Received: vocabulary_size={given}, and a tokenizer of {size}. Leave `vocabulary_size` out."
-        )
-    return size

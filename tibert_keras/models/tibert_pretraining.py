@@ -9,6 +9,7 @@ import keras
 
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_task import PoolerNotTrained
 
 # The outputs and their losses, by the registered names: models import no optimizers.
 _LOSSES = {"masked_lm": "MaskedLanguageModelLoss", "sentence_order": "SentenceOrderLoss"}
@@ -148,13 +149,13 @@ class TibertPretraining(TibertMaskedLM):
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     # === Variables ===
-    # `TibertMaskedLM` leaves the pooler out; its lists of what is not trained are what these leave.
+    # `PoolerNotTrained` leaves the pooler out; its lists of what is not trained are what these leave.
     @property
     def trainable_variables(self) -> list[Any]:
         """The variables that `fit()` trains: with the pooler's."""
-        return super(TibertMaskedLM, self).trainable_variables
+        return super(PoolerNotTrained, self).trainable_variables
 
     @property
     def trainable_weights(self) -> list[Any]:
         """The weights that `fit()` trains: with the pooler's."""
-        return super(TibertMaskedLM, self).trainable_weights
+        return super(PoolerNotTrained, self).trainable_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,28 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         self._check_vocabulary()
         return self._sentence_piece_spm.Encode(texts)
 
+    def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """Encode texts that are cut into syllables, so that each syllable has pieces of its own.
+
+        Args:
+            texts: For each text its syllables, which joined are the text. Spaces may stand at both ends of one.
+
+        Returns:
+            For each text, for each of its syllables, the token ids; none for a syllable of nothing but spaces.
+
+        Raises:
+            InputError: If the tokenizer has pieces that cross the marks between syllables.
+        """
+        self._check_vocabulary()
+        if not self.tsheg_pretokenization:
+            raise InputError(
+                "The tokenizer's pieces may cross syllables. Received: tsheg_pretokenization=False. "
+                "Make one of the same model with True."
+            )
+        units = [_spell_out_syllables(self, syllables) for syllables in texts]
+        encoded = self._sentence_piece_spm.encode_units(unit for text in units for unit in text)
+        return [[next(encoded) for _ in text] for text in units]
+
     def encode_seeded(self, texts: list[str], *, seed: int) -> list[list[int]]:
         """`encode` for a tokenizer that samples, with encodings that depend on nothing but the seed.
 
@@ -235,19 +258,23 @@ class _Processor(sentencepiece.SentencePieceProcessor):
     def Encode(self, texts: list[str], **_: Any) -> list[list[Any]]:  # noqa: N802
         if self.tokenizer.spaces_are_explicit:
             units = [_spell_out(self.tokenizer, text) for text in texts]
-            every = itertools.chain.from_iterable(units)
-            if self.tokenizer.nbest_size:
-                pieces = iter(self._encode(list(every)))
-                encoded = [[piece for _ in text for piece in next(pieces)] for text in units]
-            else:
-                # The same few syllables come again and again.
-                different = list(set(every))
-                known = dict(zip(different, self._encode(different), strict=True))
-                encoded = [list(itertools.chain.from_iterable(map(known.__getitem__, text))) for text in units]
-        else:
-            encoded = self._encode(texts)
+            pieces = self.encode_units(itertools.chain.from_iterable(units))
+            return [[piece for _ in text for piece in next(pieces)] for text in units]
+        return [self._absorb(tokens) for tokens in self._encode(texts)]
+
+    def encode_units(self, units: Iterable[str]) -> Iterator[list[Any]]:
+        """The pieces of each unit, whose spaces are written out."""
+        units = list(units)
+        if self.tokenizer.nbest_size:
+            return map(self._absorb, self._encode(units))
+        # The same few syllables come again and again.
+        different = list(set(units))
+        known = dict(zip(different, map(self._absorb, self._encode(different)), strict=True))
+        return map(known.__getitem__, units)
+
+    def _absorb(self, tokens: list[Any]) -> list[Any]:
         space, mask = self.tokenizer.space_and_mask
-        return [_absorb_spaces(tokens, space, mask) if mask in tokens else tokens for tokens in encoded]
+        return _absorb_spaces(tokens, space, mask) if mask in tokens else tokens
 
     def _encode(self, texts: list[str]) -> list[list[Any]]:
         if self.tokenizer.nbest_size == 0:
@@ -264,6 +291,17 @@ def _spell_out(tokenizer: TibertTokenizer, text: str) -> list[str]:
     if tokenizer.tsheg_pretokenization:
         text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{_UNIT_SEPARATOR}", text)
     return text.split(_UNIT_SEPARATOR)
+
+
+def _spell_out_syllables(tokenizer: TibertTokenizer, syllables: Sequence[str]) -> list[str]:
+    """Write out the spaces of a text as `_spell_out` does, syllable by syllable."""
+    space = " " if tokenizer.underline_between_sections else ""
+    units, after_space = [], True
+    for syllable in syllables:
+        first, *others = re.split(SPACES, f"{' ' if after_space else ''}{syllable}")
+        units.append(first + "".join(space + section for section in others if section))
+        after_space = bool(others) and not others[-1]
+    return units
 
 
 def _absorb_spaces(tokens: list[Any], space: Any, mask: Any) -> list[Any]:

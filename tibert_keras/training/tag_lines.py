@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
-import keras
 import numpy as np
 
 from tibert_keras.data.windows import Window, overlapping_windows
@@ -78,8 +76,7 @@ def _scores(model: Any, windows: list[Window], *, rows: int) -> Iterator[np.ndar
         name: np.concatenate([values, np.repeat(values[:1], rows - len(values), axis=0)])
         for name, values in packed.inputs.items()
     }
-    with taking_ids(model):
-        logits = np.asarray(model.predict_on_batch(inputs), "float32")
+    logits = np.asarray(model.predict_on_batch(inputs), "float32")
     # What has no pieces belongs to the word before it.
     unseen = np.array([0.0 if label == CONTINUATION else -np.inf for label in preprocessor.labels], "float32")
     for row, window in enumerate(windows):
@@ -98,12 +95,3 @@ def _whole_lines(
         else:
             yield [TaggedWord(line, UNKNOWN_TAG)] if line else []
 
-
-@contextmanager
-def taking_ids(model: keras.Model) -> Iterator[None]:
-    """Have a model take token ids, where its preprocessor would have text."""
-    preprocessor, model.preprocessor = model.preprocessor, None
-    try:
-        yield
-    finally:
-        model.preprocessor = preprocessor

@@ -1,0 +1,177 @@
+"""What the classifiers of tokens and of texts have in common: labels, presets, and data in Python's lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.tibert_task import TibertTask
+from tibert_keras.storage import read_json
+
+
+class TibertClassifier(TibertTask):
+    """Goes before KerasHub's class of a task, in the bases of our classifiers.
+
+    Attributes:
+        labels: The names of the classes, in the order of the logits.
+    """
+
+    labels: list[str]
+    preprocessor: Any
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        load_weights: bool = True,
+        *,
+        labels: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a classifier from an architecture's name or from any preset with an encoder, or load one.
+
+        Args:
+            preset: A name of `presets`, which gives an untrained model; or a folder written by `save_to_preset`, such
+                as a run's champion, or a handle that KerasHub downloads.
+            load_weights: Whether to load a folder's weights.
+            labels: The names of the classes. A classifier's own preset needs none; with others than its own the head
+                is new, as it is over a preset of another task.
+            **kwargs: Arguments of the constructor, and `dtype`. Without a `preprocessor` one is made of the folder's
+                tokenizer, with the folder's sequence length. A name needs a `preprocessor` or `vocabulary_size`.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: If there is no such preset, it is not that of a Tibert model, or labels or a tokenizer are
+                missing.
+        """
+        preset = check_preset(preset)
+        if preset in backbone_presets:
+            return super().from_preset(preset, labels=_given(labels, preset), **kwargs)
+        with local_preset(preset) as folder:
+            task = _config_of(folder, "task.json")
+            if task.get("registered_name") == f"tibert_keras>{cls.__name__}":
+                own = task["config"]["labels"]
+                if labels is None or list(labels) == own:
+                    return super().from_preset(folder, load_weights=load_weights, **kwargs)
+            labels = _given(labels, preset)
+            dtype = {"dtype": kwargs.pop("dtype")} if "dtype" in kwargs else {}
+            try:
+                backbone = TibertBackbone.from_preset(folder, load_weights=load_weights, **dtype)
+                if "preprocessor" not in kwargs:
+                    kwargs["preprocessor"] = cls._preprocessor_of(folder, labels, backbone.max_sequence_length)
+            except InputError:
+                raise
+            except (ValueError, OSError) as error:
+                raise InputError(
+                    f"The preset holds no encoder of ours with its tokenizer: {' '.join(str(error).split())[:200]} "
+                    f"Received: preset={preset!r}. Give the champion of a run, or pass a preprocessor."
+                ) from error
+            return cls(backbone, labels=labels, **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def _preprocessor_of(cls, folder: str, labels: Sequence[str], max_length: int) -> Any:
+        # Positions beyond those of the training have learnt nothing.
+        trained = _config_of(folder, "preprocessor.json").get("config", {}).get("sequence_length", 128)
+        preprocessor: Any = cls.preprocessor_cls
+        tokenizer = preprocessor.tokenizer_cls.from_preset(folder)
+        return preprocessor(tokenizer, labels=labels, sequence_length=min(trained, max_length))
+
+    # === Data ===
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Preprocess a batch; one of ids stays as it is."""
+        if isinstance(x, Mapping):
+            return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return super().preprocess_samples(x, y, sample_weight)  # type: ignore[misc]
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        class_weight: Mapping[str | int, float] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train, as `keras.Model.fit`.
+
+        Args:
+            x: What the preprocessor takes: a list, which is preprocessed once, or a `tf.data.Dataset` of batches with
+                their labels. Or ids, as arrays.
+            y: The labels, unless `x` is a dataset.
+            batch_size: Examples a step, 32 by default.
+            sample_weight: What each example weighs.
+            validation_data: A tuple of `x` and `y`, and of weights, or a dataset.
+            class_weight: What a label weighs in training where it is not 1, by name or number. It takes a preprocessor.
+            **kwargs: Other arguments of `keras.Model.fit`.
+
+        Returns:
+            The history.
+
+        Raises:
+            InputError: If labels and examples do not fit together, or there are weights without a preprocessor.
+        """
+        preprocessor = self.preprocessor
+        if class_weight is not None:
+            if preprocessor is None or isinstance(x, Mapping):
+                raise InputError(
+                    "Weights of classes are given to examples by the preprocessor, which these do not pass. "
+                    f"Received: class_weight={dict(class_weight)}. Give strings, or sample_weight."
+                )
+            config = {**preprocessor.get_config(), "class_weight": class_weight, "tokenizer": preprocessor.tokenizer}
+            preprocessor = type(preprocessor)(**config)
+            if hasattr(x, "map"):
+                x = x.map(preprocessor)
+        x, y, sample_weight = _at_once(preprocessor, x, y, sample_weight)
+        if isinstance(validation_data, tuple | list):
+            validation_data = _at_once(self.preprocessor, *validation_data)
+        elif hasattr(validation_data, "map"):
+            validation_data = validation_data.map(self.preprocess_samples)
+        # Keras shuffles what lies ready; KerasHub would make a dataset of it, which stays in its order.
+        fit: Any = partial(keras.Model.fit, self) if isinstance(x, Mapping) else super().fit  # type: ignore[misc]
+        return fit(x, y, batch_size=batch_size, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, **kwargs: Any
+    ) -> Any:
+        """Measure loss and metrics, as `keras.Model.evaluate`, of what `fit` takes."""
+        x, y, sample_weight = _at_once(self.preprocessor, x, y, sample_weight)
+        return super().evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
+
+    def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Give the logits, as `keras.Model.predict`, of what the preprocessor takes or of ids."""
+        x, _, _ = _at_once(self.preprocessor, x)
+        return super().predict(x, batch_size=batch_size, **kwargs)  # type: ignore[misc]
+
+
+def _given(labels: Sequence[str] | None, preset: str) -> list[str]:
+    if labels is None:
+        raise InputError(
+            f"A new classifier needs the names of its classes. Received: preset={preset!r}, labels=None. Pass labels."
+        )
+    return list(labels)
+
+
+def _config_of(folder: str, name: str) -> dict[str, Any]:
+    """A part of a preset, or nothing if it lacks that."""
+    path = Path(folder) / name
+    return read_json(path, what="a part of a preset", advice="Save it anew.") if path.is_file() else {}
+
+
+def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
+    """Preprocess lists whole: their mistakes are found before the first step, and each epoch is spared the work."""
+    if preprocessor is None or not isinstance(x, list | tuple):
+        return x, y, sample_weight
+    batch = keras.utils.unpack_x_y_sample_weight(preprocessor(list(x), y=y, sample_weight=sample_weight))
+    return tuple(keras.tree.map_structure(ops.convert_to_numpy, part) for part in batch)

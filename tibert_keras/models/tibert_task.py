@@ -1,0 +1,121 @@
+"""What all tasks on the encoder have in common: presets by name, and weights without the optimizer's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+
+
+class TibertTask:
+    """Goes before KerasHub's class of a task, in the bases of ours."""
+
+    backbone_cls: Any = TibertBackbone
+    # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
+    preprocessor_cls: type | None = None
+    presets = backbone_presets
+    backbone: Any
+    optimizer: Any
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> Any:
+        """Make a model from an architecture's name, or load one.
+
+        Args:
+            preset: A name of `presets`, which gives an untrained model; or a folder written by
+                `save_to_preset`, or a handle that KerasHub downloads.
+            load_weights: Whether to load a folder's weights.
+            **kwargs: Arguments of the constructor, and `dtype`. A name needs `vocabulary_size` too, unless it
+                is given a `preprocessor` with a tokenizer.
+
+        Returns:
+            The model.
+
+        Raises:
+            InputError: If there is no such preset, or the size of the vocabulary is missing or not the
+                tokenizer's.
+        """
+        preset = check_preset(preset)
+        if preset not in backbone_presets:
+            with local_preset(preset) as folder:
+                return super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
+        vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
+        backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
+        return cls(backbone, **kwargs)  # type: ignore[call-arg]
+
+    # === Saving ===
+    # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.
+    @contextmanager
+    def _without_optimizer(self) -> Iterator[None]:
+        optimizer, self.optimizer = self.optimizer, None
+        try:
+            yield
+        finally:
+            self.optimizer = optimizer
+
+    def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Save the weights of the head, to a path that ends in `.weights.h5`."""
+        with self._without_optimizer():
+            super().save_task_weights(filepath)  # type: ignore[misc]
+
+    def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Load the weights of the head, from a path that ends in `.weights.h5`."""
+        with self._without_optimizer():
+            super().load_task_weights(filepath)  # type: ignore[misc]
+
+
+class PoolerNotTrained(TibertTask):
+    """A task that does not use the backbone's pooler, and so does not train it.
+
+    An optimizer that saw it with a gradient of zero would decay it. It is saved and loaded with the rest, and stays
+    trainable in the backbone for other tasks.
+    """
+
+    # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX, where the two pairs
+    # must also hold every variable between them.
+    variables: list[Any]
+    weights: list[Any]
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The variables that `fit()` trains: without the pooler's."""
+        return _without(super().trainable_variables, self.backbone.pooled_dense.variables)  # type: ignore[misc]
+
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """All other variables."""
+        return _without(self.variables, self.trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """The weights that `fit()` trains: without the pooler's."""
+        return _without(super().trainable_weights, self.backbone.pooled_dense.weights)  # type: ignore[misc]
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """All other weights."""
+        return _without(self.weights, self.trainable_weights)
+
+
+def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
+    ids = {id(variable) for variable in excluded}
+    return [variable for variable in variables if id(variable) not in ids]
+
+
+def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
+    """The size of the vocabulary, from the tokenizer if there is one."""
+    if preprocessor is None:
+        return given
+    size = preprocessor.tokenizer.vocabulary_size()
+    if given not in (None, size):
+        raise InputError(
+            "The vocabulary's size is not the tokenizer's. "
+            f"Received: vocabulary_size={given}, and a tokenizer of {size}. Leave `vocabulary_size` out."
+        )
+    return size

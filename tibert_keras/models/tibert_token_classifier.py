@@ -1,0 +1,176 @@
+"""The token classifier: words and their parts of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import keras_nlp
+import numpy as np
+from keras import ops
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_classifier import TibertClassifier
+from tibert_keras.models.tibert_task import PoolerNotTrained
+
+
+class ScoredSyllables(NamedTuple):
+    """A text cut into syllables, and what they may be.
+
+    Attributes:
+        syllables: The syllables, which joined are the text.
+        probabilities: Of each, of each label: float32 `[syllables, labels]`.
+    """
+
+    syllables: list[str]
+    probabilities: np.ndarray
+
+
+@keras.saving.register_keras_serializable(package="tibert_keras")
+class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models.Task):
+    """An ALBERT encoder that labels tokens: a tagger that finds words too, if the continuation of one is a label.
+
+    Inputs are integers of shape `[batch, sequence]`: `token_ids`, `segment_ids` and `padding_mask`. Outputs are
+    logits, `[batch, sequence, num_classes]`. With a `TibertTokenClassifierPreprocessor`, `fit()` and `evaluate()` take
+    sentences as lists of words with lists of their tags, and `predict_words()` takes raw strings.
+
+    The loss is the mean cross-entropy over the tokens that have a label, the first of each syllable, unless `compile()`
+    is given another. The pooler is not used and not trained.
+
+    Args:
+        backbone: A `TibertBackbone`.
+        labels: The names of the classes, in the order of the logits.
+        preprocessor: A `TibertTokenClassifierPreprocessor` of the same labels, or None to take ids as they are.
+        dropout: The rate of dropout before the last layer.
+        **kwargs: Arguments of `keras_nlp.models.Task`, such as `name`.
+
+    Raises:
+        InputError: If the preprocessor has other labels.
+
+    Example:
+    ```python
+    tagger = TibertTokenClassifier.from_preset("run/champion", labels=["ADP", "NOUN", "PUNCT", "CONT"])
+    tagger.fit([["བཀྲ་ཤིས", "།"], ["ཆོས་", "ལ"]], [["NOUN", "PUNCT"], ["NOUN", "ADP"]], epochs=20)
+    tagger.predict_words(["ཆོས་ལ།"])
+    ```
+    """
+
+    def __init__(
+        self,
+        backbone: TibertBackbone,
+        labels: Sequence[str],
+        preprocessor: Any = None,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        check_same_labels(labels, preprocessor)
+        # === Layers ===
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.output_dropout = keras.layers.Dropout(dropout, dtype=backbone.dtype_policy, name="output_dropout")
+        self.output_dense = keras.layers.Dense(
+            len(labels),
+            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            dtype=backbone.dtype_policy,
+            name="logits",
+        )
+
+        # === Functional Model ===
+        outputs = self.output_dense(self.output_dropout(backbone(backbone.input)["sequence_output"]))
+        super().__init__(inputs=backbone.input, outputs=outputs, **kwargs)
+
+        # === Config ===
+        self.labels = list(labels)
+        self.num_classes = len(labels)
+        self.dropout = dropout
+
+    def compile(
+        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
+    ) -> None:
+        """Configure the training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
+            loss: As in `keras.Model.compile`; `"auto"` for the mean cross-entropy over the tokens with labels.
+            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `accuracy`, on tokens with labels.
+            **kwargs: Other arguments of `keras.Model.compile`.
+        """
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.Adam(5e-5)
+        if isinstance(loss, str) and loss == "auto":
+            # As in `TibertMaskedLM`: a mean over the weights of the whole batch, by its registered name.
+            loss = keras.saving.get_registered_object("tibert_keras>MaskedLanguageModelLoss")()
+        if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
+            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+    def predict_words(self, texts: Sequence[str], batch_size: int = 32) -> list[list[Any]]:
+        """Cut texts into words, and tag them.
+
+        Args:
+            texts: Raw strings of at most the preprocessor's sequence length.
+            batch_size: Texts a step.
+
+        Returns:
+            For each text its words, each with `form` and `tag`. Their forms joined are the text, spaces and all.
+
+        Raises:
+            InputError: If a text is longer, or holds nothing but spaces, or there is no preprocessor.
+        """
+        return [self.preprocessor.join(*scored) for scored in self.predict_syllables(texts, batch_size)]
+
+    def predict_syllables(self, texts: Sequence[str], batch_size: int = 32) -> list[ScoredSyllables]:
+        """Cut texts into syllables, and give the probabilities of their labels.
+
+        Args:
+            texts: As for `predict_words`.
+            batch_size: Texts a step.
+
+        Returns:
+            The syllables of each text. One that has no token, such as spaces at the end, continues what is before it.
+
+        Raises:
+            InputError: As `predict_words`.
+        """
+        if self.preprocessor is None:
+            raise InputError("The model has no tokenizer and takes only ids. Received: preprocessor=None. Pass one.")
+        if not texts:
+            return []
+        packed = self.preprocessor.pack(texts)
+        for text, length in zip(texts, packed.lengths, strict=True):
+            _check_length(text, length, self.preprocessor.sequence_length)
+        logits = self.predict(packed.inputs, batch_size=batch_size, verbose=0)
+        probabilities = ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32")))
+        return [
+            ScoredSyllables(syllables, self._at(positions, probabilities[row]))
+            for row, (syllables, positions) in enumerate(zip(packed.syllables, packed.positions, strict=True))
+        ]
+
+    def _at(self, positions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        """The rows of `[sequence, labels]` at some positions."""
+        rows = probabilities[positions]
+        rows[positions < 0] = [label == self.preprocessor.continuation for label in self.labels]
+        return rows
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "labels": list(self.labels), "dropout": self.dropout}
+
+
+def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
+    """Raise `InputError` if a model and its preprocessor do not name the classes alike."""
+    if preprocessor is not None and list(labels) != getattr(preprocessor, "labels", None):
+        raise InputError(
+            "The model and its preprocessor must have the same labels. Received: "
+            f"labels={list(labels)} and {getattr(preprocessor, 'labels', None)}. Make both of one list."
+        )
+
+
+def _check_length(text: str, length: int, most: int) -> None:
+    if length <= 2:
+        raise InputError(f"There is nothing to tag. Received: {text!r}. Give a text with syllables.")
+    if length > most:
+        raise InputError(
+            f"A text is longer than {most} tokens. Received: {length} tokens, in {text[:40]!r}. Give it in parts."
+        )
