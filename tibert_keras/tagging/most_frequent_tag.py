@@ -25,7 +25,8 @@ class MostFrequentTag:
     def __init__(self) -> None:
         self._tags: dict[str, str] = {}
         self._new_tag = ""
-        self._longest = 0
+        # By the first syllable of words: the most syllables that one of them has.
+        self._longest: dict[str, int] = {}
 
     def fit(self, documents: Collection[Document]) -> MostFrequentTag:
         """Learn the words of prepared documents.
@@ -48,7 +49,9 @@ class MostFrequentTag:
         self._tags = {key: _most_frequent(tags) for key, tags in counts.items()}
         once = Counter(self._tags[key] for key, tags in counts.items() if tags.total() == 1)
         self._new_tag = _most_frequent(once or Counter(self._tags.values()))
-        self._longest = max(len(split_syllables(key)) for key in counts)
+        for syllables in map(split_syllables, counts):
+            first = word_key(syllables[0])
+            self._longest[first] = max(len(syllables), self._longest.get(first, 1))
         return self
 
     def tag(self, text: str) -> list[TaggedWord]:
@@ -68,7 +71,8 @@ class MostFrequentTag:
         syllables = split_syllables(text)
         words, start = [], 0
         while start < len(syllables):
-            ends = range(min(start + self._longest, len(syllables)), start, -1)
+            longest = self._longest.get(word_key(syllables[start]), 1)
+            ends = range(min(start + longest, len(syllables)), start, -1)
             end = next((end for end in ends if word_key("".join(syllables[start:end])) in self._tags), start + 1)
             form = "".join(syllables[start:end])
             words.append(TaggedWord(form, self._tags.get(word_key(form), self._new_tag)))

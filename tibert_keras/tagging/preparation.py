@@ -108,7 +108,8 @@ def _join(document: Document) -> Document:
     """Join words until they end where a syllable of the text does."""
 
     def joined() -> Iterator[TaggedWord]:
-        form, tags, end = "", [], 0  # type: tuple[str, list[str], int]
+        form, end = "", 0
+        tags: list[str] = []
         syllables = iter(split_syllables(document.text))
         for word in document.words:
             form, tags = form + word.form, [*tags, word.tag]

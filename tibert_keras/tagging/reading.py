@@ -101,7 +101,8 @@ def _has_title(lines: _Lines, kind: str) -> bool:
 
 def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool) -> Iterator[_Block]:
     """Cut a file at its titles, and at empty lines if it is parted by them."""
-    name, start, block = "", 0, []  # type: tuple[str, int, list[tuple[int, str]]]
+    name, start = "", 0
+    block: list[tuple[int, str]] = []
     for number, line in lines:
         match = _TITLE.fullmatch(line)
         is_title = match is not None and match[1] in titles
@@ -134,7 +135,9 @@ def _read_columns(path: str, lines: _Lines) -> Iterator[TaggedWord]:
 
 
 def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
-    form, tags, last = "", [], 0  # type: tuple[str, list[str], int]
+    # Of a form over several words: the form, its line, and the numbers of its words.
+    form, opened, first, last = "", (0, ""), 0, 0
+    tags: list[str] = []
     for number, line in lines:
         columns = line.split("\t")
         match = _CONLLU_ID.fullmatch(columns[0])
@@ -143,13 +146,22 @@ def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
                 f"A line of CoNLL-U has {_CONLLU_COLUMNS} columns and begins with a number. Received: {line[:60]!r} "
                 f"with {len(columns)}, line {number} of {path!r}. Complete it."
             )
+        if "." in columns[0]:
+            continue
+        if last and (match[2] or int(match[1]) != first + len(tags)):
+            break
         if match[2]:
-            form, tags, last = columns[1], [], int(match[2])
-        elif "." not in columns[0]:
-            form, tags = form or columns[1], [*tags, columns[3]]
-            if int(match[1]) >= last:
-                yield _word(path, number, line, form, TAG_SEPARATOR.join(tags))
-                form, tags, last = "", [], 0
+            form, opened, first, last = columns[1], (number, line), int(match[1]), int(match[2])
+            continue
+        form, tags = form or columns[1], [*tags, columns[3]]
+        if not last or int(match[1]) == last:
+            yield _word(path, number, line, form, TAG_SEPARATOR.join(tags))
+            form, last, tags = "", 0, []
+    if last:
+        raise InputError(
+            f"A form over several words lacks one of them. Received: {opened[1][:60]!r}, line {opened[0]} of {path!r}. "
+            "Add the line."
+        )
 
 
 def _word(path: str, number: int, line: str, form: str, tag: str) -> TaggedWord:

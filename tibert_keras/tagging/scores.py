@@ -14,6 +14,9 @@ from tibert_keras.errors import InputError
 from tibert_keras.tagging.confusion import ConfusionMatrix
 from tibert_keras.tagging.sentences import CONTINUATION, Document, TaggedWord, syllable_labels, word_key
 
+Average = Literal["weighted", "macro"]
+AVERAGES: tuple[Average, ...] = ("weighted", "macro")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingScores:
@@ -41,10 +44,11 @@ def score(
       counted.
     - `word_...`: words, right if they begin and end where a true word does.
     - `joint_...`: words that have the right tag, too.
-    - `label_accuracy`, `label_weighted_f1`, `label_macro_f1`: the labels of syllables, those of `split_syllables`. The
-      first of a word has its tag, the others have `CONT`, so that cutting and tagging both count.
-    - `tag_accuracy`, `tag_weighted_f1`, `tag_macro_f1`: the same without `CONT` among the labels: the accuracy is that
-      over the first syllables of true words, and an F1 still counts a tag in the middle of a word as wrong.
+    - `label_accuracy`, `label_weighted_f1`, `label_macro_f1`: the labels of all syllables, which are the units of
+      `split_syllables`. The first of a word has its tag, the others `CONT`, so that cutting and tagging both count.
+    - `tag_accuracy`, `tag_weighted_f1`, `tag_macro_f1`: the labels of the first syllables of true words alone, so
+      without `CONT`. A first syllable that was taken for the middle of a word is wrong; that a word was cut in two
+      shows above only.
     - `words` and `syllables`: how many there are.
 
     A mean of F1 goes over the labels in the truth, weighted by their number there or macro: all alike.
@@ -80,7 +84,7 @@ def score(
     # Of each syllable: whether the true word that it belongs to is known.
     is_known = np.array([word_key(word.form) in keys for words in true_words for word in words])[np.cumsum(first) - 1]
     spans = _Spans(true_words, keys), _Spans(predicted, keys)
-    values = {"words": len(spans[0].tags), "syllables": len(labels)}
+    values: dict[str, float] = {"words": len(spans[0].tags), "syllables": len(labels)}
     values |= _ratios("boundary", spans[0].boundaries, spans[1].boundaries)
     for prefix, seen, chosen in (
         ("", {True, False}, np.ones_like(is_known)),
@@ -139,25 +143,17 @@ def _label_figures(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
     figures = {}
     for name, chosen in (("label", np.ones(len(true), bool)), ("tag", true != CONTINUATION)):
         figures[f"{name}_accuracy"] = float(np.mean(true[chosen] == found[chosen])) if chosen.any() else math.nan
-        labels = np.unique(true[chosen])
-        for average in ("weighted", "macro"):
-            figures[f"{name}_{average}_f1"] = mean_f1(true, found, labels=labels, average=average)
+        for average in AVERAGES:
+            figures[f"{name}_{average}_f1"] = mean_f1(true[chosen], found[chosen], average=average)
     return figures
 
 
-def mean_f1(
-    true: Sequence[str] | np.ndarray,
-    found: Sequence[str] | np.ndarray,
-    *,
-    labels: Sequence[str] | np.ndarray,
-    average: Literal["weighted", "macro"],
-) -> float:
-    """The mean of the F1 of some labels, by scikit-learn.
+def mean_f1(true: Sequence[str] | np.ndarray, found: Sequence[str] | np.ndarray, *, average: Average) -> float:
+    """The mean of the F1 of the true labels, by scikit-learn.
 
     Args:
         true: The true labels.
         found: The labels found, as many.
-        labels: The labels that count.
         average: "weighted" by how often each is true, or "macro": all alike.
 
     Returns:
@@ -166,6 +162,6 @@ def mean_f1(
     # Loading it takes a second, which whoever measures nothing is spared.
     from sklearn.metrics import f1_score
 
-    if not len(labels):
+    if not len(true):
         return math.nan
-    return float(f1_score(true, found, labels=labels, average=average, zero_division=0.0))
+    return float(f1_score(true, found, labels=np.unique(true), average=average, zero_division=0.0))

@@ -1,0 +1,120 @@
+"""Readers of tagged text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.errors import InputError
+from tibert_keras.tagging import Document, TaggedWord, read_tagged
+
+
+def read(tmp_path: Path, content: str, *, name: str = "text.txt") -> dict[str, list[tuple[str, str]]]:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8", newline="")
+    documents = read_tagged(str(path))
+    return {document.name: [(word.form, word.tag) for word in document.words] for document in documents}
+
+
+def conllu(*words: str) -> str:
+    """Lines of CoNLL-U of `id form tag`."""
+    rows = (word.split(" ") for word in words)
+    return "".join("\t".join([number, form, "_", tag, *"______"]) + "\n" for number, form, tag in rows)
+
+
+def test_horizontal(tmp_path: Path) -> None:
+    documents = read(
+        tmp_path, "\ufeffང་|p.pers ནི|cl.focus །|punc\r\nཀ|ཁ་|n.count~n.prop.E\n", name="mila-horizontal.txt"
+    )
+    assert documents == {
+        "mila-horizontal:1": [("ང་", "p.pers"), ("ནི", "cl.focus"), ("།", "punc")],
+        "mila-horizontal:2": [("ཀ|ཁ་", "n.count~n.prop.E")],
+    }
+
+
+def test_columns_with_empty_lines_between_documents(tmp_path: Path) -> None:
+    documents = read(tmp_path, "\nང་\tPRON\n#\tPUNCT\n\n\nནི\tPART\tCase=Foc\n\n", name="a.tsv")
+    assert documents == {"a:2": [("ང་", "PRON"), ("#", "PUNCT")], "a:6": [("ནི", "PART")]}
+
+
+def test_columns_with_named_documents(tmp_path: Path) -> None:
+    content = "# doc = marpa/001a\nང་\tPRON\n\nནི\tPART\n\n\n# doc = marpa/001b\n# a note\nང་\tPRON\n"
+    assert read(tmp_path, content) == {
+        "marpa/001a": [("ང་", "PRON"), ("ནི", "PART")],
+        "marpa/001b": [("ང་", "PRON")],
+    }
+
+
+def test_conllu_sentences(tmp_path: Path) -> None:
+    one = conllu("1 ང་ PRON", "2 ནི PART")
+    content = f"# sent_id = s1\n# text = ང་ནི | ང\n{one}\n{one}\n# sent_id = s3\n{conllu('1 ཀ NOUN')}"
+    sentence = [("ང་", "PRON"), ("ནི", "PART")]
+    assert read(tmp_path, content, name="a.conllu") == {"s1": sentence, "a:6": sentence, "s3": [("ཀ", "NOUN")]}
+
+
+def test_conllu_documents_and_forms_of_several_words(tmp_path: Path) -> None:
+    one = conllu("1-2 དེའི་ _", "1 དེ DET", "2 འི་ ADP", "2.1 ཀ NOUN", "3 ཕྱིར NOUN")
+    content = f"# newdoc id = d1\n# sent_id = s1\n{one}\n# sent_id = s2\n{one}\n# newdoc\n{one}"
+    sentence = [("དེའི་", "DET+ADP"), ("ཕྱིར", "NOUN")]
+    # Told by its lines, whatever the file is called.
+    assert read(tmp_path, content) == {"d1": 2 * sentence, "text:16": sentence}
+
+
+def test_real_files(shared: Path, soas: list[Document]) -> None:
+    assert len(soas) == 991
+    assert sum(len(document.words) for document in soas) == 318_219
+    assert soas[0].name == "buston-horizontal:1"
+    fixtures = read_tagged(f"{shared}/data/fixtures/soas-tibetan/Texts/m*-horizontal.txt")
+    assert sum(len(document.words) for document in fixtures) == 1_329
+    # Genuine lines of two texts. The corpus was rebuilt from another layout, in which pages end elsewhere.
+    for text in ("marpa", "mdzangsblun"):
+        genuine, rebuilt = (
+            [word.form for document in documents if document.name.startswith(text) for word in document.words]
+            for documents in (fixtures, soas)
+        )
+        assert rebuilt[: len(genuine)] == genuine
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "ང་|PRON ནི\n", "A word is missing. Received: 'ནི', line 1"),
+        ("a.txt", "ང་|PRON\nནི| \n", "A tag is missing. Received: 'ནི|', line 2"),
+        ("a.txt", "ང་|PRON\n\nནི|PART\n", "A sentence is empty. Received: line 2"),
+        ("a.txt", "ང་ ནི\n", "has no tag. Received: 'ང་ ནི'"),
+        ("a.txt", "a|X\n", "no Tibetan in the file"),
+        ("a.txt", "", "The file is empty"),
+        ("a.tsv", "ང་\tPRON\nནི\n", "A tag is missing. Received: 'ནི', line 2"),
+        ("a.tsv", "ང་\tPRON\n\tPART\n", r"A word is missing. Received: '\\tPART', line 2"),
+        ("a.tsv", "# doc = a\n\n# doc = b\nང་\tPRON\n", "A sentence is empty. Received: line 1"),
+        ("a.tsv", "# doc = a\nང་\tPRON\n# doc = a\nང་\tPRON\n", "the same name. Received: 'a'"),
+        ("a.conllu", "# sent_id = s1\n\n" + conllu("1 ང་ PRON"), "A sentence is empty. Received: line 1"),
+        ("a.conllu", "1\tང་\t_\tPRON\n", "10 columns and begins with a number. Received: .* with 4, line 1"),
+        ("a.conllu", conllu("x ང་ PRON"), "begins with a number. Received: .* with 10, line 1"),
+        ("a.conllu", conllu("1-2 ང་ _", "1 ང PRON", "3 ཀ NOUN"), "lacks one of them. Received: .*line 1 of"),
+        ("a.conllu", conllu("1-3 ང་ _", "1 ང PRON", "2-3 ཀ _"), "lacks one of them"),
+        ("a.conllu", conllu("1 ཀ X", "2-3 ང་ _", "2 ང PRON"), "lacks one of them. Received: .*line 2 of"),
+        ("a.conllu", "# newdoc\n" + conllu("1-2 ང་ _", "1 ང PRON", "1 ཀ X", "2 ཁ X"), "lacks one of them"),
+        ("a.conllu", conllu("1 ང་ ").replace("_\t\t_", "_\t \t_"), "A tag is missing"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        read(tmp_path, content, name=name)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No file matches"):
+        read_tagged(f"{tmp_path}/*.txt")
+
+
+def test_names_are_told_apart_over_files(tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text("ང་|PRON\n", encoding="utf-8")
+    with pytest.raises(InputError, match="same name. Received: 'x:1'"):
+        read_tagged(f"{tmp_path}/*/x.txt")
+    assert read_tagged(f"{tmp_path}/a/x.txt") == [Document("x:1", (TaggedWord("ང་", "PRON"),))]
