@@ -1,7 +1,17 @@
 """tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
 
-from tibert_keras.data import TibertMaskedLMPreprocessor, TibertTokenClassifierPreprocessor
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining, TibertTokenClassifier
+from tibert_keras.data import (
+    TibertMaskedLMPreprocessor,
+    TibertTextClassifierPreprocessor,
+    TibertTokenClassifierPreprocessor,
+)
+from tibert_keras.models import (
+    TibertBackbone,
+    TibertMaskedLM,
+    TibertPretraining,
+    TibertTextClassifier,
+    TibertTokenClassifier,
+)
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training import PretrainConfig, pretrain
@@ -11,6 +21,7 @@ from tibert_keras.training import PretrainConfig, pretrain
 TibertTokenizer.backbone_cls = TibertBackbone
 for _task, _preprocessor in (
     (TibertMaskedLM, TibertMaskedLMPreprocessor),
+    (TibertTextClassifier, TibertTextClassifierPreprocessor),
     (TibertTokenClassifier, TibertTokenClassifierPreprocessor),
 ):
     _preprocessor.backbone_cls = TibertBackbone
@@ -27,6 +38,8 @@ __all__ = [
     "TibertMaskedLM",
     "TibertMaskedLMPreprocessor",
     "TibertPretraining",
+    "TibertTextClassifier",
+    "TibertTextClassifierPreprocessor",
     "TibertTokenClassifier",
     "TibertTokenClassifierPreprocessor",
     "TibertTokenizer",

@@ -8,6 +8,7 @@ from tibert_keras.data.masking import MaskedTokens, MaskingPolicy, mask_tokens
 from tibert_keras.data.pipeline import Records
 from tibert_keras.data.records import build_records
 from tibert_keras.data.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.data.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 from tibert_keras.data.tibert_token_classifier_preprocessor import PackedSyllables, TibertTokenClassifierPreprocessor
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Records",
     "RecordsConfig",
     "TibertMaskedLMPreprocessor",
+    "TibertTextClassifierPreprocessor",
     "TibertTokenClassifierPreprocessor",
     "build_records",
     "inspect_records",

@@ -193,15 +193,14 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}
         return (inputs, *labels) if labels else inputs
 
-    def _of_parts(
-        self, words: Any, splits: Any, tags: Any = None, tag_splits: Any = None, weights: Any = None
-    ) -> list[Any]:
+    def _of_parts(self, words: Any, splits: Any, *labels: Any) -> list[Any]:
         """What `call` gives, of the parts of ragged tensors."""
         sentences = _rows(words, splits)
-        if tags is None:
+        if not labels:
             return list(self.pack(["".join(sentence) for sentence in sentences]).inputs.values())
-        inputs, *labels = self._label(sentences, _rows(tags, tag_splits), weights)
-        return [*inputs.values(), *labels]
+        tags, tag_splits, weights = labels
+        inputs, y, sample_weight = self._label(sentences, _rows(tags, tag_splits), weights)
+        return [*inputs.values(), y, sample_weight]
 
 
 def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:

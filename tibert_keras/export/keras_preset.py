@@ -6,19 +6,39 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.portable import PortableModel
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.renaming import SLOTS
-from tibert_keras.storage import exists, join, open_binary
+from tibert_keras.storage import exists, join, open_binary, read_json
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training import find_preset
 from tibert_keras.training.champion import INITIAL_PRESET
 from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
 from tibert_keras.training.config import read_config
+
+Task = TibertMaskedLM | TibertTokenClassifier | TibertTextClassifier
+
+
+def load_task(model: str | os.PathLike[str], **kwargs: Any) -> Task:
+    """Load a preset or a run's champion as what it is: a classifier of tokens or texts, or a masked language model.
+
+    Args:
+        model: Its folder.
+        **kwargs: Arguments of `from_preset`.
+
+    Raises:
+        InputError: If it is neither a preset nor a run with a champion.
+    """
+    preset = find_preset(model)
+    config = read_json(join(preset, "task.json"), what="a preset", advice="Give one that `save_to_preset` wrote.")
+    classes: tuple[type[Task], ...] = (TibertTokenClassifier, TibertTextClassifier)
+    names = {f"tibert_keras>{task.__name__}": task for task in classes}
+    return names.get(config.get("registered_name", ""), TibertMaskedLM).from_preset(preset, **kwargs)
 
 
 def read_keras(path: str) -> PortableModel:
@@ -42,7 +62,7 @@ def read_keras(path: str) -> PortableModel:
             model = TibertBackbone.from_preset(path, dtype="float32")
             tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
             return PortableModel(model=model, tokenizer=tokenizer)
-        return _portable(TibertMaskedLM.from_preset(find_preset(path), dtype="float32"))
+        return _portable(load_task(path, dtype="float32"))
 
 
 @contextmanager
@@ -60,7 +80,7 @@ def _naming(path: str) -> Iterator[None]:
         ) from error
 
 
-def _portable(model: TibertMaskedLM) -> PortableModel:
+def _portable(model: Task) -> PortableModel:
     return PortableModel(model=model, tokenizer=model.preprocessor and model.preprocessor.tokenizer)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,19 @@ import tensorflow as tf
 
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.export.compact_weights import CompactWeights, Precision
+from tibert_keras.export.classify_text import ClassifyText
+from tibert_keras.export.compact_weights import Precision
+from tibert_keras.export.keras_preset import Task, load_task
+from tibert_keras.export.tag_words import TagWords
+from tibert_keras.export.text_module import TextModule, require_tensorflow
 from tibert_keras.export.warm_up import write_warm_up
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models import TibertMaskedLM, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.storage import atomic_output, exists, join, list_folder
-from tibert_keras.training import choose_champion, find_preset
+from tibert_keras.training import choose_champion
 from tibert_keras.training.history import History
 
 
-class FillMask(tf.Module):
+class FillMask(TextModule):
     """The signatures of the SavedModel; usable as they are, too.
 
     Its ops are those of TensorFlow and TensorFlow Text alone, so a process without Keras can load and run it.
@@ -42,28 +45,13 @@ class FillMask(tf.Module):
     ```
     """
 
+    signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")
+
     def __init__(self, model: TibertMaskedLM, *, top_k: int = 5, precision: Precision = "float32") -> None:
-        super().__init__()
-        require_tensorflow()
+        super().__init__(model, precision=precision)
         if top_k < 1:
             raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
-        if model.preprocessor is None:
-            raise InputError(
-                "The model has no tokenizer and takes only ids. Received: a preset without preprocessor. "
-                "Pretrain with spm_model_file."
-            )
-        # Untracked: of compact weights only those go into the SavedModel, not the model's own.
-        self._model = self._no_dependency(model)
-        self._tokenizer = model.preprocessor.tokenizer
-        self._max_length = model.preprocessor.sequence_length
         self._top_k = min(top_k, self._tokenizer.vocabulary_size())
-        # What a SavedModel must hold: the variables and the tokenizer's model.
-        self.weights: Any = [variable.value for variable in model.variables]
-        self._in_place = nullcontext
-        if precision != "float32":
-            self.weights = CompactWeights(model, precision)
-            self._in_place = self.weights.in_place
-        self.sentence_piece = self._tokenizer._sentence_piece
         self.pieces = tf.constant(self._tokenizer.get_vocabulary())
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
@@ -77,7 +65,7 @@ class FillMask(tf.Module):
             `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first; where a
             text has fewer masks than another, empty strings and zeros. `mask_count`, int32 `[batch]`.
         """
-        inputs = self._pack(text)
+        inputs = self._pack(self._tokenizer(text))
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
         positions = tf.ragged.boolean_mask(tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask)
         inputs["mask_positions"] = positions.to_tensor()
@@ -101,7 +89,7 @@ class FillMask(tf.Module):
             `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`;
             and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
-        inputs = self._pack(text)
+        inputs = self._pack(self._tokenizer(text))
         with self._in_place():
             outputs = self._model.backbone(inputs, training=False)
         outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
@@ -135,71 +123,24 @@ class FillMask(tf.Module):
         }
         return {"logits": self._logits(inputs)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
-    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Tokenize texts of any length.
-
-        Args:
-            text: Strings `[batch]`.
-
-        Returns:
-            `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.
-        """
-        inputs = self._pack(text, check=False)
-        return {name: inputs[name] for name in ("token_ids", "padding_mask")}
-
     @tf.function(input_signature=[])
     def vocabulary(self) -> dict[str, tf.Tensor]:
         """Give the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
         return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
 
-    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        with self._in_place():
-            return tf.cast(self._model(inputs, training=False), tf.float32)
-
-    def _pack(self, text: tf.Tensor, *, check: bool = True) -> dict[str, tf.Tensor]:
-        """Tokenize into `[CLS] text [SEP]`, as long as the longest text of the batch."""
-        tokens = self._tokenizer(text)
-        # A text is never cut: a mask behind the cut would have no answer.
-        checks = [self._check_length(tokens)] if check else []
-        with tf.control_dependencies(checks):
-            column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
-        tokens = tf.concat(
-            [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id],
-            axis=1,
-        )
-        padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
-        token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
-        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
-
-    def _check_length(self, tokens: tf.RaggedTensor) -> tf.Operation:
-        return tf.debugging.assert_less_equal(
-            tf.reduce_max(tokens.row_lengths(), axis=0) + 2,
-            tf.constant(self._max_length, tf.int64),
-            message=f"A text is longer than {self._max_length} tokens.",
-        )
-
-
-def require_tensorflow() -> None:
-    """Raise `InputError` if Keras runs on another backend."""
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            "Masks are filled and SavedModels made with the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
-        )
-
 
 def export_saved_model(
-    model: TibertMaskedLM | str | os.PathLike[str],
+    model: Task | str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     *,
     top_k: int = 5,
     precision: Precision = "float32",
 ) -> None:
-    """Write a masked language model as a SavedModel that stock TensorFlow Serving can run.
+    """Write a model as a SavedModel that stock TensorFlow Serving can run.
 
-    Its signatures: `serving_default` is `FillMask.fill_mask`, `encode` is `FillMask.encode`, `masked_lm` is
-    `FillMask.masked_lm`, and `tokenize` is `FillMask.tokenize`. To load it takes `tensorflow` and an
+    What it answers is decided by the model's class. Of a `TibertMaskedLM` the signature `serving_default` is
+    `FillMask.fill_mask`, of a `TibertTokenClassifier` `TagWords.tag`, and of a `TibertTextClassifier`
+    `ClassifyText.classify`; the other signatures are methods by their names. To load it takes `tensorflow` and an
     `import tensorflow_text`, nothing else. In it are the tokenizer's SentencePiece model, in `assets`, and requests to
     warm up with, in `assets.extra`.
 
@@ -207,7 +148,7 @@ def export_saved_model(
         model: A model with a preprocessor, a preset, or a run with a champion.
         output_dir: The SavedModel's folder; one that is there is replaced once the new one is whole. TensorFlow
             Serving wants it to be a number in a folder of the model's name: `next_version` gives one.
-        top_k: How many pieces are returned for each mask.
+        top_k: How many pieces a masked language model returns for each mask.
         precision: As in `FillMask`.
 
     Raises:
@@ -226,23 +167,21 @@ def export_saved_model(
             "The output folder is not empty and holds no SavedModel. "
             f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
         )
-    loaded = model if isinstance(model, TibertMaskedLM) else TibertMaskedLM.from_preset(find_preset(model))
-    module = FillMask(loaded, top_k=top_k, precision=precision)
+    require_tensorflow()
+    loaded = load_task(model) if isinstance(model, str | os.PathLike) else model
+    module: TextModule
+    if isinstance(loaded, TibertTokenClassifier):
+        module = TagWords(loaded, precision=precision)
+    elif isinstance(loaded, TibertTextClassifier):
+        module = ClassifyText(loaded, precision=precision)
+    else:
+        module = FillMask(loaded, top_k=top_k, precision=precision)
     with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last="saved_model.pb") as folder:
         tokenizer = Path(assets) / TOKENIZER_FILE
         tokenizer.write_bytes(loaded.preprocessor.tokenizer.proto)
         module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
-        tf.saved_model.save(
-            module,
-            os.fspath(folder),
-            signatures={
-                "serving_default": module.fill_mask,
-                "encode": module.encode,
-                "masked_lm": module.masked_lm,
-                "tokenize": module.tokenize,
-            },
-        )
-        write_warm_up(folder, ["serving_default", "encode", "tokenize"])
+        tf.saved_model.save(module, os.fspath(folder), signatures=module.signatures)
+        write_warm_up(folder, module.signatures_of_text)
 
 
 def next_version(folder: str | os.PathLike[str]) -> str:

@@ -155,6 +155,15 @@ class TibertClassifier(TibertTask):
         return super().predict(x, batch_size=batch_size, **kwargs)  # type: ignore[misc]
 
 
+def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
+    """Raise `InputError` if a model and its preprocessor do not name the classes alike."""
+    if preprocessor is not None and list(labels) != getattr(preprocessor, "labels", None):
+        raise InputError(
+            "The model and its preprocessor must have the same labels. Received: "
+            f"labels={list(labels)} and {getattr(preprocessor, 'labels', None)}. Make both of one list."
+        )
+
+
 def _given(labels: Sequence[str] | None, preset: str) -> list[str]:
     if labels is None:
         raise InputError(
@@ -174,4 +183,4 @@ def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None
     if preprocessor is None or not isinstance(x, list | tuple):
         return x, y, sample_weight
     batch = keras.utils.unpack_x_y_sample_weight(preprocessor(list(x), y=y, sample_weight=sample_weight))
-    return tuple(keras.tree.map_structure(ops.convert_to_numpy, part) for part in batch)
+    return tuple(part if part is None else keras.tree.map_structure(ops.convert_to_numpy, part) for part in batch)

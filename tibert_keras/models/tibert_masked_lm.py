@@ -142,12 +142,6 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
         ours = {name: getattr(self, name) for name in ("gradient_accumulation_steps", "rematerialize")}
         return {**super().get_compile_config(), **ours}
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-
     def train_step(self, *args: Any) -> Any:
         """Take a step as `keras.Model` does, on the data (TensorFlow) or the state and the data (JAX)."""
         if self.gradient_accumulation_steps == 1:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
@@ -22,6 +21,7 @@ class TibertTask:
     presets = backbone_presets
     backbone: Any
     optimizer: Any
+    trainable_variables: list[Any]
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> Any:
@@ -68,6 +68,12 @@ class TibertTask:
         """Load the weights of the head, from a path that ends in `.weights.h5`."""
         with self._without_optimizer():
             super().load_task_weights(filepath)  # type: ignore[misc]
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
 
 
 class PoolerNotTrained(TibertTask):

@@ -12,7 +12,7 @@ from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_classifier import TibertClassifier
+from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels
 from tibert_keras.models.tibert_task import PoolerNotTrained
 
 
@@ -156,15 +156,6 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "labels": list(self.labels), "dropout": self.dropout}
-
-
-def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
-    """Raise `InputError` if a model and its preprocessor do not name the classes alike."""
-    if preprocessor is not None and list(labels) != getattr(preprocessor, "labels", None):
-        raise InputError(
-            "The model and its preprocessor must have the same labels. Received: "
-            f"labels={list(labels)} and {getattr(preprocessor, 'labels', None)}. Make both of one list."
-        )
 
 
 def _check_length(text: str, length: int, most: int) -> None:

@@ -203,7 +203,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
             tokens = units.with_flat_values(self._sentence_piece.tokenize(units.flat_values)).merge_dims(1, 2)
         else:
             tokens = self._sentence_piece.tokenize(texts)
-        tokens = _absorb_spaces_in_graph(tokens, *self.space_and_mask)
+        tokens = absorb_spaces_in_graph(tokens, *self.space_and_mask)
         if self.sequence_length:
             tokens = tokens.to_tensor(self.pad_token_id, shape=[None, self.sequence_length])
         return tokens[0] if unbatched else tokens
@@ -325,7 +325,7 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
     return texts
 
 
-def _absorb_spaces_in_graph(tokens: tf.RaggedTensor, space: Any, mask: Any) -> tf.RaggedTensor:
+def absorb_spaces_in_graph(tokens: tf.RaggedTensor, space: Any, mask: Any) -> tf.RaggedTensor:
     """`_absorb_spaces` over a batch of shape `[batch, (tokens)]`."""
     import tensorflow as tf
 
