@@ -40,8 +40,11 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "convert": use.exchange,
     "card": train.card,
     "finetune tokens": finetune.tokens,
+    "finetune text": finetune.text,
     "fill-mask": use.fill,
     "tag": use.tag,
+    "segment": use.segment,
+    "segment examples": use.make_segment_examples,
     "serve": use.serve_models,
 }
 

@@ -15,7 +15,14 @@ from tibert_keras.export.saved_model import (
     next_version,
     require_tensorflow,
 )
-from tibert_keras.export.tag_text import TagConfig, TaggedLine, tag_each, tag_text, write_tagged
+from tibert_keras.export.segment_text import (
+    SegmentConfig,
+    SegmentExamplesConfig,
+    segment_examples,
+    segment_text,
+    sentences,
+)
+from tibert_keras.export.tag_text import TagConfig, TaggedLine, tag_each, tag_text, write_pieces
 
 __all__ = [
     "Candidate",
@@ -27,6 +34,8 @@ __all__ = [
     "FilledText",
     "Proof",
     "SavedModelOfBest",
+    "SegmentConfig",
+    "SegmentExamplesConfig",
     "TagConfig",
     "TaggedLine",
     "check_loss",
@@ -44,9 +53,12 @@ __all__ = [
     "read_texts",
     "require_tensorflow",
     "require_transformers",
+    "segment_examples",
+    "segment_text",
+    "sentences",
     "tag_each",
     "tag_text",
     "write_card",
     "write_filled",
-    "write_tagged",
+    "write_pieces",
 ]

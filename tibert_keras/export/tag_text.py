@@ -155,7 +155,7 @@ def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     raise InputError(f"There is no Tibetan in the text. Received: {shown!r}. Give a text in Tibetan script.")
 
 
-def write_tagged(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:
-    """Write what `tag_text` yields to a file, which appears when it is whole."""
+def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:
+    """Write what `tag_text` or `segment_text` yields to a file, which appears when it is whole."""
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(pieces)

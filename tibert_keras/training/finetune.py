@@ -24,6 +24,7 @@ from tibert_keras.training.finetune_config import FinetuneConfig
 from tibert_keras.training.finetune_scores import SCORES_FILE, Scores, read_scores, write_json, write_scores
 from tibert_keras.training.history import History
 
+CONFUSION_PICTURE = "confusion.png"
 # What a run may be given again with: seeds are added to those that are there.
 CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
 

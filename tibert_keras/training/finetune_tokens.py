@@ -30,12 +30,11 @@ from tibert_keras.tagging import (
 )
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.champion import find_preset
-from tibert_keras.training.finetune import begin, limit_training, run_seeds
+from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTokensConfig
 from tibert_keras.training.finetune_scores import Scores
 from tibert_keras.training.tag_lines import tag_lines
 
-CONFUSION_PICTURE = "confusion.png"
 _COLUMNS = (
     "boundary_f1", "word_f1", "joint_f1", "seen_joint_f1", "unseen_joint_f1", "tag_accuracy", "tag_weighted_f1",
     "seen_tag_weighted_f1", "unseen_tag_weighted_f1", "tag_macro_f1", "label_weighted_f1",

@@ -94,4 +94,3 @@ def _whole_lines(
             yield preprocessor.join(syllables, np.stack([scores.popleft() for _ in syllables]))
         else:
             yield [TaggedWord(line, UNKNOWN_TAG)] if line else []
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
     FillMaskConfig,
+    SegmentConfig,
+    SegmentExamplesConfig,
     TagConfig,
     compare_precision,
     convert,
@@ -17,9 +20,11 @@ from tibert_keras.export import (
     fill_file,
     next_version,
     require_tensorflow,
+    segment_examples,
+    segment_text,
     tag_text,
     write_filled,
-    write_tagged,
+    write_pieces,
 )
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.serving import ServeConfig, serve
@@ -90,9 +95,23 @@ def fill(config: FillMaskConfig) -> None:
 
 def tag(config: TagConfig) -> None:
     """Find the words of texts and their parts of speech."""
-    pieces = tag_text(config)
-    if config.output_file is not None:
-        write_tagged(pieces, config.output_file)
+    _give_out(tag_text(config), config.output_file)
+
+
+def segment(config: SegmentConfig) -> None:
+    """Cut texts into sentences, at the ends of sections."""
+    _give_out(segment_text(config), config.output_file)
+
+
+def make_segment_examples(config: SegmentExamplesConfig) -> None:
+    """Make examples for `tibert finetune text` from text with a sentence a line."""
+    for label, count in segment_examples(config).items():
+        print(f"{label}: {count}")
+
+
+def _give_out(pieces: Iterable[str], output_file: str | None) -> None:
+    if output_file is not None:
+        write_pieces(pieces, output_file)
         return
     for piece in pieces:
         print(piece, end="")
