@@ -7,6 +7,7 @@ from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_file import FilledText, FillMaskConfig, fill_file, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gap_search import Candidate
+from tibert_keras.export.keras_preset import load_task
 from tibert_keras.export.saved_model import (
     FillMask,
     SavedModelOfBest,
@@ -49,6 +50,7 @@ __all__ = [
     "find_saved_model",
     "hugging_face_loss",
     "load_fill_mask",
+    "load_task",
     "next_version",
     "read_texts",
     "require_tensorflow",

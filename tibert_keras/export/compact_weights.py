@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tibert_keras.data import Records
+from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.training import evaluate
 
@@ -81,7 +82,15 @@ def compare_precision(model: TibertMaskedLM, precision: Precision, records: Reco
 
     Returns:
         A line for each of accuracy and loss (nats a masked token): in float32, in `precision`, and the difference.
+
+    Raises:
+        InputError: If the model is another.
     """
+    if not isinstance(model, TibertMaskedLM):
+        raise InputError(
+            "What a precision costs is measured with a masked language model. "
+            f"Received: {type(model).__name__}. Leave precision and input_file out."
+        )
     full, compact = evaluate(model, records), CompactWeights(model, precision).score(records)
     return "\n".join(
         f"{name}: {full[name]:.4f} in float32, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"

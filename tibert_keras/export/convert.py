@@ -18,7 +18,9 @@ from tibert_keras.export import google_checkpoint, hugging_face
 from tibert_keras.export.keras_preset import read_keras, write_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
+from tibert_keras.models import TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import read_google_checkpoint, standard_names
+from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.storage import atomic_output, list_folder
 
 Format = Literal["google", "huggingface", "keras"]
@@ -84,7 +86,7 @@ class Proof(NamedTuple):
 
     Attributes:
         differences: The largest absolute difference of each output that the input has: `sequence_output`,
-            `pooled_output`, and the log-probabilities `masked_lm` and `sentence_order`.
+            `pooled_output`, and the log-probabilities `masked_lm`, `sentence_order` and, of a classifier, `classes`.
 
     Example:
     ```python
@@ -181,10 +183,13 @@ class _Side(NamedTuple):
             files = self._google_files()
             sizes = google_checkpoint.read_config(files)
             variables, names = standard_names(read_google_checkpoint(files.prefix)), GOOGLE_NAMES
+            classifies = None
         else:
             sizes = hugging_face.read_config(self.path)
             variables, names = hugging_face.standard_weights(hugging_face.read_weights(self.path)), HUGGING_FACE_NAMES
-        return _Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names))
+            read_by = {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}
+            classifies = read_by.get(hugging_face.classifier_class(self.path))
+        return _Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies))
 
     def _google_files(self) -> google_checkpoint.GoogleFiles:
         return google_checkpoint.find_google_files(
@@ -218,7 +223,9 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
     inputs = batch._asdict()
     positions = inputs.pop("mask_positions")
     outputs = portable.backbone(inputs)
-    if portable.model is not portable.backbone:
+    if isinstance(portable.model, TibertClassifier):
+        outputs |= {"classes": keras.ops.log_softmax(portable.model(inputs))}
+    elif portable.model is not portable.backbone:
         logits = portable.model({**inputs, "mask_positions": positions})
         logits = logits if isinstance(logits, dict) else {"masked_lm": logits}
         outputs |= {name: keras.ops.log_softmax(array) for name, array in logits.items()}

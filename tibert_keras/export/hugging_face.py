@@ -14,9 +14,10 @@ from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
 from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
 from tibert_keras.export.torch_files import read_torch_file
-from tibert_keras.models import TibertBackbone, TibertPretraining
+from tibert_keras.models import TibertBackbone, TibertPretraining, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import variable_shapes
 from tibert_keras.models.renaming import Row, from_theirs, in_float32, to_theirs
+from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.storage import exists, join, read_bytes, read_json
 
 CONFIG_FILE = "config.json"
@@ -90,14 +91,24 @@ HUGGING_FACE: tuple[Row, ...] = (
     *_norm("mlm_head/intermediate_layer_norm", "predictions.LayerNorm"),
     Row("mlm_head/output_bias", "predictions.bias"),
     *_dense("sop_head", "sop_classifier.classifier"),
+    *_dense("logits", "classifier"),
 )
+
+_CLASSIFIERS: dict[str, Any] = {
+    "AlbertForTokenClassification": TibertTokenClassifier,
+    "AlbertForSequenceClassification": TibertTextClassifier,
+}
+_CLASSIFIER_WEIGHT = "classifier.weight"
 
 
 # === Reading ===
 
 
 def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> PortableModel:
-    """Read a folder that transformers wrote: `AlbertForMaskedLM`, `AlbertForPreTraining` or `AlbertModel`.
+    """Read a folder that transformers wrote.
+
+    It may hold an `AlbertForMaskedLM`, `AlbertForPreTraining`, `AlbertForTokenClassification`,
+    `AlbertForSequenceClassification` or `AlbertModel`.
 
     Args:
         path: The folder.
@@ -110,7 +121,7 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
         InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
     """
     config, weights = read_config(path), standard_weights(read_weights(path))
-    full = full_model(config)
+    full = _classifier(path, config) if _CLASSIFIER_WEIGHT in weights else full_model(config)
     arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
     return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
 
@@ -132,6 +143,28 @@ def read_config(path: str) -> dict[str, Any]:
                 f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
             )
     return architecture({**{name: config.get(name, value) for name, value in _DEFAULTS.items()}, "hidden_act": "gelu"})
+
+
+def classifier_class(path: str) -> Any:
+    """The class of ours for the classifier that a folder holds, or `None` if it says to hold something else."""
+    config = read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give an ALBERT's.")
+    return next((_CLASSIFIERS[name] for name in config.get("architectures") or [] if name in _CLASSIFIERS), None)
+
+
+def _classifier(path: str, sizes: dict[str, Any]) -> Any:
+    """An untrained classifier of the kind and with the labels that `config.json` has."""
+    config = read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give an ALBERT's.")
+    make = classifier_class(path)
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = [names.get(str(number)) for number in range(len(names))]
+    if make is None or None in labels or len(set(labels)) < len(labels):
+        raise InputError(
+            "There is a classifier's head, but no word on what it classifies. Received: "
+            f"architectures={config.get('architectures')}, id2label={names}. Give one of {', '.join(_CLASSIFIERS)}, "
+            "with a different label for each number from 0 on."
+        )
+    dropout = config.get("classifier_dropout_prob", 0.1)
+    return make(TibertBackbone.from_albert_config(sizes, dtype="float32"), labels=labels, dropout=dropout)
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
@@ -200,9 +233,10 @@ def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_hugging_face(portable: PortableModel, folder: Path) -> None:
-    """Write a model so that transformers' `AutoModelForMaskedLM` and `AutoTokenizer` load it without options.
+    """Write a model so that transformers' `AutoModelFor...` and `AutoTokenizer` load it without options.
 
-    The pooler goes along, for those who fine-tune: `AlbertForMaskedLM` itself leaves it unused.
+    The pooler goes along, for those who fine-tune: `AlbertForMaskedLM` and `AlbertForTokenClassification` themselves
+    leave it unused.
 
     Args:
         portable: The model.
@@ -216,13 +250,23 @@ def write_hugging_face(portable: PortableModel, folder: Path) -> None:
     save_file({name: arrays[name] for name in sorted(arrays)}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
-        write_tokenizer(portable.tokenizer, folder, max_length=portable.backbone.max_sequence_length)
+        is_tagger = isinstance(portable.model, TibertTokenClassifier)
+        length = portable.backbone.max_sequence_length
+        write_tokenizer(portable.tokenizer, folder, max_length=length, by_syllable=is_tagger)
 
 
 def _config(portable: PortableModel) -> dict[str, Any]:
     sizes = portable.backbone.to_albert_config()
     tokenizer = portable.tokenizer
     ids = (0, 2, 3) if tokenizer is None else (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    classes: dict[str, Any] = {}
+    if isinstance(portable.model, TibertClassifier):
+        labels = list(portable.model.labels)
+        classes = {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+            "classifier_dropout_prob": portable.model.dropout,
+        }
     return {
         **{name: sizes[name] for name in _DEFAULTS},
         **{name: allowed[0] for name, allowed in _FIXED.items()},
@@ -232,10 +276,13 @@ def _config(portable: PortableModel) -> dict[str, Any]:
         "bos_token_id": ids[1],
         "eos_token_id": ids[2],
         "tie_word_embeddings": True,
+        **classes,
     }
 
 
 def _architecture(model: Any) -> str:
     if isinstance(model, TibertBackbone):
         return "AlbertModel"
+    if isinstance(model, TibertClassifier):
+        return next(name for name, ours in _CLASSIFIERS.items() if isinstance(model, ours))
     return "AlbertForPreTraining" if isinstance(model, TibertPretraining) else "AlbertForMaskedLM"

@@ -18,6 +18,8 @@ from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES
 
 # Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
+# The marks that are no part of the syllable before them.
+_SIGNS = re.sub("[་༌]", "", INTERSYLLABIC_MARKS)
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,16 +54,17 @@ def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTok
     return make_tokenizer(model, config)
 
 
-def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int) -> None:
+def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int, by_syllable: bool = False) -> None:
     """Write `tokenizer.json`, `spiece.model` and what describes them.
 
     Args:
         tokenizer: The tokenizer.
         folder: The model's folder.
         max_length: Tokens that the model takes.
+        by_syllable: Whether no piece is to cross a mark's front either, as `encode_syllables` has it.
     """
     (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
-    _fast_tokenizer(tokenizer).save(str(folder / "tokenizer.json"))
+    _fast_tokenizer(tokenizer, by_syllable=by_syllable).save(str(folder / "tokenizer.json"))
     special = {
         "bos_token": tokenizer.cls_token,
         "cls_token": tokenizer.cls_token,
@@ -90,7 +93,7 @@ def _unknown(proto: bytes) -> int:
     return sentencepiece_model_pb2.ModelProto.FromString(proto).trainer_spec.unk_id
 
 
-def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
+def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
     """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 
@@ -98,7 +101,9 @@ def _fast_tokenizer(tokenizer: TibertTokenizer) -> Any:
     fast = Tokenizer(_pieces(proto))
     fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
     if tokenizer.tsheg_pretokenization:
-        fast.pre_tokenizer = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
+        cut = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
+        before_sign = pre_tokenizers.Split(Regex(f"▁?[{_SIGNS}]"), "isolated")
+        fast.pre_tokenizer = pre_tokenizers.Sequence([before_sign, cut]) if by_syllable else cut
     fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
     # Of the text around a special token each side is normalised by itself, as if there were nothing beside it. Not so
     # around a mask, which is looked for in what normalisation has made of the whole.

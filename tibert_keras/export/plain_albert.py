@@ -46,6 +46,7 @@ class Names(NamedTuple):
     output_bias: str
     order: str
     order_bias: str
+    classes: str
 
 
 GOOGLE_NAMES = Names(
@@ -69,6 +70,7 @@ GOOGLE_NAMES = Names(
     output_bias="cls/predictions/output_bias",
     order="cls/seq_relationship/output_weights",
     order_bias="cls/seq_relationship/output_bias",
+    classes="output",
 )
 HUGGING_FACE_NAMES = Names(
     words="albert.embeddings.word_embeddings.weight",
@@ -91,10 +93,13 @@ HUGGING_FACE_NAMES = Names(
     output_bias="predictions.bias",
     order="sop_classifier.classifier.weight",
     order_bias="sop_classifier.classifier.bias",
+    classes="classifier",
 )
 
 
-def plain_outputs(variables: Arrays, config: Mapping[str, Any], names: Names, batch: Batch) -> dict[str, np.ndarray]:
+def plain_outputs(
+    variables: Arrays, config: Mapping[str, Any], names: Names, batch: Batch, *, classifies: str | None = None
+) -> dict[str, np.ndarray]:
     """Run ALBERT of https://arxiv.org/abs/1909.11942 on a checkpoint's variables.
 
     Args:
@@ -102,11 +107,12 @@ def plain_outputs(variables: Arrays, config: Mapping[str, Any], names: Names, ba
         config: Sizes under the names of `albert_config.json`.
         names: The format's names.
         batch: The inputs.
+        classifies: What the classifier's head reads, if there is one: `"sequence_output"` or `"pooled_output"`.
 
     Returns:
         `sequence_output` `[batch, sequence, hidden]` and, where the checkpoint has what it takes, `pooled_output`
-        `[batch, hidden]` and log-probabilities: `masked_lm` `[batch, predictions, vocabulary]` and `sentence_order`
-        `[batch, 2]`.
+        `[batch, hidden]` and log-probabilities: `masked_lm` `[batch, predictions, vocabulary]`, `sentence_order`
+        `[batch, 2]` and a classifier's `classes` `[batch, ..., classes]`.
     """
     google = names is GOOGLE_NAMES
     dense, norm = _google_layers(variables) if google else _torch_layers(variables)
@@ -144,6 +150,8 @@ def plain_outputs(variables: Arrays, config: Mapping[str, Any], names: Names, ba
         pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names.pooler))
         if names.order in variables:
             outputs["sentence_order"] = _log_softmax(pooled @ variables[names.order].T + variables[names.order_bias])
+    if classifies is not None:
+        outputs["classes"] = _log_softmax(dense(outputs[classifies], names.classes))
     return outputs
 
 

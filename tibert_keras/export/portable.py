@@ -15,6 +15,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.renaming import split_slot
 from tibert_keras.models.tibert_backbone import check_albert_config
+from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.tokenizers import TibertTokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class PortableModel:
     """A model between two formats.
 
     Attributes:
-        model: A `TibertBackbone`, `TibertMaskedLM` or `TibertPretraining`, in float32.
+        model: A `TibertBackbone`, `TibertMaskedLM`, `TibertPretraining` or a classifier, in float32.
         moments: The optimizer's, by the path of their variable with `/adam_m` or `/adam_v` behind it; may be empty.
         step: The global step of its training, or `None` if it is not known.
         tokenizer: The model's tokenizer, or `None`.
@@ -77,7 +78,7 @@ def full_model(config: Mapping[str, Any]) -> TibertPretraining:
 
 
 def fill(
-    full: TibertPretraining,
+    full: Any,
     arrays: Mapping[str, np.ndarray],
     *,
     step: int | None = None,
@@ -86,13 +87,14 @@ def fill(
     """Give a full model the values of a foreign format, and leave out the heads that it did not bring.
 
     Args:
-        full: The model of `full_model`.
+        full: The model of `full_model`, or a classifier.
         arrays: Variables and moments by path.
         step: The global step.
         tokenizer: The tokenizer.
 
     Returns:
-        The portable model: with a head for the order of sentences or for masked tokens, or an encoder alone.
+        The portable model: a classifier, or with a head for the order of sentences or for masked tokens, or an encoder
+        alone.
 
     Raises:
         InputError: If the tokenizer's vocabulary has another size, or there is a head for the order of sentences and
@@ -108,9 +110,15 @@ def fill(
     for weight in full.weights:
         if weight.path in arrays:
             weight.assign(arrays[weight.path])
-    if tokenizer is not None:
-        full.preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=full.backbone.max_sequence_length)
-    model: Any = full if order else full.masked_lm() if masked_lm else full.backbone
+    length = full.backbone.max_sequence_length
+    model: Any = full
+    if isinstance(full, TibertClassifier):
+        if tokenizer is not None:
+            full.preprocessor = full.preprocessor_cls(tokenizer, labels=list(full.labels), sequence_length=length)
+    else:
+        if tokenizer is not None:
+            full.preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=length)
+        model = full if order else full.masked_lm() if masked_lm else full.backbone
     if new := [weight.path for weight in model.weights if weight.path not in arrays]:
         _LOG.info("New, with initial values, because they are missing there: %s.", ", ".join(new))
     moments = {name: array for name, array in arrays.items() if split_slot(name)[1]}

@@ -15,7 +15,7 @@ from tibert_keras.errors import InputError
 # The moments of an optimizer, each under the name of its variable with one of these behind it.
 SLOTS = ("adam_m", "adam_v")
 # Parts of a model that another may lack; the encoder is needed whole.
-_PARTS = ("pooled_dense", "mlm_head", "sop_head")
+_PARTS = ("pooled_dense", "mlm_head", "sop_head", "logits")
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ def from_theirs(
         implied: The values of those of ours that the other format may leave out.
 
     Returns:
-        Our variables by path, and moments likewise. Whole parts that are missing there, of pooler, `mlm_head` and
-        `sop_head`, are missing here; their parts that the model lacks are dropped, and the log says so.
+        Our variables by path, and moments likewise. Whole parts that are missing there, of pooler, `mlm_head`,
+        `sop_head` and `logits`, are missing here; their parts that the model lacks are dropped, and the log says so.
 
     Raises:
         InputError: If a variable there is not known or has another shape, or one of ours is missing there.

@@ -18,6 +18,7 @@ from tibert_keras.export import (
     convert,
     export_saved_model,
     fill_file,
+    load_task,
     next_version,
     require_tensorflow,
     segment_examples,
@@ -26,9 +27,7 @@ from tibert_keras.export import (
     write_filled,
     write_pieces,
 )
-from tibert_keras.models import TibertMaskedLM
 from tibert_keras.serving import ServeConfig, serve
-from tibert_keras.training import find_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +64,7 @@ class ExportFlags:
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
     require_tensorflow()
-    model = TibertMaskedLM.from_preset(find_preset(flags.model))
+    model = load_task(flags.model)
     if flags.input_file is not None:
         print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
     output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir

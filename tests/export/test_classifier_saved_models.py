@@ -1,0 +1,177 @@
+"""SavedModels of classifiers: strings in, words and tags or a label out, as the Keras models have them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tests.export.test_saved_model import ops_of
+from tests.serving.running import running
+from tests.tiny_models import randomize, tiny
+from tibert_keras import (
+    TibertTextClassifier,
+    TibertTextClassifierPreprocessor,
+    TibertTokenClassifier,
+    TibertTokenClassifierPreprocessor,
+    TibertTokenizer,
+)
+from tibert_keras.cli import main
+from tibert_keras.errors import InputError
+from tibert_keras.export import export_saved_model
+from tibert_keras.export.classify_text import ClassifyText
+from tibert_keras.export.tag_words import TagWords
+from tibert_keras.export.warm_up import WARM_UP_FILE
+from tibert_keras.serving.models import load_models
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
+
+LABELS = ["ADP", "NOUN", "PUNCT", "CONT"]
+TEXTS = ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "Latin 12་", "༄༅། །", "ཀ\u200bཁ \u200b", "་་", "ཆོས་[MASK]། [MASK]"]
+
+
+def tagger_of(spm_model, **options):
+    tokenizer = TibertTokenizer(spm_model, tsheg_pretokenization=True, **options)
+    preprocessor = TibertTokenClassifierPreprocessor(tokenizer, labels=LABELS, sequence_length=16)
+    return randomize(TibertTokenClassifier(tiny(vocabulary_size=400), labels=LABELS, preprocessor=preprocessor))
+
+
+@pytest.fixture(scope="module")
+def tagger(spm_models):
+    return tagger_of(spm_models["bpe"])
+
+
+@pytest.fixture(scope="module")
+def classifier(spm_models):
+    tokenizer = TibertTokenizer(spm_models["bpe"])
+    preprocessor = TibertTextClassifierPreprocessor(tokenizer, labels=["prose", "verse"], sequence_length=16)
+    backbone = tiny(vocabulary_size=400)
+    return randomize(TibertTextClassifier(backbone, labels=["prose", "verse"], preprocessor=preprocessor))
+
+
+@pytest.fixture(scope="module")
+def exported(tagger, classifier, tmp_path_factory):
+    """The SavedModels `tagger` and `classifier`, made from presets by the command line."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name, model in (("tagger", tagger), ("classifier", classifier)):
+        model.save_to_preset(str(folder / "presets" / name))
+        assert main(["export", f"--model={folder}/presets/{name}", f"--output_dir={folder}/{name}"]) == 0
+    return folder
+
+
+def rows(answer):
+    """The words of each text with their tags and probabilities, without the padding."""
+    answer = {name: tensor.numpy() for name, tensor in answer.items()}
+    return [
+        [(answer["words"][row, n].decode(), answer["tags"][row, n].decode(), answer["probabilities"][row, n])
+         for n in range(count)]
+        for row, count in enumerate(answer["word_count"])
+    ]  # fmt: skip
+
+
+class TestTagWords:
+    @pytest.mark.parametrize("underline", [True, False])
+    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
+    def test_as_the_keras_model(self, spm_models, kind, underline):
+        model = tagger_of(spm_models[kind], underline_between_sections=underline)
+        module = TagWords(model)
+        found = rows(module.tag(tf.constant(TEXTS)))
+        assert ["".join(word for word, _, _ in of_text) for of_text in found] == TEXTS
+        expected = model.predict_words(TEXTS)
+        assert [[word[:2] for word in of_text] for of_text in found] == [
+            [(word.form, word.tag) for word in of_text] for of_text in expected
+        ]
+        for of_text, scored in zip(found, model.predict_syllables(TEXTS), strict=True):
+            assert of_text[0][2] == pytest.approx(scored.probabilities[0, :3].max(), abs=1e-5)
+
+    def test_padding_and_nothing(self, tagger):
+        module = TagWords(tagger)
+        answer = module.tag(tf.constant(["", " ", "ཆོས་ལ།"]))
+        assert answer["word_count"].numpy().tolist()[:2] == [0, 1] and answer["word_count"].dtype == tf.int32
+        shapes = {tuple(answer[name].shape) for name in ("words", "tags", "probabilities")}
+        assert shapes == {(3, max(answer["word_count"].numpy()))}
+        assert set(answer["words"].numpy()[0]) == set(answer["tags"].numpy()[0]) == {b""}
+        assert answer["words"].numpy()[1, 0] == b" " and answer["probabilities"].numpy()[:2].max() == 0
+        assert module.tag(tf.constant([], tf.string))["words"].shape == (0, 0)
+
+    def test_a_text_that_is_too_long(self, tagger):
+        module = TagWords(tagger)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="A text is longer than 16 tokens"):
+            module.tag(tf.constant(["ཆོས་" * 20]))
+
+    def test_compact_weights(self, tagger, tmp_path):
+        export_saved_model(tagger, tmp_path / "1", precision="dynamic_range")
+        answer = tf.saved_model.load(str(tmp_path / "1")).signatures["tag"](tf.constant(TEXTS))
+        module = TagWords(tagger)
+        assert rows(answer) == pytest.approx(rows(module.tag(tf.constant(TEXTS))), abs=1e-2)
+
+
+class TestClassifyText:
+    def test_as_the_keras_model(self, classifier):
+        module = ClassifyText(classifier)
+        texts = [*TEXTS, "ཆོས་" * 40]  # which is cut
+        answer = module.classify(tf.constant(texts))
+        expected = keras.ops.convert_to_numpy(keras.ops.softmax(classifier.predict(texts, verbose=0)))
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+        assert [label.decode() for label in answer["label"].numpy()] == [
+            classifier.labels[number] for number in expected.argmax(-1)
+        ]
+        assert answer["labels"].numpy().tolist() == [[b"prose", b"verse"]] * len(texts)
+
+    def test_softmax(self, classifier):
+        softmax = TibertTextClassifier(
+            classifier.backbone, classifier.labels, preprocessor=classifier.preprocessor, activation="softmax"
+        )
+        softmax.output_dense.set_weights(classifier.output_dense.get_weights())
+        modules = ClassifyText(softmax), ClassifyText(classifier)
+        answers = [module.classify(tf.constant(TEXTS))["probabilities"] for module in modules]
+        np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+class TestSavedModels:
+    def test_signatures_and_ops(self, exported):
+        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
+        allowed = set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
+        for name, own in (("tagger", "tag"), ("classifier", "classify")):
+            signatures = tf.saved_model.load(str(exported / name)).signatures
+            assert set(signatures) == {"serving_default", own, "tokenize"}
+            assert ops_of(exported / name) - allowed == set()
+            answered = set()
+            for record in tf.data.TFRecordDataset(str(exported / name / WARM_UP_FILE)):
+                request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+                inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+                signatures[request.model_spec.signature_name](**inputs)
+                answered.add(request.model_spec.signature_name)
+            assert answered == set(signatures)
+
+    def test_served(self, exported, tagger, classifier):
+        models = load_models([str(exported / "tagger"), str(exported / "classifier")], num_versions=1)
+        with running(models) as url:
+            body = {"instances": TEXTS}
+            answers = [
+                requests.post(f"{url}/v1/models/{name}:predict", json=body, timeout=60).json()["predictions"]
+                for name in ("tagger", "classifier")
+            ]
+        for text, answer, words in zip(TEXTS, answers[0], tagger.predict_words(TEXTS), strict=True):
+            assert "".join(answer["words"]) == text
+            assert answer["tags"][: answer["word_count"]] == [word.tag for word in words]
+            assert len(answer["words"]) == len(answer["tags"]) == len(answer["probabilities"])
+        labels = classifier.predict(TEXTS, verbose=0).argmax(-1)
+        assert [answer["label"] for answer in answers[1]] == [classifier.labels[number] for number in labels]
+
+    def test_without_a_tokenizer(self, classifier, tmp_path):
+        model = TibertTextClassifier(classifier.backbone, classifier.labels)
+        with pytest.raises(InputError, match="has no tokenizer"):
+            export_saved_model(model, tmp_path / "out")
+
+    def test_precision_is_measured_on_masks(self, exported, sample_records, tmp_path, capsys):
+        given = ["export", f"--model={exported}/presets/tagger", f"--output_dir={tmp_path}/out", "--precision=float16"]
+        assert main([*given, f"--input_file={sample_records}/held_out/*.tf_record"]) == 1
+        assert "measured with a masked language model. Received: TibertTokenClassifier" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
