@@ -132,8 +132,8 @@ class CardFlags:
     """Describes a run.
 
     Args:
-        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain`; the paths in its options are looked up from
-            where this command is given.
+        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain` or `tibert finetune`; the paths in its options
+            are looked up from where this command is given.
     """
 
     run_dir: str
@@ -144,7 +144,7 @@ class CardFlags:
 
 
 def card(flags: CardFlags) -> None:
-    """Write the card of a run, CARD.md: its data, code, commands, options and champion, from what it recorded."""
+    """Write the card of a run, CARD.md: its data, code, commands, options and results, from what it recorded."""
     print(write_card(flags.run_dir))
 
 
