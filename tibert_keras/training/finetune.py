@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from tibert_keras.errors import InputError
 from tibert_keras.optimizers import WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, join, read_json
-from tibert_keras.training.champion import CHAMPION_PRESET
+from tibert_keras.training.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.training.config import check_folder, write_config
 from tibert_keras.training.divergence import DivergedError
 from tibert_keras.training.environment import note_environment
@@ -27,6 +28,8 @@ from tibert_keras.training.history import History
 CONFUSION_PICTURE = "confusion.png"
 # What a run may be given again with: seeds are added to those that are there.
 CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
+
+_ADVICE = "Give the champion of a run."
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,6 +71,23 @@ def begin(config: FinetuneConfig) -> None:
     check_folder(config, CHANGEABLE)
 
 
+def find_encoder(config: FinetuneConfig) -> str:
+    """Return the folder of the preset that a fine-tuning begins with.
+
+    Raises:
+        InputError: If there is none, or its encoder has fewer positions than the sequences.
+    """
+    preset = find_preset(config.model)
+    encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE).get("config", {})
+    positions = encoder.get("max_sequence_length", 0)
+    if config.max_seq_length > positions:
+        raise InputError(
+            "The sequences are longer than the encoder takes. Received: "
+            f"max_seq_length={config.max_seq_length}, and {positions} positions in {preset!r}. Give fewer."
+        )
+    return preset
+
+
 def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
     """Train with each seed that is missing, and write the scores of all after each.
 
@@ -94,9 +114,10 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
         if exists(path := join(folder, SCORES_FILE)):
             scores.seeds.append(read_json(path, what="the scores of a seed", advice="Remove it, to train again."))
             continue
-        keras.utils.set_random_seed(config.seed + index)
+        seed = config.seed + index
+        keras.utils.set_random_seed(seed)
         model = task.make_model()
-        result = {"seed": config.seed + index, **train(config, task, model, folder=folder)}
+        result = {"seed": seed, **train(config, task, model, seed=seed, folder=folder)}
         if task.has_test:
             result["test"] = task.measure(model, "test")
         scores.seeds.append(result)
@@ -113,13 +134,14 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
     return scores
 
 
-def train(config: FinetuneConfig, task: Task, model: keras.Model, *, folder: str) -> dict[str, Any]:
+def train(config: FinetuneConfig, task: Task, model: keras.Model, *, seed: int, folder: str) -> dict[str, Any]:
     """Train a model, and leave it as it was at the end of its best epoch.
 
     Args:
         config: The options.
         task: What to learn.
         model: The model, which is compiled anew.
+        seed: Seed of the order of the data.
         folder: Where the history is written.
 
     Returns:
@@ -133,7 +155,7 @@ def train(config: FinetuneConfig, task: Task, model: keras.Model, *, folder: str
     # Whole batches alone, of one shape: what is left over is other sequences in each epoch.
     parts = len(y) // part_size
     _compile(config, model, updates=parts * config.num_epochs // config.gradient_accumulation_steps)
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(seed)
     history, best, started = History(folder), _Best(), time.monotonic()
     history.forget_after(0)
     with (

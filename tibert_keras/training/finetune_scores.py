@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -96,6 +97,11 @@ def read_scores(run_dir: str | os.PathLike[str]) -> Scores:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"Not the scores of a fine-tuning: {reason}. Received: {path!r}. {_ADVICE}") from error
     return scores
+
+
+def fingerprint(content: Any) -> str:
+    """A hash by which the same data are known again."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:

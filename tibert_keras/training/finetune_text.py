@@ -16,10 +16,9 @@ from tibert_keras.models import TibertTextClassifier
 from tibert_keras.storage import expand_glob, join, sha256
 from tibert_keras.tagging import ConfusionMatrix, mean_f1
 from tibert_keras.tokenizers import TibertTokenizer
-from tibert_keras.training.champion import find_preset
-from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, limit_training, run_seeds
+from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, find_encoder, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTextConfig
-from tibert_keras.training.finetune_scores import Scores
+from tibert_keras.training.finetune_scores import Scores, fingerprint
 
 
 def finetune_text(config: FinetuneTextConfig) -> Scores:
@@ -59,7 +58,7 @@ class _Classification:
         self.has_test = "test" in self.parts
         self.labels = sorted({text.label for text in self.parts["train"]})
         self._check_labels()
-        self.preset = find_preset(config.model)
+        self.preset = find_encoder(config)
         self.preprocessor = TibertTextClassifierPreprocessor(
             TibertTokenizer.from_preset(self.preset),
             self.labels,
@@ -133,7 +132,8 @@ class _Classification:
             "texts": {part: len(texts) for part, texts in self.parts.items()},
             "sequences": len(self.sequences[1]),
             "labels": self.labels,
-            "measured_on": dict(sorted(Counter(text.label for text in measured).items())),
+            # Runs compare if this is the same.
+            "measured_on": fingerprint(measured),
         }
 
 

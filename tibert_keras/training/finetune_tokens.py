@@ -29,10 +29,9 @@ from tibert_keras.tagging import (
     split_syllables,
 )
 from tibert_keras.tokenizers import TibertTokenizer
-from tibert_keras.training.champion import find_preset
-from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, limit_training, run_seeds
+from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, find_encoder, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTokensConfig
-from tibert_keras.training.finetune_scores import Scores
+from tibert_keras.training.finetune_scores import Scores, fingerprint
 from tibert_keras.training.tag_lines import tag_lines
 
 _COLUMNS = (
@@ -81,7 +80,7 @@ class _Tagging:
         self.has_test = bool(self.parts.get("test"))
         self.labels = labels_of(self.parts["train"])
         self.known = known_words(self.parts["train"])
-        self.preset = find_preset(config.model)
+        self.preset = find_encoder(config)
         self.preprocessor = TibertTokenClassifierPreprocessor(
             TibertTokenizer.from_preset(self.preset),
             self.labels,
@@ -133,7 +132,7 @@ class _Tagging:
             "sequences": len(self.sequences[1]),
             "labels": self.labels,
             # Runs compare if this is the same.
-            "measured_on": [[each.name, len(each.words)] for each in measured],
+            "measured_on": fingerprint([[word.form, word.tag] for each in measured for word in each.words]),
         }
 
 
