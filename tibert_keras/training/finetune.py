@@ -47,8 +47,8 @@ class Task(Protocol):
     data: dict[str, Any]
     has_test: bool
 
-    def make_model(self) -> keras.Model:
-        """Make the model as it is before the training."""
+    def make_model(self, dtype: str) -> keras.Model:
+        """Make the model as it is before the training, to compute in a type or a mix of types."""
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
         """Score a model on the `validation` or `test`."""
@@ -116,11 +116,15 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
             continue
         seed = config.seed + index
         keras.utils.set_random_seed(seed)
-        model = task.make_model()
+        model = task.make_model(config.mixed_precision)
         result = {"seed": seed, **train(config, task, model, seed=seed, folder=folder)}
         if task.has_test:
             result["test"] = task.measure(model, "test")
         scores.seeds.append(result)
+        if config.mixed_precision != "float32":
+            # Whoever loads a preset computes as they like.
+            weights, model = model.get_weights(), task.make_model("float32")
+            model.set_weights(weights)
         _save(model, join(folder, CHAMPION_PRESET))
         if scores.best_seed() == index:
             _save(model, join(config.output_dir, CHAMPION_PRESET))
@@ -154,7 +158,7 @@ def train(config: FinetuneConfig, task: Task, model: keras.Model, *, seed: int, 
     part_size = min(config.train_batch_size, len(y)) // config.gradient_accumulation_steps or 1
     # Whole batches alone, of one shape: what is left over is other sequences in each epoch.
     parts = len(y) // part_size
-    _compile(config, model, updates=parts * config.num_epochs // config.gradient_accumulation_steps)
+    _compile(config, model, steps=parts * config.num_epochs)
     rng = np.random.default_rng(seed)
     history, best, started = History(folder), _Best(), time.monotonic()
     history.forget_after(0)
@@ -214,14 +218,17 @@ class _Progress(keras.callbacks.Callback):
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
 
-def _compile(config: FinetuneConfig, model: keras.Model, *, updates: int) -> None:
-    """Compile as the original's trainer did: Adam with clipped gradients, a warm-up and a linear decay."""
+def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
+    """Compile as the original's trainer did: Adam with clipped gradients, a warm-up and a linear decay.
+
+    Keras's optimizers ask the schedule for the rate at each part of a batch: it counts these.
+    """
     schedule = WarmupPolynomialDecay(
-        config.learning_rate, decay_steps=max(updates, 1), warmup_steps=int(updates * config.warmup_share)
+        config.learning_rate, decay_steps=steps, warmup_steps=int(steps * config.warmup_share)
     )
-    steps = config.gradient_accumulation_steps
+    parts = config.gradient_accumulation_steps
     optimizer = keras.optimizers.Adam(
-        schedule, epsilon=1e-8, global_clipnorm=1.0, gradient_accumulation_steps=steps if steps > 1 else None
+        schedule, epsilon=1e-8, global_clipnorm=1.0, gradient_accumulation_steps=parts if parts > 1 else None
     )
     model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
     optimizer.build(model.trainable_variables)

@@ -69,14 +69,14 @@ class _Classification:
         self.others = {part: self._encode(part)[0] for part in self.parts if part != "train"}
         self.data = self._data()
 
-    def make_model(self) -> keras.Model:
+    def make_model(self, dtype: str) -> keras.Model:
         model = TibertTextClassifier.from_preset(
             self.preset,
             load_weights=self.config.pretrained,
             labels=self.labels,
             preprocessor=self.preprocessor,
             dropout=self.config.dropout,
-            dtype=self.config.mixed_precision,
+            dtype=dtype,
         )
         limit_training(self.config, model)
         return model

@@ -93,14 +93,14 @@ class _Tagging:
         self.data = self._data()
         _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
 
-    def make_model(self) -> keras.Model:
+    def make_model(self, dtype: str) -> keras.Model:
         model = TibertTokenClassifier.from_preset(
             self.preset,
             load_weights=self.config.pretrained,
             labels=self.labels,
             preprocessor=self.preprocessor,
             dropout=self.config.dropout,
-            dtype=self.config.mixed_precision,
+            dtype=dtype,
         )
         limit_training(self.config, model)
         return model
