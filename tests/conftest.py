@@ -120,7 +120,7 @@ def small_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FinetuneTokensConfig]:
-    """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 8 epochs."""
+    """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 12 epochs."""
     from tests.made_up_tags import write_horizontal
     from tibert_keras.training import FinetuneTokensConfig
 
@@ -134,7 +134,7 @@ def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -
         options = {
             "input_file": files["train"], "validation_file": files["validation"], "test_file": files["test"],
             "output_dir": str(output_dir), "model": small_preset, "min_tag_count": 1, "learning_rate": 0.01,
-            "num_epochs": 8, "train_batch_size": 16, "max_seq_length": 32, "num_seeds": 2, "jit_compile": False,
+            "num_epochs": 12, "train_batch_size": 8, "max_seq_length": 32, "num_seeds": 2, "jit_compile": False,
         }  # fmt: skip
         return FinetuneTokensConfig(**{**options, **changes})
 

@@ -323,6 +323,25 @@ class TestSyllables(TestCase):
         if tsheg:
             assert not [text for text in found if set(text[:-1]) & set(MARKS)]
 
+    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
+    @pytest.mark.parametrize("underline", [True, False])
+    def test_syllables_by_themselves(self, spm_models, sample_lines, kind, underline):
+        tokenizer = TibertTokenizer(spm_models[kind], tsheg_pretokenization=True, underline_between_sections=underline)
+        texts = [*sample_lines, *MASKED, *UNMASKED]
+        syllables = [re.findall(f"[^{MARKS}]*[{MARKS}]|[^{MARKS}]+", text) for text in texts]
+        encoded = tokenizer.encode_syllables(syllables)
+        assert [len(text) for text in encoded] == [len(text) for text in syllables]
+        assert [[piece for part in text for piece in part] for text in encoded] == tokenizer.encode(texts)
+
+    def test_spaces_between_syllables(self, spm_models):
+        tokenizer = TibertTokenizer(spm_models["bpe"], tsheg_pretokenization=True)
+        first, none, second = tokenizer.encode_syllables([["ཀ", " ", "ཁ"]])[0]
+        assert none == [] and [first, second] == tokenizer.encode(["ཀ", "ཁ"])
+        for parts in (["ཀ ", "ཁ"], ["ཀ", " ཁ"], [" ཀ ", " ཁ "]):
+            assert tokenizer.encode_syllables([parts]) == [[first, second]]
+        assert tokenizer.encode_syllables([["ཀ", "ཁ"]])[0][1] != second
+        assert tokenizer.encode_syllables([]) == [] and tokenizer.encode_syllables([[]]) == [[]]
+
 
 class TestVocabularyAndSaving(TestCase):
     def test_ordinary_pieces(self, spm_models):

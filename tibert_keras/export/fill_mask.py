@@ -12,9 +12,8 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.gap_search import Candidate, searcher_of
 from tibert_keras.export.gaps import MASK
+from tibert_keras.export.keras_preset import load_task
 from tibert_keras.export.saved_model import FillMask, find_saved_model
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.training import find_preset
 
 
 class FilledMask(NamedTuple):
@@ -48,7 +47,7 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
         return tf.saved_model.load(saved_model)
-    return FillMask(TibertMaskedLM.from_preset(find_preset(model)), top_k=top_k)
+    return FillMask(load_task(model), top_k=top_k)
 
 
 def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:

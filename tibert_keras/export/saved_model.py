@@ -35,7 +35,7 @@ class FillMask(TextModule):
         precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
 
     Raises:
-        InputError: If the backend is another, the model has no tokenizer, or `top_k` is less than 1.
+        InputError: If the backend is another, the model is another or has no tokenizer, or `top_k` is less than 1.
 
     Example:
     ```python
@@ -49,6 +49,11 @@ class FillMask(TextModule):
 
     def __init__(self, model: TibertMaskedLM, *, top_k: int = 5, precision: Precision = "float32") -> None:
         super().__init__(model, precision=precision)
+        if not isinstance(model, TibertMaskedLM):
+            raise InputError(
+                "Masks are filled by a masked language model. "
+                f"Received: {type(model).__name__}. Give a preset that `tibert champion` wrote."
+            )
         if top_k < 1:
             raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
         self._top_k = min(top_k, self._tokenizer.vocabulary_size())

@@ -60,10 +60,11 @@ class TibertClassifier(TibertTask):
             return super().from_preset(preset, labels=_given(labels, preset), **kwargs)
         with local_preset(preset) as folder:
             task = _config_of(folder, "task.json")
-            if task.get("registered_name") == f"tibert_keras>{cls.__name__}":
-                own = task["config"]["labels"]
-                if labels is None or list(labels) == own:
-                    return super().from_preset(folder, load_weights=load_weights, **kwargs)
+            is_own = task.get("registered_name") == f"tibert_keras>{cls.__name__}"
+            own = task["config"]["labels"] if is_own else None
+            # What a handle stands for is not known before KerasHub loads it.
+            if is_own or "://" in folder if labels is None else list(labels) == own:
+                return super().from_preset(folder, load_weights=load_weights, **kwargs)
             labels = _given(labels, preset)
             dtype = {"dtype": kwargs.pop("dtype")} if "dtype" in kwargs else {}
             try:

@@ -119,8 +119,8 @@ def _stack(rows: list[np.ndarray]) -> np.ndarray:
     shape = np.max([row.shape for row in rows], axis=0, initial=0).astype(int)
     stacked = np.full((len(rows), *shape), b"" if rows[0].dtype == object else 0, dtype=rows[0].dtype)
     for index, row in enumerate(rows):
-        place: tuple[int | slice, ...] = (index, *(slice(size) for size in row.shape))
-        stacked[place] = row
+        # With the dots, as a string by itself would go in wrapped up in its array.
+        stacked[(index, ..., *(slice(size) for size in row.shape))] = row
     return stacked
 
 

@@ -29,6 +29,9 @@ CONFUSION_PICTURE = "confusion.png"
 # What a run may be given again with: seeds are added to those that are there.
 CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
 
+# Inputs, labels and weights, each with the sequences along its first axis.
+Sequences = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
+
 _ADVICE = "Give the champion of a run."
 
 _LOG = logging.getLogger(__name__)
@@ -41,8 +44,8 @@ class Task(Protocol):
     criterion: str
     # Those that are shown.
     columns: Sequence[str]
-    # Inputs, labels and weights of the sequences to learn from, each with the sequences along its first axis.
-    sequences: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
+    # What to learn from.
+    sequences: Sequences
     # What the run is to remember of its data.
     data: dict[str, Any]
     has_test: bool

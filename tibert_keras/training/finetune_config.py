@@ -97,6 +97,10 @@ class FinetuneConfig:
         """The folders to compare with."""
         return [folder.strip() for folder in (self.compare_with or "").split(",") if folder.strip()]
 
+    def weights_of_labels(self) -> dict[str | int, float] | None:
+        """The weights of labels as preprocessors take them."""
+        return self.class_weight and {label: weight for label, weight in self.class_weight.items()}
+
     def _check_values(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):

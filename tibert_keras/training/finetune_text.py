@@ -50,7 +50,7 @@ class _Classification:
     """The task of classification: see `finetune.Task`."""
 
     criterion = "macro_f1"
-    columns = ("accuracy", "macro_f1", "weighted_f1")
+    columns: Sequence[str] = ("accuracy", "macro_f1", "weighted_f1")
 
     def __init__(self, config: FinetuneTextConfig) -> None:
         self.config = config
@@ -63,7 +63,7 @@ class _Classification:
             TibertTokenizer.from_preset(self.preset),
             self.labels,
             sequence_length=config.max_seq_length,
-            class_weight=config.class_weight,
+            class_weight=config.weights_of_labels(),
         )
         self.sequences = self._encode("train")
         self.others = {part: self._encode(part)[0] for part in self.parts if part != "train"}
@@ -105,12 +105,11 @@ class _Classification:
 
     def _score(self, found: Sequence[str], part: str) -> dict[str, float]:
         true = [text.label for text in self.parts[part]]
-        labels = sorted(set(true))
         return {
             "texts": len(true),
             "accuracy": float(np.mean(np.array(true) == np.array(found))),
-            "macro_f1": mean_f1(true, found, labels=labels, average="macro"),
-            "weighted_f1": mean_f1(true, found, labels=labels, average="weighted"),
+            "macro_f1": mean_f1(true, found, average="macro"),
+            "weighted_f1": mean_f1(true, found, average="weighted"),
         }
 
     def _check_labels(self) -> None:

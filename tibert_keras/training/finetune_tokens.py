@@ -29,7 +29,7 @@ from tibert_keras.tagging import (
     split_syllables,
 )
 from tibert_keras.tokenizers import TibertTokenizer
-from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, find_encoder, limit_training, run_seeds
+from tibert_keras.training.finetune import CONFUSION_PICTURE, Sequences, begin, find_encoder, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTokensConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
 from tibert_keras.training.tag_lines import tag_lines
@@ -72,7 +72,7 @@ class _Tagging:
     """The task of tagging: see `finetune.Task`."""
 
     criterion = "joint_f1"
-    columns = _COLUMNS
+    columns: Sequence[str] = _COLUMNS
 
     def __init__(self, config: FinetuneTokensConfig) -> None:
         self.config = config
@@ -85,9 +85,9 @@ class _Tagging:
             TibertTokenizer.from_preset(self.preset),
             self.labels,
             sequence_length=config.max_seq_length,
-            class_weight=config.class_weight,
+            class_weight=config.weights_of_labels(),
         )
-        self.sequences = encode_documents(
+        self.sequences: Sequences = encode_documents(
             self.preprocessor, self.parts["train"], dupe_count=config.dupe_count, dupe_offset=config.dupe_offset
         )
         self.data = self._data()
