@@ -192,7 +192,7 @@ class TestBadInput:
         self.refuse(tagger_config(tmp_path / "run", class_weight={"NOUM": 2.0}), "no such label. Received: 'NOUM'")
 
     def test_folders(self, tagger_run, tagger_config, tmp_path):
-        with pytest.raises(InputError, match="num_epochs=12 there, 7 now"):
+        with pytest.raises(InputError, match="num_epochs=8 there, 7 now"):
             finetune_tokens(tagger_config(tagger_run, num_epochs=7))
         (tmp_path / "letter.txt").write_text("Dear A")
         with pytest.raises(InputError, match="not empty and holds no run"):
