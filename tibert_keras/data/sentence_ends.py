@@ -10,8 +10,8 @@ from tibert_keras.tagging import split_syllables
 
 # The label of a section's end at which a sentence ends, and of one inside a sentence.
 SENTENCE, SECTION = "sentence", "section"
-# Syllables before and after it by which a classifier tells: together they fit in 128 pieces.
-_BEFORE, _AFTER = 40, 20
+# Syllables before and after it by which a classifier tells: together they fit in 64 pieces, with most vocabularies.
+_BEFORE, _AFTER = 20, 10
 
 _SHADS = "།༎༏༐༑༔"
 _SECTION = re.compile(rf"[^{_SHADS}]*[{_SHADS}](?:[{_SHADS}]|\s)*|[^{_SHADS}]+\Z")

@@ -99,7 +99,7 @@ class FinetuneConfig:
 
     def weights_of_labels(self) -> dict[str | int, float] | None:
         """The weights of labels as preprocessors take them."""
-        return self.class_weight and dict(self.class_weight.items())
+        return dict(self.class_weight.items()) if self.class_weight else None
 
     def _check_values(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
