@@ -51,9 +51,10 @@ def test_no_more_of_a_text_is_read_than_is_needed():
 def test_consecutive_windows(seed, head):
     rng = random.Random(seed)
     lengths = [rng.choice([0, 1, 2, 3, 50 if rng.random() < 0.05 else 1]) for _ in range(rng.randint(0, 120))]
-    windows = list(consecutive_windows(lengths, size=12, head=head))
+    firsts = [length + rng.randint(0, 3) for length in lengths]
+    windows = list(consecutive_windows(lengths, firsts, size=12, head=head))
     assert [length for window in windows for length in lengths[window]] == lengths
     for window in windows:
-        assert sum(lengths[window]) <= 12 or sum(length > 0 for length in lengths[window]) == 1
-    if 0 < head < len(lengths) and sum(lengths[:head]) <= 12:
+        assert firsts[window.start] + sum(lengths[window][1:]) <= 12 or sum(n > 0 for n in lengths[window][1:]) == 0
+    if 0 < head < len(lengths) and firsts[0] + sum(lengths[1:head]) <= 12:
         assert windows[0] == slice(0, head)

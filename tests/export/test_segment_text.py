@@ -42,9 +42,9 @@ def segmenter(small_preset, tmp_path_factory):
             output_dir=f"{folder}/run",
             model=small_preset,
             learning_rate=0.003,
-            num_epochs=6,
+            num_epochs=1,
             train_batch_size=16,
-            max_seq_length=128,
+            max_seq_length=64,
             jit_compile=False,
         )  # fmt: skip
     )

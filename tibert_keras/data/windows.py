@@ -71,11 +71,14 @@ def _half(lengths: Sequence[int]) -> int:
     return len(lengths)
 
 
-def consecutive_windows(lengths: Sequence[int], *, size: int, head: int = 0) -> Iterator[slice]:
+def consecutive_windows(
+    lengths: Sequence[int], first_lengths: Sequence[int], *, size: int, head: int = 0
+) -> Iterator[slice]:
     """Cut a text into windows to learn from, which do not overlap.
 
     Args:
-        lengths: The pieces of each word.
+        lengths: The pieces of each word inside a window.
+        first_lengths: The pieces of each word as the first of a window, where the space before it is a piece too.
         size: The most pieces of a window. A word that has more is a window of its own.
         head: Words of the first window, if it is to be shorter: all cuts lie elsewhere then.
 
@@ -83,10 +86,10 @@ def consecutive_windows(lengths: Sequence[int], *, size: int, head: int = 0) -> 
         The words of each window.
     """
     start = pieces = 0
-    for index, length in enumerate(lengths):
+    for index, (length, first_length) in enumerate(zip(lengths, first_lengths, strict=True)):
         if index > start and (pieces + length > size or index == head):
             yield slice(start, index)
-            start, pieces = index, 0
-        pieces += length
+            start = index
+        pieces = first_length if index == start else pieces + length
     if start < len(lengths):
         yield slice(start, len(lengths))

@@ -38,8 +38,8 @@ _COLUMNS = (
     "boundary_f1", "word_f1", "joint_f1", "seen_joint_f1", "unseen_joint_f1", "tag_accuracy", "tag_weighted_f1",
     "seen_tag_weighted_f1", "unseen_tag_weighted_f1", "tag_macro_f1", "label_weighted_f1",
 )  # fmt: skip
-# Pieces of a sequence that are no text: [CLS], [SEP], and the space before its first word.
-_NO_TEXT = 3
+# Pieces of a sequence that are no text: [CLS] and [SEP].
+_NO_TEXT = 2
 
 _LOG = logging.getLogger(__name__)
 
@@ -172,30 +172,31 @@ def encode_documents(
         Inputs, labels and weights, as the preprocessor gives them.
     """
     sentences: list[Sequence[TaggedWord]] = []
-    syllables = [split_syllables(document.text) for document in documents]
-    pieces = preprocessor.tokenizer.encode_syllables(syllables)
-    for document, of_document, encoded in zip(documents, syllables, pieces, strict=True):
-        lengths = _word_lengths(document, of_document, [len(each) for each in encoded])
+    size = preprocessor.sequence_length - _NO_TEXT
+    for document in documents:
+        lengths, first_lengths = _word_lengths(preprocessor, document)
         for walk in range(dupe_count):
-            size = preprocessor.sequence_length - _NO_TEXT
-            windows = consecutive_windows(lengths, size=size, head=walk * dupe_offset)
+            windows = consecutive_windows(lengths, first_lengths, size=size, head=walk * dupe_offset)
             sentences += [document.words[window] for window in windows]
     words = [[word.form for word in sentence] for sentence in sentences]
     x, y, weights = preprocessor(words, [[word.tag for word in sentence] for sentence in sentences])
     return x, y, weights
 
 
-def _word_lengths(document: Document, syllables: Sequence[str], pieces: Sequence[int]) -> list[int]:
-    """The pieces of each word."""
-    lengths, index = [], 0
+def _word_lengths(preprocessor: TibertTokenClassifierPreprocessor, document: Document) -> tuple[list[int], list[int]]:
+    """The pieces of each word inside a text, and as its first word."""
+    syllables = split_syllables(document.text)
+    encode = preprocessor.tokenizer.encode_syllables
+    inside, alone = encode([syllables])[0], encode([[syllable] for syllable in syllables])
+    lengths, first_lengths, index = [], [], 0
     for word in document.words:
-        length = characters = 0
+        begin, characters = index, 0
         while characters < len(word.form):
             characters += len(syllables[index])
-            length += pieces[index]
             index += 1
-        lengths.append(length)
-    return lengths
+        lengths.append(sum(map(len, inside[begin:index])))
+        first_lengths.append(lengths[-1] - len(inside[begin]) + len(alone[begin][0]))
+    return lengths, first_lengths
 
 
 def tag_documents(model: Any, documents: Sequence[Document], *, batch_size: int = 64) -> Iterator[list[TaggedWord]]:
