@@ -59,7 +59,7 @@ def knowing_model():
         return np.array([[0.0, 1.0] if re.search("སོ།( །)?$", before) else [1.0, 0.0] for before in ends])
 
     return SimpleNamespace(
-        labels=["section", "sentence"], preprocessor=lambda pairs: pairs[0], predict_on_batch=predict_on_batch
+        labels=["section", "sentence"], preprocessor=lambda pairs, y: pairs[0], predict_on_batch=predict_on_batch
     )
 
 

@@ -99,7 +99,8 @@ def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator
         # The last batch is as large as the others, for which the model is compiled.
         most = max(most, len(batch))
         rows = [*batch, *batch[:1] * (most - len(batch))]
-        inputs = model.preprocessor(([end.before for end in rows], [end.after for end in rows]))
+        # KerasHub takes a tuple by itself for a text and its label.
+        inputs = model.preprocessor(([end.before for end in rows], [end.after for end in rows]), y=None)
         logits = np.asarray(model.predict_on_batch(inputs), "float32")
         for end, row in zip(batch, logits, strict=False):
             sentence += end.section
