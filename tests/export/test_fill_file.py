@@ -9,7 +9,16 @@ import pytest
 
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
-from tibert_keras.export import FillMask, fill_gaps, fill_mask, fill_texts, load_fill_mask, read_texts, write_filled
+from tibert_keras.export import (
+    FillMask,
+    FillMaskConfig,
+    fill_gaps,
+    fill_mask,
+    fill_texts,
+    load_fill_mask,
+    read_texts,
+    write_filled,
+)
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 
@@ -57,8 +66,61 @@ class TestFillTexts:
             )
 
     def test_a_gap_of_syllables_has_no_pieces(self, loaded):
-        with pytest.raises(InputError, match="Text 2 has a gap of syllables. Received: unit=pieces"):
+        with pytest.raises(InputError, match="Text 2: There is a gap of syllables. Received: unit=pieces"):
             list(fill_texts([(1, "[MASK]"), (2, "[GAP:1]")], model=loaded, unit="pieces"))
+
+
+class TestBadTexts:
+    """The error names the text, and shows no more of it than fits in a line."""
+
+    @pytest.mark.parametrize(
+        ("unit", "bad", "message"),
+        [
+            ("pieces", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("pieces", "[MASK]" + "ཀ" * 1_000_000, "Text 7: A text is longer than 32 tokens. Received: '[MASK]ཀ"),
+            ("syllables", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("syllables", "[GAP:4-2]", "Text 7: A gap is written [GAP:2-4]"),
+        ],
+    )
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_which_it_is(self, loaded, unit, bad, message, batch_size):
+        texts = [(2, "[MASK]"), (7, bad), (9, "[MASK]")]
+        with pytest.raises(InputError) as caught:
+            list(fill_texts(texts, model=loaded, unit=unit, batch_size=batch_size))
+        assert str(caught.value).startswith(message) and len(str(caught.value)) < 300
+
+
+class TestConfig:
+    """What cannot be is refused before a model is loaded, and nothing is written."""
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (["--model=m"], "Texts come from the command line or from a file. Received: 0 texts and input_file=None"),
+            (["[MASK]", "--model=m", "--input_file=f"], "Received: 1 texts and input_file='f'"),
+            (["[MASK]", "--model="], "model must be a path. Received: model=''"),
+            (["--model=m", "--input_file="], "input_file must be a path. Received: input_file=''"),
+            (["[MASK]", "--model=m", "--output_file="], "output_file must be a path. Received: output_file=''"),
+            (["[MASK]", "--model=m", "--output_file=o.csv"], "Received: 'o.csv'. Let it end in .tsv or .jsonl"),
+            (["[MASK]", "--model=m", "--top_k=0"], "top_k must be at least 1. Received: top_k=0"),
+            (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
+        ],
+    )  # fmt: skip
+    def test_one_line(self, given, message, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        output = [] if any(word.startswith("--output_file") for word in given) else ["--output_file=out.tsv"]
+        assert main(["fill-mask", *given, *output]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and message in err and len(err.strip().splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("options", [{"unit": "words"}, {"top_k": 0}, {"batch_size": -1}])
+    def test_from_python(self, options):
+        (name, value), *_ = options.items()
+        with pytest.raises(InputError, match=f"Received: {name}={value!r}"):
+            list(fill_texts([(1, "[MASK]")], model="m", **options))
+        with pytest.raises(InputError, match=f"Received: {name}={value!r}"):
+            FillMaskConfig(text=["[MASK]"], model="m", **options)
 
 
 class TestFromFileToFile:

@@ -64,12 +64,15 @@ class TestRefused:
     def test_no_mask(self, finished_run):
         with pytest.raises(InputError, match=r"Received: 'བཀྲ་ཤིས'. Write \[MASK\]"):
             fill_mask(["[MASK]", "བཀྲ་ཤིས"], model=finished_run)
+        with pytest.raises(InputError, match=r"Received: 'ཀ{100}…'\. Write \[MASK\]"):
+            fill_mask(["ཀ" * 1_000_000], model=finished_run)
 
     def test_a_text_that_is_too_long(self, finished_run):
         texts = ["[MASK]", "[MASK]ཀ", "[MASK]" * 31]
         with pytest.raises(InputError) as caught:
             fill_mask(texts, model=finished_run)
-        assert str(caught.value) == f"A text is longer than 32 tokens. Received: {texts[2]!r}. Give a shorter text."
+        shown = f"{texts[2][:100]}…"
+        assert str(caught.value) == f"A text is longer than 32 tokens. Received: {shown!r}. Give a shorter text."
 
     @pytest.mark.parametrize("options", [{"top_k": 0}, {"batch_size": 0}])
     def test_numbers(self, finished_run, options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.export import Candidate, FillMask, export_saved_model, fill_gaps, load_fill_mask
-from tibert_keras.export.gap_search import Searcher
+from tibert_keras.export.gap_model import GapModel
 from tibert_keras.export.gaps import syllables_of
 from tibert_keras.models import TibertMaskedLM
 
@@ -121,7 +122,7 @@ class TestRefused:
 
     def test_an_older_saved_model(self):
         with pytest.raises(InputError, match="of an older version"):
-            Searcher(object())
+            GapModel(SimpleNamespace())
 
 
 def test_a_tokenizer_that_cuts_at_tshegs(finished_run):

@@ -14,22 +14,36 @@ from tibert_keras.export.gaps import (
     TSHEG_MARK,
     UNMARKED,
     Gap,
-    PieceTable,
     edge,
     fill_in,
     find_gaps,
     readable,
 )
+from tibert_keras.export.piece_table import PieceTable
 
 
 class TestFindGaps:
     def test_masks_and_syllables(self):
-        assert find_gaps("ཀ་[MASK][MASK]་[GAP:2-4][MASK] [GAP:3]") == [
-            Gap(2, 14, 2, (1, 2**15)),
-            Gap(15, 24, None, (2, 4)),
-            Gap(24, 30, 1, (1, 2**15)),
-            Gap(31, 38, None, (3, 3)),
+        text = "ཀ་[MASK][MASK]་[GAP:2-4][MASK] [GAP:3]"
+        assert find_gaps(text) == [
+            Gap(text, 2, 14, 2, (1, 2**15)),
+            Gap(text, 15, 24, None, (2, 4)),
+            Gap(text, 24, 30, 1, (1, 2**15)),
+            Gap(text, 31, 38, None, (3, 3)),
         ]
+
+    def test_what_is_around(self):
+        """Other gaps are masks there, and none is cut in two."""
+        first, second, third = find_gaps("ཀ[GAP:2-4]་ཁ་[MASK]་ག་[MASK][MASK]་ང")
+        assert second.around(100) == ("ཀ[MASK][MASK][MASK]་ཁ་", "་ག་[MASK][MASK]་ང")
+        assert [second.around(reach) for reach in (0, 2, 4, 12)] == [
+            ("", ""),
+            ("ཁ་", "་ག"),
+            ("་ཁ་", "་ག་"),
+            ("[MASK][MASK][MASK]་ཁ་", "་ག་[MASK]"),
+        ]
+        assert find_gaps("[MASK]ཀ[MASK]")[1].around(7) == ("[MASK]ཀ", "")
+        assert first.around(1) == ("ཀ", "་") and third.around(1) == ("་", "་")
 
     @pytest.mark.parametrize(
         "gap", ["[GAP:4-2]", "[GAP:0-2]", "[GAP:1-9]", "[GAP:]", "[GAP:a]", "[GAP:2-4", "[GAP:-1]"]

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from tibert_keras.export import (
     find_saved_model,
     next_version,
 )
+from tibert_keras.export.compact_weights import Precision
 from tibert_keras.export.warm_up import WARM_UP_FILE
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.tokenizers import TibertTokenizer
@@ -125,6 +126,47 @@ class TestSignatures:
 
 
 @tensorflow_only
+class TestIds:
+    """What `masked_lm` refuses before it computes: a short request could ask for all the memory there is."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def masked_lm(cls, exported) -> Any:
+        return tf.saved_model.load(str(exported)).signatures["masked_lm"]
+
+    def ids(self, **changes: Any) -> dict[str, tf.Tensor]:
+        given = {
+            "token_ids": np.full((2, 4), 9), "padding_mask": np.ones((2, 4)), "segment_ids": np.zeros((2, 4)),
+            "mask_positions": np.zeros((2, 4)),
+        }  # fmt: skip
+        return {name: tf.constant(value, tf.int32) for name, value in {**given, **changes}.items()}
+
+    def test_as_many_positions_as_tokens(self, masked_lm):
+        assert masked_lm(**self.ids())["logits"].shape == (2, 4, 400)
+        assert masked_lm(**self.ids(mask_positions=np.zeros((2, 0))))["logits"].shape == (2, 0, 400)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"mask_positions": np.zeros((2, 5))}, "There are more mask_positions than token_ids"),
+            # 16 GB of logits.
+            ({"mask_positions": np.zeros((2, 5_000_000), "int8")}, "There are more mask_positions than token_ids"),
+            ({"mask_positions": [[0], [4]]}, "mask_positions must be places in token_ids"),
+            ({"mask_positions": [[-1], [0]]}, "mask_positions must be places in token_ids"),
+            ({"padding_mask": np.ones((2, 1))}, "padding_mask must have the shape of token_ids"),
+            ({"segment_ids": np.zeros((1, 4))}, "segment_ids must have the shape of token_ids"),
+            (
+                dict.fromkeys(["token_ids", "padding_mask", "segment_ids"], np.ones((2, 513))),
+                "A row has more than 512 tokens",
+            ),
+        ],
+    )
+    def test_refused(self, masked_lm, changes, message):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            masked_lm(**self.ids(**changes))
+
+
+@tensorflow_only
 class TestFillMask:
     @pytest.fixture(scope="class")
     @classmethod
@@ -199,16 +241,15 @@ class TestStockServing:
         assert {op for op in allowed if not hasattr(tf.raw_ops, op)} == {"SentencepieceOp", "SentencepieceTokenizeOp"}
         assert not [op for op in allowed if "Py" in op or op.startswith("Xla")]
 
-    def test_ops(self, allowed, exported):
-        assert "SentencepieceOp" in ops_of(exported)
-        assert ops_of(exported) - allowed == set()
-
-    def test_ops_of_another_tokenizer_and_compact_weights(self, allowed, model, tmp_path):
-        tokenizer = model.preprocessor.tokenizer
-        cut = TibertTokenizer(tokenizer.proto, tsheg_pretokenization=True)
-        preprocessor = TibertMaskedLMPreprocessor(cut, sequence_length=32)
-        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision="dynamic_range")
-        assert ops_of(tmp_path / "1") - allowed == set()
+    @pytest.mark.parametrize("cut", [False, True], ids=["running-text", "cut-at-tshegs"])
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_ops(self, allowed, model, tmp_path, cut, precision):
+        tokenizer = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=cut)
+        preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32)
+        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision=precision)
+        ops = ops_of(tmp_path / "1")
+        assert "SentencepieceOp" in ops and ("StringSplitV2" in ops) == cut
+        assert ops - allowed == set()
 
     def test_the_tokenizer_is_in_assets(self, model, exported):
         assert (exported / "assets/spiece.model").read_bytes() == model.preprocessor.tokenizer.proto
@@ -237,6 +278,10 @@ class TestStockServing:
             (tmp_path / name).mkdir()
             (tmp_path / name / "saved_model.pb").touch()
             assert find_saved_model(tmp_path) == f"{tmp_path}/{name}", version
+        assert next_version(tmp_path) == f"{tmp_path}/11"
+        # What TensorFlow Serving does not write itself is no version.
+        for name in ("0", "012", "\u0f21", "13.part"):
+            (tmp_path / name).mkdir()
         assert next_version(tmp_path) == f"{tmp_path}/11"
         # One that is still being copied is not there yet.
         (tmp_path / "11").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 import uvicorn
 
+from tibert_keras.export.gaps import MASK
 from tibert_keras.serving import ServeConfig
 from tibert_keras.serving.app import make_app
 from tibert_keras.serving.models import ServedModel
@@ -59,11 +61,36 @@ def signature(
     return Signature(Function())
 
 
-def fake_model(**signatures: Signature) -> ServedModel:
+def fake_model(*, loaded: Any = None, **signatures: Signature) -> ServedModel:
     """A model, version 1, that has no folder."""
     model = ServedModel("fake", "/nowhere")
-    model.versions = {1: SimpleNamespace(signatures=signatures, loaded=None, fingerprint="", signature_def={})}
+    model.versions = {1: SimpleNamespace(signatures=signatures, loaded=loaded, fingerprint="", signature_def={})}
     return model
+
+
+class SlowFiller:
+    """What fills gaps with ཀ and ཁ, when it is let, and counts how often it is asked."""
+
+    PIECES = ("<pad>", "[CLS]", "[SEP]", MASK, "<unk>", "ཀ་", "ཁ་")
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.calls = 0
+
+    def vocabulary(self) -> dict[str, tf.Tensor]:
+        return {"pieces": tf.constant(self.PIECES), "max_tokens": tf.constant(32)}
+
+    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = [["[CLS]", *re.findall(r"\[MASK\]|.་|.", each.decode()), "[SEP]"] for each in text.numpy()]
+        ids = [[self.PIECES.index(piece if piece in self.PIECES else "<unk>") for piece in row] for row in rows]
+        token_ids = tf.ragged.constant(ids, tf.int32)
+        return {"token_ids": token_ids.to_tensor(), "padding_mask": tf.ones_like(token_ids).to_tensor()}
+
+    def masked_lm(self, token_ids: tf.Tensor, **_: tf.Tensor) -> dict[str, tf.Tensor]:
+        self.calls += 1
+        self.open.wait(20)
+        row = np.linspace(0, 1, len(self.PIECES), dtype="float32")[None, None]
+        return {"logits": tf.constant(np.tile(row, (len(token_ids), 1, 1)))}
 
 
 def lengths_of(text: np.ndarray) -> dict[str, np.ndarray]:

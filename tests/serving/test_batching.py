@@ -111,6 +111,17 @@ class TestErrors:
         assert others == [[0], [1]] and last == [9]
         assert isinstance(error, RequestError) and error.reason == "negative: -2"
 
+    def test_only_a_refusal_is_looked_for_in_halves(self):
+        """A fault of ours would be one again, and again."""
+        squares = Squares()
+
+        async def scenario(batcher):
+            with pytest.raises(ZeroDivisionError):
+                await submit(batcher, squares, 1, 2, 1001, 4)
+
+        run(scenario)
+        assert squares.batches == [[1, 2, 1001, 4]]
+
     def test_a_fault_is_told_and_does_not_end_it(self):
         async def scenario(batcher):
             with pytest.raises(ZeroDivisionError):
@@ -136,6 +147,27 @@ class TestLimits:
             return full.value.status, never.value.status, await submit(batcher, squares, 3)
 
         assert run(scenario, max_queue_size=3) == (429, 400, [9])
+
+    def test_bytes(self):
+        """A few that are large fill the queue as many that are small do."""
+        squares = Squares(held=True)
+
+        def asking(batcher, *sizes):
+            return batcher.submit([Task("squares", squares, 2, size=size) for size in sizes])
+
+        async def scenario(batcher):
+            first, tasks = await held_up(batcher, squares, asking(batcher, 60, 30))
+            with pytest.raises(RequestError) as full:
+                await asking(batcher, 11)
+            with pytest.raises(RequestError, match="may hold 100 bytes at most. Received: 101") as never:
+                await asking(batcher, 50, 51)
+            fits = asyncio.create_task(asking(batcher, 10))
+            await asyncio.sleep(0.01)
+            squares.go_on.set()
+            await asyncio.gather(first, *tasks)
+            return full.value.status, never.value.status, await fits, await asking(batcher, 100)
+
+        assert run(scenario, max_queue_bytes=100) == (429, 400, [4], [4])
 
     def test_who_leaves_makes_room(self):
         squares = Squares(held=True)

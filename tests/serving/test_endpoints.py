@@ -14,8 +14,21 @@ import pytest
 import requests
 import tensorflow as tf
 
-from tests.serving.running import LENGTH, TEXT, fake_model, lengths_of, running, save, signature, wait_until
+from tests.serving.running import (
+    LENGTH,
+    TEXT,
+    SlowFiller,
+    fake_model,
+    lengths_of,
+    running,
+    save,
+    signature,
+    wait_until,
+)
 from tibert_keras.export import fill_gaps, fill_mask
+from tibert_keras.export.gap_search import search_gaps
+from tibert_keras.export.gaps import find_gaps
+from tibert_keras.serving import endpoints
 from tibert_keras.serving.models import load_models
 
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
@@ -148,6 +161,12 @@ class TestBadInput:
             ({"texts": ["[MASK]", 1]}, "'texts' must be"),
             ({"texts": ["[MASK]"], "top_k": 0}, "'top_k' must be"),
             ({"texts": ["[MASK]"], "top_k": True}, "'top_k' must be"),
+            ({"texts": ["[MASK]"], "only": 0}, "'only' must be"),
+            ({"texts": ["[MASK]"], "only": []}, "'only' must be"),
+            ({"texts": ["[MASK]"], "only": [True]}, "'only' must be"),
+            ({"texts": ["[MASK]"] * 40, "only": [0] * 40}, "32 gaps. Received: 40"),
+            ({"texts": ["[MASK]"], "only": [1]}, "gaps 0 to 0. Received: 'only' with 1"),
+            ({"texts": ["[MASK]"], "only": [-1]}, "gaps 0 to 0. Received: 'only' with -1"),
             ({"texts": [""]}, "There is nothing to fill"),
             ({"texts": ["བཀྲ་ཤིས།"]}, "There is nothing to fill"),
             ({"texts": ["ཀ" * 1_000_000]}, "There is nothing to fill"),
@@ -230,6 +249,11 @@ class TestLimits:
                 assert "may have 1000 bytes" in refusal(response, 413)
             assert post(f"{url}{FAKE}", {"instances": ["a" * 900]}).json() == {"predictions": [900]}
 
+    def test_an_answer_that_is_too_large(self):
+        with gated(lengths_of, max_answer_bytes=8) as url:
+            assert "more than 8 bytes" in refusal(post(f"{url}{FAKE}", {"instances": ["a", "b", "c"]}), 400)
+            assert post(f"{url}{FAKE}", {"instances": ["a", "b"]}).ok
+
     def test_a_full_queue(self, gate):
         with gated(gate, max_queue_size=2) as url, ThreadPoolExecutor(8) as pool:
             first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
@@ -252,6 +276,18 @@ class TestLimits:
         with gated(lengths_of, timeout=0.3) as url, connect(url) as client:
             client.sendall(f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode())
             assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+    def test_the_time_is_that_of_the_whole_request(self, gate):
+        """How long its body takes to arrive, and how long its answer takes, together."""
+        body = b'{"instances": ["a"]}'
+        with gated(gate, timeout=4) as url, connect(url) as client:
+            started = time.monotonic()
+            head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body[:5])
+            time.sleep(3)
+            client.sendall(body[5:])
+            assert client.recv(100).startswith(b"HTTP/1.1 504")
+            assert 4 <= time.monotonic() - started < 6.5
 
     def test_a_client_that_hangs_up(self, gate):
         """What it waited for is not computed."""
@@ -279,6 +315,116 @@ class TestLimits:
             assert requests.get(f"{url}/healthz").ok
 
 
+class TestGapQueue:
+    """A search is long: it is one gap at a time, given up when nobody waits for it, and no stop waits for it either."""
+
+    PATH = "/v1/models/fake:fillGaps"
+    # Of several steps.
+    BODY = {"texts": ["ཀ་[GAP:1-4]ཀ"], "top_k": 2}  # noqa: RUF012
+
+    @pytest.fixture
+    def filler(self):
+        filler = SlowFiller()
+        yield filler
+        filler.open.set()
+
+    @pytest.fixture
+    def steps(self):
+        """How many calls of the model a whole search takes."""
+        filler = SlowFiller()
+        filler.open.set()
+        search_gaps(filler, find_gaps(self.BODY["texts"][0]), 2)
+        assert filler.calls > 4
+        return filler.calls
+
+    def serving(self, filler, **options):
+        return running({"fake": fake_model(loaded=filler)}, **options)
+
+    def test_a_gap_is_a_task(self, filler):
+        with self.serving(filler) as url, ThreadPoolExecutor(3) as pool:
+            first = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ"]})
+            wait_until(lambda: filler.calls)
+            many = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ་[MASK]ཀ", "[GAP:1]" * 4]})
+            wait_until(lambda: 'waiting_items{queue="fill_gaps"} 6.0' in requests.get(f"{url}/metrics").text)
+            filler.open.set()
+            assert [len(text["gaps"]) for text in many.result().json()["texts"]] == [2, 4]
+            assert first.result().json()["texts"][0]["gaps"][0]["candidates"][0]["text"] == "ཁ་"
+            metrics = requests.get(f"{url}/metrics").text
+        assert 'batch_size_count{queue="fill_gaps"} 3.0' in metrics  # of 1, 4 and 2
+        assert 'batch_size_bucket{le="4.0",queue="fill_gaps"} 3.0' in metrics
+
+    def test_a_full_queue(self, filler):
+        with self.serving(filler, max_gap_queue_size=2) as url, ThreadPoolExecutor(3) as pool:
+            first = pool.submit(post, f"{url}{self.PATH}", self.BODY)
+            wait_until(lambda: filler.calls)
+            second = pool.submit(post, f"{url}{self.PATH}", {"texts": ["[GAP:1]ཀ[GAP:1]"]})
+            wait_until(lambda: 'waiting_items{queue="fill_gaps"} 2.0' in requests.get(f"{url}/metrics").text)
+            refused = post(f"{url}{self.PATH}", self.BODY)
+            assert "Try again later" in refusal(refused, 429) and refused.headers["retry-after"] == "1"
+            filler.open.set()
+            assert first.result().ok and second.result().ok
+            assert "2 items at most" in refusal(post(f"{url}{self.PATH}", {"texts": ["[MASK]ཀ" * 3]}), 400)
+
+    def test_no_answer_in_time(self, filler, steps):
+        with self.serving(filler, timeout=4) as url:
+            assert "no answer within 4 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
+            filler.open.set()
+            assert post(f"{url}{self.PATH}", self.BODY).ok
+        # Of the first search no more than the call under way.
+        assert filler.calls == 1 + steps
+
+    def test_a_client_that_hangs_up(self, filler, steps):
+        with self.serving(filler) as url:
+            body = json.dumps(self.BODY).encode()
+            with connect(url) as client:
+                head = f"POST {self.PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body)
+                wait_until(lambda: filler.calls)
+            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+            filler.open.set()
+            assert post(f"{url}{self.PATH}", self.BODY).ok
+        assert filler.calls == 1 + steps
+
+    def test_one_of_a_batch_hangs_up(self, filler):
+        """The others of the batch still get their answers."""
+        body = {**self.BODY, "top_k": 3}
+        with self.serving(filler) as url, ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, f"{url}{self.PATH}", self.BODY)
+            wait_until(lambda: filler.calls)
+            stays = pool.submit(post, f"{url}{self.PATH}", body)
+            with pytest.raises(requests.Timeout):
+                requests.post(f"{url}{self.PATH}", json=body, timeout=0.3)
+            filler.open.set()
+            assert first.result().ok and len(stays.result().json()["texts"][0]["gaps"][0]["candidates"]) == 3
+
+    def test_a_stop(self, filler, steps):
+        """What is under way is finished, for who is still there."""
+        with ThreadPoolExecutor(1) as pool:
+            with self.serving(filler) as url:
+                asked = pool.submit(post, f"{url}{self.PATH}", self.BODY)
+                wait_until(lambda: filler.calls)
+                threading.Timer(0.5, filler.open.set).start()
+            assert asked.result().ok and filler.calls == steps
+
+    def test_a_stop_does_not_wait_for_nobody(self, filler):
+        with self.serving(filler) as url:
+            with pytest.raises(requests.Timeout):
+                requests.post(f"{url}{self.PATH}", json=self.BODY, timeout=3)
+            assert filler.calls == 1
+            threading.Timer(0.5, filler.open.set).start()
+        assert filler.calls == 1
+
+    def test_only_one_gap_of_a_text(self, filler):
+        filler.open.set()
+        text = "ཀ་[MASK]ཁ་[GAP:2]ཀ"
+        with self.serving(filler) as url:
+            (both,) = post(f"{url}{self.PATH}", {"texts": [text]}).json()["texts"]
+            (one, other) = post(f"{url}{self.PATH}", {"texts": [text, text], "only": [1, 0]}).json()["texts"]
+            assert one["gaps"] == both["gaps"][1:] != other["gaps"] == both["gaps"][:1]
+            (answer,) = post(f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]་" * 1000], "only": [500]}).json()["texts"]
+            assert len(answer["gaps"]) == 1
+
+
 class TestToken:
     def test_who_has_it_gets_in(self):
         with gated(lengths_of, token="open sesame") as url:
@@ -292,6 +438,46 @@ class TestToken:
             assert requests.get(f"{url}/metrics").status_code == 401
             for path in ("/", "/page/page.js", "/healthz", "/docs", "/openapi.json"):
                 assert requests.get(url + path).ok
+
+
+class TestLargeBodies:
+    """What takes long is done beside the loop, on which all the others wait."""
+
+    @pytest.fixture
+    def threads(self, monkeypatch):
+        """Where JSON is read and written."""
+        seen = []
+
+        def watch(name):
+            function = getattr(endpoints, name)
+
+            def watched(*arguments, **options):
+                seen.append(threading.current_thread().name.startswith("asyncio_"))
+                return function(*arguments, **options)
+
+            monkeypatch.setattr(endpoints, name, watched)
+
+        watch("parse_object")
+        watch("parse_predict")
+        watch("to_json")
+        return seen
+
+    @pytest.mark.parametrize("count, beside", [(10, [False, False]), (1000, [True, True])])
+    def test_predict(self, threads, count, beside):
+        numbers = {"n": tf.TensorSpec([None, 100], tf.float32)}
+        of = signature(lambda text: {"n": np.ones((len(text), 100), "float32")}, TEXT, numbers)
+        with running({"fake": fake_model(serving_default=of)}) as url:
+            assert np.shape(post(f"{url}{FAKE}", {"instances": ["a" * 100] * count}).json()["predictions"]) == (
+                count,
+                100,
+            )
+        assert threads == beside
+
+    @pytest.mark.parametrize("size, beside", [(10, False), (100_000, True)])
+    def test_gaps(self, threads, size, beside):
+        with gated(lengths_of) as url:
+            assert "nothing to fill" in refusal(post(f"{url}{TestGapQueue.PATH}", {"texts": ["a" * size]}), 400)
+        assert threads == [beside]
 
 
 class TestManyClients:
@@ -340,5 +526,5 @@ class TestManyClients:
 def test_unequal_outputs_are_refused_by_row():
     of = signature(lambda text: {"n": len(text)}, TEXT, {"n": tf.TensorSpec([], tf.int32)})
     with running({"fake": fake_model(serving_default=of)}) as url:
-        assert "no rows in common" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 400)
+        assert "are not 1 rows, one an instance" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 400)
         assert post(f"{url}{FAKE}", {"inputs": ["a", "b"]}).json() == {"outputs": 2}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.serving.running import save
 from tibert_keras.errors import InputError
+from tibert_keras.export.warm_up import WARM_UP_FILE, write_warm_up
 from tibert_keras.serving.models import ServedModel, load_models
 from tibert_keras.serving.protocol import RequestError
 
@@ -93,6 +95,156 @@ class TestVersions:
             "dim": [{"size": "-1", "name": ""}], "unknown_rank": False
         }  # fmt: skip
         assert described["method_name"] == "tensorflow/serving/predict"
+
+
+class TestRemote:
+    """In TensorFlow's file system in memory, which is as remote as `gs://` is."""
+
+    @pytest.fixture
+    def folder(self):
+        yield "ram://remote/model"
+        tf.io.gfile.rmtree("ram://remote")
+
+    def test_replaced(self, folder):
+        save(f"{folder}/1", 10)
+        model = load_models([folder], num_versions=1)["model"]
+        tf.io.gfile.rmtree(f"{folder}/1")
+        save(f"{folder}/1", 11, name="other")
+        model.refresh()
+        assert list(model.find(None)[1].signatures) == ["other"]
+
+    def test_one_that_was_refused(self, folder, monkeypatch, caplog):
+        """It is tried again when it has changed; and after a while, since it may be the network that was broken."""
+        save(f"{folder}/1", 10)
+        model = load_models([folder], num_versions=1)["model"]
+        save("ram://remote/whole", 20)
+        tf.io.gfile.makedirs(f"{folder}/2")
+        tf.io.gfile.copy("ram://remote/whole/saved_model.pb", f"{folder}/2/saved_model.pb")
+        for _ in range(2):
+            model.refresh()
+        assert said(model) == 10 and list(model.failures) == [2]
+        assert len([record for record in caplog.records if "cannot be loaded" in record.message]) == 1
+        # What is missing comes, and the file that is looked at stays as it is.
+        tf.io.gfile.makedirs(f"{folder}/2/variables")
+        for name in tf.io.gfile.listdir("ram://remote/whole/variables"):
+            tf.io.gfile.copy(f"ram://remote/whole/variables/{name}", f"{folder}/2/variables/{name}")
+        model.refresh()
+        assert list(model.failures) == [2]
+        monkeypatch.setattr("tibert_keras.serving.models._PATIENCE", 0)
+        model.refresh()
+        assert said(model) == 20 and not model.failures
+
+
+class TestWarmUp:
+    """The requests in `assets.extra` are answered before the version is there for anybody."""
+
+    def counting(self, folder) -> tf.Variable:
+        module = tf.Module()
+        module.count = tf.Variable(0)
+        module.say = tf.function(
+            lambda text: {"said": tf.fill(tf.shape(text), module.count.assign_add(tf.size(text)))},
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+        )
+        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.say, "other": module.say})
+
+    def test_they_are_answered(self, tmp_path):
+        self.counting(tmp_path / "model")
+        write_warm_up(tmp_path / "model", ["serving_default", "other"])
+        model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
+        # Twice 1 and 8 texts, and the one of this call; without such requests, three texts each.
+        assert said(model) == 19
+
+    def test_what_cannot_be_answered_is_told(self, tmp_path, caplog):
+        self.counting(tmp_path / "model")
+        write_warm_up(tmp_path / "model", ["none"])
+        model = load_models([str(tmp_path / "model")], num_versions=1)["model"]
+        assert said(model) == 7 and "warm-up requests cannot be answered: 'none'" in caplog.text
+        (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn" * 100)
+        model.refresh()
+        assert said(model) == 7 and "corrupted record" in caplog.text
+
+
+class TestForeignModels:
+    """What the first axis of an output is cannot be read from its shape."""
+
+    @pytest.fixture
+    def signatures(self, tmp_path):
+        module = tf.Module()
+        text = tf.TensorSpec([None], tf.string, name="text")
+        number = tf.TensorSpec([None, 2], tf.int32, name="number")
+        functions = {
+            "words": (lambda text: {"words": tf.strings.split(text).values}, text),
+            "positive": (lambda number: {"found": tf.boolean_mask(number, number > 0)}, number),
+            "lengths": (lambda text: {"length": tf.strings.length(text)}, text),
+            "picky": (lambda text: {"number": tf.strings.to_number(text)}, text),
+        }
+        for name, (function, spec) in functions.items():
+            setattr(module, name, tf.function(function, input_signature=[spec]))
+        tf.saved_model.save(
+            module, str(tmp_path / "model"), signatures={name: getattr(module, name) for name in functions}
+        )
+        return load_models([str(tmp_path / "model")], num_versions=1)["model"].find(None)[1].signatures
+
+    @pytest.mark.parametrize(
+        "name, given, expected",
+        [
+            ("words", {"text": ["a b", "c", "d e"]}, {"words": [b"a", b"b", b"c", b"d", b"e"]}),
+            ("positive", {"number": [[0, 1], [2, 3]]}, {"found": [1, 2, 3]}),
+            ("lengths", {"text": ["abc", "d"]}, {"length": [3, 1]}),
+            ("picky", {"text": ["1", "2.5"]}, {"number": [1, 2.5]}),
+        ],
+    )
+    def test_answers_are_right(self, signatures, name, given, expected):
+        of = signatures[name]
+        arrays = {
+            key: np.array(value, "int32") if key == "number" else np.array([each.encode() for each in value], object)
+            for key, value in given.items()
+        }
+        tasks = of.tasks(arrays)
+        assert len(tasks) == (2 if name == "lengths" else 1)
+        answer = of.join([answer for task in tasks for answer in task.compute([task.payload])])
+        assert {key: value.tolist() for key, value in answer.items()} == expected
+
+
+class TestReplacedWhileLoading:
+    """Half of what is read may be the old one's, and half the new one's."""
+
+    @pytest.fixture
+    def replaced(self, monkeypatch, tmp_path):
+        """Puts other versions in place of one, each time that it has been loaded."""
+        later = []
+        load = tf.saved_model.load
+
+        def load_and_replace(folder):
+            loaded = load(folder)
+            if later:
+                shutil.rmtree(folder)
+                save(tmp_path / "new", later.pop(0))
+                (tmp_path / "new").rename(folder)
+            return loaded
+
+        monkeypatch.setattr("tibert_keras.serving.models.tf.saved_model.load", load_and_replace)
+        return later
+
+    def test_the_last_one_is_served(self, model, tmp_path, replaced):
+        save(tmp_path / "model" / "2", 20)
+        replaced += [21]
+        model.refresh()
+        assert said(model) == 21 and not model.failures
+        (before,) = model.versions.values()
+        model.refresh()
+        assert list(model.versions.values()) == [before]
+
+    def test_one_that_does_not_stand_still(self, model, tmp_path, replaced):
+        save(tmp_path / "model" / "2", 20)
+        replaced += range(21, 24)
+        failures = model.failures
+        model.refresh()
+        assert said(model) == 10 and "changes while it is being loaded" in model.failures[2]
+        # Whoever reads them has what they were.
+        assert model.failures is not failures == {}
+        model.refresh()
+        assert said(model) == 23 and not model.failures
 
 
 class TestRefused:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
+import numpy as np
 import pytest
 import requests
 import tensorflow as tf
 
-from tests.serving.running import running, signature, wait_until
+from tests.serving.running import SlowFiller, fake_model, running, signature, wait_until
 from tibert_keras.serving.models import load_models
 
 TEXT = "སངས་རྒྱས་[MASK]་འདས། བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"
@@ -32,19 +34,23 @@ def browser():
 
 
 def tagger():
-    """A signature `tag`: syllables as words, with what ends in a shad as punctuation."""
+    """A signature `tag`: syllables as words, with what ends in a shad as punctuation; of 60 syllables at most."""
 
     def tag(text):
-        rows = [each.decode().replace("་", "་ ").split() for each in text]
+        rows = [re.findall("[^་]*་|[^་]+", each.decode()) for each in text]
+        if max(map(len, rows)) > 60:
+            raise tf.errors.InvalidArgumentError(None, None, "A text is longer than 60 tokens.")
         width = max(map(len, rows))
         kinds = [["punc" if "།" in word else "n.count" for word in row] for row in rows]
+        sure = [[0.75] * len(row) + [0.0] * (width - len(row)) for row in rows]
         return {
             name: [[word.encode() for word in row] + [b""] * (width - len(row)) for row in table]
             for name, table in (("words", rows), ("tags", kinds))
-        }
+        } | {"probabilities": np.array(sure, "float32")}
 
     padded = tf.TensorSpec([None, None], tf.string)
-    return signature(tag, {"text": tf.TensorSpec([None], tf.string)}, {"words": padded, "tags": padded})
+    outputs = {"words": padded, "tags": padded, "probabilities": tf.TensorSpec([None, None], tf.float32)}
+    return signature(tag, {"text": tf.TensorSpec([None], tf.string)}, outputs)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,8 @@ class Page:
             self.all("textarea")[panel],
             text,
         )
-        wait_until(lambda: self.all(".reading")[panel].text.replace("\n", "") == text)
+        reading = "return document.querySelectorAll('.reading')[arguments[0]].textContent"
+        wait_until(lambda: self.driver.execute_script(reading, panel) == text)
 
     def text(self, panel=0):
         return self.all("textarea")[panel].get_property("value")
@@ -191,6 +198,59 @@ class TestFilling:
         assert "A gap is written [GAP:2-4]" in wait_until(lambda: page.one(".note.error").text)
 
 
+class TestAsking:
+    """A search is long: it is asked for only where one looks."""
+
+    def requests_of(self, url, status):
+        found = re.search(
+            rf'requests_total{{endpoint="fill_gaps",status="{status}"}} (\d+)', requests.get(f"{url}/metrics").text
+        )
+        return int(found[1]) if found else 0
+
+    @pytest.fixture
+    def filler(self):
+        filler = SlowFiller()
+        yield filler
+        filler.open.set()
+
+    def test_a_mouse_that_passes_by(self, browser, filler):
+        from selenium.webdriver import ActionChains
+
+        filler.open.set()
+        with running({"fake": fake_model(loaded=filler)}) as url:
+            page = Page(browser, url)
+            page.write("ཀ་[MASK]ཁ་" * 6)
+            chain = ActionChains(browser, duration=10)
+            for gap in page.all(".gap"):
+                chain.move_to_element(gap)
+            chain.perform()
+            assert page.filling(0) == "ཁ་"
+            # Where it came to rest; perhaps another, if the machine was slow.
+            assert 1 <= self.requests_of(url, 200) <= 2
+            steps = filler.calls
+            page.all(".gap")[2].click()
+            page.candidates()
+            # Of six gaps, one was searched.
+            assert filler.calls <= 2 * steps
+
+    def test_who_looks_away_is_not_waited_for(self, browser, filler):
+        with running({"fake": fake_model(loaded=filler)}) as url:
+            page = Page(browser, url)
+            page.write("ཀ་[GAP:1-4]ཀ་[MASK]ཀ")
+            first, second = page.all(".gap")
+            first.click()
+            wait_until(lambda: filler.calls)
+            second.click()
+            wait_until(lambda: self.requests_of(url, 499) == 1)
+            filler.open.set()
+            page.candidates()
+            assert first.get_attribute("aria-expanded") == "false" and self.requests_of(url, 200) == 1
+            # What was given up can be asked for again.
+            first.click()
+            wait_until(lambda: self.requests_of(url, 200) == 2)
+            assert page.candidates() and not page.all(".error")
+
+
 class TestSeveralTexts:
     def test_side_by_side(self, page):
         page.one(".copy").click()
@@ -212,10 +272,33 @@ class TestWords:
         page.one(".tagging input").click()
         wait_until(lambda: page.all(".reading .word"))
         words = [word.text.split("\n") for word in page.all(".reading .word")]
-        assert words[0] == ["སངས་", "n.count"] and words[3] == ["འདས།", "punc"]
+        assert words[0] == ["སངས་", "n.count"]
+        assert page.one(".reading .word").get_attribute("title") == "n.count, 75%"
+        shown = page.driver.execute_script(
+            "return [...document.querySelector('.block').childNodes]"
+            ".map((node) => node.className === 'gap' ? node.textContent : node.firstChild.textContent).join('')"
+        )
+        assert shown == TEXT
         assert {each.text for each in page.all(".legend .word")} == {"n.count", "punc"}
         colours = {each.value_of_css_property("background-color") for each in page.all(".legend .word")}
         assert len(colours) == 2
+        # Gaps can be filled as before.
+        page.all(".gap")[0].click()
+        filling = page.filling(0)
+        page.candidates()[0].click()
+        wait_until(lambda: page.all(".reading .word"))
+        assert page.text() == TEXT.replace("[MASK]", filling)
+
+    @pytest.mark.parametrize("shad", ["། ", ""])
+    def test_a_text_that_is_longer_than_the_tagger_takes(self, page, shad):
+        text = ("བཀྲ་ཤིས་བདེ་ལེགས་" + shad) * 100
+        page.write(text)
+        page.one(".tagging input").click()
+        wait_until(lambda: page.all(".reading .word"))
+        words = "return [...document.querySelectorAll('.reading .word')].map((word) => word.firstChild.textContent)"
+        shown = page.driver.execute_script(words)
+        # As much of it as is in sight is tagged, and nothing of it lost.
+        assert len(shown) > 60 and text.startswith("".join(shown)) and not page.one("#message").text
 
 
 class TestAnyPlace:

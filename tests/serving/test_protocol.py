@@ -84,6 +84,13 @@ class TestRequests:
             ({"instances": [{"words": "a"}]}, TEXT, r"must be \['text'\]. Received: \['words'\]"),
             ({"instances": [{"text": "a"}, {"words": "a"}]}, TEXT, "must all have the same inputs"),
             ({"inputs": {}}, TEXT, "must be"),
+            # One tensor is not all of them.
+            ({"inputs": [[1]]}, NUMBERS, r"by their names, \['ids', 'weight'\], in an object"),
+            ({"inputs": 1}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"instances": [1, 2]}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"instances": [{"ids": [1], "weight": 1}, [1]]}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
+            ({"inputs": {"b64": "YQ=="}}, NUMBERS, r"must be \['ids', 'weight'\]. Received: \['b64'\]"),
+            ({"inputs": [1]}, {}, r"by their names, \[\]"),
             ({"inputs": {"ids": [[1]]}}, NUMBERS, r"Received: \['ids'\]"),
             ({"instances": [{"ids": [1], "weight": "1"}]}, NUMBERS, "'weight' must be of float32"),
             ({"instances": [{"ids": [1.5], "weight": 1}]}, NUMBERS, "'ids' must be of int32"),
@@ -119,11 +126,11 @@ class TestAnswers:
         ],
     )
     def test_both_forms(self, outputs, rows, whole):
-        assert json.loads(to_json(outputs, by_row=True)) == {"predictions": rows}
-        assert json.loads(to_json(outputs, by_row=False)) == {"outputs": whole}
+        assert json.loads(to_json(outputs, rows=len(rows))) == {"predictions": rows}
+        assert json.loads(to_json(outputs, rows=None)) == {"outputs": whole}
 
     def test_outputs_without_rows(self):
-        for outputs in ({"n": np.array(3)}, {"a": np.zeros(2), "b": np.zeros(3)}):
-            with pytest.raises(RequestError, match="have no rows in common"):
-                to_json(outputs, by_row=True)
-        assert json.loads(to_json({"n": np.array(3)}, by_row=False)) == {"outputs": 3}
+        for outputs in ({"n": np.array(3)}, {"a": np.zeros(2), "b": np.zeros(3)}, {"a": np.zeros(3)}):
+            with pytest.raises(RequestError, match="are not 2 rows, one an instance"):
+                to_json(outputs, rows=2)
+        assert json.loads(to_json({"n": np.array(3)}, rows=None)) == {"outputs": 3}

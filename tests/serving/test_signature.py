@@ -70,8 +70,10 @@ class TestRows:
             "token_ids": ids, "padding_mask": np.ones_like(ids), "segment_ids": np.zeros_like(ids),
             "mask_positions": np.array([[99]], "int32"),
         }  # fmt: skip
-        with pytest.raises(RequestError, match=r"refuses the input: indices\[.*\] = 99 is not in \[0, 4\)$"):
+        with pytest.raises(RequestError, match=r"refuses the input: mask_positions must be places in token_ids\.$"):
             answer(version.signatures["masked_lm"], given)
+        with pytest.raises(RequestError, match=r"refuses the input: indices\[.*\] = 400 is not in \[0, 400\)$"):
+            answer(version.signatures["masked_lm"], given | {"token_ids": ids + 391, "mask_positions": ids[:, :0]})
 
     def test_a_text_that_is_too_long(self, version):
         with pytest.raises(RequestError, match=r"refuses the input: A text is longer than 32 tokens\.$") as caught:
@@ -101,6 +103,53 @@ class TestRows:
             of.tasks({"a": np.zeros(1, "int32"), "b": np.zeros(2, "int32")})
         with pytest.raises(RequestError, match="at least one"):
             signature(lengths_of, TEXT, LENGTH).tasks(texts())
+
+
+def test_how_much_waits():
+    pair = {"text": tf.TensorSpec([None], tf.string), "ids": tf.TensorSpec([None, None], tf.int32)}
+    of = signature(lambda text, ids: {"length": ids[:, 0]}, pair, LENGTH)
+    tasks = of.tasks({**texts("abc", "d"), "ids": np.zeros((2, 5), "int32")})
+    assert [(task.length, task.size) for task in tasks] == [(3, 23), (1, 21)]
+    (whole,) = signature(lambda text: {"length": 1}, TEXT, {"length": tf.TensorSpec([], tf.int32)}).tasks(
+        texts("abc", "d")
+    )
+    assert whole.size == 4
+
+
+class TestSizeOfAnswers:
+    """A few bytes can ask for more than the memory holds."""
+
+    @pytest.mark.parametrize("rank", [1, 2])
+    def test_together_with_others(self, rank):
+        """One row is too large, or all of a request are; the others of the batch are answered."""
+        shapes = {"text": tf.TensorSpec([None], tf.string)}, {"a": tf.TensorSpec([None, 1000][:rank], tf.int32)}
+        of = signature(lambda text: {"a": np.ones([len(text), 1000][:rank], "int32")}, *shapes)
+        row = 4 if rank == 1 else 4000
+        tasks = [*of.tasks(texts("a", "b", "c"), max_bytes=2 * row), *of.tasks(texts("d"), max_bytes=row)]
+        first, second, refused, other = tasks[0].compute([task.payload for task in tasks])
+        assert all(each["a"].nbytes == row for each in (first, second, other))
+        assert (refused.status, refused.reason) == (
+            400, f"The answer has more than {2 * row} bytes. Ask for less at a time."
+        )  # fmt: skip
+
+    def test_strings_and_whole_tensors(self):
+        of = signature(lambda text: {"a": text}, TEXT, {"a": tf.TensorSpec(None, tf.string)})
+        (task,) = of.tasks(texts("a" * 7, "bc"), max_bytes=8)
+        assert task.compute([task.payload])[0].status == 400
+        (task,) = of.tasks(texts("a" * 7, "b"), max_bytes=8)
+        assert task.compute([task.payload])[0]["a"].tolist() == [b"a" * 7, b"b"]
+
+
+def test_outputs_that_turn_out_not_to_be_by_row():
+    """Refused once; from then on computed request by request."""
+    of = signature(lambda text: {"length": [len(each) for each in text if each != b"-"]}, TEXT, LENGTH)
+    tasks = of.tasks(texts("ab", "c"))
+    begun = [answer for task in tasks for answer in task.compute([task.payload])]
+    with pytest.raises(RequestError, match="not by row") as caught:
+        answer(of, texts("a", "-"))
+    assert caught.value.status == 503
+    assert answer(of, texts("abc", "-", "d"))["length"].tolist() == [3, 1]
+    assert of.join(begun)["length"].tolist() == [2, 1]
 
 
 class TestWithoutRows:

@@ -12,6 +12,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
 from tibert_keras.tokenizers import TibertTokenizer, TokenizerConfig, train_tokenizer
+from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS
 
 MARKS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 
@@ -82,6 +83,17 @@ class TestRecipes:
         text = "".join(path.read_text(encoding="utf-8") for path in Path(config.output_dir).parent.glob("*.txt"))
         assert set(text) - {" ", "\n"} <= set(pieces)
 
+    def test_no_piece_crosses_a_mark_if_asked(self, config):
+        def across(config):
+            pieces = [piece.piece for piece in trained(config).pieces]
+            return [piece for piece in pieces if any(mark in piece[:-1] for mark in INTERSYLLABIC_MARKS)]
+
+        assert across(config)
+        within = replace(config, tsheg_pretokenization=True, output_dir=f"{config.output_dir}_within")
+        assert not across(within)
+        tokenizer = TibertTokenizer(f"{within.output_dir}/spiece.model", tsheg_pretokenization=True, dtype="string")
+        assert "".join(tokenizer("བཅོམ་ལྡན་འདས་ལ་")) == "▁བཅོམ་ལྡན་འདས་ལ་"
+
 
 class TestFiles:
     def test_what_is_written(self, config):
@@ -101,6 +113,8 @@ class TestFiles:
         train_tokenizer(config)
         with pytest.raises(InputError, match="vocab_size=60 there, 61 now"):
             train_tokenizer(replace(config, vocab_size=61))
+        with pytest.raises(InputError, match="tsheg_pretokenization=False there, True now"):
+            train_tokenizer(replace(config, tsheg_pretokenization=True))
         (Path(config.output_dir) / "tokenizer.json").unlink()
         with pytest.raises(InputError, match="holds no tokenizer. Received: output_dir="):
             train_tokenizer(config)

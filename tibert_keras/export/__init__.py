@@ -6,14 +6,12 @@ from tibert_keras.export.compact_weights import CompactWeights, compare_precisio
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_file import FilledText, FillMaskConfig, fill_file, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
-from tibert_keras.export.gap_search import Candidate
+from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.keras_preset import load_task
 from tibert_keras.export.saved_model import (
     FillMask,
     SavedModelOfBest,
     export_saved_model,
-    find_saved_model,
-    next_version,
     require_tensorflow,
 )
 from tibert_keras.export.segment_text import (
@@ -24,6 +22,7 @@ from tibert_keras.export.segment_text import (
     sentences,
 )
 from tibert_keras.export.tag_text import TagConfig, TaggedLine, tag_each, tag_text, write_pieces
+from tibert_keras.export.versions import find_saved_model, next_version
 
 __all__ = [
     "Candidate",

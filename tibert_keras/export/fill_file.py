@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
-from tibert_keras.export.fill_mask import fill_gaps, fill_mask, load_fill_mask
+from tibert_keras.export.fill_mask import check_counts, fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gaps import fill_in
 from tibert_keras.storage import atomic_output, read_lines
+
+Unit = Literal["syllables", "pieces"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +34,16 @@ class FillMaskConfig:
             as the vocabulary has them, many times as fast.
         top_k: The most guesses for each gap; of pieces a SavedModel gives no more than it was exported with.
         batch_size: Texts a step; a GPU wants more than a CPU, for which more is only more padding.
+
+    Raises:
+        InputError: If a field has another value than it may have.
     """
 
     text: list[str]
     model: str
     input_file: str | None = None
     output_file: str | None = None
-    unit: Literal["syllables", "pieces"] = "syllables"
+    unit: Unit = "syllables"
     top_k: int = 5
     batch_size: int = 8
 
@@ -47,6 +53,13 @@ class FillMaskConfig:
                 f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
                 f"input_file={self.input_file!r}. Give one or the other."
             )
+        for name in ("model", "input_file", "output_file"):
+            if getattr(self, name) == "":
+                raise InputError(f"{name} must be a path. Received: {name}=''. Give one.")
+        if self.output_file is not None:
+            _check_format(self.output_file)
+        _check_unit(self.unit)
+        check_counts(top_k=self.top_k, batch_size=self.batch_size)
 
 
 class FilledText(NamedTuple):
@@ -101,7 +114,7 @@ def fill_texts(
     texts: Iterable[tuple[int, str]],
     *,
     model: Any,
-    unit: Literal["syllables", "pieces"] = "syllables",
+    unit: Unit = "syllables",
     top_k: int = 5,
     batch_size: int = 8,
 ) -> Iterator[FilledText]:
@@ -118,16 +131,33 @@ def fill_texts(
         The texts with their guesses, in order.
 
     Raises:
-        InputError: As `fill_gaps` and `fill_mask`, with the number of the text.
+        InputError: As `fill_gaps` and `fill_mask`, with the number of the text; or if an option cannot be.
     """
+    _check_unit(unit)
+    check_counts(top_k=top_k, batch_size=batch_size)
     loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
     # Neighbours in length share a batch: the more texts at once, the less is padded.
     at_once, fill = (batch_size, _fill_syllables) if unit == "syllables" else (64 * batch_size, _fill_pieces)
     remaining = iter(texts)
     with tqdm(desc="fill-mask", unit="text", disable=None) as progress:
         while some := list(islice(remaining, at_once)):
-            yield from fill(loaded, some, top_k, batch_size)
+            try:
+                yield from fill(loaded, some, top_k, batch_size)
+            except InputError:
+                for number, text in some:
+                    with _named(number):
+                        list(fill(loaded, [(number, text)], top_k, batch_size))
+                raise
             progress.update(len(some))
+
+
+@contextmanager
+def _named(number: int) -> Iterator[None]:
+    """Say in an error which text it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"Text {number}: {error}") from error
 
 
 def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: int) -> Iterator[FilledText]:
@@ -138,9 +168,8 @@ def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: in
 
 
 def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_size: int) -> Iterator[FilledText]:
-    for number, text in texts:
-        if "[GAP:" in text:
-            raise InputError(f"Text {number} has a gap of syllables. Received: unit=pieces. Give unit=syllables.")
+    if any("[GAP:" in text for _, text in texts):
+        raise InputError("There is a gap of syllables. Received: unit=pieces. Give unit=syllables.")
     masks = fill_mask([text for _, text in texts], model=loaded, top_k=top_k, batch_size=batch_size)
     for row, group in groupby(masks, lambda mask: mask.text):
         filled = list(group)
@@ -163,8 +192,7 @@ def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> 
         InputError: If the name ends otherwise.
     """
     name = os.fspath(path)
-    if not name.endswith((".tsv", ".jsonl")):
-        raise InputError(f"The file's name says its format. Received: {name!r}. Let it end in .tsv or .jsonl.")
+    _check_format(name)
     count = 0
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         if name.endswith(".tsv"):
@@ -173,6 +201,16 @@ def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> 
             count += 1
             file.writelines(_rows(text) if name.endswith(".tsv") else [_json_line(text)])
     return count
+
+
+def _check_format(name: str) -> None:
+    if not name.endswith((".tsv", ".jsonl")):
+        raise InputError(f"The file's name says its format. Received: {name!r}. Let it end in .tsv or .jsonl.")
+
+
+def _check_unit(unit: str) -> None:
+    if unit not in get_args(Unit):
+        raise InputError(f"No such unit. Received: unit={unit!r}. Give one of {', '.join(get_args(Unit))}.")
 
 
 def _rows(text: FilledText) -> Iterator[str]:

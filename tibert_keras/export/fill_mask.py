@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.export.gap_search import Candidate, searcher_of
-from tibert_keras.export.gaps import MASK
+from tibert_keras.export.gap_score import Candidate
+from tibert_keras.export.gap_search import search_gaps
+from tibert_keras.export.gaps import MASK, find_gaps, shorten
 from tibert_keras.export.keras_preset import load_task
-from tibert_keras.export.saved_model import FillMask, find_saved_model
+from tibert_keras.export.saved_model import FillMask
+from tibert_keras.export.versions import find_saved_model
 
 
 class FilledMask(NamedTuple):
@@ -73,9 +75,10 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     """
     for text in texts:
         if MASK not in text:
-            raise InputError(f"There is nothing to fill. Received: {text!r}. Write {MASK} where a piece is missing.")
-    if min(top_k, batch_size) < 1:
-        raise InputError(f"top_k and batch_size must be at least 1. Received: top_k={top_k}, batch_size={batch_size}.")
+            raise InputError(
+                f"There is nothing to fill. Received: {shorten(text)!r}. Write {MASK} where a piece is missing."
+            )
+    check_counts(top_k=top_k, batch_size=batch_size)
     loaded = load_fill_mask(model, top_k=top_k) if isinstance(model, str | os.PathLike) else model
     # Neighbours in length go into one batch, so that little is padded.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -116,10 +119,18 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
         print(candidate.text, candidate.score)
     ```
     """
-    if top_k < 1:
-        raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
+    check_counts(top_k=top_k)
     loaded = load_fill_mask(model) if isinstance(model, str | os.PathLike) else model
-    return searcher_of(loaded).search(loaded, texts, top_k)
+    gaps = [find_gaps(text) for text in texts]
+    found = iter(search_gaps(loaded, [gap for each in gaps for gap in each], top_k))
+    return [[next(found) for _ in each] for each in gaps]
+
+
+def check_counts(**counts: int) -> None:
+    """Raise `InputError` if one of the numbers is less than 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} must be at least 1. Received: {name}={count}. Give more.")
 
 
 def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
@@ -128,7 +139,7 @@ def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
     except tf.errors.InvalidArgumentError as error:
         for text in batch if len(batch) > 1 else []:
             _answer(loaded, [text])  # says which of them it is
-        raise InputError(f"{_first_line(error)} Received: {batch[0]!r}. Give a shorter text.") from error
+        raise InputError(f"{_first_line(error)} Received: {shorten(batch[0])!r}. Give a shorter text.") from error
 
 
 def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k: int) -> list[FilledMask]:

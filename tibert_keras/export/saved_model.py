@@ -17,9 +17,10 @@ from tibert_keras.export.compact_weights import Precision
 from tibert_keras.export.keras_preset import Task, load_task
 from tibert_keras.export.tag_words import TagWords
 from tibert_keras.export.text_module import TextModule, require_tensorflow
+from tibert_keras.export.versions import SAVED_MODEL
 from tibert_keras.export.warm_up import write_warm_up
 from tibert_keras.models import TibertMaskedLM, TibertTextClassifier, TibertTokenClassifier
-from tibert_keras.storage import atomic_output, exists, join, list_folder
+from tibert_keras.storage import atomic_output, join, list_folder
 from tibert_keras.training import choose_champion
 from tibert_keras.training.history import History
 
@@ -115,7 +116,7 @@ class FillMask(TextModule):
             token_ids: Ids, int32 `[batch, tokens]`.
             padding_mask: 1 where there is a token, int32 `[batch, tokens]`.
             segment_ids: Int32 `[batch, tokens]`.
-            mask_positions: Where to predict, int32 `[batch, predictions]`.
+            mask_positions: Where to predict, int32 `[batch, predictions]`; no more than there are tokens.
 
         Returns:
             `logits`, float32 `[batch, predictions, vocabulary]`.
@@ -126,7 +127,8 @@ class FillMask(TextModule):
             "segment_ids": segment_ids,
             "mask_positions": mask_positions,
         }
-        return {"logits": self._logits(inputs)}
+        with tf.control_dependencies(_check_ids(inputs, longest=self._model.backbone.max_sequence_length)):
+            return {"logits": self._logits(inputs)}
 
     @tf.function(input_signature=[])
     def vocabulary(self) -> dict[str, tf.Tensor]:
@@ -167,7 +169,7 @@ def export_saved_model(
     ```
     """
     names = list_folder(output_dir)
-    if names and "saved_model.pb" not in names:
+    if names and SAVED_MODEL not in names:
         raise InputError(
             "The output folder is not empty and holds no SavedModel. "
             f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
@@ -181,35 +183,12 @@ def export_saved_model(
         module = ClassifyText(loaded, precision=precision)
     else:
         module = FillMask(loaded, top_k=top_k, precision=precision)
-    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last="saved_model.pb") as folder:
+    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last=SAVED_MODEL) as folder:
         tokenizer = Path(assets) / TOKENIZER_FILE
         tokenizer.write_bytes(loaded.preprocessor.tokenizer.proto)
         module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
         tf.saved_model.save(module, os.fspath(folder), signatures=module.signatures)
         write_warm_up(folder, module.signatures_of_text)
-
-
-def next_version(folder: str | os.PathLike[str]) -> str:
-    """Give the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
-
-    Args:
-        folder: The folder of the model's name, which need not be there.
-    """
-    return join(folder, str(max(_versions(folder), default=0) + 1))
-
-
-def find_saved_model(folder: str | os.PathLike[str]) -> str | None:
-    """Find a SavedModel: a folder that is one, or the newest version in a folder of versions.
-
-    Returns:
-        Its path, or `None`.
-    """
-    newest = [join(folder, str(version)) for version in sorted(_versions(folder), reverse=True)]
-    return next((path for path in [os.fspath(folder), *newest] if exists(join(path, "saved_model.pb"))), None)
-
-
-def _versions(folder: str | os.PathLike[str]) -> list[int]:
-    return [int(name) for name in list_folder(folder) if name.isascii() and name.isdigit()]
 
 
 class SavedModelOfBest(keras.callbacks.Callback):
@@ -233,3 +212,23 @@ class SavedModelOfBest(keras.callbacks.Callback):
         history = History(self.run_dir)
         if history.best()["step"] == history.rows[-1]["step"]:
             export_saved_model(choose_champion([self.run_dir]).preset, join(self.run_dir, "saved_model"))
+
+
+def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
+    """A position's logits are as many as the vocabulary: a short request could ask for all the memory there is."""
+    shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
+    return [
+        tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),
+        *(
+            tf.debugging.assert_equal(
+                tf.shape(inputs[name]), shape, message=f"{name} must have the shape of token_ids."
+            )
+            for name in ("padding_mask", "segment_ids")
+        ),
+        tf.debugging.assert_less_equal(
+            tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
+        ),
+        tf.debugging.Assert(
+            tf.reduce_all((places > -1) & (places < shape[1])), ["mask_positions must be places in token_ids."]
+        ),
+    ]

@@ -30,8 +30,9 @@ def encode_positions(
     x = _embed(backbone, inputs, training)
     calls = backbone.num_layers // backbone.num_groups
     *layers, last = [layer for group in backbone.transformer_layers for _ in range(calls) for layer in group]
+    attention_mask = _attention_mask(padding_mask, queries=padding_mask)
     for layer in layers:
-        x = layer(x, padding_mask=padding_mask, training=training)
+        x = layer(x, attention_mask=attention_mask, training=training)
     # [CLS] before them, for the pooler; twice where the number would be odd, which cuDNN's attention does not train.
     first = 1 if (positions.shape[1] or 0) % 2 else 2
     x = _encode_last(last, x, ops.pad(positions, [[0, 0], [first, 0]]), padding_mask, training)
@@ -50,9 +51,16 @@ def _embed(backbone: keras_nlp.models.AlbertBackbone, inputs: dict[str, Any], tr
 def _encode_last(layer: Any, x: Any, positions: Any, padding_mask: Any, training: bool | None) -> Any:
     """A layer's output at some positions: `TransformerEncoder.call`, with fewer queries than keys."""
     rows = ops.take_along_axis(x, positions[:, :, None], axis=1)
-    attended = layer._self_attention_layer(
-        query=rows, value=x, attention_mask=padding_mask[:, None, :], training=training
-    )
+    attention_mask = _attention_mask(padding_mask, queries=positions)
+    attended = layer._self_attention_layer(query=rows, value=x, attention_mask=attention_mask, training=training)
     rows = layer._self_attention_layer_norm(rows + layer._self_attention_dropout(attended, training=training))
     hidden = layer._feedforward_output_dense(layer._feedforward_intermediate_dense(rows))
     return layer._feedforward_layer_norm(rows + layer._feedforward_dropout(hidden, training=training))
+
+
+def _attention_mask(padding_mask: Any, *, queries: Any) -> Any:
+    """What each query may look at, `[batch, queries, sequence]`: the same for all.
+
+    KerasHub's layer leaves the middle axis at 1, to be broadcast, and cuDNN's attention takes no such mask.
+    """
+    return ops.ones_like(queries)[:, :, None] * padding_mask[:, None, :]

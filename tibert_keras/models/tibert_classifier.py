@@ -157,7 +157,11 @@ class TibertClassifier(TibertTask):
 
 
 def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
-    """Raise `InputError` if a model and its preprocessor do not name the classes alike."""
+    """Raise `InputError` if labels are none or not all different, or the preprocessor has others."""
+    if not labels or len(set(labels)) < len(labels):
+        raise InputError(
+            f"Labels must be one or more, and all different. Received: labels={list(labels)}. List each once."
+        )
     if preprocessor is not None and list(labels) != getattr(preprocessor, "labels", None):
         raise InputError(
             "The model and its preprocessor must have the same labels. Received: "
@@ -183,5 +187,9 @@ def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None
     """Preprocess lists whole: their mistakes are found before the first step, and each epoch is spared the work."""
     if preprocessor is None or not isinstance(x, list | tuple):
         return x, y, sample_weight
-    batch = keras.utils.unpack_x_y_sample_weight(preprocessor(list(x), y=y, sample_weight=sample_weight))
-    return tuple(part if part is None else keras.tree.map_structure(ops.convert_to_numpy, part) for part in batch)
+    outputs = preprocessor(x, y=y, sample_weight=sample_weight)
+    x, y, sample_weight = (
+        part if part is None else keras.tree.map_structure(ops.convert_to_numpy, part)
+        for part in keras.utils.unpack_x_y_sample_weight(outputs)
+    )
+    return x, y, sample_weight

@@ -23,7 +23,6 @@ class TibertTask:
     presets = backbone_presets
     backbone: Any
     optimizer: Any
-    trainable_variables: list[Any]
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> Any:
@@ -71,7 +70,7 @@ class TibertTask:
         with self._without_optimizer():
             super().load_task_weights(filepath)  # type: ignore[misc]
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self: Any, config: dict[str, Any]) -> None:
         """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:

@@ -25,8 +25,9 @@ from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.endpoints import Endpoints, answer
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel
-from tibert_keras.serving.openapi import describe, reference_page
+from tibert_keras.serving.openapi import describe
 from tibert_keras.serving.protocol import RequestError
+from tibert_keras.serving.reference import reference_page
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,13 +78,11 @@ def make_app(
             await batcher.stop()
         await asyncio.gather(*running)
 
-    description = describe(with_token=token is not None)
-
     async def openapi(_: Request) -> Response:
-        return answer(description)
+        return answer(describe(models, with_token=token is not None))
 
     async def docs(_: Request) -> Response:
-        return HTMLResponse(reference_page(description))
+        return HTMLResponse(reference_page(describe(models, with_token=token is not None)))
 
     async def page(_: Request) -> Response:
         return FileResponse(_PAGE / "index.html")

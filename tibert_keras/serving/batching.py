@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _LENGTH_RATIO = 1.25
 _LENGTH_SLACK = 16
 
-# Computes several payloads in one go.
+# Computes several payloads in one go; the answer to one of them may be an error.
 Compute = Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -37,12 +38,14 @@ class Task:
         compute: What computes them; the same for all of a kind.
         payload: What it takes.
         length: How long the payload is, in any unit that its kind has in common.
+        size: How many bytes it holds while it waits.
     """
 
     kind: Hashable
     compute: Compute
     payload: Any
     length: int = 0
+    size: int = 0
 
 
 class Batcher:
@@ -51,6 +54,7 @@ class Batcher:
     Args:
         max_batch_size: Tasks in a batch at most.
         max_queue_size: Tasks that may wait; those in the batch under way do not count.
+        max_queue_bytes: How many bytes those may hold.
         on_batch: Told the size of each batch.
 
     Example:
@@ -63,10 +67,16 @@ class Batcher:
     """
 
     def __init__(
-        self, *, max_batch_size: int, max_queue_size: int, on_batch: Callable[[int], None] = lambda size: None
+        self,
+        *,
+        max_batch_size: int,
+        max_queue_size: int,
+        max_queue_bytes: float = math.inf,
+        on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._max_batch_size = max_batch_size
         self._max_queue_size = max_queue_size
+        self._max_queue_bytes = max_queue_bytes
         self._on_batch = on_batch
         # In the order in which they came.
         self._waiting: dict[int, tuple[Task, asyncio.Future[Any]]] = {}
@@ -94,7 +104,11 @@ class Batcher:
             raise RequestError(503, "The server is stopping.")
         if len(tasks) > self._max_queue_size:
             raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {len(tasks)}.")
-        if len(self) + len(tasks) > self._max_queue_size:
+        size = sum(task.size for task in tasks)
+        if size > self._max_queue_bytes:
+            raise RequestError(400, f"A request may hold {self._max_queue_bytes} bytes at most. Received: {size}.")
+        waiting = sum(task.size for task, _ in self._waiting.values())
+        if len(self) + len(tasks) > self._max_queue_size or waiting + size > self._max_queue_bytes:
             raise RequestError(429, "The server has as many requests waiting as it may. Try again later.")
         loop = asyncio.get_running_loop()
         mine = {next(self._numbers): (task, loop.create_future()) for task in tasks}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -12,17 +15,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tibert_keras.errors import InputError
-from tibert_keras.export import fill_gaps
-from tibert_keras.export.gaps import GAP
+from tibert_keras.export.gap_model import SearchStopped
+from tibert_keras.export.gap_search import search_gaps
+from tibert_keras.export.gaps import GAP, Gap, find_gaps
 from tibert_keras.serving.batching import Batcher, Task
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
 from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json
+from tibert_keras.serving.signature import Signature, size_of
 
-# A search of one gap is dozens of calls of the model: more in one request would keep others waiting.
+# A search of one gap is dozens of calls of the model: more in one request would keep others waiting, and more in one
+# batch would go on for long after all but one are no longer wanted.
 MAX_GAPS = 32
+_GAPS_TOGETHER = 4
 MAX_CANDIDATES = 50
+# Bytes that are read or written as JSON in about a millisecond.
+_LARGE = 2**16
 # How much of a body that is too large is read all the same, so that the client comes to hear why it is refused.
 _PATIENCE = 8
 
@@ -44,13 +53,18 @@ class Endpoints:
         self._config = config
         self._models = models
         self.metrics = Metrics()
+        gaps_together = min(_GAPS_TOGETHER, config.max_batch_size)
         self.batchers = {
             queue: Batcher(
-                max_batch_size=config.max_batch_size,
-                max_queue_size=config.max_queue_size,
+                max_batch_size=max_batch_size,
+                max_queue_size=max_queue_size,
+                max_queue_bytes=config.max_queue_bytes,
                 on_batch=self.metrics.batches.labels(queue).observe,
             )
-            for queue in ("predict", "fill_gaps")
+            for queue, max_batch_size, max_queue_size in (
+                ("predict", config.max_batch_size, config.max_queue_size),
+                ("fill_gaps", gaps_together, config.max_gap_queue_size),
+            )
         }
 
     # === What can be asked of models ===
@@ -107,28 +121,34 @@ class Endpoints:
 
     async def predict(self, request: Request) -> Response:
         """Run a signature."""
+        deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        given = parse_predict(await self._body(request))
-        signature = version.signatures.get(given.signature_name)
-        if signature is None:
-            raise RequestError(
-                400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
-                f"Give one of {sorted(version.signatures)}."
-            )  # fmt: skip
-        tasks = signature.tasks(to_arrays(given, signature.inputs))
-        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks))
-        return Response(to_json(signature.join(answers), by_row=given.by_row), media_type="application/json")
+        body = await self._body(request, deadline)
+        rows, signature, tasks = await _compute(len(body), lambda: self._read(body, version))
+        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks), deadline)
+        size = sum(map(size_of, answers))
+        content = await _compute(size, lambda: to_json(signature.join(answers), rows=rows))
+        return Response(content, media_type="application/json")
 
     async def fill_gaps(self, request: Request) -> Response:
         """Guess the syllables in the gaps of texts."""
+        deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
-        texts, top_k = _parse_gaps(await self._body(request))
+        body = await self._body(request, deadline)
+        gaps, top_k = await _compute(len(body), lambda: _parse_gaps(body))
+        compute, gone = partial(_fill, version, top_k), threading.Event()
         tasks = [
-            Task((version, top_k), lambda batch: _fill(version, batch, top_k), text, len(text.encode()))
-            for text in texts
+            # Gaps of one text hold it together.
+            Task((version, top_k), compute, (gap, gone), size=sys.getsizeof(gap.text) // len(of_text))
+            for of_text in gaps
+            for gap in of_text
         ]
-        answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks))
-        return answer({"texts": answers})
+        try:
+            answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks), deadline)
+        finally:
+            gone.set()
+        found = iter(answers)
+        return answer({"texts": [{"gaps": [next(found) for _ in of_text]} for of_text in gaps]})
 
     # === What can be asked of the server ===
 
@@ -152,11 +172,15 @@ class Endpoints:
             raise RequestError(404, f"Servable not found: model {name[:100]!r}. Served: {sorted(self._models)}.")
         return self._models[name]
 
-    async def _body(self, request: Request) -> bytes:
+    def _deadline(self) -> float:
+        """When a request that comes now has to be answered, in the loop's seconds."""
+        return asyncio.get_running_loop().time() + self._config.timeout
+
+    async def _body(self, request: Request, deadline: float) -> bytes:
         limit = self._config.max_request_bytes
         body, size = bytearray(), 0
         try:
-            async with asyncio.timeout(self._config.timeout):
+            async with asyncio.timeout_at(deadline):
                 async for chunk in request.stream():
                     size += len(chunk)
                     if size <= limit:
@@ -171,12 +195,25 @@ class Endpoints:
             raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
         return bytes(body)
 
-    async def _while_connected(self, request: Request, work: Awaitable[_Answer]) -> _Answer:
+    def _read(self, body: bytes, version: Version) -> tuple[int | None, Signature, list[Task]]:
+        """What a request asks for: how many rows, of which signature, and what there is to compute."""
+        given = parse_predict(body)
+        signature = version.signatures.get(given.signature_name)
+        if signature is None:
+            raise RequestError(
+                400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
+                f"Give one of {sorted(version.signatures)}."
+            )  # fmt: skip
+        arrays = to_arrays(given, signature.inputs)
+        return given.rows, signature, signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
+
+    async def _while_connected(self, request: Request, work: Awaitable[_Answer], deadline: float) -> _Answer:
         """Wait for an answer as long as there is somebody to give it to, and time."""
         answering = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(_disconnected(request))
         try:
-            await asyncio.wait((answering, leaving), timeout=self._config.timeout, return_when=asyncio.FIRST_COMPLETED)
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait((answering, leaving), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
                 return answering.result()
             if leaving.done():
@@ -192,6 +229,11 @@ def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None =
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
+async def _compute(size: int, work: Callable[[], _Answer]) -> _Answer:
+    """Do work on so many bytes: in a thread if they are many, so that other requests need not wait."""
+    return work() if size < _LARGE else await asyncio.to_thread(work)
+
+
 def _version(request: Request) -> int | None:
     number = request.path_params.get("version")
     if number is None:
@@ -201,32 +243,47 @@ def _version(request: Request) -> int | None:
     return int(number)
 
 
-def _parse_gaps(body: bytes) -> tuple[list[str], int]:
+def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
+    """The gaps to fill in each text, and the most candidates for each."""
     fields = parse_object(body)
-    texts, top_k = fields.get("texts"), fields.get("top_k", 5)
+    texts, top_k, only = fields.get("texts"), fields.get("top_k", 5), fields.get("only")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
         raise RequestError(400, "'texts' must be a list of at least one string.")
     if type(top_k) is not int or not 1 <= top_k <= MAX_CANDIDATES:
         raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
-    count = sum(1 for text in texts for _ in GAP.finditer(text))
+    if only is not None and not (isinstance(only, list) and len(only) == len(texts) and {*map(type, only)} == {int}):
+        raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
+    count = len(texts) if only else sum(1 for text in texts for _ in GAP.finditer(text))
     if count > MAX_GAPS:
         raise RequestError(400, f"A request may have {MAX_GAPS} gaps. Received: {count}. Ask for some at a time.")
-    return texts, top_k
-
-
-def _fill(version: Version, texts: Sequence[str], top_k: int) -> list[dict[str, Any]]:
     try:
-        filled = fill_gaps(version.loaded, texts, top_k)
+        gaps = [find_gaps(text) for text in texts]
     except InputError as error:
         raise RequestError(400, str(error)) from error
+    if only is None:
+        return gaps, top_k
+    for number, of_text in zip(only, gaps, strict=True):
+        if not 0 <= number < len(of_text):
+            raise RequestError(400, f"The text has gaps 0 to {len(of_text) - 1}. Received: 'only' with {number}.")
+    return [[of_text[number]] for number, of_text in zip(only, gaps, strict=True)], top_k
+
+
+def _fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:
+    """Search gaps, as long as one of those who asked is there."""
+    try:
+        found = search_gaps(
+            version.loaded,
+            [gap for gap, _ in payloads],
+            top_k,
+            should_stop=lambda: all(gone.is_set() for _, gone in payloads),
+        )
+    except InputError as error:
+        raise RequestError(400, str(error)) from error
+    except SearchStopped:
+        return [RequestError(499, "The client has gone.")] * len(payloads)
     return [
-        {
-            "gaps": [
-                {"candidates": [{"text": c.text, "score": c.score, "syllables": c.syllables} for c in candidates]}
-                for candidates in gaps
-            ]
-        }
-        for gaps in filled
+        {"candidates": [{"text": each.text, "score": each.score, "syllables": each.syllables} for each in candidates]}
+        for candidates in found
     ]
 
 

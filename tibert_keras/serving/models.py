@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import tensorflow as tf
@@ -14,13 +17,18 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
-from tibert_keras.serving.protocol import RequestError
+from tibert_keras.export.versions import SAVED_MODEL, is_saved_model, list_versions
+from tibert_keras.export.warm_up import read_warm_up
+from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature
-from tibert_keras.storage import exists, is_remote, join, list_folder, read_bytes
+from tibert_keras.storage import is_remote, join, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
-_SAVED_MODEL = "saved_model.pb"
+# How often a folder that is replaced while it is being loaded is loaded anew.
+_TRIES = 3
+# Seconds after which one that could not be loaded is tried again though it has not changed: a network may be back.
+_PATIENCE = 60.0
 
 
 class Version:
@@ -45,7 +53,7 @@ class Version:
         self.fingerprint = fingerprint
         try:
             self.loaded: Any = tf.saved_model.load(folder)
-            description = SavedModel.FromString(read_bytes(join(folder, _SAVED_MODEL))).meta_graphs[0]
+            description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
         except Exception as error:  # of any kind, as the file is torn
             reason = str(error).partition("\n")[0]
             raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
@@ -60,6 +68,23 @@ class Version:
             )
             for name in sorted(self.signatures)
         }
+        self._warm_up(folder)
+
+    def _warm_up(self, folder: str) -> None:
+        """Answer the requests that come with the model, so that the first client does not wait; or one of our own."""
+        untried = dict(self.signatures)
+        try:
+            for name, inputs in read_warm_up(folder):
+                self.signatures[name or DEFAULT_SIGNATURE].try_out(inputs)
+                untried.pop(name or DEFAULT_SIGNATURE, None)
+        except Exception as error:  # it can be served all the same
+            reason = str(error).partition("\n")[0]
+            _LOG.warning("The warm-up requests cannot be answered: %s Received: %r.", reason, folder)
+        for name, signature in untried.items():
+            try:
+                signature.try_out(signature.sample())
+            except Exception as error:  # it takes other things
+                _LOG.info("Signature %s is computed request by request, since it refuses a trial: %s", name, error)
 
 
 class ServedModel:
@@ -89,7 +114,7 @@ class ServedModel:
         self.num_versions = num_versions
         self.versions: dict[int, Version] = {}
         self.failures: dict[int, str] = {}
-        self._refused: dict[int, str] = {}
+        self._refused: dict[int, tuple[str, float]] = {}
 
     def find(self, number: int | None) -> tuple[int, Version]:
         """The version of this number, or the newest.
@@ -110,34 +135,36 @@ class ServedModel:
         What is served stays until what replaces it is loaded, and if there is nothing for the moment.
         """
         wanted = self._wanted()
-        available = dict(self.versions)
+        available, failures = dict(self.versions), dict(self.failures)
         for number, folder in wanted.items():
             fingerprint = _fingerprint(folder)
             served = available[number].fingerprint if number in available else None
-            if fingerprint in (served, self._refused.get(number)):
+            if fingerprint == served or self._is_refused(number, fingerprint):
                 continue
             try:
-                available[number] = Version(folder, fingerprint)
+                available[number] = _load(folder)
             except InputError as error:
-                # Not tried again before it changes.
-                self._refused[number], self.failures[number] = fingerprint, str(error)
+                self._refused[number], failures[number] = (fingerprint, time.monotonic()), str(error)
                 _LOG.error("Version %d of %s: %s", number, self.name, error)
             else:
-                self.failures.pop(number, None)
+                failures.pop(number, None)
                 _LOG.info("Serving version %d of %s.", number, self.name)
         if wanted and wanted.keys() <= available.keys():
             available = {number: available[number] for number in wanted}
-        # In one go: no request sees a model without versions.
-        self.versions = available
+        # In one go: this runs in a thread of its own, and no request sees a model without versions.
+        self.versions, self.failures = available, failures
+
+    def _is_refused(self, number: int, fingerprint: str) -> bool:
+        """Whether a version that could not be loaded is not to be tried again yet."""
+        refused, when = self._refused.get(number, (None, 0.0))
+        return refused == fingerprint and time.monotonic() < when + _PATIENCE
 
     def _wanted(self) -> dict[int, str]:
         """The newest versions that are whole, and their folders."""
-        if exists(join(self.folder, _SAVED_MODEL)):
+        if is_saved_model(self.folder):
             return {1: self.folder}
-        numbers = sorted(int(name) for name in list_folder(self.folder) if re.fullmatch(r"[1-9]\d{0,17}", name))
-        folders = {number: join(self.folder, str(number)) for number in numbers}
-        whole = [number for number in numbers if exists(join(folders[number], _SAVED_MODEL))]
-        return {number: folders[number] for number in whole[-self.num_versions :]}
+        whole = [(number, path) for number, path in list_versions(self.folder).items() if is_saved_model(path)]
+        return dict(whole[-self.num_versions :])
 
 
 def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
@@ -171,10 +198,33 @@ def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, Served
     return loaded
 
 
+def _load(folder: str) -> Version:
+    """Load a version; if it is replaced meanwhile, the one that has taken its place."""
+    for _ in range(_TRIES):
+        fingerprint = _fingerprint(folder)
+        failure = None
+        try:
+            version = Version(folder, fingerprint)
+        except InputError as error:
+            failure = error
+        if _fingerprint(folder) == fingerprint:
+            if failure is not None:
+                raise failure
+            return version
+    raise InputError(
+        f"The SavedModel changes while it is being loaded. Received: {folder!r}. Write it beside and rename it."
+    )
+
+
 def _fingerprint(folder: str) -> str:
-    """Changes when a folder is replaced; of remote folders only the numbers are watched."""
+    """Changes when a folder is replaced; of a remote one only the file is watched that comes last."""
     if is_remote(folder):
+        with suppress(tf.errors.OpError):
+            stat = tf.io.gfile.stat(join(folder, SAVED_MODEL))
+            return f"{stat.length} {stat.mtime_nsec}"
         return ""
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    stats = []
+    for path in sorted(Path(folder).rglob("*")):
+        with suppress(FileNotFoundError):  # it has been removed meanwhile
+            stats.append((path.relative_to(folder).as_posix(), path.stat()))
+    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats if S_ISREG(stat.st_mode)])

@@ -1,12 +1,15 @@
-"""The description of the server for programs (OpenAPI 3.1) and for people, on a page that needs no other."""
+"""The description of the server for programs (OpenAPI 3.1)."""
 
 from __future__ import annotations
 
-import html
-import json
+from collections.abc import Mapping
 from typing import Any
 
-from tibert_keras.serving.protocol import DEFAULT_SIGNATURE
+import numpy as np
+
+from tibert_keras.serving.endpoints import MAX_CANDIDATES, MAX_GAPS
+from tibert_keras.serving.models import ServedModel
+from tibert_keras.serving.protocol import BYTES_SUFFIX, DEFAULT_SIGNATURE, TensorSpec
 
 _EXAMPLE_TEXT = "བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ། །"
 _STRING = {"type": "string"}
@@ -22,12 +25,18 @@ _ERRORS = {
 }
 
 
-def describe(*, with_token: bool) -> dict[str, Any]:
+def describe(models: Mapping[str, ServedModel], *, with_token: bool) -> dict[str, Any]:
     """Make the OpenAPI description.
 
     Args:
+        models: What is served at the moment. If requests need a token, nothing of it is told.
         with_token: Whether requests need a token.
     """
+    served = {} if with_token else models
+    versions = [version for each in served.values() for version in each.versions.values()]
+    signatures = {name: signature.inputs for version in versions for name, signature in version.signatures.items()}
+    numbers = {number for each in served.values() for number in each.versions}
+    predict, parameters = _predict(signatures), _parameters(sorted(served), sorted(numbers))
     model = "/v1/models/{name}"
     paths: dict[str, Any] = {
         "/healthz": {"get": _operation("Whether requests are answered", _object(status=_STRING), errors=[])},
@@ -36,11 +45,18 @@ def describe(*, with_token: bool) -> dict[str, Any]:
     }
     for place in (model, f"{model}/versions/{{version}}"):
         paths |= {
-            place: {"get": _operation("Which versions of a model are served", _STATUS, place=place)},
-            f"{place}/metadata": {"get": _operation("A model's signatures", _METADATA, place=place)},
-            f"{place}:predict": {"post": _operation("Run a signature", _PREDICTED, place=place, body=_PREDICT)},
-            f"{place}:fillGaps": {"post": _operation("Fill gaps", _FILLED, place=place, body=_FILL_GAPS)},
+            place: {"get": _operation("Which versions of a model are served", _STATUS)},
+            f"{place}/metadata": {"get": _operation("A model's signatures", _METADATA)},
+            f"{place}:predict": {"post": _operation("Run a signature", _PREDICTED, body=predict)},
+            f"{place}:fillGaps": {"post": _operation("Fill gaps", _FILLED, body=_FILL_GAPS)},
         }
+    for place, operations in paths.items():
+        for operation in operations.values():
+            operation["parameters"] = [
+                {"name": name, "in": "path", "required": True, **parameter}
+                for name, parameter in parameters.items()
+                if f"{{{name}}}" in place
+            ]
     security = {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}} if with_token else {}
     return {
         "openapi": "3.1.0",
@@ -53,16 +69,6 @@ def describe(*, with_token: bool) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": {"Error": _object(error=_STRING)}, **security},
     }
-
-
-def reference_page(description: dict[str, Any]) -> str:
-    """Make a page of HTML from the description."""
-    sections = [
-        _section(path, method, operation)
-        for path, operations in description["paths"].items()
-        for method, operation in operations.items()
-    ]
-    return _PAGE.format(title=html.escape(description["info"]["title"]), sections="\n".join(sections))
 
 
 # === Schemas ===
@@ -94,48 +100,86 @@ _METADATA = _object(
     model_spec=_object(name=_STRING, signature_name=_STRING, version=_STRING),
     metadata=_object(signature_def=_object(signature_def={"type": "object"})),
 )
-_SIGNATURE_NAME = {"type": "string", "default": DEFAULT_SIGNATURE, "description": "The signature to run"}
 _INSTANCES = 'An item a row: `{input: value}`, or the value of the only input; bytes as `{"b64": ...}`'
-_PREDICT = {
-    "oneOf": [
-        {
-            "type": "object",
-            "properties": {
-                "signature_name": _SIGNATURE_NAME,
-                "instances": {"type": "array", "minItems": 1, "description": _INSTANCES},
-            },
-            "required": ["instances"],
-        },
-        {
-            "type": "object",
-            "properties": {
-                "signature_name": _SIGNATURE_NAME,
-                "inputs": {"description": "Whole tensors: `{input: tensor}`, or the tensor of the only input"},
-            },
-            "required": ["inputs"],
-        },
-    ],
-    "examples": [{"instances": [_EXAMPLE_TEXT]}],
-}  # fmt: skip
+_INPUTS = "Whole tensors: `{input: tensor}`, or the tensor of the only input"
+
+
+def _predict(signatures: Mapping[str, Mapping[str, TensorSpec]]) -> dict[str, Any]:
+    """The body of `:predict`, for each signature in both forms; in general, if none is to be told."""
+    variants = [
+        _signature(name, form, schema)
+        for name, specs in signatures.items()
+        for form, schema in (
+            ("instances", {**_list(_values(specs, skip=1)), "minItems": 1, "description": _INSTANCES}),
+            ("inputs", {**_values(specs, skip=0), "description": _INPUTS}),
+        )
+    ]
+    return {
+        "oneOf": variants
+        or [
+            _signature(None, "instances", {"type": "array", "minItems": 1, "description": _INSTANCES}),
+            _signature(None, "inputs", {"description": _INPUTS}),
+        ],
+        "examples": [{"instances": [_EXAMPLE_TEXT]}],
+    }
+
+
+def _signature(name: str | None, form: str, schema: dict[str, Any]) -> dict[str, Any]:
+    needed = [form] if name in (None, DEFAULT_SIGNATURE) else [form, "signature_name"]
+    named = {"type": "string"} if name is None else {"const": name}
+    return {"type": "object", "properties": {"signature_name": named, form: schema}, "required": needed}
+
+
+def _values(specs: Mapping[str, TensorSpec], *, skip: int) -> dict[str, Any]:
+    """The inputs of a signature by name, or the only one; `skip` axes of each are left out."""
+    schemas = {name: _tensor(name, spec.dtype, spec.shape[skip:]) for name, spec in specs.items()}
+    named = {**_object(**schemas), "additionalProperties": False}
+    return named if len(specs) != 1 else {"anyOf": [*schemas.values(), named]}
+
+
+def _tensor(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    if shape:
+        size = {"minItems": shape[0], "maxItems": shape[0]} if shape[0] >= 0 else {"minItems": 1}
+        return {**_list(_tensor(name, dtype, shape[1:])), **size}
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
+    if dtype.kind == "O" and name.endswith(BYTES_SUFFIX):
+        return {"anyOf": [_STRING, _object(b64={"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$"})]}
+    return {"type": {"O": "string", "b": "boolean"}.get(dtype.kind, "number")}
+
+
 _PREDICTED = {
     "oneOf": [
         _object(predictions={"type": "array", "description": "To `instances`, an item a row"}),
         _object(outputs={"description": "To `inputs`, whole tensors"}),
     ]
 }
+# One that is written rightly: the fewest syllables first, up to eight.
+_GAP = r"\[MASK\]|\[GAP:(1(-[1-8])?|2(-[2-8])?|3(-[3-8])?|4(-[4-8])?|5(-[5-8])?|6(-[6-8])?|7(-[78])?|8(-8)?)\]"
 _FILL_GAPS = {
     **_object(
         texts={
-            **_list(_STRING),
+            **_list({"type": "string", "pattern": _GAP}),
             "minItems": 1,
+            "maxItems": MAX_GAPS,
             "description": "Each with a gap at least: `[MASK]` once or more, or `[GAP:2-4]` for 2 to 4 syllables",
         }
     ),
     "examples": [{"texts": [_EXAMPLE_TEXT], "top_k": 5}],
 }
 _FILL_GAPS["properties"]["top_k"] = {
-    "type": "integer", "minimum": 1, "maximum": 50, "default": 5, "description": "The most candidates for a gap",
-}  # fmt: skip
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_CANDIDATES,
+    "default": 5,
+    "description": "The most candidates for a gap",
+}
+_FILL_GAPS["properties"]["only"] = {
+    **_list({"type": "integer", "minimum": 0}),
+    "minItems": 1,
+    "description": "For each text, the number of its only gap to fill, from 0; the others are masked. All by default",
+}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1, "description": "Geometric mean of its pieces' probabilities"}
 _FILLED = _object(
     texts=_list(
@@ -144,17 +188,26 @@ _FILLED = _object(
         )
     )
 )
-_PARAMETERS = {
-    "name": {"schema": {"type": "string", "pattern": "^[^/:]+$"}, "description": "The model"},
-    "version": {"schema": {"type": "integer", "minimum": 1}, "description": "The version"},
-}  # fmt: skip
+
+
+def _parameters(names: list[str], versions: list[int]) -> dict[str, Any]:
+    """The parts of paths; which there are, where that may be told."""
+    return {
+        "name": {
+            "schema": {"enum": names} if names else {"type": "string", "pattern": "^[^/:]+$"},
+            "description": "The model",
+        },
+        "version": {
+            "schema": {"enum": versions} if versions else {"type": "integer", "minimum": 1},
+            "description": "The version",
+        },
+    }
 
 
 def _operation(
     summary: str,
     schema: Any,
     *,
-    place: str = "",
     body: Any = None,
     media: str = "application/json",
     errors: list[int] | None = None,
@@ -164,7 +217,6 @@ def _operation(
     Args:
         summary: What it does.
         schema: Of the answer.
-        place: The path as far as it names a model.
         body: Schema of the body, if there is one.
         media: Type of the answer.
         errors: The statuses of errors; what can happen to a request to a model by default.
@@ -174,11 +226,6 @@ def _operation(
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     operation = {
         "summary": summary,
-        "parameters": [
-            {"name": name, "in": "path", "required": True, **parameter}
-            for name, parameter in _PARAMETERS.items()
-            if f"{{{name}}}" in place
-        ],
         "responses": {
             "200": {"description": "The answer", "content": {media: {"schema": schema}}},
             **{str(status): {"description": _ERRORS[status], "content": error} for status in errors},
@@ -187,48 +234,3 @@ def _operation(
     if body:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation
-
-
-# === The page ===
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<link rel="stylesheet" href="/page/page.css">
-<link rel="icon" href="/page/icon.svg">
-</head>
-<body class="reference">
-<header><h1>{title}</h1><a href="/openapi.json">openapi.json</a> <a href="/">The page for filling gaps</a></header>
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-
-def _section(path: str, method: str, operation: dict[str, Any]) -> str:
-    parts = [f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{html.escape(operation['summary'])}</p>"]
-    if operation["parameters"]:
-        parts.append(_table((p["name"], p["description"]) for p in operation["parameters"]))
-    if "requestBody" in operation:
-        content = operation["requestBody"]["content"]["application/json"]
-        parts += [_code("Request", content["schema"]), _code("Example", content["schema"]["examples"][0], is_open=True)]
-    for media, content in operation["responses"]["200"]["content"].items():
-        parts.append(_code(f"Answer ({media})", content["schema"]))
-    errors = [(status, answer["description"]) for status, answer in operation["responses"].items() if status != "200"]
-    parts += [_table(errors)] if errors else []
-    return f"<section>{''.join(parts)}</section>"
-
-
-def _table(rows: Any) -> str:
-    cells = "".join(f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
-    return f"<table>{cells}</table>"
-
-
-def _code(title: str, value: Any, *, is_open: bool = False) -> str:
-    text = html.escape(json.dumps(value, ensure_ascii=False, indent=2))
-    return f"<details{' open' if is_open else ''}><summary>{title}</summary><pre>{text}</pre></details>"

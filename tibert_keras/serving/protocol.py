@@ -57,6 +57,11 @@ class PredictRequest(NamedTuple):
     by_row: bool
     value: Any
 
+    @property
+    def rows(self) -> int | None:
+        """How many instances it lists, if it does."""
+        return len(self.value) if self.by_row else None
+
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object.
@@ -110,30 +115,38 @@ def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[
     return arrays
 
 
-def to_json(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> bytes:
+def to_json(outputs: Mapping[str, np.ndarray], *, rows: int | None) -> bytes:
     """Put the outputs of a signature in the form that the request had.
 
     Args:
         outputs: The arrays.
-        by_row: Whether to list predictions, an item a row, or to give whole tensors.
+        rows: How many instances the request had, to list as many predictions; `None` to give whole tensors.
+
+    Raises:
+        RequestError: If the outputs have not as many rows.
     """
     values = {name: _plain(name, array) for name, array in outputs.items()}
-    if not by_row:
+    if rows is None:
         answer = {"outputs": next(iter(values.values())) if len(values) == 1 else values}
-    elif any(np.ndim(array) == 0 for array in outputs.values()) or len({len(a) for a in outputs.values()}) > 1:
-        raise RequestError(400, "The signature's outputs have no rows in common. Give 'inputs', not 'instances'.")
+    elif any(array.shape[:1] != (rows,) for array in outputs.values()):
+        raise RequestError(
+            400, f"The signature's outputs are not {rows} rows, one an instance. Give 'inputs', not 'instances'."
+        )
     elif len(values) == 1:
         answer = {"predictions": next(iter(values.values()))}
     else:
-        rows = zip(*values.values(), strict=True)
-        answer = {"predictions": [dict(zip(values, row, strict=True)) for row in rows]}
+        table = zip(*values.values(), strict=True)
+        answer = {"predictions": [dict(zip(values, row, strict=True)) for row in table]}
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _named(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
     """Tensors by name; the only input needs none."""
-    is_object = isinstance(value, dict) and value.keys() != {"b64"}
-    return value if is_object or len(specs) != 1 and isinstance(value, dict) else dict.fromkeys(specs, value)
+    if isinstance(value, dict) and (len(specs) != 1 or value.keys() != {"b64"}):
+        return value
+    if len(specs) != 1:
+        raise RequestError(400, f"The inputs must be given by their names, {sorted(specs)}, in an object.")
+    return dict.fromkeys(specs, value)
 
 
 def _columns(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, list[Any]]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.storage import atomic_output, expand_glob, join, list_folder, read_json, read_lines, sha256
+from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
 # unigram vocabulary of the ALBERT paper with its size and coverage.
@@ -32,6 +33,8 @@ USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 
 # Tibetan letters are all kept: this only composes, folds widths and treats white space.
 _NORMALIZATION = "nmt_nfkc"
+# Where no piece may cross, told to SentencePiece: a sign of no text, which its normalisation keeps.
+_UNIT_SEPARATOR = "\u2063"
 # SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
 
@@ -50,6 +53,8 @@ class TokenizerConfig:
         model_type: `bpe` or `unigram`, in place of the recipe's.
         vocab_size: Number of pieces, in place of the recipe's. The original also had 1,000 and 5,000.
         input_sentence_size: Train on a random sample of this many lines at most; 0 takes all.
+        tsheg_pretokenization: Learn no piece that crosses a mark between syllables, for records made with this
+            option: else much of the vocabulary is of no use there.
     """
 
     input_file: str
@@ -58,6 +63,7 @@ class TokenizerConfig:
     model_type: Literal["bpe", "unigram"] | None = None
     vocab_size: int | None = None
     input_sentence_size: int = 3_000_000
+    tsheg_pretokenization: bool = False
 
     @property
     def trainer_options(self) -> dict[str, Any]:
@@ -122,7 +128,10 @@ def _check_folder(config: TokenizerConfig) -> None:
             what="a manifest of a tokenizer",
             advice="Choose another output_dir.",
         )
-        options = {**config.trainer_options, "input_sentence_size": config.input_sentence_size}
+        own = {name: getattr(config, name) for name in ("input_sentence_size", "tsheg_pretokenization")}
+        options = {**config.trainer_options, **own}
+        # Older manifests know nothing of the last, which was off.
+        previous = {"tsheg_pretokenization": False, **previous}
         refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 
 
@@ -131,21 +140,26 @@ def _sections(paths: list[str]) -> Iterator[str]:
         yield from filter(None, read_lines(path))
 
 
+def _separate_syllables(section: str) -> str:
+    return re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{_UNIT_SEPARATOR}", section)
+
+
 def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     """Run SentencePiece over the non-empty lines of the files."""
     model = io.BytesIO()
     failures: list[BaseException] = []
 
-    def sections() -> Iterator[str]:
+    def sentences() -> Iterator[str]:
         # SentencePiece takes an exception for the end of the text and trains on what came before it.
         try:
-            yield from _sections(paths)
+            sections = _sections(paths)
+            yield from map(_separate_syllables, sections) if config.tsheg_pretokenization else sections
         except BaseException as error:
             failures.append(error)
 
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sections(),
+            sentence_iterator=sentences(),
             model_writer=model,
             **config.trainer_options,
             pad_id=0,
@@ -155,6 +169,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             control_symbols=CONTROL_SYMBOLS,
             user_defined_symbols=USER_DEFINED_SYMBOLS,
             normalization_rule_name=_NORMALIZATION,
+            pretokenization_delimiter=_UNIT_SEPARATOR if config.tsheg_pretokenization else "",
             max_sentence_length=_MAX_SENTENCE_BYTES,
             input_sentence_size=config.input_sentence_size,
             shuffle_input_sentence=config.input_sentence_size > 0,

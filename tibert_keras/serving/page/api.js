@@ -1,5 +1,12 @@
 // What is asked of the server.
 
+import { parts } from "./text.js";
+
+// How long one looks at a gap, in milliseconds, before it is searched: not while the mouse passes over it.
+const LOOK = 200;
+// Characters that any tagger takes.
+const SHORTEST = 25;
+
 /** An answer that is an error; `status` is HTTP's. */
 export class ApiError extends Error {
   constructor(status, message) {
@@ -8,7 +15,7 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, body) {
+async function ask(path, body, signal) {
   const token = sessionStorage.getItem("token");
   let response;
   try {
@@ -16,6 +23,7 @@ async function ask(path, body) {
       method: body ? "POST" : "GET",
       headers: token ? { Authorization: `Bearer ${token}` } : {},
       body: body && JSON.stringify(body),
+      signal,
     });
   } catch {
     throw new ApiError(0, "The server does not answer.");
@@ -32,22 +40,42 @@ export async function listModels() {
 
 const known = new Map();
 
-/** The candidates, `{text, score}`, of each gap of a text; what was asked before is not asked again. */
-export function fillGaps(model, text) {
-  const key = `${model}\n${text}`;
+/**
+ * The candidates, `{text, score}`, of gap `number` of a text; what was answered before is not asked again.
+ *
+ * A search is long: it is asked for only if `signal`, of an `AbortController`, leaves it time, and given up when that
+ * aborts.
+ */
+export async function fillGap(model, text, number, signal) {
+  const key = `${model}\n${number}\n${text}`;
   if (!known.has(key)) {
-    const asked = ask(`/v1/models/${encodeURIComponent(model)}:fillGaps`, { texts: [text], top_k: 9 });
-    known.set(key, asked.then((answer) => answer.texts[0].gaps.map((gap) => gap.candidates)));
-    known.get(key).catch(() => known.delete(key));
+    await new Promise((resolve) => setTimeout(resolve, LOOK));
+    signal.throwIfAborted();
+    const body = { texts: [text], only: [number], top_k: 9 };
+    const answer = await ask(`/v1/models/${encodeURIComponent(model)}:fillGaps`, body, signal);
+    known.set(key, answer.texts[0].gaps[0].candidates);
     if (known.size > 500) known.delete(known.keys().next().value);
   }
   return known.get(key);
 }
 
-/** The words of a text with their tags: `[[word, tag], ...]`. */
-export async function tagWords(model, text) {
+/**
+ * The words of a text with their tags: `{word, tag, probability}`.
+ *
+ * A tagger takes so many tokens at a time, which only it can count: a text that is too long for it is sent in shorter
+ * parts.
+ */
+export async function tagWords(model, text, size = 400) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict`;
-  const [{ words, tags }] = (await ask(path, { signature_name: "tag", instances: [text] })).predictions;
-  // Empty words are padding.
-  return words.map((word, index) => [word, tags[index]]).filter(([word]) => word);
+  let rows;
+  try {
+    rows = (await ask(path, { signature_name: "tag", instances: parts(text, size) })).predictions;
+  } catch (error) {
+    if (error.status === 400 && size > SHORTEST) return tagWords(model, text, size / 2);
+    throw error;
+  }
+  return rows.flatMap(({ words, tags, probabilities }) =>
+    // Empty words are padding.
+    words.map((word, index) => ({ word, tag: tags[index], probability: probabilities[index] })).filter(({ word }) => word),
+  );
 }

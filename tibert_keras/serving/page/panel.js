@@ -1,6 +1,6 @@
 // One text: writing it, looking at its gaps, choosing among candidates, undoing, and its words.
 
-import { fillGaps, tagWords } from "./api.js";
+import { fillGap, tagWords } from "./api.js";
 import { around, blocks, edit, fill, findGaps, reopen } from "./text.js";
 
 // Changes by hand within this time, in milliseconds, are undone together.
@@ -48,6 +48,7 @@ export class Panel {
     on(".redo", "click", () => this.step(1));
     on(".copy", "click", () => onCopy(this.state));
     on(".close", "click", () => {
+      this.close();
       this.element.remove();
       onClose();
     });
@@ -152,23 +153,25 @@ export class Panel {
     gap.closest(".block").after(this.list);
     this.put(gap);
     const list = this.list;
+    this.asking = new AbortController();
+    const { signal } = this.asking;
     try {
-      const candidates = await this.candidates(Number(gap.dataset.index));
-      if (this.list !== list) return; // looked away
+      const candidates = await this.candidates(Number(gap.dataset.index), signal);
+      if (signal.aborted) return; // looked away
       this.onError(null);
       const items = candidates.map((candidate) => this.item(candidate));
       list.replaceChildren(...(items.length ? items : [make("li", "note", "No whole syllables fit here.")]));
     } catch (error) {
+      if (signal.aborted) return;
       if (error.status === 401) this.onError(error);
       list.replaceChildren(make("li", "note error", error.message));
     }
-    if (this.list === list) this.put(gap);
+    this.put(gap);
   }
 
-  candidates(index) {
-    const gaps = findGaps(this.state.text);
-    const { text, number } = around(this.state.text, gaps, index);
-    return fillGaps(this.models.filling, text).then((found) => found[number]);
+  candidates(index, signal) {
+    const { text, number } = around(this.state.text, findGaps(this.state.text), index);
+    return fillGap(this.models.filling, text, number, signal);
   }
 
   item({ text, score }) {
@@ -194,6 +197,7 @@ export class Panel {
   }
 
   close() {
+    this.asking?.abort();
     this.list?.remove();
     this.opened?.setAttribute("aria-expanded", "false");
     this.list = this.opened = null;
@@ -283,21 +287,28 @@ export class Panel {
   }
 
   async tagBlock(block) {
-    const text = block.textContent;
-    if (!text.trim()) return;
-    const words = await tagWords(this.models.tagging, text);
+    // Gaps stay as they are; what is between them is tagged, fillings with what is around them.
+    const runs = [];
+    for (const node of block.childNodes) {
+      if (node.className === "gap") runs.push(node);
+      else if (typeof runs.at(-1) === "string") runs.push(runs.pop() + node.textContent);
+      else runs.push(node.textContent);
+    }
+    const tag = (run) => (typeof run === "string" && run.trim() ? tagWords(this.models.tagging, run) : run);
+    const tagged = (await Promise.all(runs.map(tag))).flat();
     if (!block.isConnected) return;
-    block.replaceChildren(
-      ...words.map(([word, tag]) => {
-        const shown = coloured(make("span", "word", word), tag);
-        shown.append(make("span", "tag", tag));
-        return shown;
-      }),
-    );
+    block.replaceChildren(...tagged.map((each) => (each.word ? this.word(each) : each)));
     const legend = this.find(".legend");
     const told = new Set([...legend.children].map((each) => each.textContent));
-    const fresh = [...new Set(words.map(([, tag]) => tag))].filter((tag) => !told.has(tag));
+    const fresh = [...new Set(tagged.map((each) => each.tag))].filter((tag) => tag && !told.has(tag));
     legend.append(...fresh.map((tag) => coloured(make("span", "word", tag), tag)));
+  }
+
+  word({ word, tag, probability }) {
+    const shown = coloured(make("span", "word", word), tag);
+    shown.title = `${tag}, ${percent(probability)}`;
+    shown.append(make("span", "tag", tag));
+    return shown;
   }
 }
 

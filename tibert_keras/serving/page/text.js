@@ -4,8 +4,6 @@
 export const GAP = /(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?/g;
 // More than a model sees at a time.
 const REACH = 600;
-// Other gaps on each side that are sent along, and searched in vain.
-const NEIGHBOURS = 1;
 // Characters of a block, of which the browser lays out only those in sight.
 const BLOCK = 1500;
 
@@ -14,14 +12,12 @@ export function findGaps(text) {
   return [...text.matchAll(GAP)].map((match) => ({ start: match.index, end: match.index + match[0].length }));
 }
 
-/** The part of a text to send for gap `index`, and which of its gaps that is. */
+/** The part of a text to send for gap `index`, and which of its gaps that is; the others are only what is around it. */
 export function around(text, gaps, index) {
-  const before = gaps[index - NEIGHBOURS - 1];
-  const after = gaps[index + NEIGHBOURS + 1];
-  let start = Math.max(before ? before.end : 0, gaps[index].start - REACH);
-  let end = Math.min(after ? after.start : text.length, gaps[index].end + REACH);
+  let start = Math.max(0, gaps[index].start - REACH);
+  let end = Math.min(text.length, gaps[index].end + REACH);
   // Not through the middle of another gap.
-  for (const gap of gaps.slice(Math.max(0, index - NEIGHBOURS), index + NEIGHBOURS + 1)) {
+  for (const gap of gaps) {
     if (gap.start < start && start < gap.end) start = gap.end;
     if (gap.start < end && end < gap.end) end = gap.start;
   }
@@ -69,6 +65,17 @@ export function edit({ text, fills }, changed) {
       return [];
     }),
   };
+}
+
+/** Cut a text into parts of so many characters at most, after shads if there are any, after tshegs otherwise. */
+export function parts(text, size) {
+  const found = [];
+  for (let rest = text; rest; rest = rest.slice(found.at(-1).length)) {
+    const part = rest.slice(0, size);
+    const cut = rest.length > size ? Math.max(part.lastIndexOf("། ") + 2, part.lastIndexOf("།") + 1) : size;
+    found.push(part.slice(0, cut > 1 ? cut : part.lastIndexOf("་") + 1 || size));
+  }
+  return found;
 }
 
 /** Part a text into blocks of parts, `{kind: "text" | "gap" | "fill", text, ...}`, at shads and line ends. */
