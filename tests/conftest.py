@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tibert_keras.training import PretrainConfig
+    from tibert_keras.training import FinetuneTokensConfig, PretrainConfig
 
 
 @pytest.fixture(scope="session")
@@ -101,4 +101,52 @@ def finished_run(
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     pretrain(run_config(folder, validation_file=f"{sample_records}/held_out/*.tf_record"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of an untrained masked language model of the smallest architecture. Tests only read it."""
+    from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
+
+    folder = tmp_path_factory.mktemp("presets") / "small"
+    tokenizer = TibertTokenizer(Path(spm_models["bpe"]).read_bytes())
+    preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32, mask_selection_length=5)
+    model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
+    model.compile()
+    model.save_to_preset(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FinetuneTokensConfig]:
+    """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 8 epochs."""
+    from tests.made_up_tags import write_horizontal
+    from tibert_keras.training import FinetuneTokensConfig
+
+    folder = tmp_path_factory.mktemp("tagged")
+    files = {
+        # A sentence a document: so small a model learns little in so short a time, were they to begin anywhere.
+        part: write_horizontal(folder / f"{part}.txt", seed=seed, num_documents=count, sentences=1)
+        for seed, (part, count) in enumerate((("train", 240), ("validation", 24), ("test", 24)))
+    }
+
+    def make(output_dir: Path | str, **changes: Any) -> FinetuneTokensConfig:
+        options = {
+            "input_file": files["train"], "validation_file": files["validation"], "test_file": files["test"],
+            "output_dir": str(output_dir), "model": small_preset, "min_tag_count": 1, "learning_rate": 0.01,
+            "num_epochs": 8, "train_batch_size": 8, "max_seq_length": 32, "num_seeds": 2, "jit_compile": False,
+        }  # fmt: skip
+        return FinetuneTokensConfig(**{**options, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tagger_run(tagger_config: Callable[..., FinetuneTokensConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fine-tuning of `tagger_config`. Tests only read it."""
+    from tibert_keras.training import finetune_tokens
+
+    folder = tmp_path_factory.mktemp("taggers") / "tagger"
+    finetune_tokens(tagger_config(folder))
     return folder

@@ -21,6 +21,7 @@ ALLOWED = {
     "training": {"tagging", "data", "models", "optimizers", "tokenizers"},
     "export": {"corpus", "tagging", "tokenizers", "data", "models", "optimizers", "training"},
     "serving": {"export"},
+    "verbs": {"corpus", "tokenizers", "data", "models", "training", "export", "serving"},
 }
 SHARED_MODULES = {"errors", "pictures", "storage", "tasks"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.

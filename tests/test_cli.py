@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,9 @@ from jsonargparse import ArgumentError
 from tests.damage import flip_bit
 from tibert_keras.cli import VERBS, main
 from tibert_keras.corpus import write_sample
+from tibert_keras.export.commands import finetune_command
 from tibert_keras.flags import parse
+from tibert_keras.storage import sha256
 from tibert_keras.training.checkpoints import Checkpoints
 
 # The command that trained the original, with its numbers.
@@ -147,7 +151,7 @@ class TestCommandLineErrors:
         def stop(config):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("tibert_keras.cli.build_corpus", stop)
+        monkeypatch.setattr("tibert_keras.verbs.prepare.build_corpus", stop)
         assert main(["corpus", "--input_file=a", f"--output_dir={tmp_path}"]) == 130
         assert capsys.readouterr().err == "tibert corpus: Stopped.\n"
 
@@ -430,3 +434,52 @@ class TestStages:
         assert [line[0] for line in lines] == ["1.1", "2.1", "4.1", "4.2"]
         assert all(re.fullmatch(r"\S+:0\.\d{3} \S+:0\.\d{3}", line[1]) for line in lines)
         assert lines[0][2].startswith("སངས་") and "[MASK]" not in lines[0][2]
+
+
+class TestFinetune:
+    def test_flags(self):
+        flags = words(
+            "finetune tokens", "--input_file=a", "--output_dir=b/", "--model=c", "--split_file=d", "--nopretrained",
+            "--universal_tags", '--class_weight={"NOUN": 2}', "--jit_compile=true", "--patience=3",
+        )  # fmt: skip
+        assert (flags.pretrained, flags.universal_tags, flags.class_weight) == (False, True, {"NOUN": 2.0})
+        assert (flags.jit_compile, flags.patience, flags.output_dir) == (True, 3, "b")
+        # The original's.
+        assert (flags.learning_rate, flags.num_epochs, flags.train_batch_size) == (5e-5, 20, 32)
+        assert (flags.max_seq_length, flags.min_tag_count) == (128, 100)
+        text = words("finetune text", "--input_file=a", "--output_dir=b", "--model=c")
+        assert (text.pretrained, text.validation_share) == (True, 0.1)
+
+    @pytest.mark.parametrize("verb", ["finetune tokens", "finetune text"])
+    def test_bad_input(self, verb, capsys, tmp_path):
+        given = [*verb.split(), f"--input_file={tmp_path}/none", f"--output_dir={tmp_path}/run", "--model=c"]
+        for flags, message in (
+            (["--validation_file=v"], "No file matches the pattern"),
+            (["--validation_file=v", "--num_epochs=0"], "num_epochs must be positive"),
+        ):
+            assert main([*given, *flags]) == 1
+            out, err = capsys.readouterr()
+            assert out == "" and err.splitlines()[-1].startswith(f"tibert {verb}: {message}")
+        assert main([*given, "--validation_file=v", "--learning_rat=1"]) == 2
+        assert not (tmp_path / "run").exists()
+
+    def test_a_tagger_with_its_card(self, tagger_run, tagger_config, tmp_path, capsys):
+        """A run that has ended is described and shown again, and trains nothing."""
+        shutil.copytree(tagger_run, tmp_path / "run")
+        config = tagger_config(tmp_path / "run")
+        flags = shlex.split(finetune_command(dataclasses.asdict(config)).replace("\\\n", " "))[1:]
+        assert main(flags) == 0
+        header, *rows = capsys.readouterr().out.splitlines()
+        assert header.split() == ["test", "baseline", "run"] and any(row.startswith("joint_f1 ") for row in rows)
+        text = (tmp_path / "run/CARD.md").read_text(encoding="utf-8")
+        assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "token-classification"
+        assert re.findall("^## (.+)", text, re.MULTILINE) == [
+            "Purpose", "Model description", "Training data", "Code version", "Execution steps", "Hyperparameters",
+            "Scores", "Notable limitations", "Additional comments",
+        ]  # fmt: skip
+        assert sha256(config.input_file) in text and "(confusion.png)" in text and "None" not in text
+        for seed in json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))["seeds"]:
+            assert f"| {seed['seed']} | {seed['epoch']} | {seed['epochs']} |" in text
+        (tmp_path / "run/CARD.md").write_text(text.replace("# to fill in", "mit"), encoding="utf-8")
+        assert main(["card", f"{tmp_path}/run"]) == 0
+        assert (tmp_path / "run/CARD.md").read_text(encoding="utf-8") == text.replace("# to fill in", "mit")

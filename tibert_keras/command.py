@@ -64,5 +64,6 @@ def _complain(verb: str, message: str, *, status: int) -> int:
 
 
 def _overview(verbs: Mapping[str, Callable[[Any], None]]) -> str:
-    lines = [f"  {verb:<17}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in verbs.items()]
+    width = max(map(len, verbs)) + 2
+    lines = [f"  {verb:<{width}}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in verbs.items()]
     return "\n".join(["usage: tibert VERB [FLAGS], tibert VERB --help", "", *lines])

@@ -14,6 +14,14 @@ from tibert_keras.export.saved_model import (
     export_saved_model,
     require_tensorflow,
 )
+from tibert_keras.export.segment_text import (
+    SegmentConfig,
+    SegmentExamplesConfig,
+    segment_examples,
+    segment_text,
+    sentences,
+)
+from tibert_keras.export.tag_text import TagConfig, TaggedLine, tag_each, tag_text, write_pieces
 from tibert_keras.export.versions import find_saved_model, next_version
 
 __all__ = [
@@ -26,6 +34,10 @@ __all__ = [
     "FilledText",
     "Proof",
     "SavedModelOfBest",
+    "SegmentConfig",
+    "SegmentExamplesConfig",
+    "TagConfig",
+    "TaggedLine",
     "check_loss",
     "compare_precision",
     "convert",
@@ -42,6 +54,12 @@ __all__ = [
     "read_texts",
     "require_tensorflow",
     "require_transformers",
+    "segment_examples",
+    "segment_text",
+    "sentences",
+    "tag_each",
+    "tag_text",
     "write_card",
     "write_filled",
+    "write_pieces",
 ]

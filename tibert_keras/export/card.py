@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
-from tibert_keras.export.card_sections import Sections, join_sections, keep_sections, read_sections
+from tibert_keras.export.card_sections import FILL_IN, Sections, code_versions, join_sections, table, write_sections
 from tibert_keras.export.commands import pretrain_command, records_command
+from tibert_keras.export.finetune_card import finetuning_sections, is_finetuning
 from tibert_keras.export.run_facts import RecordFolder, RunFacts, gather_facts
-from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.storage import join
 from tibert_keras.training.runs import plot_runs, summarize_runs
 
 CARD_FILE = "CARD.md"
@@ -31,15 +30,12 @@ tags:
 # Card: {name}
 
 """
-_FILL_IN = "*To fill in: {}*"
 _PURPOSE = """A masked language model for classical Tibetan: it guesses the pieces of a text behind `[MASK]`, and is
 where taggers and classifiers start from.
 
 *To fill in: what this one is meant for.*"""
 _LIMITATIONS = "what an expert would not expect: which texts and spellings it never saw, what it is bad at."
 _COMMENTS = "the hardware, whether options were swept, and whatever did not go as planned; none of it was recorded."
-# What people write; a card that is written anew keeps it. The first is the header.
-_OF_PEOPLE = ("", "Purpose", "Notable limitations", "Additional comments")
 # Options that say where things are, and are in the commands.
 _PATHS = {"input_file", "output_dir", "albert_config_file", "spm_model_file", "validation_file", "init_checkpoint"}
 _ROLES = {"input_file": "Trained on", "validation_file": "Validated on"}
@@ -56,7 +52,7 @@ _SIZES = (
 
 
 def write_card(run_dir: str | os.PathLike[str]) -> str:
-    """Write `CARD.md` and `loss.png`, the curve of its losses, into the folder of a run.
+    """Write `CARD.md` into the folder of a run, and for a pretraining `loss.png`, the curve of its losses.
 
     What people wrote into an older card (the header, the purpose, the limitations, the comments, and sections that
     they added, which go to the end) is kept.
@@ -75,15 +71,13 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     print(Path(write_card("run")).read_text())
     ```
     """
+    run_dir = os.fspath(run_dir).rstrip("/") or "/"
+    if is_finetuning(run_dir):
+        return write_sections(finetuning_sections(run_dir), join(run_dir, CARD_FILE))
     facts = gather_facts(run_dir)
-    path = join(facts.run_dir, CARD_FILE)
-    sections = card_sections(facts)
-    if exists(path):
-        sections = keep_sections(sections, read_sections(path), _OF_PEOPLE)
+    path = write_sections(card_sections(facts), join(facts.run_dir, CARD_FILE))
     if any("loss" in row for row in facts.rows):
         plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
-    with atomic_output(path) as temporary:
-        temporary.write_text(join_sections(sections), encoding="utf-8")
     return path
 
 
@@ -99,20 +93,14 @@ def card_sections(facts: RunFacts) -> Sections:
         "Purpose": _PURPOSE,
         "Model description": _model(facts),
         "Training data": _data(facts),
-        "Code version": _code(facts.environment),
+        "Code version": code_versions(facts.environment),
         "Execution steps": _steps(facts),
         "Hyperparameters": _hyperparameters(facts),
         "Champion selection": _champion(facts),
-        "Notable limitations": _FILL_IN.format(_LIMITATIONS),
-        "Additional comments": _FILL_IN.format(_COMMENTS),
+        "Notable limitations": FILL_IN.format(_LIMITATIONS),
+        "Additional comments": FILL_IN.format(_COMMENTS),
     }
     return list(sections.items())
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [[str(cell) for cell in line] for line in (header, *rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _number(value: float) -> str:
@@ -130,7 +118,7 @@ def _model(facts: RunFacts) -> str:
     if not facts.backbone:
         return " ".join([*lines, "Its sizes are missing: the run has no initial model."])
     sizes = [(name, facts.backbone[name]) for name in _SIZES if name in facts.backbone]
-    return f"{' '.join(lines)}\n\n{_table(('size', 'value'), sizes)}"
+    return f"{' '.join(lines)}\n\n{table(('size', 'value'), sizes)}"
 
 
 def _data(facts: RunFacts) -> str:
@@ -146,7 +134,7 @@ def _data(facts: RunFacts) -> str:
         parts.append(
             "Of records that are not there any more the run noted this hash, of the manifest or the file list:"
         )
-        parts.append(_table(("records", "SHA-256"), facts.lost_records.items()))
+        parts.append(table(("records", "SHA-256"), facts.lost_records.items()))
     if len(facts.records) < len(_ROLES):
         parts.append("There was no validation.")
     return "\n\n".join(parts)
@@ -173,25 +161,8 @@ def _folder(folder: RecordFolder) -> list[str]:
     return [
         f"By the manifest of `{folder.path}`, {_STATES[folder.changed]}: {used.summary()}. "
         f"Its tokenizer has the SHA-256 `{used.tokenizer['sha256']}`.",
-        _table(("file", "examples", "SHA-256", "named after the text", "SHA-256 of the text"), rows),
+        table(("file", "examples", "SHA-256", "named after the text", "SHA-256 of the text"), rows),
     ]
-
-
-def _code(environment: list[dict[str, Any]]) -> str:
-    if not environment:
-        return "Not recorded: the run was made by a version of tibert_keras that did not note it."
-    return "\n\n".join(map(_phase, environment))
-
-
-def _phase(phase: dict[str, Any]) -> str:
-    commit = phase.get("commit")
-    lines = [
-        f"From step {phase['from_step']:,}, with Keras on {phase.get('backend')}, "
-        + ("the commit of tibert_keras" if commit else "tibert_keras installed, not in a checkout: no commit"),
-        f"> {commit}" if commit else "",
-        _table(("package", "version"), phase["versions"].items()),
-    ]
-    return "\n\n".join(filter(None, lines))
 
 
 def _steps(facts: RunFacts) -> str:
@@ -210,10 +181,10 @@ def _steps(facts: RunFacts) -> str:
 
 def _hyperparameters(facts: RunFacts) -> str:
     options = [(name, value) for name, value in facts.config.items() if name not in _PATHS and value is not None]
-    parts = ["Of the training:", _table(("option", "value"), options)]
+    parts = ["Of the training:", table(("option", "value"), options)]
     for path, folder in _folders(facts).items():
         if folder.manifest is not None:
-            parts += [f"Of the records in `{path}`:", _table(("option", "value"), folder.manifest.options.items())]
+            parts += [f"Of the records in `{path}`:", table(("option", "value"), folder.manifest.options.items())]
     return "\n\n".join(parts)
 
 
@@ -244,4 +215,4 @@ def _chosen(facts: RunFacts) -> str:
     )
     rows = [row for row in facts.rows if row["step"] == step]
     figures = [(name, _number(value)) for name, value in (rows[0] if rows else {}).items()]
-    return f"{text}\n\n{_table(('in the interval before', 'figure'), figures)}" if figures else text
+    return f"{text}\n\n{table(('in the interval before', 'figure'), figures)}" if figures else text

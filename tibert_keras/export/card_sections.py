@@ -1,20 +1,38 @@
-"""The sections of a card, and what of an older one goes into a new one."""
+"""The sections of a card, what of an older one goes into a new one, and what the cards of all runs have."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import read_bytes
+from tibert_keras.storage import atomic_output, exists, read_bytes
 
 Sections = list[tuple[str, str]]
+
+FILL_IN = "*To fill in: {}*"
+# What people write; a card that is written anew keeps it. The first is the header.
+_OF_PEOPLE = ("", "Purpose", "Notable limitations", "Additional comments")
 
 # What a heading is, and what may hold a line that only looks like one: the YAML header and code between fences.
 _HEADING = re.compile(
     r"\A---\n.*?^---$|^ {0,3}(?P<fence>`{3,}|~{3,}).*?(?:^ {0,3}(?P=fence)|\Z)|^## +(?P<name>[^\n]+?) *$",
     re.DOTALL | re.MULTILINE,
 )
+
+
+def write_sections(sections: Sections, path: str) -> str:
+    """Write a card, with what people wrote into an older one, and return its path.
+
+    Raises:
+        InputError: If the older one is not UTF-8.
+    """
+    if exists(path):
+        sections = keep_sections(sections, read_sections(path), _OF_PEOPLE)
+    with atomic_output(path) as temporary:
+        temporary.write_text(join_sections(sections), encoding="utf-8")
+    return path
 
 
 def read_sections(path: str) -> Sections:
@@ -49,3 +67,31 @@ def keep_sections(sections: Sections, older: Sections, of_people: Sequence[str])
 def join_sections(sections: Sections) -> str:
     """The text of a card."""
     return "\n\n".join((f"## {name}\n\n" if name else "") + text.strip("\n") for name, text in sections) + "\n"
+
+
+# === What the cards of all runs have ===
+
+
+def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def code_versions(environment: list[dict[str, Any]]) -> str:
+    """What a run was run with."""
+    if not environment:
+        return "Not recorded: the run was made by a version of tibert_keras that did not note it."
+    return "\n\n".join(map(_phase, environment))
+
+
+def _phase(phase: dict[str, Any]) -> str:
+    commit = phase.get("commit")
+    lines = [
+        f"From step {phase['from_step']:,}, with Keras on {phase.get('backend')}, "
+        + ("the commit of tibert_keras" if commit else "tibert_keras installed, not in a checkout: no commit"),
+        f"> {commit}" if commit else "",
+        table(("package", "version"), phase["versions"].items()),
+    ]
+    return "\n\n".join(filter(None, lines))

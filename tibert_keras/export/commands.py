@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from tibert_keras.data import RecordsConfig
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.storage import join
-from tibert_keras.training import PretrainConfig
+from tibert_keras.training import FinetuneTextConfig, FinetuneTokensConfig, PretrainConfig
 
 
 def pretrain_command(options: Mapping[str, Any]) -> str:
@@ -21,6 +22,17 @@ def pretrain_command(options: Mapping[str, Any]) -> str:
         options: The run's configuration.
     """
     return _command("tibert pretrain", _flags(PretrainConfig, options))
+
+
+def finetune_command(options: Mapping[str, Any]) -> str:
+    """Give the `tibert finetune` that a run was made with.
+
+    Args:
+        options: The run's configuration.
+    """
+    if "validation_share" in options:
+        return _command("tibert finetune text", _flags(FinetuneTextConfig, options))
+    return _command("tibert finetune tokens", _flags(FinetuneTokensConfig, options))
 
 
 def records_command(folder: str, manifest: Manifest | None) -> str | None:
@@ -43,9 +55,13 @@ def _flags(config_class: type, options: Mapping[str, Any]) -> list[str]:
     fields = [field for field in dataclasses.fields(config_class) if field.name in options]
     given = {field.name: options[field.name] for field in fields if options[field.name] != field.default}
     return [
-        f"--{name}={str(value).lower() if isinstance(value, bool) else shlex.quote(str(value))}"
+        f"--{name}={str(value).lower() if isinstance(value, bool) else shlex.quote(_word(value))}"
         for name, value in given.items()
     ]
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
 def _command(name: str, flags: list[str]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 import yaml
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
 
 CONFIG_FILE = "config.yaml"
 # What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
@@ -25,6 +26,15 @@ _POSITIVE = [
     "gradient_accumulation_steps",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
+
+
+class RunConfig(Protocol):
+    """The options of a run of any kind: a dataclass with a folder."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def output_dir(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +177,7 @@ class PretrainConfig:
         return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
 
 
-def write_config(config: PretrainConfig) -> None:
+def write_config(config: RunConfig) -> None:
     """Write the options of a run into its folder."""
     with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
         path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
@@ -183,7 +193,7 @@ def read_config(run_dir: str) -> dict[str, Any]:
     if not exists(path):
         raise InputError(
             f"The folder holds no run: no {CONFIG_FILE} is in it. Received: {run_dir!r}. "
-            "Give an output_dir of `tibert pretrain`."
+            "Give an output_dir of `tibert pretrain` or `tibert finetune`."
         )
     try:
         config = yaml.safe_load(read_bytes(path))
@@ -192,3 +202,31 @@ def read_config(run_dir: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another folder.")
     return config
+
+
+def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
+    """Check that the output folder is empty, or holds a run of the same options.
+
+    Args:
+        config: The options.
+        changeable: Those that may differ from the run's.
+
+    Raises:
+        InputError: If it holds anything else.
+    """
+    if exists(join(config.output_dir, CONFIG_FILE)):
+        current = dataclasses.asdict(config)
+        # An option that is younger than the run had its default.
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        previous = {**defaults, **read_config(config.output_dir)}
+        fixed = [name for name in current if name not in changeable]
+        refuse_changes(
+            {name: previous[name] for name in fixed},
+            {name: current[name] for name in fixed},
+            folder=config.output_dir,
+        )
+    elif list_folder(config.output_dir):
+        raise InputError(
+            f"The output folder is not empty and holds no run. Received: output_dir={config.output_dir!r}. "
+            "Choose another."
+        )

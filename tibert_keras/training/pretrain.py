@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.data import Records
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import exists, join, list_folder
+from tibert_keras.storage import join
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.champion import Champion, choose_champion, read_champion
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.compiled_model import make_model
-from tibert_keras.training.config import CHANGEABLE, CONFIG_FILE, PretrainConfig, read_config
+from tibert_keras.training.config import CHANGEABLE, PretrainConfig, check_folder
 from tibert_keras.training.determinism import use_deterministic_operations
 from tibert_keras.training.environment import note_environment
 from tibert_keras.training.evaluate import evaluate
@@ -63,7 +62,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     with chosen_strategy(config) if config.do_train else nullcontext(Strategy()) as strategy:
         records = Records.find(config.input_file)
         validation = Records.find(config.validation_file) if config.validation_file else None
-        _check_folder(config)
+        check_folder(config, CHANGEABLE)
         if config.do_train:
             with naming_damage(records, validation):
                 _train(config, strategy, records, validation, callbacks)
@@ -82,24 +81,6 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
         scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
         _LOG.info("champion on %s: %s", config.validation_file, scores)
     return champion
-
-
-def _check_folder(config: PretrainConfig) -> None:
-    """Check that the output folder is empty, or holds a run of the same options."""
-    if exists(join(config.output_dir, CONFIG_FILE)):
-        current = dataclasses.asdict(config)
-        # An option that is younger than the run had its default.
-        defaults = {field.name: field.default for field in dataclasses.fields(config)}
-        previous = {**defaults, **read_config(config.output_dir)}
-        fixed = [name for name in current if name not in CHANGEABLE]
-        refuse_changes(
-            {name: previous[name] for name in fixed}, {name: current[name] for name in fixed}, folder=config.output_dir
-        )
-    elif list_folder(config.output_dir):
-        raise InputError(
-            f"The output folder is not empty and holds no run. Received: output_dir={config.output_dir!r}. "
-            "Choose another."
-        )
 
 
 def _train(

@@ -16,6 +16,7 @@ from tibert_keras.pictures import write_picture
 from tibert_keras.storage import exists, is_remote, join, read_json
 from tibert_keras.training.champion import CHAMPION_FILE
 from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.training.columns import in_columns
 from tibert_keras.training.config import CONFIG_FILE, read_config
 from tibert_keras.training.history import History
 
@@ -164,15 +165,8 @@ def _last(rows: list[dict[str, float]], name: str) -> float | None:
 def table(summaries: Sequence[RunSummary]) -> str:
     """Lines of text, one a run under a header; `-` is what is not there (yet)."""
     rows = [_HEADER, *(_cells(name, run) for name, run in zip(_names(summaries), summaries, strict=True))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # The names and the status to the left, numbers to the right.
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index < 2 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return in_columns(rows, left=2)
 
 
 def _cells(name: str, run: RunSummary) -> tuple[str, ...]:

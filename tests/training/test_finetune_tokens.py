@@ -1,0 +1,214 @@
+"""Fine-tuning of a tagger: the best epoch of each seed, going on, what is trained, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.made_up_tags import write_horizontal
+from tibert_keras import TibertBackbone, TibertTokenClassifier, TibertTokenClassifierPreprocessor, TibertTokenizer
+from tibert_keras.errors import InputError
+from tibert_keras.tagging import Document, TaggedWord, known_words, read_tagged, score
+from tibert_keras.training import FinetuneTokensConfig, finetune_tokens
+from tibert_keras.training.finetune_scores import read_scores, score_table
+from tibert_keras.training.finetune_tokens import encode_documents, tag_documents
+from tibert_keras.training.history import History
+
+
+@pytest.fixture
+def run(tagger_run, tmp_path):
+    shutil.copytree(tagger_run, tmp_path / "tagger")
+    return tmp_path / "tagger"
+
+
+def joint_f1(model, path: str, known: set[str]) -> float:
+    documents = read_tagged(path)
+    return score(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
+
+
+class TestRun:
+    def test_it_learns_and_beats_the_baseline(self, tagger_run):
+        scores = read_scores(tagger_run)
+        assert (scores.part, scores.criterion, len(scores.seeds)) == ("test", "joint_f1", 2)
+        # བསྟན་ is a noun or a verb: the baseline cannot know, the tagger can.
+        assert scores.baseline["joint_f1"] < 0.96 < scores.mean()["joint_f1"]
+        assert {path.name for path in tagger_run.iterdir()} >= {
+            "config.yaml", "environment.json", "scores.json", "champion", "confusion.png", "seed_0", "seed_1",
+        }  # fmt: skip
+
+    def test_the_best_epoch_is_kept(self, tagger_run, tagger_config):
+        config, scores = tagger_config(tagger_run), read_scores(tagger_run)
+        known = known_words(read_tagged(config.input_file))
+        for index, seed in enumerate(scores.seeds):
+            rows = History(tagger_run / f"seed_{index}").rows
+            best = max(rows, key=lambda row: row["joint_f1"])
+            assert (seed["epoch"], seed["epochs"]) == (best["epoch"], len(rows))
+            assert seed["validation"]["joint_f1"] == pytest.approx(best["joint_f1"])
+            model = TibertTokenClassifier.from_preset(str(tagger_run / f"seed_{index}/champion"))
+            assert joint_f1(model, config.validation_file, known) == pytest.approx(seed["validation"]["joint_f1"])
+            assert joint_f1(model, config.test_file, known) == pytest.approx(seed["test"]["joint_f1"])
+        champion = TibertTokenClassifier.from_preset(str(tagger_run / "champion"))
+        model = TibertTokenClassifier.from_preset(str(tagger_run / f"seed_{scores.best_seed()}/champion"))
+        for ours, theirs in zip(champion.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_mean_and_deviation(self, tagger_run):
+        content = json.loads((tagger_run / "scores.json").read_text(encoding="utf-8"))
+        first, second = (seed["test"]["tag_macro_f1"] for seed in content["seeds"])
+        assert content["mean"]["tag_macro_f1"] == pytest.approx((first + second) / 2)
+        assert content["deviation"]["tag_macro_f1"] == pytest.approx(abs(first - second) / 2**0.5)
+
+    def test_given_again_it_trains_what_is_missing(self, run, tagger_config):
+        before = {path: path.read_bytes() for path in run.rglob("scores.json")}
+        (run / "seed_1/scores.json").unlink()
+        finetune_tokens(tagger_config(run))
+        for path, content in before.items():
+            ours, theirs = json.loads(content), json.loads(path.read_bytes())
+            for seeds in (ours, theirs):
+                for seed in seeds.get("seeds", [seeds]):
+                    seed["seconds"] = 0
+            # The same to the last digit: a seed does not depend on those before it.
+            assert ours == theirs
+        names = [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
+        finetune_tokens(tagger_config(run))
+        assert names == [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
+
+    def test_tables_of_several_runs(self, tagger_run, tagger_config, tmp_path):
+        changes = {"pretrained": False, "num_seeds": 1, "num_epochs": 1}
+        config = tagger_config(tmp_path / "fresh", compare_with=str(tagger_run), **changes)
+        scores = finetune_tokens(config)
+        header, seeds, *rows = score_table(config.output_dir, scores, config.others).splitlines()
+        assert header.split("  ")[-1] == "fresh, not pretrained" and seeds.split() == ["seeds", "-", "2", "1"]
+        (joint,) = [row for row in rows if row.startswith("joint_f1")]
+        mean, deviation = read_scores(tagger_run).mean()["joint_f1"], read_scores(tagger_run).deviation()["joint_f1"]
+        assert f"{scores.baseline['joint_f1']:.4f}" in joint and f"{mean:.4f} ± {deviation:.4f}" in joint
+
+    def test_patience(self, tagger_config, tmp_path):
+        # With a rate of almost nothing no epoch is better than the first.
+        config = tagger_config(tmp_path / "run", learning_rate=1e-12, patience=2, num_seeds=1)
+        (seed,) = finetune_tokens(config).seeds
+        assert (seed["epoch"], seed["epochs"]) == (1, 3)
+
+
+class TestWhatIsTrained:
+    @pytest.mark.parametrize(
+        "changes, changed",
+        [({"freeze_backbone": True}, set()), ({"lora_rank": 2}, {"query", "value"}), ({"pretrained": False}, None)],
+    )
+    def test_of_the_encoder(self, tagger_config, small_preset, tmp_path, changes, changed):
+        config = tagger_config(tmp_path / "run", num_seeds=1, num_epochs=1, **changes)
+        finetune_tokens(config)
+        before, after = (
+            {weight.path: np.array(weight) for weight in TibertBackbone.from_preset(path).weights}
+            for path in (small_preset, f"{config.output_dir}/champion")
+        )
+        assert before.keys() == after.keys()
+        different = {path for path in before if (before[path] != after[path]).any()}
+        if changed is None:
+            # The embeddings were drawn anew, and not taken from the preset.
+            assert np.abs(before["token_embedding/embeddings"] - after["token_embedding/embeddings"]).mean() > 0.01
+        else:
+            assert {path.split("/")[-2] for path in different} == changed
+
+    def test_gradient_accumulation_and_class_weights(self, tagger_config, tmp_path):
+        config = tagger_config(
+            tmp_path / "run",
+            num_seeds=1,
+            num_epochs=6,
+            gradient_accumulation_steps=2,
+            class_weight={"NOUN": 0.5, "CONT": 2},
+        )
+        # A part of the batch at a time, and as many updates: it learns too.
+        assert finetune_tokens(config).mean()["joint_f1"] > 0.75
+
+
+class TestSequences:
+    def test_nothing_is_cut_off_or_twice(self, small_preset):
+        words = tuple(TaggedWord(form, tag) for form, tag in [("སངས་རྒྱས་", "N"), ("ཀྱི་", "P"), ("ཆོས", "N"), ("།", "M")])
+        document = Document("a", words * 30)
+        preprocessor = TibertTokenClassifierPreprocessor(
+            TibertTokenizer.from_preset(small_preset), ["N", "P", "M", "CONT"], sequence_length=16
+        )
+        different = []
+        for dupe_count in (1, 3):
+            x, y, weights = encode_documents(preprocessor, [document], dupe_count=dupe_count, dupe_offset=1)
+            assert x["token_ids"].shape == y.shape == weights.shape
+            # Five syllables in four words.
+            assert weights.sum() == 5 * 30 * dupe_count
+            assert (y[weights > 0] == 3).sum() == 30 * dupe_count
+            different.append(len({tuple(row) for row in x["token_ids"]}))
+        # The walks are cut elsewhere.
+        assert different[0] < different[1]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "changes, message",
+        [
+            ({"split_file": "split.tsv"}, "Give one of the two"),
+            ({"validation_file": None}, "split_file=None, validation_file=None"),
+            ({"validation_file": None, "split_file": "split.tsv"}, "split_file='split.tsv', test_file="),
+            ({"freeze_backbone": True, "lora_rank": 4}, "lora_rank=4"),
+            ({"gradient_accumulation_steps": 3}, "train_batch_size=8, gradient_accumulation_steps=3"),
+            ({"learning_rate": float("nan")}, "learning_rate=nan"),
+            ({"num_epochs": 0}, "num_epochs=0"),
+            ({"warmup_share": 1.0}, "warmup_share=1.0"),
+            ({"dupe_count": 0}, "dupe_count=0"),
+            ({"mixed_precision": "float16"}, "mixed_precision='float16'"),
+            ({"jit_compile": "perhaps"}, "jit_compile='perhaps'"),
+        ],
+    )
+    def test_options(self, tagger_config, tmp_path, changes, message):
+        with pytest.raises(InputError, match=f"Received: .*{message}|{message}"):
+            tagger_config(tmp_path / "run", **changes)
+
+    def refuse(self, config: FinetuneTokensConfig, message: str) -> None:
+        with pytest.raises(InputError, match=message) as error:
+            finetune_tokens(config)
+        assert "Received: " in str(error.value) and "\n" not in str(error.value)
+        assert not Path(config.output_dir).exists()
+
+    def test_files(self, tagger_config, tmp_path, small_preset):
+        bad = tmp_path / "bad.txt"
+        bad.write_text("ཀ་|NOUN ཁ་\n", encoding="utf-8")
+        out = tmp_path / "run"
+        self.refuse(tagger_config(out, input_file=f"{tmp_path}/none"), "No file matches")
+        self.refuse(tagger_config(out, input_file=str(bad)), "A tag is missing|A word is missing")
+        bad.write_text("a|NOUN b|VERB\n", encoding="utf-8")
+        self.refuse(tagger_config(out, input_file=str(bad)), "no Tibetan")
+        bad.write_text("ཀ་|QUITE ཁ་|OTHER\n", encoding="utf-8")
+        self.refuse(tagger_config(out, test_file=str(bad)), "None of the tags is known")
+        split = tmp_path / "split.tsv"
+        split.write_text("bad:1\ttrain\nbad:2\tvalidation\n", encoding="utf-8")
+        config = tagger_config(out, input_file=str(bad), split_file=str(split), validation_file=None, test_file=None)
+        self.refuse(config, "bad:2")
+
+    def test_models(self, tagger_config, tmp_path):
+        self.refuse(tagger_config(tmp_path / "run", model=str(tmp_path)), "Neither a preset nor a run")
+        self.refuse(tagger_config(tmp_path / "run", max_seq_length=1000), "max_seq_length=1000")
+        self.refuse(tagger_config(tmp_path / "run", class_weight={"NOUM": 2.0}), "no such label. Received: 'NOUM'")
+
+    def test_folders(self, tagger_run, tagger_config, tmp_path):
+        with pytest.raises(InputError, match="num_epochs=8 there, 7 now"):
+            finetune_tokens(tagger_config(tagger_run, num_epochs=7))
+        (tmp_path / "letter.txt").write_text("Dear A")
+        with pytest.raises(InputError, match="not empty and holds no run"):
+            finetune_tokens(tagger_config(tmp_path))
+        self.refuse(tagger_config(tmp_path / "run", compare_with=str(tmp_path)), "Cannot read the file")
+
+    def test_a_run_on_other_data(self, tagger_run, tagger_config, tmp_path):
+        other = write_horizontal(tmp_path / "other.txt", seed=9, num_documents=5)
+        config = tagger_config(tmp_path / "run", test_file=other, num_seeds=1, num_epochs=1)
+        scores = finetune_tokens(config)
+        with pytest.raises(InputError, match="measured_on"):
+            score_table(config.output_dir, scores, [str(tagger_run)])
+
+    def test_damaged_scores(self, run):
+        for content in ("{}", "[]", '{"part": "test"}'):
+            (run / "scores.json").write_text(content)
+            with pytest.raises(InputError, match=r"Not the scores of a fine-tuning: .* Received: '.*scores.json'"):
+                read_scores(run)

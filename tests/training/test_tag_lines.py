@@ -1,0 +1,92 @@
+"""Tagging through windows: the text is all there, and a window changes nothing that it need not."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tibert_keras import TibertTokenClassifierPreprocessor, TibertTokenizer
+from tibert_keras.tagging import TaggedWord
+from tibert_keras.training.tag_lines import tag_lines
+
+LABELS = ["A", "B", "CONT"]
+
+
+def tagger_by_piece(preset: str, sequence_length: int):
+    """A stand-in for a model, whose logits at a piece depend on it alone: as far as it goes, windows cannot matter."""
+    tokenizer = TibertTokenizer.from_preset(preset)
+    table = np.random.default_rng(0).normal(size=(tokenizer.vocabulary_size(), len(LABELS)))
+    preprocessor = TibertTokenClassifierPreprocessor(tokenizer, LABELS, sequence_length=sequence_length)
+    batches: list[int] = []
+
+    def predict_on_batch(inputs):
+        batches.append(len(inputs["token_ids"]))
+        return table[inputs["token_ids"]]
+
+    return SimpleNamespace(preprocessor=preprocessor, predict_on_batch=predict_on_batch, batches=batches)
+
+
+def random_line(rng: random.Random) -> str:
+    # No shad right before a line: a space before a syllable is a piece of its own.
+    return "".join(
+        rng.choice(["ཀ་", "བཀྲ་ཤིས་", "ལེགས", "།", "། །", "  ", "་", "x", "ཨོཾ་", "༄༅"]) for _ in range(rng.randint(0, 60))
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_words_of_a_line_are_the_line(small_preset, seed):
+    rng = random.Random(seed)
+    lines = [random_line(rng) for _ in range(rng.randint(1, 12))] + [
+        " ",
+        "",
+        "ཀ\tཁ་",
+        "\u3000",
+        "ལ" * 300,
+        "\ufeffཀ་\r",
+    ]
+    rng.shuffle(lines)
+    found = list(tag_lines(tagger_by_piece(small_preset, 24), lines, batch_size=4))
+    assert ["".join(word.form for word in words) for words in found] == lines
+    assert all(word.form for words in found for word in words)
+
+
+def test_windows_change_nothing(small_preset):
+    rng = random.Random(1)
+    syllables = ["ཀ་", "བཀྲ་", "ཤིས་", "ལེགས་", "།", "རྒྱལ་", "པོ་"]
+    text = "".join(rng.choice(syllables) for _ in range(150))
+    whole, cut = (
+        list(tag_lines(tagger_by_piece(small_preset, length), [text, "", text], batch_size=3)) for length in (512, 24)
+    )
+    # A window begins with the space piece of a text, so that its first syllable may have others: never one it decides.
+    assert whole == cut and whole[0] == whole[2] and whole[1] == []
+
+
+def test_batches_have_one_shape(small_preset):
+    model = tagger_by_piece(small_preset, 24)
+    assert list(tag_lines(model, ["ཀ་" * 200], batch_size=8))
+    assert set(model.batches) == {8}
+    model = tagger_by_piece(small_preset, 24)
+    assert list(tag_lines(model, ["ཀ་"], batch_size=8)) and model.batches == [1]
+
+
+def test_it_reads_no_further_than_it_has_to(small_preset):
+    read = 0
+
+    def endless():
+        nonlocal read
+        while True:
+            read += 1
+            yield "བཀྲ་ཤིས་"
+
+    found = tag_lines(tagger_by_piece(small_preset, 24), endless(), batch_size=2)
+    for _ in range(50):
+        next(found)
+    assert read < 100
+
+
+def test_nothing_but_space(small_preset):
+    found = list(tag_lines(tagger_by_piece(small_preset, 24), [" ", "", "\t"]))
+    assert found == [[TaggedWord(" ", "UNK")], [], [TaggedWord("\t", "UNK")]]

@@ -1,0 +1,103 @@
+"""Where sentences may end: after the shads of a text, each with what stands before and after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tibert_keras.tagging import split_syllables
+
+# The label of a section's end at which a sentence ends, and of one inside a sentence.
+SENTENCE, SECTION = "sentence", "section"
+# Syllables before and after it by which a classifier tells: together they fit in 64 pieces, with most vocabularies.
+_BEFORE, _AFTER = 20, 10
+
+_SHADS = "།༎༏༐༑༔"
+_SECTION = re.compile(rf"[^{_SHADS}]*[{_SHADS}](?:[{_SHADS}]|\s)*|[^{_SHADS}]+\Z")
+
+
+class SectionEnd(NamedTuple):
+    """The end of a section, at which a sentence may end.
+
+    Attributes:
+        section: The section, with its shads and the white space after them.
+        before: What stands before its end: itself and as much of the text before as is looked at.
+        after: The beginning of what follows.
+    """
+
+    section: str
+    before: str
+    after: str
+
+
+def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
+    """Cut a text after each run of shads, and the white space behind it, without losing a character.
+
+    Args:
+        blocks: The text, in pieces of any length, such as lines with their ends.
+
+    Yields:
+        The sections, which joined are the text. The last may have no shad.
+    """
+    rest = ""
+    for block in blocks:
+        # The next block may go on with the last one's shads.
+        *whole, rest = _SECTION.findall(rest + block) or [""]
+        yield from whole
+    if rest:
+        yield rest
+
+
+def section_ends(sections: Iterable[str]) -> Iterator[SectionEnd]:
+    """Look at the end of each section of a text with what stands on both sides of it.
+
+    Args:
+        sections: The sections of a text of any length; no more is held than what is looked at.
+
+    Yields:
+        The ends, in order.
+    """
+    before: list[str] = []
+    waiting: list[str] = []
+    following = 0
+    for section in sections:
+        waiting.append(section)
+        following += len(split_syllables(section))
+        while following - len(split_syllables(waiting[0])) >= _AFTER:
+            following -= len(split_syllables(waiting[0]))
+            yield _end(before, waiting)
+    while waiting:
+        yield _end(before, waiting)
+
+
+def _end(before: list[str], waiting: list[str]) -> SectionEnd:
+    section = waiting.pop(0)
+    before[:] = [*before, *split_syllables(section)][-_BEFORE:]
+    after = [syllable for text in waiting[:_AFTER] for syllable in split_syllables(text)]
+    return SectionEnd(section, _on_one_line(before), _on_one_line(after[:_AFTER]))
+
+
+def _on_one_line(syllables: list[str]) -> str:
+    return " ".join("".join(syllables).split())
+
+
+def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Make examples for a classifier from a text of which the sentences are known.
+
+    Args:
+        sentences: The sentences, in the order of the text.
+
+    Yields:
+        For the end of each section its label, and what stands before and after it.
+    """
+    labels: list[str] = []
+
+    def sections() -> Iterator[str]:
+        for sentence in sentences:
+            *inner, last = cut_sections([f"{sentence.strip()} "])
+            labels.extend([*([SECTION] * len(inner)), SENTENCE])
+            yield from [*inner, last]
+
+    for end in section_ends(sections()):
+        yield labels.pop(0), end.before, end.after

@@ -1,0 +1,161 @@
+"""Sentences of texts of any length, by a classifier of the ends of sections."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.data.sentence_ends import SECTION, SENTENCE, SectionEnd, cut_sections, section_ends, sentence_examples
+from tibert_keras.errors import InputError
+from tibert_keras.export.tag_text import read_text, with_tibetan
+from tibert_keras.export.tagged_formats import escape
+from tibert_keras.models import TibertTextClassifier
+from tibert_keras.storage import atomic_output, expand_glob, open_binary, read_lines
+from tibert_keras.training import find_preset
+
+_IN_LINE = "\n\r\t"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """Cuts text into sentences.
+
+    Args:
+        text: Texts to cut, one after the other.
+        model: Folder of a classifier of the ends of sections (a preset, as `champion/` of a fine-tuning on what
+            `tibert segment examples` makes), or of a fine-tuning.
+        input_file: UTF-8 file to cut. Without texts and a file, standard input is read.
+        output_file: File for the sentences, in place of standard output.
+        batch_size: Ends of sections a step.
+    """
+
+    text: list[str]
+    model: str
+    input_file: str | None = None
+    output_file: str | None = None
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.text and self.input_file is not None:
+            raise InputError(
+                f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
+                f"input_file={self.input_file!r}. Give one or the other."
+            )
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be positive. Received: batch_size={self.batch_size}.")
+
+
+def segment_text(config: SegmentConfig) -> Iterator[str]:
+    r"""Cut the texts that a configuration gives or names into sentences.
+
+    Yields:
+        The sentences, a line each, with a line break in them as `\n`, a tab as `\t` and a backslash as `\\`: undone and
+        joined, they are the text.
+
+    Raises:
+        InputError: If the model is no classifier of the ends of sections, or the text cannot be read or has no Tibetan.
+    """
+    model = TibertTextClassifier.from_preset(find_preset(config.model))
+    if config.text:
+        lines: Iterable[tuple[str, str]] = [(text, "") for text in config.text]
+    elif config.input_file is not None:
+        lines = read_text(open_binary(config.input_file), config.input_file)
+    else:
+        lines = read_text(sys.stdin.buffer, "standard input")
+    blocks = (line + end for line, end in with_tibetan(lines))
+    return (f"{escape(sentence, _IN_LINE)}\n" for sentence in sentences(model, blocks, batch_size=config.batch_size))
+
+
+def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Iterator[str]:
+    """Cut a text into sentences.
+
+    Args:
+        model: A `TibertTextClassifier` with the labels `sentence` and `section`.
+        blocks: The text, in pieces of any length.
+        batch_size: Ends of sections a step. No more of the text is held than these and a sentence.
+
+    Returns:
+        The sentences, which joined are the text. A text without shads is one.
+
+    Raises:
+        InputError: If the model has other labels.
+    """
+    if sorted(model.labels) != sorted((SENTENCE, SECTION)):
+        raise InputError(
+            "The classifier does not tell where sentences end. "
+            f"Received: labels={model.labels}, not {[SECTION, SENTENCE]}. Train one on `tibert segment examples`."
+        )
+    return _joined(model, section_ends(cut_sections(blocks)), batch_size)
+
+
+def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator[str]:
+    sentence, most = "", 0
+    while batch := list(islice(ends, batch_size)):
+        # The last batch is as large as the others, for which the model is compiled.
+        most = max(most, len(batch))
+        rows = [*batch, *batch[:1] * (most - len(batch))]
+        # KerasHub takes a tuple by itself for a text and its label.
+        inputs = model.preprocessor(([end.before for end in rows], [end.after for end in rows]), y=None)
+        logits = np.asarray(model.predict_on_batch(inputs), "float32")
+        for end, row in zip(batch, logits, strict=False):
+            sentence += end.section
+            if model.labels[row.argmax()] == SENTENCE:
+                yield sentence
+                sentence = ""
+    if sentence:
+        yield sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentExamplesConfig:
+    """Makes examples for a classifier of the ends of sections.
+
+    Args:
+        input_file: UTF-8 files with a sentence a line, in the order of the text: a path, a glob pattern, or several
+            with commas between them. An empty line ends a document.
+        output_file: Table for `tibert finetune text`.
+    """
+
+    input_file: str
+    output_file: str
+
+
+def segment_examples(config: SegmentExamplesConfig) -> dict[str, int]:
+    """Write examples: what stands before and after the end of each section, with whether a sentence ends there.
+
+    Returns:
+        How many there are of each label.
+
+    Raises:
+        InputError: If a file cannot be read, or there is no section that ends inside a sentence, or none at its end.
+    """
+    counts = {SENTENCE: 0, SECTION: 0}
+    with atomic_output(config.output_file) as path, path.open("w", encoding="utf-8", newline="\n") as file:
+        for source in expand_glob(config.input_file):
+            for document in _documents(read_lines(source)):
+                for label, before, after in sentence_examples(document):
+                    counts[label] += 1
+                    file.write(f"{label}\t{before}\t{after}\n")
+        if not all(counts.values()):
+            raise InputError(
+                "A classifier learns from ends of both kinds. "
+                f"Received: {counts} in {config.input_file!r}. Give text with a sentence a line."
+            )
+    return counts
+
+
+def _documents(lines: Iterable[str]) -> Iterator[list[str]]:
+    document: list[str] = []
+    for line in lines:
+        if line.strip():
+            document.append(line)
+        elif document:
+            yield document
+            document = []
+    if document:
+        yield document

@@ -1,0 +1,121 @@
+"""The verbs that take a model elsewhere and use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tibert_keras.data import Records
+from tibert_keras.errors import InputError
+from tibert_keras.export import (
+    ConvertConfig,
+    FillMaskConfig,
+    SegmentConfig,
+    SegmentExamplesConfig,
+    TagConfig,
+    compare_precision,
+    convert,
+    export_saved_model,
+    fill_file,
+    load_task,
+    next_version,
+    require_tensorflow,
+    segment_examples,
+    segment_text,
+    tag_text,
+    write_filled,
+    write_pieces,
+)
+from tibert_keras.serving import ServeConfig, serve
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFlags:
+    """Writes a SavedModel.
+
+    Args:
+        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
+        top_k: How many guesses it is to give for each mask, the likeliest first.
+        versioned: Write the SavedModel to a numbered folder in `output_dir`, the next one, as TensorFlow Serving
+            wants it.
+        precision: How the weights are held: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
+            with scales (a quarter).
+        input_file: Held-out TFRecord files, which another `precision` than `float32` needs: what it costs in
+            accuracy is measured on them and printed.
+    """
+
+    model: str
+    output_dir: str
+    top_k: int = 5
+    versioned: bool = False
+    precision: Literal["float32", "float16", "dynamic_range"] = "float32"
+    input_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.precision == "float32") != (self.input_file is None):
+            raise InputError(
+                "Records to measure the loss in accuracy on go with a precision below float32. "
+                f"Received: precision={self.precision!r}, input_file={self.input_file!r}. Give both or neither."
+            )
+
+
+def export(flags: ExportFlags) -> None:
+    """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
+    require_tensorflow()
+    model = load_task(flags.model)
+    if flags.input_file is not None:
+        print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
+    output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
+    export_saved_model(model, output_dir, top_k=flags.top_k, precision=flags.precision)
+    print(output_dir)
+
+
+def exchange(config: ConvertConfig) -> None:
+    """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and prove it."""
+    proof = convert(config)
+    for name, difference in proof.differences.items():
+        print(f"{name}: {difference:.1e}")
+    print(f"largest difference: {proof.largest:.1e}")
+
+
+def fill(config: FillMaskConfig) -> None:
+    """Guess what is in the gaps of texts."""
+    filled = fill_file(config)
+    if config.output_file is not None:
+        print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
+        return
+    for text in filled:
+        for number, guesses in enumerate(text.gaps, 1):
+            shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
+            print(f"{text.number}.{number}\t{shown}\t{text.filled}")
+
+
+def tag(config: TagConfig) -> None:
+    """Find the words of texts and their parts of speech."""
+    _give_out(tag_text(config), config.output_file)
+
+
+def segment(config: SegmentConfig) -> None:
+    """Cut texts into sentences, at the ends of sections."""
+    _give_out(segment_text(config), config.output_file)
+
+
+def make_segment_examples(config: SegmentExamplesConfig) -> None:
+    """Make examples for `tibert finetune text` from text with a sentence a line."""
+    for label, count in segment_examples(config).items():
+        print(f"{label}: {count}")
+
+
+def _give_out(pieces: Iterable[str], output_file: str | None) -> None:
+    if output_file is not None:
+        write_pieces(pieces, output_file)
+        return
+    for piece in pieces:
+        print(piece, end="")
+
+
+def serve_models(config: ServeConfig) -> None:
+    """Serve SavedModels over HTTP, with a page for filling gaps. Ends at SIGTERM or Ctrl-C."""
+    serve(config, on_ready=lambda url: print(url, flush=True))
