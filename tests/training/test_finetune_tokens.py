@@ -107,6 +107,8 @@ class TestWhatIsTrained:
             for path in (small_preset, f"{config.output_dir}/champion")
         )
         assert before.keys() == after.keys()
+        # What is trained further is trained whole.
+        assert TibertBackbone.from_preset(f"{config.output_dir}/champion").trainable
         different = {path for path in before if (before[path] != after[path]).any()}
         if changed is None:
             # The embeddings were drawn anew, and not taken from the preset.

@@ -239,13 +239,15 @@ def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
 
 def limit_training(config: FinetuneConfig, model: keras.Model) -> None:
     """Have a model train only what the options say."""
-    if config.freeze_backbone:
-        model.backbone.trainable = False
+    # A preset may have been saved frozen.
+    model.backbone.trainable = not config.freeze_backbone
     if config.lora_rank is not None:
         model.backbone.enable_lora(config.lora_rank)
 
 
 def _save(model: keras.Model, path: str) -> None:
+    # KerasHub saves that an encoder is frozen: whoever trains the preset further is to train all of it.
+    model.backbone.trainable = True
     with atomic_output(path, last="task.json") as folder:
         model.save_to_preset(os.fspath(folder))
 
