@@ -14,7 +14,8 @@ from tibert_keras import TibertBackbone, TibertTokenClassifier, TibertTokenClass
 from tibert_keras.errors import InputError
 from tibert_keras.tagging import Document, TaggedWord, known_words, read_tagged, score
 from tibert_keras.training import FinetuneTokensConfig, finetune_tokens
-from tibert_keras.training.finetune_scores import read_scores, score_table
+from tibert_keras.training.config import write_config
+from tibert_keras.training.finetune_scores import read_scores, score_table, write_json
 from tibert_keras.training.finetune_tokens import encode_documents, tag_documents
 from tibert_keras.training.history import History
 
@@ -23,6 +24,27 @@ from tibert_keras.training.history import History
 def run(tagger_run, tmp_path):
     shutil.copytree(tagger_run, tmp_path / "tagger")
     return tmp_path / "tagger"
+
+
+@pytest.fixture
+def run_without_training(tagger_config, tmp_path):
+    """Makes the options of a run on files of its own, which the seeds' scores stand in already: it trains nothing."""
+
+    def make(seeds: tuple[float, ...] = (0.5,)) -> FinetuneTokensConfig:
+        files = {
+            f"{part}_file": write_horizontal(tmp_path / f"{name}.txt", seed=seed, num_documents=30)
+            for seed, (part, name) in enumerate((("input", "train"), ("validation", "validation"), ("test", "test")))
+        }
+        config = tagger_config(tmp_path / "finished", num_seeds=len(seeds), **files)
+        write_config(config)
+        for index, value in enumerate(seeds):
+            of_part = {"joint_f1": value}
+            result = {"seed": config.seed + index, "epoch": 1, "validation": of_part, "test": of_part}
+            write_json(result, f"{config.output_dir}/seed_{index}/scores.json")
+        finetune_tokens(config)
+        return config
+
+    return make
 
 
 def joint_f1(model, path: str, known: set[str]) -> float:
@@ -202,12 +224,25 @@ class TestBadInput:
             finetune_tokens(tagger_config(tmp_path))
         self.refuse(tagger_config(tmp_path / "run", compare_with=str(tmp_path)), "Cannot read the file")
 
-    def test_a_run_on_other_data(self, tagger_run, tagger_config, tmp_path):
-        other = write_horizontal(tmp_path / "other.txt", seed=9, num_documents=5)
-        config = tagger_config(tmp_path / "run", test_file=other, num_seeds=1, num_epochs=1)
-        scores = finetune_tokens(config)
-        with pytest.raises(InputError, match="measured_on"):
-            score_table(config.output_dir, scores, [str(tagger_run)])
+    @pytest.mark.parametrize("changed", ["test_file", "input_file"])
+    def test_a_run_on_other_data(self, run_without_training, tagger_config, tmp_path, changed):
+        """Refused before a training; other words in training are other data too, as seen and unseen ones are told."""
+        first = run_without_training()
+        path = tmp_path / "other.txt"
+        text = Path(getattr(first, changed)).read_text(encoding="utf-8")
+        path.write_text(f"{text}ཁྱི་|NOUN ལ་|ADP\n", encoding="utf-8")
+        config = tagger_config(tmp_path / "run", compare_with=first.output_dir, **{changed: str(path)})
+        self.refuse(config, "measured_on=.* there, .* now")
+
+    def test_data_that_changed(self, run_without_training):
+        """The seeds that are there are not mixed with seeds of other data."""
+        config = run_without_training()
+        before = Path(config.output_dir, "scores.json").read_bytes()
+        with Path(config.input_file).open("a", encoding="utf-8") as file:
+            file.write("ལ་|ADP\n")
+        with pytest.raises(InputError, match=r"holds results of other options. Received: .*train.txt=.* there, .* now"):
+            finetune_tokens(config)
+        assert Path(config.output_dir, "scores.json").read_bytes() == before
 
     def test_damaged_scores(self, run):
         for content in ("{}", "[]", '{"part": "test"}'):

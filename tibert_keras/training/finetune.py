@@ -22,7 +22,14 @@ from tibert_keras.training.config import check_folder, write_config
 from tibert_keras.training.divergence import DivergedError
 from tibert_keras.training.environment import note_environment
 from tibert_keras.training.finetune_config import FinetuneConfig
-from tibert_keras.training.finetune_scores import SCORES_FILE, Scores, read_scores, write_json, write_scores
+from tibert_keras.training.finetune_scores import (
+    SCORES_FILE,
+    Scores,
+    check_data,
+    read_scores,
+    write_json,
+    write_scores,
+)
 from tibert_keras.training.history import History
 
 CONFUSION_PICTURE = "confusion.png"
@@ -102,15 +109,16 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
         The scores.
 
     Raises:
-        InputError: If a loss is not finite.
+        InputError: If the seeds that are there, or a run to compare with, are of other data, or a loss is not finite.
     """
     part = "test" if task.has_test else "validation"
-    # Only now that all fits together, so that a mistake leaves nothing behind.
-    write_config(config)
-    note_environment(config.output_dir, 0, task.data["files"])
     scores = Scores(
         part=part, criterion=task.criterion, columns=task.columns, data=task.data, baseline=task.baseline(part)
     )
+    check_data(scores, config.output_dir, config.others)
+    # Only now that all fits together, so that a mistake leaves nothing behind.
+    write_config(config)
+    note_environment(config.output_dir, 0, task.data["files"])
     _LOG.info("baseline: %s", _shown(scores.baseline, task.columns))
     for index in range(config.num_seeds):
         folder = join(config.output_dir, f"seed_{index}")
@@ -132,11 +140,11 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
         if scores.best_seed() == index:
             _save(model, join(config.output_dir, CHAMPION_PRESET))
             task.draw(model, part, config.output_dir)
-        # Last, because a seed is done when it has scores.
-        write_json(result, path)
+        # First, because these tell on which data a seed was trained; last, because a seed is done when it has scores.
         write_scores(scores, config.output_dir)
+        write_json(result, path)
         _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, _shown(result[part], task.columns))
-    # Once more: the run may have been killed before this, or been given fewer seeds.
+    # Once more: the last seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, join, read_json
+from tibert_keras.storage import atomic_output, exists, join, read_json
 from tibert_keras.training.columns import in_columns
 from tibert_keras.training.config import read_config
 
@@ -104,6 +104,23 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
+def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> None:
+    """Check, before a training, that its scores can stand beside those that are there.
+
+    Args:
+        scores: The scores of a run, which needs no seed yet.
+        run_dir: Its folder, which may hold the scores of some seeds.
+        compare_with: Folders of other runs.
+
+    Raises:
+        InputError: If the run's seeds were trained on other data, or another run was measured on other data.
+    """
+    if exists(join(run_dir, SCORES_FILE)):
+        refuse_changes(_trained_on(read_scores(run_dir)), _trained_on(scores), folder=run_dir)
+    for folder in compare_with:
+        refuse_changes(_measured_on(read_scores(folder)), _measured_on(scores), folder=folder)
+
+
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
     """The table of a run's scores: a row a score, and columns for the baseline, runs to compare with, and the run.
 
@@ -136,6 +153,10 @@ def score_table(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) 
 
 def _measured_on(scores: Scores) -> dict[str, Any]:
     return {"part": scores.part, "measured_on": scores.data.get("measured_on")}
+
+
+def _trained_on(scores: Scores) -> dict[str, Any]:
+    return {**scores.data.get("files", {}), "labels": scores.data.get("labels")}
 
 
 def _label(run_dir: str) -> str:

@@ -131,8 +131,10 @@ class _Tagging:
             "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
             "sequences": len(self.sequences[1]),
             "labels": self.labels,
-            # Runs compare if this is the same.
-            "measured_on": fingerprint([[word.form, word.tag] for each in measured for word in each.words]),
+            # Runs compare if this is the same: with other words in training, others are seen and unseen.
+            "measured_on": fingerprint(
+                [[[word.form, word.tag] for each in measured for word in each.words], sorted(self.known)]
+            ),
         }
 
 
