@@ -112,11 +112,19 @@ class TestStrings(TestCase):
         plain = model.evaluate(TEXTS, NAMES, verbose=0)[0]
         model.compile(keras.optimizers.SGD(0.0))
         data = tf.data.Dataset.from_tensor_slices((TEXTS, NAMES)).batch(16)
-        for x, y, weights in ((TEXTS, NAMES, {"prose": 3}), (TEXTS, [0, 1] * 8, {0: 3}), (data, None, {"prose": 3})):
+        arrays = np.array(TEXTS), np.array(NAMES)
+        for x, y, weights in (
+            (TEXTS, NAMES, {"prose": 3}), (TEXTS, [0, 1] * 8, {0: 3}), (data, None, {"prose": 3}), (*arrays, {0: 3}),
+        ):  # fmt: skip
             options = {"validation_data": (TEXTS, NAMES), "class_weight": weights, "verbose": 0, "shuffle": False}
             history = model.fit(x, y, **options).history
             assert history["loss"][0] == pytest.approx(expected, abs=1e-4)
             assert history["val_loss"][0] == pytest.approx(plain, abs=1e-4)
+
+    def test_class_weight_of_tensors(self, champion):
+        model = TibertTextClassifier.from_preset(champion, labels=LABELS)
+        with pytest.raises(InputError, match=r"Received: class_weight=\{'prose': 3\}. Give lists"):
+            model.fit(tf.constant(TEXTS), tf.constant(NAMES), class_weight={"prose": 3})
 
     def test_bad_labels(self, champion, spm_models):
         model = TibertTextClassifier.from_preset(champion, labels=LABELS)

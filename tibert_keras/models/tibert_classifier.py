@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tibert_keras.errors import InputError
@@ -108,8 +109,8 @@ class TibertClassifier(TibertTask):
         """Train, as `keras.Model.fit`.
 
         Args:
-            x: What the preprocessor takes: a list, which is preprocessed once, or a `tf.data.Dataset` of batches with
-                their labels. Or ids, as arrays.
+            x: What the preprocessor takes: a list or an array, which is preprocessed once, or a `tf.data.Dataset` of
+                batches with their labels. Or ids, as arrays.
             y: The labels, unless `x` is a dataset.
             batch_size: Examples a step, 32 by default.
             sample_weight: What each example weighs.
@@ -125,10 +126,10 @@ class TibertClassifier(TibertTask):
         """
         preprocessor = self.preprocessor
         if class_weight is not None:
-            if preprocessor is None or isinstance(x, Mapping):
+            if preprocessor is None or not (isinstance(x, list | tuple | np.ndarray) or hasattr(x, "map")):
                 raise InputError(
                     "Weights of classes are given to examples by the preprocessor, which these do not pass. "
-                    f"Received: class_weight={dict(class_weight)}. Give strings, or sample_weight."
+                    f"Received: class_weight={dict(class_weight)}. Give lists or a dataset of strings, or sample_weight."
                 )
             config = {**preprocessor.get_config(), "class_weight": class_weight, "tokenizer": preprocessor.tokenizer}
             preprocessor = type(preprocessor)(**config)
@@ -184,10 +185,10 @@ def _config_of(folder: str, name: str) -> dict[str, Any]:
 
 
 def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-    """Preprocess lists whole: their mistakes are found before the first step, and each epoch is spared the work."""
-    if preprocessor is None or not isinstance(x, list | tuple):
+    """Preprocess lists and arrays whole: mistakes are found before the first step, and each epoch is spared the work."""
+    if preprocessor is None or not isinstance(x, list | tuple | np.ndarray):
         return x, y, sample_weight
-    outputs = preprocessor(x, y=y, sample_weight=sample_weight)
+    outputs = preprocessor(x.tolist() if isinstance(x, np.ndarray) else x, y=y, sample_weight=sample_weight)
     x, y, sample_weight = (
         part if part is None else keras.tree.map_structure(ops.convert_to_numpy, part)
         for part in keras.utils.unpack_x_y_sample_weight(outputs)
