@@ -148,7 +148,7 @@ class TestBadInput:
 
     def test_models(self, refuse, small_preset, tmp_path):
         refuse("Neither a preset nor a run", "ཀ", model=f"--model={tmp_path}")
-        refuse("A new classifier needs the names of its classes", "ཀ", model=f"--model={small_preset}")
+        refuse("The preset is no classifier of this kind", "ཀ", model=f"--model={small_preset}")
 
 
 def test_an_unfinished_line_is_refused():

@@ -216,6 +216,21 @@ class TestBadInput:
         self.refuse(tagger_config(tmp_path / "run", max_seq_length=1000), "max_seq_length=1000")
         self.refuse(tagger_config(tmp_path / "run", class_weight={"NOUM": 2.0}), "no such label. Received: 'NOUM'")
 
+    @pytest.mark.parametrize("broken", ["another", "none"])
+    def test_presets_of_others(self, tagger_config, small_preset, tmp_path, broken):
+        """One with another class of tokenizer, and one without a tokenizer."""
+        folder = tmp_path / "preset"
+        shutil.copytree(small_preset, folder)
+        if broken == "none":
+            (folder / "tokenizer.json").unlink()
+        else:
+            tokenizer = json.loads((folder / "tokenizer.json").read_text())
+            tokenizer |= {"module": "keras_hub.src.models.bert.bert_tokenizer", "class_name": "BertTokenizer"}
+            tokenizer["registered_name"] = "keras_hub>BertTokenizer"
+            (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        config = tagger_config(tmp_path / "run", model=str(folder))
+        self.refuse(config, "no encoder of ours with its tokenizer: .* Received: preset=")
+
     def test_folders(self, tagger_run, tagger_config, tmp_path):
         with pytest.raises(InputError, match="num_epochs=8 there, 7 now"):
             finetune_tokens(tagger_config(tagger_run, num_epochs=7))

@@ -14,7 +14,7 @@ from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.tibert_presets import backbone_presets, check_preset, foreign_preset, local_preset
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.storage import read_json
 
@@ -69,17 +69,10 @@ class TibertClassifier(TibertTask):
                 return super().from_preset(folder, load_weights=load_weights, **kwargs)
             labels = _given(labels, preset)
             dtype = {"dtype": kwargs.pop("dtype")} if "dtype" in kwargs else {}
-            try:
+            with foreign_preset(preset):
                 backbone = TibertBackbone.from_preset(folder, load_weights=load_weights, **dtype)
                 if "preprocessor" not in kwargs:
                     kwargs["preprocessor"] = cls._preprocessor_of(folder, labels, backbone.max_sequence_length)
-            except InputError:
-                raise
-            except (ValueError, OSError) as error:
-                raise InputError(
-                    f"The preset holds no encoder of ours with its tokenizer: {' '.join(str(error).split())[:200]} "
-                    f"Received: preset={preset!r}. Give the champion of a run, or pass a preprocessor."
-                ) from error
             return cls(backbone, labels=labels, **kwargs)  # type: ignore[call-arg]
 
     @classmethod
@@ -173,7 +166,8 @@ def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
 def _given(labels: Sequence[str] | None, preset: str) -> list[str]:
     if labels is None:
         raise InputError(
-            f"A new classifier needs the names of its classes. Received: preset={preset!r}, labels=None. Pass labels."
+            "The preset is no classifier of this kind, and a new one needs the names of its classes. "
+            f"Received: preset={preset!r}, labels=None. Pass labels, or give the champion of its fine-tuning."
         )
     return list(labels)
 

@@ -88,3 +88,21 @@ def local_preset(preset: str) -> Iterator[str]:
         return
     with local_folder(preset) as folder:
         yield folder
+
+
+@contextmanager
+def foreign_preset(preset: str) -> Iterator[None]:
+    """Put in words what KerasHub says where a preset is not one of ours, or lacks a part.
+
+    Raises:
+        InputError: In place of KerasHub's errors.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"The preset holds no encoder of ours with its tokenizer: {' '.join(str(error).split())[:200]} "
+            f"Received: preset={preset!r}. Give the champion of a run that had a tokenizer."
+        ) from error

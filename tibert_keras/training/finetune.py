@@ -15,8 +15,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.optimizers import WarmupPolynomialDecay
 from tibert_keras.storage import atomic_output, exists, join, read_json
+from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.training.config import check_folder, write_config
 from tibert_keras.training.divergence import DivergedError
@@ -81,11 +83,12 @@ def begin(config: FinetuneConfig) -> None:
     check_folder(config, CHANGEABLE)
 
 
-def find_encoder(config: FinetuneConfig) -> str:
-    """Return the folder of the preset that a fine-tuning begins with.
+def find_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
+    """Return the folder of the preset that a fine-tuning begins with, and its tokenizer.
 
     Raises:
-        InputError: If there is none, or its encoder has fewer positions than the sequences.
+        InputError: If there is none, it is not one of ours or has no tokenizer, or its encoder has fewer positions than
+            the sequences.
     """
     preset = find_preset(config.model)
     encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE).get("config", {})
@@ -95,7 +98,8 @@ def find_encoder(config: FinetuneConfig) -> str:
             "The sequences are longer than the encoder takes. Received: "
             f"max_seq_length={config.max_seq_length}, and {positions} positions in {preset!r}. Give fewer."
         )
-    return preset
+    with foreign_preset(preset):
+        return preset, TibertTokenizer.from_preset(preset)
 
 
 def run_seeds(config: FinetuneConfig, task: Task) -> Scores:

@@ -15,7 +15,6 @@ from tibert_keras.errors import InputError
 from tibert_keras.models import TibertTextClassifier
 from tibert_keras.storage import expand_glob, join, sha256
 from tibert_keras.tagging import ConfusionMatrix, mean_f1
-from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, find_encoder, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTextConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
@@ -58,9 +57,9 @@ class _Classification:
         self.has_test = "test" in self.parts
         self.labels = sorted({text.label for text in self.parts["train"]})
         self._check_labels()
-        self.preset = find_encoder(config)
+        self.preset, tokenizer = find_encoder(config)
         self.preprocessor = TibertTextClassifierPreprocessor(
-            TibertTokenizer.from_preset(self.preset),
+            tokenizer,
             self.labels,
             sequence_length=config.max_seq_length,
             class_weight=config.weights_of_labels(),

@@ -28,7 +28,6 @@ from tibert_keras.tagging import (
     split_documents,
     split_syllables,
 )
-from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.finetune import CONFUSION_PICTURE, Sequences, begin, find_encoder, limit_training, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTokensConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
@@ -80,9 +79,9 @@ class _Tagging:
         self.has_test = bool(self.parts.get("test"))
         self.labels = labels_of(self.parts["train"])
         self.known = known_words(self.parts["train"])
-        self.preset = find_encoder(config)
+        self.preset, tokenizer = find_encoder(config)
         self.preprocessor = TibertTokenClassifierPreprocessor(
-            TibertTokenizer.from_preset(self.preset),
+            tokenizer,
             self.labels,
             sequence_length=config.max_seq_length,
             class_weight=config.weights_of_labels(),
