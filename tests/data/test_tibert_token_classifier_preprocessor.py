@@ -113,6 +113,11 @@ class TestTibertTokenClassifierPreprocessor(TestCase):
         [
             ([["ཀ་", "ཁ"]], [["NOUN"]], "Received: 2 words and 1 tags, in 'ཀ་ཁ'"),
             ([["ཀ་"], ["ཁ"]], [["NOUN"]], "Received: 2 sentences and 1 lists of tags"),
+            (
+                ["ཀ་ཁ", "ཀ"],
+                [["NOUN", "NOUN"], ["NOUN"]],
+                r"list of words. Received: the text 'ཀ་ཁ' with \['NOUN', 'NOUN'\]",
+            ),
             ([[]], [[]], r"A sentence is empty. Received: words=\[\]"),
             ([[" "]], [["NOUN"]], "A sentence is empty"),
             ([["ཀ་"]], [["NOUNS"]], "no such label. Received: 'NOUNS'. Give one of NOUN, VERB, PUNCT, CONT"),
@@ -122,6 +127,10 @@ class TestTibertTokenClassifierPreprocessor(TestCase):
     def test_bad_sentences(self, words, tags, message):
         with pytest.raises(InputError, match=message):
             self.make()(words, tags)
+
+    def test_bad_weights(self):
+        with pytest.raises(InputError, match="Received: 2 sentences and 2 lists of tags, 1 weights"):
+            self.make()(WORDS, TAGS, sample_weight=[1.0])
 
     def test_bad_options(self):
         with pytest.raises(InputError, match=r"all different. Received: labels=\[\]"):

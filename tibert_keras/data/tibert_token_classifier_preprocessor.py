@@ -101,12 +101,9 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
             outputs: Any = self.pack(["".join(words) for words in sentences]).inputs
         else:
             tags = [y] if unbatched else list(y)
-            if len(tags) != len(sentences):
-                raise InputError(
-                    "Each sentence needs its tags. "
-                    f"Received: {len(sentences)} sentences and {len(tags)} lists of tags. Give as many of both."
-                )
-            outputs = self._label(sentences, tags, np.ones(len(tags)) if sample_weight is None else sample_weight)
+            weights = np.ones(len(tags)) if sample_weight is None else np.reshape(sample_weight, -1)
+            _check_lengths(sentences, tags, weights, unbatched=unbatched)
+            outputs = self._label(sentences, tags, weights)
         return keras.tree.map_structure(lambda array: array[0], outputs) if unbatched else outputs
 
     def pack(self, texts: Sequence[str]) -> PackedSyllables:
@@ -212,6 +209,20 @@ def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:
         tsheg_pretokenization=True,
         underline_between_sections=tokenizer.underline_between_sections,
     )
+
+
+def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: Sequence[Any], *, unbatched: bool) -> None:
+    """Check that sentences, lists of tags and weights are as many, and that one sentence is not a list of texts."""
+    if unbatched and len(tags[0]) and not isinstance(tags[0][0], str):
+        raise InputError(
+            "With tags, a sentence is a list of words. "
+            f"Received: the text {sentences[0][0][:40]!r} with {tags[0][0]!r}. Cut texts into words."
+        )
+    if len(tags) != len(sentences) or len(weights) != len(sentences):
+        raise InputError(
+            f"Each sentence needs its tags, and one weight if there are any. Received: {len(sentences)} sentences and "
+            f"{len(tags)} lists of tags, {len(weights)} weights. Give as many of each."
+        )
 
 
 def _labels_of_syllables(words: Sequence[str], tags: Sequence[str]) -> list[str]:
