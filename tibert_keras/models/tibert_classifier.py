@@ -122,7 +122,7 @@ class TibertClassifier(TibertTask):
             if preprocessor is None or not (isinstance(x, list | tuple | np.ndarray) or hasattr(x, "map")):
                 raise InputError(
                     "Weights of classes are given to examples by the preprocessor, which these do not pass. "
-                    f"Received: class_weight={dict(class_weight)}. Give lists or a dataset of strings, or sample_weight."
+                    f"Received: class_weight={dict(class_weight)}. Give a list or dataset of strings, or sample_weight."
                 )
             config = {**preprocessor.get_config(), "class_weight": class_weight, "tokenizer": preprocessor.tokenizer}
             preprocessor = type(preprocessor)(**config)
@@ -179,7 +179,7 @@ def _config_of(folder: str, name: str) -> dict[str, Any]:
 
 
 def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Any, Any, Any]:
-    """Preprocess lists and arrays whole: mistakes are found before the first step, and each epoch is spared the work."""
+    """Preprocess lists and arrays whole: mistakes are found before the first step, and each epoch is spared it."""
     if preprocessor is None or not isinstance(x, list | tuple | np.ndarray):
         return x, y, sample_weight
     outputs = preprocessor(x.tolist() if isinstance(x, np.ndarray) else x, y=y, sample_weight=sample_weight)
