@@ -226,7 +226,7 @@ class TestBadInput:
         else:
             tokenizer = json.loads((folder / "tokenizer.json").read_text())
             tokenizer |= {"module": "keras_hub.src.models.bert.bert_tokenizer", "class_name": "BertTokenizer"}
-            tokenizer["registered_name"] = "keras_hub>BertTokenizer"
+            tokenizer |= {"registered_name": "keras_hub>BertTokenizer", "config": {"name": "bert_tokenizer"}}
             (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
         config = tagger_config(tmp_path / "run", model=str(folder))
         self.refuse(config, "no encoder of ours with its tokenizer: .* Received: preset=")
