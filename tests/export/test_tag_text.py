@@ -11,8 +11,10 @@ import pytest
 
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
-from tibert_keras.export.tag_text import TaggedLine, read_text, with_tibetan
+from tibert_keras.export import tag_text as tag_text_module
+from tibert_keras.export.tag_text import TagConfig, TaggedLine, read_text, with_tibetan
 from tibert_keras.export.tagged_formats import FORMATS
+from tibert_keras.models import TibertTokenClassifier
 from tibert_keras.tagging import TaggedWord, read_tagged
 
 TEXTS = [
@@ -92,6 +94,22 @@ class TestReadBack:
         out = "".join(FORMATS[name]([TaggedLine(1, list(self.WORDS), "\n"), TaggedLine(2, list(self.WORDS), "\n")]))
         path.write_text(out, encoding="utf-8")
         assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
+
+
+def test_arguments_of_several_lines(monkeypatch):
+    """Are cut into lines, as files are, so that no format gets a form with a line break."""
+    texts = ["ཀ་\nཁ་\n\nག", "ང\n", "ཅ"]
+    lines = [("ཀ་", "\n"), ("ཁ་", "\n"), ("", "\n"), ("ག", ""), ("", ""), ("ང", "\n"), ("", ""), ("ཅ", ""), ("", "")]
+    assert list(TagConfig(text=texts, model="x").lines()) == lines
+    # Without the model, which is another test's: each line is a word.
+    monkeypatch.setattr(tag_text_module, "find_preset", str)
+    monkeypatch.setattr(TibertTokenClassifier, "from_preset", lambda preset: None)
+    monkeypatch.setattr(
+        tag_text_module, "tag_lines", lambda _, lines, **__: ([TaggedWord(each, "X")] if each else [] for each in lines)
+    )
+    for name, back in BACK.items():
+        out = "".join(tag_text_module.tag_text(TagConfig(text=texts, model="x", format=name)))
+        assert back(out) == "ཀ་\nཁ་\n\nག\nང\nཅ\n"
 
 
 class TestSources:

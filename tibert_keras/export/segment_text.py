@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,42 +11,23 @@ import numpy as np
 
 from tibert_keras.data.sentence_ends import SECTION, SENTENCE, SectionEnd, cut_sections, section_ends, sentence_examples
 from tibert_keras.errors import InputError
-from tibert_keras.export.tag_text import read_text, with_tibetan
+from tibert_keras.export.tag_text import TextConfig, with_tibetan
 from tibert_keras.export.tagged_formats import escape
 from tibert_keras.models import TibertTextClassifier
-from tibert_keras.storage import atomic_output, expand_glob, open_binary, read_lines
+from tibert_keras.storage import atomic_output, expand_glob, read_lines
 from tibert_keras.training import find_preset
 
 _IN_LINE = "\n\r\t"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentConfig:
-    """Cuts text into sentences.
+class SegmentConfig(TextConfig):
+    """Cuts text into sentences, by a classifier of the ends of sections.
 
     Args:
-        text: Texts to cut, one after the other.
-        model: Folder of a classifier of the ends of sections (a preset, as `champion/` of a fine-tuning on what
-            `tibert segment examples` makes), or of a fine-tuning.
-        input_file: UTF-8 file to cut. Without texts and a file, standard input is read.
-        output_file: File for the sentences, in place of standard output.
-        batch_size: Ends of sections a step.
+        model: Folder of such a classifier (a preset, as `champion/` of a fine-tuning on what `tibert segment examples`
+            makes), or of a fine-tuning.
     """
-
-    text: list[str]
-    model: str
-    input_file: str | None = None
-    output_file: str | None = None
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        if self.text and self.input_file is not None:
-            raise InputError(
-                f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
-                f"input_file={self.input_file!r}. Give one or the other."
-            )
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be positive. Received: batch_size={self.batch_size}.")
 
 
 def segment_text(config: SegmentConfig) -> Iterator[str]:
@@ -61,13 +41,7 @@ def segment_text(config: SegmentConfig) -> Iterator[str]:
         InputError: If the model is no classifier of the ends of sections, or the text cannot be read or has no Tibetan.
     """
     model = TibertTextClassifier.from_preset(find_preset(config.model))
-    if config.text:
-        lines: Iterable[tuple[str, str]] = [(text, "") for text in config.text]
-    elif config.input_file is not None:
-        lines = read_text(open_binary(config.input_file), config.input_file)
-    else:
-        lines = read_text(sys.stdin.buffer, "standard input")
-    blocks = (line + end for line, end in with_tibetan(lines))
+    blocks = (line + end for line, end in with_tibetan(config.lines()))
     return (f"{escape(sentence, _IN_LINE)}\n" for sentence in sentences(model, blocks, batch_size=config.batch_size))
 
 

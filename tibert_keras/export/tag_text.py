@@ -25,25 +25,21 @@ _TIBETAN = re.compile("[\u0f40-\u0fbc]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagConfig:
-    """Tags text.
+class TextConfig:
+    """Takes text from the command line, a file or standard input.
 
     Args:
-        text: Texts to tag, each by itself.
-        model: Folder of a tagger (a preset, as `champion/` of a fine-tuning), or of a fine-tuning.
-        input_file: UTF-8 file to tag; an empty line in it parts documents. Without texts and a file, standard input
-            is read.
+        text: Texts, each by itself.
+        model: Folder of a classifier (a preset, as `champion/` of a fine-tuning), or of a fine-tuning.
+        input_file: UTF-8 file; an empty line in it parts documents. Without texts and a file, standard input is read.
         output_file: File for the result, in place of standard output.
-        format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag a line, and an empty
-            line for each line break; `conllu`, a sentence a line of the input; `json`, an object a line of the input.
-        batch_size: Windows of text a step.
+        batch_size: Windows of text, or ends of sections, a step.
     """
 
     text: list[str]
     model: str
     input_file: str | None = None
     output_file: str | None = None
-    format: Literal["plain", "tsv", "conllu", "json"] = "plain"
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -54,6 +50,29 @@ class TagConfig:
             )
         if self.batch_size < 1:
             raise InputError(f"batch_size must be positive. Received: batch_size={self.batch_size}.")
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """The lines of the texts and what ends each, as `read_text`; after a text one without end, which is none."""
+        if self.input_file is not None:
+            yield from read_text(open_binary(self.input_file), self.input_file)
+        elif not self.text:
+            yield from read_text(sys.stdin.buffer, "standard input")
+        for text in self.text:
+            *lines, last = text.split("\n")
+            yield from ((line, "\n") for line in lines)
+            yield from [(last, ""), ("", "")] if last else [("", "")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagConfig(TextConfig):
+    """Tags text.
+
+    Args:
+        format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag a line, and an empty
+            line for each line break; `conllu`, a sentence a line of the input; `json`, an object a line of the input.
+    """
+
+    format: Literal["plain", "tsv", "conllu", "json"] = "plain"
 
 
 class TaggedLine(NamedTuple):
@@ -80,14 +99,11 @@ def tag_text(config: TagConfig) -> Iterator[str]:
         InputError: If the model is no tagger, or the text cannot be read or has no Tibetan in it.
     """
     model = TibertTokenClassifier.from_preset(find_preset(config.model))
+    lines = with_tibetan(config.lines())
     if config.text:
-        # Between two texts an empty line, across which the model does not look.
-        lines: Iterable[tuple[str, str]] = chain.from_iterable([(text, "\n"), ("", "")] for text in config.text)
-    elif config.input_file is not None:
-        lines = read_text(open_binary(config.input_file), config.input_file)
-    else:
-        lines = read_text(sys.stdin.buffer, "standard input")
-    return FORMATS[config.format](tag_each(model, with_tibetan(lines), batch_size=config.batch_size))
+        # Each begins on a line of its own.
+        lines = ((line, "\n" if line else end) for line, end in lines)
+    return FORMATS[config.format](tag_each(model, lines, batch_size=config.batch_size))
 
 
 def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[TaggedLine]:
