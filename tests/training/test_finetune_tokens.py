@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -258,6 +259,11 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"holds results of other options. Received: .*train.txt=.* there, .* now"):
             finetune_tokens(config)
         assert Path(config.output_dir, "scores.json").read_bytes() == before
+
+    def test_fewer_seeds(self, run_without_training):
+        config = run_without_training(seeds=(0.5, 0.6))
+        with pytest.raises(InputError, match="the scores of more seeds. Received: num_seeds=1"):
+            finetune_tokens(dataclasses.replace(config, num_seeds=1))
 
     def test_damaged_scores(self, run):
         for content in ("{}", "[]", '{"part": "test"}'):

@@ -76,11 +76,18 @@ def begin(config: FinetuneConfig) -> None:
     """Check a run's folder before any work, and whether the runs to compare with are there.
 
     Raises:
-        InputError: If it holds anything but the same run, or a run to compare with has no scores.
+        InputError: If it holds anything but the same run, or more seeds than asked for, or a run to compare with has no
+            scores.
     """
     for folder in config.others:
         read_scores(folder)
     check_folder(config, CHANGEABLE)
+    # The champion may be one of them.
+    if exists(join(config.output_dir, f"seed_{config.num_seeds}", SCORES_FILE)):
+        raise InputError(
+            "The folder holds the scores of more seeds. Received: "
+            f"num_seeds={config.num_seeds} for {config.output_dir!r}. Give as many as before, or more."
+        )
 
 
 def find_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
