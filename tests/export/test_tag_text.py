@@ -95,6 +95,11 @@ class TestReadBack:
         path.write_text(out, encoding="utf-8")
         assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
 
+    def test_tags_that_are_not_universal(self, tmp_path):
+        words = (TaggedWord("དེའི་", "d.dem+case.gen"), TaggedWord("ཆོས", "UNK"))
+        (tmp_path / "a.conllu").write_text("".join(FORMATS["conllu"]([TaggedLine(1, list(words), "\n")])))
+        assert read_tagged(f"{tmp_path}/a.conllu")[0].words == words
+
 
 def test_arguments_of_several_lines(monkeypatch):
     """Are cut into lines, as files are, so that no format gets a form with a line break."""

@@ -50,7 +50,19 @@ def test_conllu_sentences(tmp_path: Path) -> None:
     one = conllu("1 ང་ PRON", "2 ནི PART")
     content = f"# sent_id = s1\n# text = ང་ནི | ང\n{one}\n{one}\n# sent_id = s3\n{conllu('1 ཀ NOUN')}"
     sentence = [("ང་", "PRON"), ("ནི", "PART")]
-    assert read(tmp_path, content, name="a.conllu") == {"s1": sentence, "a:6": sentence, "s3": [("ཀ", "NOUN")]}
+    assert read(tmp_path, content, name="a.conllu") == {"a:s1": sentence, "a:6": sentence, "a:s3": [("ཀ", "NOUN")]}
+
+
+def test_conllu_in_several_files(tmp_path: Path) -> None:
+    """Whose sentences have the same numbers."""
+    for name in "ab":
+        (tmp_path / f"{name}.conllu").write_text("# sent_id = 1\n" + conllu("1 ང་ PRON"), encoding="utf-8")
+    assert [document.name for document in read_tagged(f"{tmp_path}/*.conllu")] == ["a:1", "b:1"]
+
+
+def test_conllu_with_tags_of_its_own(tmp_path: Path) -> None:
+    rows = conllu("1 ང་ X", "2 ནི PART", "3 ཀ X").replace("X\t_", "X\tp.pers", 1).replace("PART\t_", "PART\tcl.focus")
+    assert read(tmp_path, rows, name="a.conllu") == {"a:1": [("ང་", "p.pers"), ("ནི", "PART"), ("ཀ", "X")]}
 
 
 def test_conllu_documents_and_forms_of_several_words(tmp_path: Path) -> None:

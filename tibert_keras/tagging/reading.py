@@ -28,8 +28,9 @@ def read_tagged(pattern: str) -> list[Document]:
       the file and the line: `mila-horizontal:17`.
     - **word and tag**: a word a line, then a tab and its tag; more columns are left alone. A line `# doc = NAME` starts
       a document; in a file without one, an empty line does.
-    - **CoNLL-U**: FORM and UPOS are taken. A document is what follows `# newdoc`, in a file without it a sentence. A
-      form over several words (`1-2`) is one word, whose tag is theirs joined (`NOUN+ADP`).
+    - **CoNLL-U**: FORM and UPOS are taken, XPOS where UPOS is `X`. A document is what follows `# newdoc`, in a file
+      without it a sentence, named after the file and its `sent_id`. A form over several words (`1-2`) is one word,
+      whose tag is theirs joined (`NOUN+ADP`).
 
     Tibetan has no spaces between words, so the text of a document is the forms without anything between them.
 
@@ -79,7 +80,9 @@ def _formats(path: str, lines: _Lines) -> tuple[Iterator[_Block], Callable[[str,
     columns = first.split("\t")
     if path.endswith(".conllu") or (len(columns) == _CONLLU_COLUMNS and _CONLLU_ID.fullmatch(columns[0])):
         titles = ("newdoc", "newdoc id") if _has_title(lines, "newdoc") else ("sent_id",)
-        return _blocks(stem, lines, titles, parted=titles == ("sent_id",)), _read_conllu
+        parted = titles == ("sent_id",)
+        # The sentences of each file may be numbered from 1.
+        return _blocks(stem, lines, titles, parted=parted, prefix=f"{stem}:" * parted), _read_conllu
     if len(columns) > 1:
         return _blocks(stem, lines, ("doc",), parted=not _has_title(lines, "doc")), _read_columns
     if "|" in first:
@@ -99,8 +102,8 @@ def _has_title(lines: _Lines, kind: str) -> bool:
     return any((match := _TITLE.fullmatch(line)) and match[1].startswith(kind) for _, line in lines)
 
 
-def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool) -> Iterator[_Block]:
-    """Cut a file at its titles, and at empty lines if it is parted by them."""
+def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool, prefix: str = "") -> Iterator[_Block]:
+    """Cut a file at its titles, and at empty lines if it is parted by them; names from titles get a prefix."""
     name, start = "", 0
     block: list[tuple[int, str]] = []
     for number, line in lines:
@@ -110,7 +113,7 @@ def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool) 
             yield name or f"{stem}:{start}", start, block
             name, block = "", []
         if match is not None and is_title:
-            name, start = match[2] or f"{stem}:{number}", number
+            name, start = f"{prefix}{match[2]}" if match[2] else f"{stem}:{number}", number
         elif line.strip() and not _is_comment(line):
             start = start if name or block else number
             block.append((number, line))
@@ -153,7 +156,9 @@ def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
         if match[2]:
             form, opened, first, last = columns[1], (number, line), int(match[1]), int(match[2])
             continue
-        form, tags = form or columns[1], [*tags, columns[3]]
+        # The universal tag, unless it says no more than that there is one of the corpus' own.
+        tag = columns[4] if columns[3] == "X" and columns[4].strip(" _") else columns[3]
+        form, tags = form or columns[1], [*tags, tag]
         if not last or int(match[1]) == last:
             yield _word(path, number, line, form, TAG_SEPARATOR.join(tags))
             form, last, tags = "", 0, []
