@@ -11,7 +11,7 @@ import pytest
 
 from tests.made_up_tags import write_texts
 from tibert_keras.cli import main
-from tibert_keras.data.sentence_ends import cut_sections, section_ends, sentence_examples
+from tibert_keras.data.sentence_ends import _SECTION, cut_sections, section_ends, sentence_examples
 from tibert_keras.export.segment_text import sentences
 from tibert_keras.training import FinetuneTextConfig, finetune_text
 
@@ -87,6 +87,30 @@ class TestSections:
         assert list(sentence_examples(["ཀ།ཁ།", "ག། །"])) == [
             ("section", "ཀ།", "ཁ། ག། །"), ("sentence", "ཀ།ཁ།", "ག། །"), ("sentence", "ཀ།ཁ། ག། །", ""),
         ]  # fmt: skip
+
+    def test_sentences_that_begin_with_shads(self):
+        """Their examples are those that are seen when the text is cut."""
+        lines = ["ཆོས་བསྟན་ནོ།", "།གོས་ཕུལ་ཏེ།", "།སོང་ངོ། །"]
+        examples = list(sentence_examples(lines))
+        assert [(label, before) for label, before, _ in examples] == [
+            ("sentence", "ཆོས་བསྟན་ནོ། །"), ("sentence", "ཆོས་བསྟན་ནོ། །གོས་ཕུལ་ཏེ། །"),
+            ("sentence", "ཆོས་བསྟན་ནོ། །གོས་ཕུལ་ཏེ། །སོང་ངོ། །"),
+        ]  # fmt: skip
+        seen = section_ends(cut_sections([f"{line}\n" for line in lines]))
+        assert [(end.before, end.after) for end in seen] == [(before, after) for _, before, after in examples]
+        # The first sentence ends inside a section.
+        assert [label for label, _, _ in sentence_examples(["ཀ", "ཁ།ག།", "ང"])] == ["section", "sentence", "sentence"]
+
+    def test_a_text_without_shads_is_looked_at_once(self, monkeypatch):
+        looked_at = []
+
+        class Pattern:
+            def findall(self, text):
+                looked_at.append(len(text))
+                return _SECTION.findall(text)
+
+        monkeypatch.setattr("tibert_keras.data.sentence_ends._SECTION", Pattern())
+        assert list(cut_sections(["ཀ་\n"] * 1000)) == ["ཀ་\n" * 1000] and looked_at == [3000]
 
 
 class TestSegment:

@@ -14,6 +14,8 @@ SENTENCE, SECTION = "sentence", "section"
 _BEFORE, _AFTER = 20, 10
 
 _SHADS = "།༎༏༐༑༔"
+_SHADS_AND_SPACES = f"{_SHADS} \t\n\v\f\r\u00a0\u3000"
+_SHAD = re.compile(f"[{_SHADS}]")
 _SECTION = re.compile(rf"[^{_SHADS}]*[{_SHADS}](?:[{_SHADS}]|\s)*|[^{_SHADS}]+\Z")
 
 
@@ -40,13 +42,16 @@ def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
     Yields:
         The sections, which joined are the text. The last may have no shad.
     """
-    rest = ""
+    rest: list[str] = []
     for block in blocks:
-        # The next block may go on with the last one's shads.
-        *whole, rest = _SECTION.findall(rest + block) or [""]
-        yield from whole
-    if rest:
-        yield rest
+        rest.append(block)
+        # No section ends in the others: a long text without shads is looked at once.
+        if _SHAD.search(block):
+            # The next block may go on with the last one's shads.
+            *whole, last = _SECTION.findall("".join(rest))
+            rest = [last]
+            yield from whole
+    yield from _SECTION.findall("".join(rest))
 
 
 def section_ends(sections: Iterable[str]) -> Iterator[SectionEnd]:
@@ -89,15 +94,18 @@ def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]
         sentences: The sentences, in the order of the text.
 
     Yields:
-        For the end of each section its label, and what stands before and after it.
+        For the end of each section its label, and what stands before and after it: `sentence` if there is nothing but
+        shads and spaces between the end of a sentence and that of the section.
     """
-    labels: list[str] = []
-
-    def sections() -> Iterator[str]:
-        for sentence in sentences:
-            *inner, last = cut_sections([f"{sentence.strip()} "])
-            labels.extend([*([SECTION] * len(inner)), SENTENCE])
-            yield from [*inner, last]
-
-    for end in section_ends(sections()):
-        yield labels.pop(0), end.before, end.after
+    text, ends = "", set[int]()
+    for sentence in sentences:
+        text += sentence.strip()
+        ends.add(len(text))
+        text += " "
+    # Cut as a text is when its sentences are not known: a line that begins with a shad goes on with the last one's.
+    end = 0
+    for section_end in section_ends(cut_sections([text])):
+        last_letter = end + len(section_end.section.rstrip(_SHADS_AND_SPACES))
+        end += len(section_end.section)
+        label = SENTENCE if ends.intersection(range(last_letter, end + 1)) else SECTION
+        yield label, section_end.before, section_end.after
