@@ -12,7 +12,8 @@ import pytest
 from tests.made_up_tags import write_texts
 from tibert_keras.cli import main
 from tibert_keras.data.sentence_ends import _SECTION, cut_sections, section_ends, sentence_examples
-from tibert_keras.export.segment_text import sentences
+from tibert_keras.export.segment_text import SegmentConfig, segment_text, sentences
+from tibert_keras.models import TibertTextClassifier
 from tibert_keras.training import FinetuneTextConfig, finetune_text
 
 # A sentence ends after སོ།, and after nothing else.
@@ -120,6 +121,22 @@ class TestSegment:
         assert list(sentences(knowing_model(), [text], batch_size=batch_size)) == sentences_of(text)
         # Without an end.
         assert list(sentences(knowing_model(), [text + "གོས"], batch_size=batch_size)) == [*sentences_of(text), "གོས"]
+
+    def test_documents(self, monkeypatch, tmp_path):
+        """Empty lines and texts of the command line part them, and nothing after a document is looked at."""
+        (tmp_path / "task.json").touch()
+        looked_at = []
+
+        def preprocessor(pairs, y):
+            looked_at.extend(pairs[1])
+            return pairs[0]
+
+        model = knowing_model()
+        model.preprocessor = preprocessor
+        monkeypatch.setattr(TibertTextClassifier, "from_preset", lambda preset: model)
+        texts = ["ཀ་ཁ།\nག་\n\n \nང།", "\nཅ"]
+        found = list(segment_text(SegmentConfig(text=texts, model=str(tmp_path), batch_size=1)))
+        assert found == ["ཀ་ཁ།\\nག་\\n\\n \\n\n", "ང།\n", "\\nཅ\n"] and looked_at == ["ག་", "", "", ""]
 
     def test_no_more_is_read_than_is_needed(self):
         read = 0

@@ -11,8 +11,7 @@ import pytest
 
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
-from tibert_keras.export import tag_text as tag_text_module
-from tibert_keras.export.tag_text import TagConfig, TaggedLine, read_text, with_tibetan
+from tibert_keras.export.tag_text import TagConfig, TaggedLine, read_text, tag_text, with_tibetan
 from tibert_keras.export.tagged_formats import FORMATS
 from tibert_keras.models import TibertTokenClassifier
 from tibert_keras.tagging import TaggedWord, read_tagged
@@ -101,19 +100,22 @@ class TestReadBack:
         assert read_tagged(f"{tmp_path}/a.conllu")[0].words == words
 
 
-def test_arguments_of_several_lines(monkeypatch):
+def test_arguments_of_several_lines(monkeypatch, tmp_path):
     """Are cut into lines, as files are, so that no format gets a form with a line break."""
     texts = ["ཀ་\nཁ་\n\nག", "ང\n", "ཅ"]
     lines = [("ཀ་", "\n"), ("ཁ་", "\n"), ("", "\n"), ("ག", ""), ("", ""), ("ང", "\n"), ("", ""), ("ཅ", ""), ("", "")]
     assert list(TagConfig(text=texts, model="x").lines()) == lines
     # Without the model, which is another test's: each line is a word.
-    monkeypatch.setattr(tag_text_module, "find_preset", str)
+    (tmp_path / "task.json").touch()
     monkeypatch.setattr(TibertTokenClassifier, "from_preset", lambda preset: None)
     monkeypatch.setattr(
-        tag_text_module, "tag_lines", lambda _, lines, **__: ([TaggedWord(each, "X")] if each else [] for each in lines)
+        # The package has a function of the module's name.
+        sys.modules["tibert_keras.export.tag_text"],
+        "tag_lines",
+        lambda _, lines, **__: ([TaggedWord(each, "X")] if each else [] for each in lines),
     )
     for name, back in BACK.items():
-        out = "".join(tag_text_module.tag_text(TagConfig(text=texts, model="x", format=name)))
+        out = "".join(tag_text(TagConfig(text=texts, model=str(tmp_path), format=name)))
         assert back(out) == "ཀ་\nཁ་\n\nག\nང\nཅ\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,22 @@ def segment_text(config: SegmentConfig) -> Iterator[str]:
         InputError: If the model is no classifier of the ends of sections, or the text cannot be read or has no Tibetan.
     """
     model = TibertTextClassifier.from_preset(find_preset(config.model))
-    blocks = (line + end for line, end in with_tibetan(config.lines()))
+    blocks = _blocks(with_tibetan(config.lines()))
     return (f"{escape(sentence, _IN_LINE)}\n" for sentence in sentences(model, blocks, batch_size=config.batch_size))
+
+
+def _blocks(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Lines with their ends, and an empty block before each document but the first: an empty line ends one."""
+    has_text = is_over = False
+    for line, end in lines:
+        if line.strip():
+            if is_over:
+                yield ""
+            has_text, is_over = True, False
+        else:
+            # What parts two texts is an empty block itself.
+            has_text = is_over = has_text and bool(end)
+        yield line + end
 
 
 def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Iterator[str]:
@@ -50,7 +64,7 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
 
     Args:
         model: A `TibertTextClassifier` with the labels `sentence` and `section`.
-        blocks: The text, in pieces of any length.
+        blocks: The text, in pieces of any length; an empty one ends a document, and with it a sentence.
         batch_size: Ends of sections a step. No more of the text is held than these and a sentence.
 
     Returns:
@@ -64,7 +78,9 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
             "The classifier does not tell where sentences end. "
             f"Received: labels={model.labels}, not {[SECTION, SENTENCE]}. Train one on `tibert segment examples`."
         )
-    return _joined(model, section_ends(cut_sections(blocks)), batch_size)
+    documents = (document for has_text, document in groupby(blocks, bool) if has_text)
+    ends = chain.from_iterable(section_ends(cut_sections(document)) for document in documents)
+    return _joined(model, ends, batch_size)
 
 
 def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator[str]:
@@ -78,7 +94,8 @@ def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator
         logits = np.asarray(model.predict_on_batch(inputs), "float32")
         for end, row in zip(batch, logits, strict=False):
             sentence += end.section
-            if model.labels[row.argmax()] == SENTENCE:
+            # Nothing comes after the last of a document.
+            if not end.after or model.labels[row.argmax()] == SENTENCE:
                 yield sentence
                 sentence = ""
     if sentence:
