@@ -170,6 +170,20 @@ class TestSequences:
         assert different[0] < different[1]
 
 
+def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
+    """Those of words that become UNK: a tag that training never has may be a mistake."""
+    config = run_without_training()
+    for path, line in ((config.input_file, "ལ་|RARE"), (config.test_file, "ལ་|RARE ཀ་|NOUM ཁ་|NOUM")):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    # Refused before a training, as the test has changed.
+    changes = {"output_dir": str(tmp_path / "run"), "compare_with": config.output_dir, "min_tag_count": 2}
+    with caplog.at_level("INFO", logger="tibert_keras"), pytest.raises(InputError, match="measured_on"):
+        finetune_tokens(dataclasses.replace(config, **changes))
+    assert "test: 3 words are UNK, for their tags are too rare" in caplog.messages
+    assert "test: among them are words with tags that no word in training has: 'NOUM' (2)" in caplog.messages
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         "changes, message",

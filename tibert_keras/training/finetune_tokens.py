@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from tibert_keras.data.windows import consecutive_windows
 from tibert_keras.models import TibertTokenClassifier
 from tibert_keras.storage import expand_glob, join, sha256
 from tibert_keras.tagging import (
+    UNKNOWN_TAG,
     Document,
     MostFrequentTag,
     TaggedWord,
@@ -144,14 +146,28 @@ def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
     else:
         files = {"train": config.input_file, "validation": config.validation_file, "test": config.test_file}
         parts = {part: read_tagged(pattern) for part, pattern in files.items() if pattern is not None}
-    train = prepare(parts["train"], universal_tags=config.universal_tags, min_tag_count=config.min_tag_count)
-    kept = set(labels_of(train))
-    others = {
-        part: prepare(documents, universal_tags=config.universal_tags, keep_tags=kept)
+    named = {
+        part: prepare(documents, universal_tags=config.universal_tags, min_tag_count=1)
         for part, documents in parts.items()
-        if part != "train" and documents
+        if documents
     }
+    train = prepare(named["train"], min_tag_count=config.min_tag_count)
+    kept = set(labels_of(train))
+    _report_unknown_tags(named, kept)
+    others = {part: prepare(named[part], keep_tags=kept) for part in named if part != "train"}
     return {"train": train, **others}
+
+
+def _report_unknown_tags(parts: Mapping[str, Sequence[Document]], kept: Collection[str]) -> None:
+    """Log what counts as `UNK`: a tag that training never has may be a mistake."""
+    counts = {part: Counter(word.tag for each in documents for word in each.words) for part, documents in parts.items()}
+    for part, of_part in counts.items():
+        unknown = {tag: count for tag, count in of_part.most_common() if tag not in kept}
+        if unknown:
+            _LOG.info("%s: %d words are %s, for their tags are too rare", part, sum(unknown.values()), UNKNOWN_TAG)
+        if new := [f"{tag!r} ({count})" for tag, count in unknown.items() if tag not in counts["train"]]:
+            shown = ", ".join(new[:10]) + ", ..." * (len(new) > 10)
+            _LOG.warning("%s: among them are words with tags that no word in training has: %s", part, shown)
 
 
 def encode_documents(
