@@ -59,7 +59,8 @@ def main() -> None:
 
     tagger = make_tagger(sys.argv[1] if len(sys.argv) > 1 else None, sentences)
     tagger.compile(optimizer="adam")
-    tagger.fit(words, tags, validation_data=(words[:40], tags[:40]), batch_size=16, epochs=10, verbose=2)
+    held_out = (words[:40], tags[:40])
+    tagger.fit(words[40:], tags[40:], validation_data=held_out, batch_size=16, epochs=10, verbose=2)
     folder = f"{tempfile.mkdtemp()}/tagger"
     tagger.save_to_preset(folder)
 

@@ -226,6 +226,13 @@ class TestBadInput:
         config = tagger_config(out, input_file=str(bad), split_file=str(split), validation_file=None, test_file=None)
         self.refuse(config, "bad:2")
 
+    def test_a_file_in_two_parts(self, tagger_config, tmp_path):
+        """A pattern for the training takes the others along."""
+        config = tagger_config(tmp_path / "run")
+        pattern = str(Path(config.input_file).with_name("*.txt"))
+        message = "in two parts of the data.* Received: .*validation.txt' in input_file and in validation_file"
+        self.refuse(dataclasses.replace(config, input_file=pattern), message)
+
     def test_models(self, tagger_config, tmp_path):
         self.refuse(tagger_config(tmp_path / "run", model=str(tmp_path)), "Neither a preset nor a run")
         self.refuse(tagger_config(tmp_path / "run", max_seq_length=1000), "max_seq_length=1000")

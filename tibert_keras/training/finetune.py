@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.optimizers import WarmupPolynomialDecay
-from tibert_keras.storage import atomic_output, exists, join, read_json
+from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.training.config import check_folder, write_config
@@ -73,11 +73,11 @@ class Task(Protocol):
 
 
 def begin(config: FinetuneConfig) -> None:
-    """Check a run's folder before any work, and whether the runs to compare with are there.
+    """Check a run's folder and files before any work, and whether the runs to compare with are there.
 
     Raises:
-        InputError: If it holds anything but the same run, or more seeds than asked for, or a run to compare with has no
-            scores.
+        InputError: If it holds anything but the same run, or more seeds than asked for, a run to compare with has no
+            scores, or a file is missing or in two parts of the data.
     """
     for folder in config.others:
         read_scores(folder)
@@ -88,6 +88,14 @@ def begin(config: FinetuneConfig) -> None:
             "The folder holds the scores of more seeds. Received: "
             f"num_seeds={config.num_seeds} for {config.output_dir!r}. Give as many as before, or more."
         )
+    part_of: dict[str, str] = {}
+    for part in ("input_file", "validation_file", "test_file"):
+        for path in map(absolute, expand_glob(pattern) if (pattern := getattr(config, part)) is not None else ()):
+            if part_of.setdefault(path, part) != part:
+                raise InputError(
+                    "A file is in two parts of the data, which are to be different texts. "
+                    f"Received: {path!r} in {part_of[path]} and in {part}. Take it out of one."
+                )
 
 
 def find_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
