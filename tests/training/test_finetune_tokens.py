@@ -16,6 +16,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.tagging import Document, TaggedWord, known_words, read_tagged, score
 from tibert_keras.training import FinetuneTokensConfig, finetune_tokens
 from tibert_keras.training.config import write_config
+from tibert_keras.training.finetune import find_encoder
 from tibert_keras.training.finetune_scores import read_scores, score_table, write_json
 from tibert_keras.training.finetune_tokens import encode_documents, tag_documents
 from tibert_keras.training.history import History
@@ -182,6 +183,13 @@ def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
         finetune_tokens(dataclasses.replace(config, **changes))
     assert "test: 3 words are UNK, for their tags are too rare" in caplog.messages
     assert "test: among them are words with tags that no word in training has: 'NOUM' (2)" in caplog.messages
+
+
+@pytest.mark.parametrize("length, said", [(32, False), (33, True)])
+def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, said):
+    find_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
+    message = f"the encoder learnt 32 positions, those beyond have learnt nothing: max_seq_length={length}"
+    assert (message in caplog.messages) == said
 
 
 class TestBadInput:

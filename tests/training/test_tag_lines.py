@@ -72,6 +72,12 @@ def test_batches_have_one_shape(small_preset):
     assert list(tag_lines(model, ["ཀ་"], batch_size=8)) and model.batches == [1]
 
 
+@pytest.mark.parametrize("between, windows", [("", 2), ("\r", 2), (" ", 2), ("ཀ", 1)])
+def test_what_parts_documents(small_preset, between, windows):
+    model = tagger_by_piece(small_preset, 24)
+    assert len(list(tag_lines(model, ["ཀ་", between, "ཀ་"]))) == 3 and model.batches == [windows]
+
+
 def test_it_reads_no_further_than_it_has_to(small_preset):
     read = 0
 

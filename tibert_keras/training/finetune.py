@@ -90,7 +90,8 @@ def begin(config: FinetuneConfig) -> None:
         )
     part_of: dict[str, str] = {}
     for part in ("input_file", "validation_file", "test_file"):
-        for path in map(absolute, expand_glob(pattern) if (pattern := getattr(config, part)) is not None else ()):
+        pattern = getattr(config, part)
+        for path in map(absolute, expand_glob(pattern) if pattern else ()):
             if part_of.setdefault(path, part) != part:
                 raise InputError(
                     "A file is in two parts of the data, which are to be different texts. "
@@ -113,6 +114,14 @@ def find_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
             "The sequences are longer than the encoder takes. Received: "
             f"max_seq_length={config.max_seq_length}, and {positions} positions in {preset!r}. Give fewer."
         )
+    if exists(path := join(preset, "preprocessor.json")):
+        trained = read_json(path, what="a part of a preset", advice=_ADVICE).get("config", {}).get("sequence_length")
+        if trained and config.max_seq_length > trained:
+            _LOG.warning(
+                "the encoder learnt %d positions, those beyond have learnt nothing: max_seq_length=%d",
+                trained,
+                config.max_seq_length,
+            )
     with foreign_preset(preset):
         return preset, TibertTokenizer.from_preset(preset)
 

@@ -22,8 +22,8 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
     """Find the words of a text of any length, and tag them.
 
     The text is looked at through windows that overlap, so that every syllable is seen with what stands on both sides
-    of it. A line break is a space to the model, across which it looks, and the end of a word; an empty line is the end
-    of a document, across which it does not look.
+    of it. A line break is a space to the model, across which it looks, and the end of a word; a line that is empty, or
+    nothing but white space, is the end of a document, across which it does not look.
 
     Args:
         model: A `TibertTokenClassifier` with its preprocessor.
@@ -60,7 +60,8 @@ def _windows(preprocessor: Any, lines: Iterator[str], waiting: deque[tuple[str, 
             (pieces,) = preprocessor.tokenizer.encode_syllables([syllables])
             for index, (syllable, of_syllable) in enumerate(zip(syllables, pieces, strict=True), 1):
                 yield f"{syllable} " if index == len(syllables) else syllable, len(of_syllable)
-            if not line:
+            # As in a file with CRLF.
+            if not line.strip():
                 return
         ended = True
 
