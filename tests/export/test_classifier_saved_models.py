@@ -131,6 +131,19 @@ class TestClassifyText:
         ]
         assert answer["labels"].numpy().tolist() == [[b"prose", b"verse"]] * len(texts)
 
+    def test_two_texts_side_by_side(self, classifier):
+        config = {
+            **classifier.preprocessor.get_config(),
+            "num_segments": 2,
+            "tokenizer": classifier.preprocessor.tokenizer,
+        }
+        pairs = TibertTextClassifier(
+            classifier.backbone, classifier.labels, preprocessor=TibertTextClassifierPreprocessor(**config)
+        )
+        assert pairs.preprocessor.get_config()["num_segments"] == 2
+        with pytest.raises(InputError, match="Received: num_segments=2"):
+            ClassifyText(pairs)
+
     def test_softmax(self, classifier):
         softmax = TibertTextClassifier(
             classifier.backbone, classifier.labels, preprocessor=classifier.preprocessor, activation="softmax"

@@ -46,6 +46,8 @@ class TestRun:
             config(input_file=str(tmp_path / "pairs.tsv"), class_weight={"cut": 2.0}, num_epochs=1, num_seeds=2)
         )
         assert len(scores.seeds) == 2 and scores.part == "validation"
+        # So that it is not exported as a model of one text.
+        assert TibertTextClassifier.from_preset(str(tmp_path / "run/champion")).preprocessor.num_segments == 2
         content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
         assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
 

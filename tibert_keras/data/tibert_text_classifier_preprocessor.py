@@ -26,6 +26,7 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
         truncate: str. How two segments share the length: `"round_robin"` or `"waterfall"`.
         class_weight: dict or `None`. What a label weighs, by label, where it is not 1; in evaluation too.
+        num_segments: int. How many texts the model is trained to see side by side: a note for those who export it.
 
     Call arguments:
         x: A text, a list of texts, or a tuple of lists of segments.
@@ -57,11 +58,13 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
         sequence_length: int = 128,
         truncate: str = "round_robin",
         class_weight: Mapping[str | int, float] | None = None,
+        num_segments: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(tokenizer, sequence_length=sequence_length, truncate=truncate, **kwargs)
         self.labels = check_labels(labels)
         self.class_weight = named_weights(class_weight, self.labels)
+        self.num_segments = num_segments
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Preprocess a batch, in Python or in a graph."""
@@ -102,4 +105,5 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
 
     def get_config(self) -> dict[str, Any]:
         class_weight = self.class_weight and dict(self.class_weight)
-        return {**super().get_config(), "labels": list(self.labels), "class_weight": class_weight}
+        own = {"labels": list(self.labels), "class_weight": class_weight, "num_segments": self.num_segments}
+        return {**super().get_config(), **own}

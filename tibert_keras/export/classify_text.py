@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tibert_keras.errors import InputError
 from tibert_keras.export.compact_weights import Precision
 from tibert_keras.export.text_module import TextModule
 from tibert_keras.models import TibertTextClassifier
@@ -18,7 +19,7 @@ class ClassifyText(TextModule):
         precision: As in `TextModule`.
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is another, or the model has no tokenizer or was trained on pairs of texts.
 
     Example:
     ```python
@@ -31,6 +32,11 @@ class ClassifyText(TextModule):
 
     def __init__(self, model: TibertTextClassifier, *, precision: Precision = "float32") -> None:
         super().__init__(model, precision=precision)
+        if (count := model.preprocessor.num_segments) > 1:
+            raise InputError(
+                "A SavedModel classifies one text, and this model was trained on several side by side. "
+                f"Received: num_segments={count}. Use the preset in Python, or with `tibert segment`."
+            )
         self.labels = tf.constant(list(model.labels))
         self._is_softmax = model.activation is keras.activations.softmax
 

@@ -63,6 +63,7 @@ class _Classification:
             self.labels,
             sequence_length=config.max_seq_length,
             class_weight=config.weights_of_labels(),
+            num_segments=len(self.parts["train"][0].segments),
         )
         self.sequences = self._encode("train")
         self.others = {part: self._encode(part)[0] for part in self.parts if part != "train"}
