@@ -94,6 +94,14 @@ class TestReadBack:
         path.write_text(out, encoding="utf-8")
         assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
 
+    @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv")])
+    def test_escapes_and_empty_lines(self, tmp_path, name, ending):
+        forms = ["། ", "ཀ\t", "ཁ|\\", "\\s\\", "ག\u00a0ང\u3000", "ཅ\r"]
+        words = tuple(TaggedWord(form, "X") for form in forms)
+        lines = [TaggedLine(1, list(words), "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, list(words), "\n")]
+        (tmp_path / f"a.{ending}").write_text("".join(FORMATS[name](lines)), encoding="utf-8")
+        assert [document.words for document in read_tagged(f"{tmp_path}/a.{ending}")] == [words, words]
+
     def test_tags_that_are_not_universal(self, tmp_path):
         words = (TaggedWord("དེའི་", "d.dem+case.gen"), TaggedWord("ཆོས", "UNK"))
         (tmp_path / "a.conllu").write_text("".join(FORMATS["conllu"]([TaggedLine(1, list(words), "\n")])))

@@ -25,11 +25,11 @@ def conllu(*words: str) -> str:
 
 def test_horizontal(tmp_path: Path) -> None:
     documents = read(
-        tmp_path, "\ufeffང་|p.pers ནི|cl.focus །|punc\r\nཀ|ཁ་|n.count~n.prop.E\n", name="mila-horizontal.txt"
+        tmp_path, "\ufeffང་|p.pers ནི|cl.focus  །|punc \r\n\nཀ|ཁ་|n.count~n.prop.E\n", name="mila-horizontal.txt"
     )
     assert documents == {
         "mila-horizontal:1": [("ང་", "p.pers"), ("ནི", "cl.focus"), ("།", "punc")],
-        "mila-horizontal:2": [("ཀ|ཁ་", "n.count~n.prop.E")],
+        "mila-horizontal:3": [("ཀ|ཁ་", "n.count~n.prop.E")],
     }
 
 
@@ -93,7 +93,7 @@ def test_real_files(shared: Path, soas: list[Document]) -> None:
     [
         ("a.txt", "ང་|PRON ནི\n", "A word is missing. Received: 'ནི', line 1"),
         ("a.txt", "ང་|PRON\nནི| \n", "A tag is missing. Received: 'ནི|', line 2"),
-        ("a.txt", "ང་|PRON\n\nནི|PART\n", "A sentence is empty. Received: line 2"),
+        ("a.txt", "ང་|PRON\n\\s|UNK\n", r"A word is missing. Received: '\\\\s\|UNK', line 2"),
         ("a.txt", "ང་ ནི\n", "has no tag. Received: 'ང་ ནི'"),
         ("a.txt", "a|X\n", "no Tibetan in the file"),
         ("a.txt", "", "The file is empty"),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tibert_keras.tagging import UNIVERSAL_TAGS, TaggedWord
+from tibert_keras.tagging.reading import ESCAPES
 
-_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\r": "\\r", "\n": "\\n", " ": "\\s", "|": "\\p"}
 # What a form cannot have within a line, within words with spaces between them, and within the last column of CoNLL-U.
 _IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
 _SPACES = " \t\r\n\u00a0\u3000"
@@ -20,7 +20,7 @@ _SPACES = " \t\r\n\u00a0\u3000"
 
 def escape(text: str, characters: str) -> str:
     """Write some characters, and the backslash, as escapes."""
-    return "".join(_ESCAPES[each] if each in characters or each == "\\" else each for each in text)
+    return "".join(ESCAPES[each] if each in characters or each == "\\" else each for each in text)
 
 
 def plain(lines: Iterable[Any]) -> Iterator[str]:

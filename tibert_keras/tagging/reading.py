@@ -16,22 +16,28 @@ _CONLLU_COLUMNS = 10
 # Number, or numbers of the words that a form stands for, or number of a word that isn't in the text.
 _CONLLU_ID = re.compile(r"(\d+)(?:-(\d+)|\.\d+)?")
 
+# What stands in a form for a character that it cannot have: https://universaldependencies.org/misc.html#spacesafter
+ESCAPES = {"\\": "\\\\", "\t": "\\t", "\r": "\\r", "\n": "\\n", " ": "\\s", "|": "\\p"}
+_ESCAPE = re.compile("|".join(map(re.escape, ESCAPES.values())))
+_MEANINGS = {escape: character for character, escape in ESCAPES.items()}
+
 _Lines = Iterable[tuple[int, str]]
 # A document's name, the number of its first line, and its lines.
 _Block = tuple[str, int, list[tuple[int, str]]]
 
 
 def read_tagged(pattern: str) -> list[Document]:
-    """Read tagged text, each file in the format that its name or first line tells.
+    r"""Read tagged text, each file in the format that its name or first line tells.
 
     - **horizontal**, as SOAS has it: `form|tag`, words with spaces between them. A line is a document, named after
-      the file and the line: `mila-horizontal:17`.
+      the file and the line: `mila-horizontal:17`. Empty lines are passed over.
     - **word and tag**: a word a line, then a tab and its tag; more columns are left alone. A line `# doc = NAME` starts
       a document; in a file without one, an empty line does.
     - **CoNLL-U**: FORM and UPOS are taken, XPOS where UPOS is `X`. A document is what follows `# newdoc`, in a file
       without it a sentence, named after the file and its `sent_id`. A form over several words (`1-2`) is one word,
       whose tag is theirs joined (`NOUN+ADP`).
 
+    In the first two, `\s` in a form is a space, `\t` a tab, `\r` and `\n` line breaks, `\p` a bar and `\\` a backslash.
     Tibetan has no spaces between words, so the text of a document is the forms without anything between them.
 
     Args:
@@ -86,7 +92,8 @@ def _formats(path: str, lines: _Lines) -> tuple[Iterator[_Block], Callable[[str,
     if len(columns) > 1:
         return _blocks(stem, lines, ("doc",), parted=not _has_title(lines, "doc")), _read_columns
     if "|" in first:
-        return ((f"{stem}:{number}", number, [(number, line)]) for number, line in lines), _read_horizontal
+        blocks = ((f"{stem}:{number}", number, [(number, line)]) for number, line in lines if line.strip())
+        return blocks, _read_horizontal
     raise InputError(
         f"The first line has no tag. Received: {first[:60]!r} in {path!r}. Give words as `form|tag`, a word, a tab and "
         "its tag a line, or CoNLL-U."
@@ -126,15 +133,20 @@ def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool, 
 
 def _read_horizontal(path: str, lines: _Lines) -> Iterator[TaggedWord]:
     for number, line in lines:
-        for token in line.split():
+        # Not at other white space, which a form may have.
+        for token in filter(None, re.split("[ \t]", line)):
             form, _bar, tag = token.rpartition("|")
-            yield _word(path, number, token, form, tag)
+            yield _word(path, number, token, _undo(form), tag)
 
 
 def _read_columns(path: str, lines: _Lines) -> Iterator[TaggedWord]:
     for number, line in lines:
         form, tag, *_rest = [*line.split("\t"), ""]
-        yield _word(path, number, line, form, tag)
+        yield _word(path, number, line, _undo(form), tag)
+
+
+def _undo(form: str) -> str:
+    return _ESCAPE.sub(lambda match: _MEANINGS[match[0]], form)
 
 
 def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
