@@ -168,7 +168,7 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
         if scores.best_seed() == index:
             _save(model, join(config.output_dir, CHAMPION_PRESET))
             task.draw(model, part, config.output_dir)
-        # First, because these tell on which data a seed was trained; last, because a seed is done when it has scores.
+        # These first, which tell on what data a seed was trained, and its own last: a seed is done when it has scores.
         write_scores(scores, config.output_dir)
         write_json(result, path)
         _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, _shown(result[part], task.columns))
