@@ -123,7 +123,7 @@ class TestStrings(TestCase):
 
     def test_class_weight_of_tensors(self, champion):
         model = TibertTextClassifier.from_preset(champion, labels=LABELS)
-        with pytest.raises(InputError, match=r"Received: class_weight=\{'prose': 3\}. Give lists"):
+        with pytest.raises(InputError, match=r"Received: class_weight=\{'prose': 3\}. Give a list"):
             model.fit(tf.constant(TEXTS), tf.constant(NAMES), class_weight={"prose": 3})
 
     def test_bad_labels(self, champion, spm_models):

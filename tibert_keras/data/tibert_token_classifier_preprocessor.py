@@ -211,7 +211,7 @@ def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:
     )
 
 
-def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: Sequence[Any], *, unbatched: bool) -> None:
+def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: np.ndarray, *, unbatched: bool) -> None:
     """Check that sentences, lists of tags and weights are as many, and that one sentence is not a list of texts."""
     if unbatched and len(tags[0]) and not isinstance(tags[0][0], str):
         raise InputError(
