@@ -22,8 +22,8 @@ _LOG = logging.getLogger(__name__)
 # Texts are padded to the longest of their batch, and padding is computed like text: only such go together as are not
 # much longer than the shortest. On CPUs, where a batch is hardly faster than its texts one by one, that matters more
 # than full batches.
-_LENGTH_RATIO = 1.1
-_LENGTH_SLACK = 8
+_LENGTH_RATIO = 1.25
+_LENGTH_SLACK = 16
 
 # Computes several payloads in one go; the answer to one of them may be an error.
 Compute = Callable[[Sequence[Any]], Sequence[Any]]
