@@ -25,6 +25,7 @@ class SegmentConfig(TextConfig):
     """Cuts text into sentences, by a classifier of the ends of sections.
 
     Args:
+        text: Texts, each by itself.
         model: Folder of such a classifier (a preset, as `champion/` of a fine-tuning on what `tibert segment examples`
             makes), or of a fine-tuning.
     """

@@ -68,6 +68,7 @@ class TagConfig(TextConfig):
     """Tags text.
 
     Args:
+        text: Texts, each by itself.
         format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag a line, and an empty
             line for each line break; `conllu`, a sentence a line of the input; `json`, an object a line of the input.
     """
