@@ -7,8 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import keras
+import numpy as np
 import pytest
 
 from tests.made_up_tags import write_horizontal
