@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
@@ -146,22 +146,10 @@ class PretrainConfig:
                 "start_warmup_step is for a run that begins at a later step; before it the rate is 0. "
                 f"Received: start_warmup_step={self.start_warmup_step}, init_checkpoint=None."
             )
-        self._check_choices()
-        self._check_numbers()
+        check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
+        self._check_steps()
 
-    def _check_choices(self) -> None:
-        for name, kind in get_type_hints(PretrainConfig).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                choices = ", ".join(map(repr, get_args(kind)))
-                raise InputError(f"No such {name}. Received: {name}={getattr(self, name)!r}. Give one of {choices}.")
-
-    def _check_numbers(self) -> None:
-        given = {name: value for name in [*_POSITIVE, *_NOT_NEGATIVE] if (value := getattr(self, name)) is not None}
-        for name, value in given.items():
-            # An order that no NaN passes.
-            if not (0 < value < math.inf if name in _POSITIVE else value >= 0):
-                lowest = "positive" if name in _POSITIVE else "at least 0"
-                raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
+    def _check_steps(self) -> None:
         if self.save_checkpoints_steps % self.steps_per_execution or self.num_train_steps % self.steps_per_execution:
             raise InputError(
                 "iterations_per_loop must divide save_checkpoints_steps and num_train_steps. "
@@ -175,6 +163,24 @@ class PretrainConfig:
         if self.iterations_per_loop is not None:
             return self.iterations_per_loop
         return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
+
+
+def check_options(config: Any, *, positive: Sequence[str], not_negative: Sequence[str]) -> None:
+    """Check the choices and the numbers among a dataclass's fields; those that are None are not given.
+
+    Raises:
+        InputError: If a choice is none of its type's, or a number too low, infinite or not one.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            choices = ", ".join(map(repr, get_args(kind)))
+            raise InputError(f"No such {name}. Received: {name}={getattr(config, name)!r}. Give one of {choices}.")
+    for name in [*positive, *not_negative]:
+        value = getattr(config, name)
+        # An order that no NaN passes.
+        if value is not None and not (0 < value < math.inf if name in positive else value >= 0):
+            lowest = "positive" if name in positive else "at least 0"
+            raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
 
 
 def write_config(config: RunConfig) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from tibert_keras.errors import InputError
+from tibert_keras.training.config import check_options
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
@@ -90,7 +90,8 @@ class FinetuneConfig:
                 f"train_batch_size={self.train_batch_size}, "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}. Give a divisor."
             )
-        self._check_values()
+        check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
+        self._check_shares()
 
     @property
     def others(self) -> list[str]:
@@ -101,17 +102,7 @@ class FinetuneConfig:
         """The weights of labels as preprocessors take them."""
         return dict(self.class_weight.items()) if self.class_weight else None
 
-    def _check_values(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                choices = ", ".join(map(repr, get_args(kind)))
-                raise InputError(f"No such {name}. Received: {name}={getattr(self, name)!r}. Give one of {choices}.")
-        for name in [*_POSITIVE, *_NOT_NEGATIVE]:
-            value = getattr(self, name)
-            # An order that no NaN passes.
-            if value is not None and not (0 < value < math.inf if name in _POSITIVE else value >= 0):
-                lowest = "positive" if name in _POSITIVE else "at least 0"
-                raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
+    def _check_shares(self) -> None:
         for name in ("warmup_share", "dropout"):
             if getattr(self, name) >= 1:
                 raise InputError(f"{name} must be below 1. Received: {name}={getattr(self, name)}.")
