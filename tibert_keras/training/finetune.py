@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.optimizers import WarmupPolynomialDecay
-from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json
+from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json, sha256
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.training.config import check_folder, write_config
@@ -41,6 +41,8 @@ CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit
 # Inputs, labels and weights, each with the sequences along its first axis.
 Sequences = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
 
+# The options that name the parts of the data.
+_PARTS = ("input_file", "validation_file", "test_file")
 _ADVICE = "Give the champion of a run."
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +91,7 @@ def begin(config: FinetuneConfig) -> None:
             f"num_seeds={config.num_seeds} for {config.output_dir!r}. Give as many as before, or more."
         )
     part_of: dict[str, str] = {}
-    for part in ("input_file", "validation_file", "test_file"):
+    for part in _PARTS:
         pattern = getattr(config, part)
         for path in map(absolute, expand_glob(pattern) if pattern else ()):
             if part_of.setdefault(path, part) != part:
@@ -273,12 +275,27 @@ def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
     optimizer.build(model.trainable_variables)
 
 
-def limit_training(config: FinetuneConfig, model: keras.Model) -> None:
-    """Have a model train only what the options say."""
+def load_model(classifier: Any, config: FinetuneConfig, preset: str, preprocessor: Any, *, dtype: str) -> keras.Model:
+    """Make a classifier of a class of ours over the encoder of a preset, which trains only what the options say."""
+    model = classifier.from_preset(
+        preset,
+        load_weights=config.pretrained,
+        labels=preprocessor.labels,
+        preprocessor=preprocessor,
+        dropout=config.dropout,
+        dtype=dtype,
+    )
     # A preset may have been saved frozen.
     model.backbone.trainable = not config.freeze_backbone
     if config.lora_rank is not None:
         model.backbone.enable_lora(config.lora_rank)
+    return model
+
+
+def data_hashes(config: FinetuneConfig) -> dict[str, str]:
+    """The SHA-256 of each file that the options name, of a split too."""
+    patterns = filter(None, (getattr(config, name, None) for name in (*_PARTS, "split_file")))
+    return {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)}
 
 
 def _save(model: keras.Model, path: str) -> None:

@@ -13,9 +13,9 @@ from tibert_keras.data import TibertTextClassifierPreprocessor
 from tibert_keras.data.labelled_texts import LabelledText, read_labelled
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertTextClassifier
-from tibert_keras.storage import expand_glob, join, sha256
+from tibert_keras.storage import join
 from tibert_keras.tagging import ConfusionMatrix, mean_f1
-from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, find_encoder, limit_training, run_seeds
+from tibert_keras.training.finetune import CONFUSION_PICTURE, begin, data_hashes, find_encoder, load_model, run_seeds
 from tibert_keras.training.finetune_config import FinetuneTextConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
 
@@ -70,16 +70,7 @@ class _Classification:
         self.data = self._data()
 
     def make_model(self, dtype: str) -> keras.Model:
-        model = TibertTextClassifier.from_preset(
-            self.preset,
-            load_weights=self.config.pretrained,
-            labels=self.labels,
-            preprocessor=self.preprocessor,
-            dropout=self.config.dropout,
-            dtype=dtype,
-        )
-        limit_training(self.config, model)
-        return model
+        return load_model(TibertTextClassifier, self.config, self.preset, self.preprocessor, dtype=dtype)
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
         return self._score(self._predict(model, part), part)
@@ -123,11 +114,9 @@ class _Classification:
             raise InputError(f"A classifier needs two labels or more. Received: {self.labels}. Give texts of others.")
 
     def _data(self) -> dict[str, Any]:
-        config = self.config
         measured = self.parts["test" if self.has_test else "validation"]
-        patterns = filter(None, (config.input_file, config.validation_file, config.test_file))
         return {
-            "files": {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)},
+            "files": data_hashes(self.config),
             "texts": {part: len(texts) for part, texts in self.parts.items()},
             "sequences": len(self.sequences[1]),
             "labels": self.labels,

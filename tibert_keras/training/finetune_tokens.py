@@ -14,7 +14,7 @@ import numpy as np
 from tibert_keras.data import TibertTokenClassifierPreprocessor
 from tibert_keras.data.windows import consecutive_windows
 from tibert_keras.models import TibertTokenClassifier
-from tibert_keras.storage import expand_glob, join, sha256
+from tibert_keras.storage import join
 from tibert_keras.tagging import (
     UNKNOWN_TAG,
     Document,
@@ -30,7 +30,15 @@ from tibert_keras.tagging import (
     split_documents,
     split_syllables,
 )
-from tibert_keras.training.finetune import CONFUSION_PICTURE, Sequences, begin, find_encoder, limit_training, run_seeds
+from tibert_keras.training.finetune import (
+    CONFUSION_PICTURE,
+    Sequences,
+    begin,
+    data_hashes,
+    find_encoder,
+    load_model,
+    run_seeds,
+)
 from tibert_keras.training.finetune_config import FinetuneTokensConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
 from tibert_keras.training.tag_lines import tag_lines
@@ -95,16 +103,7 @@ class _Tagging:
         _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
 
     def make_model(self, dtype: str) -> keras.Model:
-        model = TibertTokenClassifier.from_preset(
-            self.preset,
-            load_weights=self.config.pretrained,
-            labels=self.labels,
-            preprocessor=self.preprocessor,
-            dropout=self.config.dropout,
-            dtype=dtype,
-        )
-        limit_training(self.config, model)
-        return model
+        return load_model(TibertTokenClassifier, self.config, self.preset, self.preprocessor, dtype=dtype)
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
         return self._score(model, part).as_dict()
@@ -123,11 +122,9 @@ class _Tagging:
         return score(documents, list(found), known=self.known)
 
     def _data(self) -> dict[str, Any]:
-        config = self.config
         measured = self.parts["test" if self.has_test else "validation"]
-        patterns = filter(None, (config.input_file, config.validation_file, config.test_file, config.split_file))
         return {
-            "files": {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)},
+            "files": data_hashes(self.config),
             "documents": {part: len(documents) for part, documents in self.parts.items()},
             "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
             "sequences": len(self.sequences[1]),
