@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import pytest
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -
         options = {
             "input_file": files["train"], "validation_file": files["validation"], "test_file": files["test"],
             "output_dir": str(output_dir), "model": small_preset, "min_tag_count": 1, "learning_rate": 0.01,
-            "num_epochs": 8, "train_batch_size": 8, "max_seq_length": 32, "num_seeds": 2, "jit_compile": False,
+            "num_epochs": 8, "train_batch_size": 8, "max_seq_length": 32, "num_seeds": 2,
+            "jit_compile": keras.backend.backend() == "jax",  # which takes minutes op by op
         }  # fmt: skip
         return FinetuneTokensConfig(**{**options, **changes})
 

@@ -1,17 +1,19 @@
-"""Servers in a thread of the test, and models made of Python functions."""
+"""Servers in a thread of the test, what is asked of them, and models made of Python functions."""
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import requests
 import tensorflow as tf
 import uvicorn
 
@@ -43,6 +45,21 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
         assert time.monotonic() < end, "it did not come to pass"
         time.sleep(0.01)
     return value
+
+
+def post(url: str, body: Any, **options: Any) -> requests.Response:
+    """Send JSON, or bytes as they are."""
+    data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return requests.post(url, data=data, timeout=60, **options)
+
+
+def refusal(response: requests.Response, status: int) -> str:
+    """The reason of an error, which is JSON and gives nothing away."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    (reason,) = response.json().values()
+    assert not re.search(r"Traceback|/tmp|/home|site-packages", reason) and len(reason) < 500
+    return reason
 
 
 def signature(
@@ -99,6 +116,12 @@ def lengths_of(text: np.ndarray) -> dict[str, np.ndarray]:
 
 TEXT = {"text": tf.TensorSpec([None], tf.string)}
 LENGTH = {"length": tf.TensorSpec([None], tf.int32)}
+FAKE = "/v1/models/fake:predict"
+
+
+def gated(call: Callable[..., Mapping[str, Any]], **options: Any) -> AbstractContextManager[str]:
+    """A server whose only model, at `FAKE`, is a function of texts that gives their lengths, perhaps when it is let."""
+    return running({"fake": fake_model(serving_default=signature(call, TEXT, LENGTH))}, **options)
 
 
 def save(folder: Path, answer: int, *, name: str = "serving_default") -> None:

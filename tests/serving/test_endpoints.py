@@ -1,34 +1,17 @@
-"""The server as its clients see it: TensorFlow Serving's REST API, limits, the token, and every kind of bad input."""
+"""What the server answers: TensorFlow Serving's REST API, our own, the token, and every kind of bad input."""
 
 from __future__ import annotations
 
 import json
-import re
-import socket
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
 
-from tests.serving.running import (
-    LENGTH,
-    TEXT,
-    SlowFiller,
-    fake_model,
-    lengths_of,
-    running,
-    save,
-    signature,
-    wait_until,
-)
+from tests.serving.running import FAKE, TEXT, fake_model, gated, lengths_of, post, refusal, running, signature
 from tibert_keras.export import fill_gaps, fill_mask
-from tibert_keras.export.gap_search import search_gaps
-from tibert_keras.export.gaps import find_gaps
-from tibert_keras.serving import endpoints
 from tibert_keras.serving.models import load_models
 
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
@@ -39,20 +22,6 @@ MODEL = "/v1/models/tibert"
 def url(exported):
     with running(load_models([str(exported)], num_versions=1)) as address:
         yield address
-
-
-def post(url, body, **options):
-    data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return requests.post(url, data=data, timeout=60, **options)
-
-
-def refusal(response, status):
-    """The reason of an error, which is JSON and gives nothing away."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    (reason,) = response.json().values()
-    assert not re.search(r"Traceback|/tmp|/home|site-packages", reason) and len(reason) < 500
-    return reason
 
 
 class TestTensorFlowServingsApi:
@@ -106,6 +75,14 @@ class TestOurs:
     def test_models(self, url):
         (model,) = requests.get(f"{url}/v1/models").json()["models"]
         assert (model["name"], model["versions"], model["fills_gaps"]) == ("tibert", ["1"], True)
+
+    def test_numbers_may_be_written_with_a_point(self, url):
+        """To JSON Schema, of which the description of the server is made, 2.0 is an integer."""
+        answers = [
+            post(f"{url}{MODEL}:fillGaps", f'{{"texts": ["[MASK]་[MASK]"], "top_k": {two}, "only": [{one}]}}'.encode())
+            for two, one in (("2", "1"), ("2.0", "1.0"))
+        ]
+        assert answers[0].ok and answers[0].json() == answers[1].json()
 
     def test_health_and_metrics(self, url):
         assert requests.get(f"{url}/healthz").json() == {"status": "ok"}
@@ -161,6 +138,7 @@ class TestBadInput:
             ({"texts": ["[MASK]", 1]}, "'texts' must be"),
             ({"texts": ["[MASK]"], "top_k": 0}, "'top_k' must be"),
             ({"texts": ["[MASK]"], "top_k": True}, "'top_k' must be"),
+            ({"texts": ["[MASK]"], "top_k": 7.5}, "'top_k' must be"),
             ({"texts": ["[MASK]"], "only": 0}, "'only' must be"),
             ({"texts": ["[MASK]"], "only": []}, "'only' must be"),
             ({"texts": ["[MASK]"], "only": [True]}, "'only' must be"),
@@ -210,221 +188,6 @@ class TestBadInput:
             assert reason in refusal(session.send(prepared, timeout=10), status)
 
 
-class Gate:
-    """A model that answers when it is let."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.calls: list[list[bytes]] = []
-
-    def __call__(self, text: np.ndarray) -> dict[str, np.ndarray]:
-        self.calls.append(text.tolist())
-        self.open.wait(20)
-        return lengths_of(text)
-
-
-@pytest.fixture
-def gate():
-    gate = Gate()
-    yield gate
-    gate.open.set()
-
-
-def gated(gate, **options):
-    return running({"fake": fake_model(serving_default=signature(gate, TEXT, LENGTH))}, **options)
-
-
-def connect(url):
-    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
-
-
-FAKE = "/v1/models/fake:predict"
-
-
-class TestLimits:
-    def test_a_body_that_is_too_large(self, url):
-        with gated(lengths_of, max_request_bytes=1000) as url:
-            for body in (b"x" * 1001, iter([b"x" * 600] * 2), b"x" * 1_000_000):
-                response = requests.post(f"{url}{FAKE}", data=body, timeout=10)
-                assert "may have 1000 bytes" in refusal(response, 413)
-            assert post(f"{url}{FAKE}", {"instances": ["a" * 900]}).json() == {"predictions": [900]}
-
-    def test_an_answer_that_is_too_large(self):
-        with gated(lengths_of, max_answer_bytes=8) as url:
-            assert "more than 8 bytes" in refusal(post(f"{url}{FAKE}", {"instances": ["a", "b", "c"]}), 400)
-            assert post(f"{url}{FAKE}", {"instances": ["a", "b"]}).ok
-
-    def test_a_full_queue(self, gate):
-        with gated(gate, max_queue_size=2) as url, ThreadPoolExecutor(8) as pool:
-            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
-            wait_until(lambda: gate.calls)
-            waiting = [pool.submit(post, f"{url}{FAKE}", {"instances": ["aa"]}) for _ in range(2)]
-            wait_until(lambda: 'tibert_waiting_items{queue="predict"} 2.0' in requests.get(f"{url}/metrics").text)
-            refused = post(f"{url}{FAKE}", {"instances": ["aaa"]})
-            assert "Try again later" in refusal(refused, 429) and refused.headers["retry-after"] == "1"
-            gate.open.set()
-            assert [each.result().json()["predictions"] for each in (first, *waiting)] == [[1], [2], [2]]
-        assert gate.calls == [[b"a"], [b"aa", b"aa"]]
-
-    def test_no_answer_in_time(self, gate):
-        with gated(gate, timeout=0.3) as url:
-            assert "no answer within 0.3 seconds" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 504)
-            gate.open.set()
-            assert post(f"{url}{FAKE}", {"instances": ["a"]}).ok
-
-    def test_a_request_that_does_not_arrive(self):
-        with gated(lengths_of, timeout=0.3) as url, connect(url) as client:
-            client.sendall(f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{{".encode())
-            assert client.recv(100).startswith(b"HTTP/1.1 408")
-
-    def test_the_time_is_that_of_the_whole_request(self, gate):
-        """How long its body takes to arrive, and how long its answer takes, together."""
-        body = b'{"instances": ["a"]}'
-        with gated(gate, timeout=4) as url, connect(url) as client:
-            started = time.monotonic()
-            head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall(head.encode() + body[:5])
-            time.sleep(3)
-            client.sendall(body[5:])
-            assert client.recv(100).startswith(b"HTTP/1.1 504")
-            assert 4 <= time.monotonic() - started < 6.5
-
-    def test_a_client_that_hangs_up(self, gate):
-        """What it waited for is not computed."""
-        with gated(gate) as url, ThreadPoolExecutor(1) as pool:
-            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
-            wait_until(lambda: gate.calls)
-            body = b'{"instances": ["gone"]}'
-            with connect(url) as client:
-                head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                wait_until(lambda: 'waiting_items{queue="predict"} 1.0' in requests.get(f"{url}/metrics").text)
-            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
-            gate.open.set()
-            assert first.result().ok
-            assert post(f"{url}{FAKE}", {"instances": ["after"]}).ok
-        assert gate.calls == [[b"a"], [b"after"]]
-
-    def test_a_fault_of_ours(self):
-        def fail(text):
-            raise RuntimeError("/home/me/secret.py")
-
-        with gated(fail) as url:
-            reason = refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 500)
-            assert reason == "The server has failed to answer; its log tells why."
-            assert requests.get(f"{url}/healthz").ok
-
-
-class TestGapQueue:
-    """A search is long: it is one gap at a time, given up when nobody waits for it, and no stop waits for it either."""
-
-    PATH = "/v1/models/fake:fillGaps"
-    # Of several steps.
-    BODY = {"texts": ["ཀ་[GAP:1-4]ཀ"], "top_k": 2}  # noqa: RUF012
-
-    @pytest.fixture
-    def filler(self):
-        filler = SlowFiller()
-        yield filler
-        filler.open.set()
-
-    @pytest.fixture
-    def steps(self):
-        """How many calls of the model a whole search takes."""
-        filler = SlowFiller()
-        filler.open.set()
-        search_gaps(filler, find_gaps(self.BODY["texts"][0]), 2)
-        assert filler.calls > 4
-        return filler.calls
-
-    def serving(self, filler, **options):
-        return running({"fake": fake_model(loaded=filler)}, **options)
-
-    def test_a_gap_is_a_task(self, filler):
-        with self.serving(filler) as url, ThreadPoolExecutor(3) as pool:
-            first = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ"]})
-            wait_until(lambda: filler.calls)
-            many = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ་[MASK]ཀ", "[GAP:1]" * 4]})
-            wait_until(lambda: 'waiting_items{queue="fill_gaps"} 6.0' in requests.get(f"{url}/metrics").text)
-            filler.open.set()
-            assert [len(text["gaps"]) for text in many.result().json()["texts"]] == [2, 4]
-            assert first.result().json()["texts"][0]["gaps"][0]["candidates"][0]["text"] == "ཁ་"
-            metrics = requests.get(f"{url}/metrics").text
-        assert 'batch_size_count{queue="fill_gaps"} 3.0' in metrics  # of 1, 4 and 2
-        assert 'batch_size_bucket{le="4.0",queue="fill_gaps"} 3.0' in metrics
-
-    def test_a_full_queue(self, filler):
-        with self.serving(filler, max_gap_queue_size=2) as url, ThreadPoolExecutor(3) as pool:
-            first = pool.submit(post, f"{url}{self.PATH}", self.BODY)
-            wait_until(lambda: filler.calls)
-            second = pool.submit(post, f"{url}{self.PATH}", {"texts": ["[GAP:1]ཀ[GAP:1]"]})
-            wait_until(lambda: 'waiting_items{queue="fill_gaps"} 2.0' in requests.get(f"{url}/metrics").text)
-            refused = post(f"{url}{self.PATH}", self.BODY)
-            assert "Try again later" in refusal(refused, 429) and refused.headers["retry-after"] == "1"
-            filler.open.set()
-            assert first.result().ok and second.result().ok
-            assert "2 items at most" in refusal(post(f"{url}{self.PATH}", {"texts": ["[MASK]ཀ" * 3]}), 400)
-
-    def test_no_answer_in_time(self, filler, steps):
-        with self.serving(filler, timeout=4) as url:
-            assert "no answer within 4 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
-            filler.open.set()
-            assert post(f"{url}{self.PATH}", self.BODY).ok
-        # Of the first search no more than the call under way.
-        assert filler.calls == 1 + steps
-
-    def test_a_client_that_hangs_up(self, filler, steps):
-        with self.serving(filler) as url:
-            body = json.dumps(self.BODY).encode()
-            with connect(url) as client:
-                head = f"POST {self.PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                wait_until(lambda: filler.calls)
-            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
-            filler.open.set()
-            assert post(f"{url}{self.PATH}", self.BODY).ok
-        assert filler.calls == 1 + steps
-
-    def test_one_of_a_batch_hangs_up(self, filler):
-        """The others of the batch still get their answers."""
-        body = {**self.BODY, "top_k": 3}
-        with self.serving(filler) as url, ThreadPoolExecutor(2) as pool:
-            first = pool.submit(post, f"{url}{self.PATH}", self.BODY)
-            wait_until(lambda: filler.calls)
-            stays = pool.submit(post, f"{url}{self.PATH}", body)
-            with pytest.raises(requests.Timeout):
-                requests.post(f"{url}{self.PATH}", json=body, timeout=0.3)
-            filler.open.set()
-            assert first.result().ok and len(stays.result().json()["texts"][0]["gaps"][0]["candidates"]) == 3
-
-    def test_a_stop(self, filler, steps):
-        """What is under way is finished, for who is still there."""
-        with ThreadPoolExecutor(1) as pool:
-            with self.serving(filler) as url:
-                asked = pool.submit(post, f"{url}{self.PATH}", self.BODY)
-                wait_until(lambda: filler.calls)
-                threading.Timer(0.5, filler.open.set).start()
-            assert asked.result().ok and filler.calls == steps
-
-    def test_a_stop_does_not_wait_for_nobody(self, filler):
-        with self.serving(filler) as url:
-            with pytest.raises(requests.Timeout):
-                requests.post(f"{url}{self.PATH}", json=self.BODY, timeout=3)
-            assert filler.calls == 1
-            threading.Timer(0.5, filler.open.set).start()
-        assert filler.calls == 1
-
-    def test_only_one_gap_of_a_text(self, filler):
-        filler.open.set()
-        text = "ཀ་[MASK]ཁ་[GAP:2]ཀ"
-        with self.serving(filler) as url:
-            (both,) = post(f"{url}{self.PATH}", {"texts": [text]}).json()["texts"]
-            (one, other) = post(f"{url}{self.PATH}", {"texts": [text, text], "only": [1, 0]}).json()["texts"]
-            assert one["gaps"] == both["gaps"][1:] != other["gaps"] == both["gaps"][:1]
-            (answer,) = post(f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]་" * 1000], "only": [500]}).json()["texts"]
-            assert len(answer["gaps"]) == 1
-
-
 class TestToken:
     def test_who_has_it_gets_in(self):
         with gated(lengths_of, token="open sesame") as url:
@@ -438,89 +201,6 @@ class TestToken:
             assert requests.get(f"{url}/metrics").status_code == 401
             for path in ("/", "/page/page.js", "/healthz", "/docs", "/openapi.json"):
                 assert requests.get(url + path).ok
-
-
-class TestLargeBodies:
-    """What takes long is done beside the loop, on which all the others wait."""
-
-    @pytest.fixture
-    def threads(self, monkeypatch):
-        """Where JSON is read and written."""
-        seen = []
-
-        def watch(name):
-            function = getattr(endpoints, name)
-
-            def watched(*arguments, **options):
-                seen.append(threading.current_thread().name.startswith("asyncio_"))
-                return function(*arguments, **options)
-
-            monkeypatch.setattr(endpoints, name, watched)
-
-        watch("parse_object")
-        watch("parse_predict")
-        watch("to_json")
-        return seen
-
-    @pytest.mark.parametrize("count, beside", [(10, [False, False]), (1000, [True, True])])
-    def test_predict(self, threads, count, beside):
-        numbers = {"n": tf.TensorSpec([None, 100], tf.float32)}
-        of = signature(lambda text: {"n": np.ones((len(text), 100), "float32")}, TEXT, numbers)
-        with running({"fake": fake_model(serving_default=of)}) as url:
-            assert np.shape(post(f"{url}{FAKE}", {"instances": ["a" * 100] * count}).json()["predictions"]) == (
-                count,
-                100,
-            )
-        assert threads == beside
-
-    @pytest.mark.parametrize("size, beside", [(10, False), (100_000, True)])
-    def test_gaps(self, threads, size, beside):
-        with gated(lengths_of) as url:
-            assert "nothing to fill" in refusal(post(f"{url}{TestGapQueue.PATH}", {"texts": ["a" * size]}), 400)
-        assert threads == [beside]
-
-
-class TestManyClients:
-    def test_everyone_gets_his_own_answer(self):
-        with gated(lengths_of) as url, ThreadPoolExecutor(32) as pool:
-            sizes = [index % 97 for index in range(300)]
-            answers = pool.map(lambda size: post(f"{url}{FAKE}", {"instances": ["a" * size, "b"]}).json(), sizes)
-            assert [answer["predictions"] for answer in answers] == [[size, 1] for size in sizes]
-
-    def test_a_model_that_is_replaced_while_it_serves(self, tmp_path):
-        """Every answer is right, and the new version is taken up."""
-        save(tmp_path / "fake" / "1", 1)
-        models = load_models([str(tmp_path / "fake")], num_versions=1)
-        with running(models, poll_seconds=0.05) as url, ThreadPoolExecutor(4) as pool:
-            stop = threading.Event()
-
-            def ask():
-                answers = []
-                while not stop.is_set():
-                    (answer,) = post(f"{url}{FAKE}", {"instances": ["a"]}).json()["predictions"]
-                    answers.append(answer)
-                return answers
-
-            asking = [pool.submit(ask) for _ in range(4)]
-            save(tmp_path / "new", 2)
-            (tmp_path / "new").rename(tmp_path / "fake" / "2")
-            wait_until(lambda: list(models["fake"].versions) == [2])
-            time.sleep(0.2)
-            stop.set()
-            for answers in (each.result() for each in asking):
-                assert set(answers) == {1, 2} and answers == sorted(answers)
-            status = requests.get(f"{url}/v1/models/fake").json()["model_version_status"]
-            assert [each["version"] for each in status] == ["2"]
-
-    def test_the_old_version_finishes(self, gate):
-        model = fake_model(serving_default=signature(gate, TEXT, LENGTH))
-        with running({"fake": model}) as url, ThreadPoolExecutor(2) as pool:
-            first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
-            wait_until(lambda: gate.calls)
-            model.versions = {2: fake_model(serving_default=signature(lengths_of, TEXT, LENGTH)).versions[1]}
-            second = pool.submit(post, f"{url}{FAKE.replace(':', '/versions/2:')}", {"instances": ["aa"]})
-            gate.open.set()
-            assert [each.result().json() for each in (first, second)] == [{"predictions": [1]}, {"predictions": [2]}]
 
 
 def test_unequal_outputs_are_refused_by_row():

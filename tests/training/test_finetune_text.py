@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -20,7 +21,8 @@ def config(small_preset, tmp_path):
         options = {
             "input_file": write_texts(tmp_path / "texts.tsv", seed=0, count=240),
             "output_dir": str(tmp_path / "run"), "model": small_preset, "learning_rate": 0.003, "num_epochs": 5,
-            "train_batch_size": 16, "max_seq_length": 32, "jit_compile": False,
+            "train_batch_size": 16, "max_seq_length": 32,
+            "jit_compile": keras.backend.backend() == "jax",
         }  # fmt: skip
         return FinetuneTextConfig(**{**options, **changes})
 

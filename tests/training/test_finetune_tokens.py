@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -21,11 +20,6 @@ from tibert_keras.training.finetune import find_encoder
 from tibert_keras.training.finetune_scores import read_scores, score_table, write_json
 from tibert_keras.training.finetune_tokens import encode_documents, tag_documents
 from tibert_keras.training.history import History
-
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() == "jax",
-    reason="one test of this file fails on JAX and is not understood yet: docs/experiments.md, 2026-11-26",
-)
 
 
 @pytest.fixture

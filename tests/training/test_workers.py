@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import subprocess
 import sys
 import time
+import weakref
+from multiprocessing.pool import ThreadPool
 
 import keras
 import numpy as np
@@ -18,7 +21,7 @@ from tibert_keras.training import PretrainConfig, pretrain
 from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.training.history import History
 from tibert_keras.training.strategy import chosen_strategy
-from tibert_keras.training.workers import is_chief, this_worker
+from tibert_keras.training.workers import is_chief, naming_lost_workers, this_worker
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 
@@ -74,6 +77,25 @@ def test_tensorflow_is_in_use_already(monkeypatch):
         pass
 
 
+def test_what_failed_is_let_go():
+    """A pool of TensorFlow's that outlives its error complains when Python ends, after our line."""
+    tf = pytest.importorskip("tensorflow")
+    pools = []
+
+    def reduce():
+        pool = ThreadPool(1)
+        pools.append(weakref.ref(pool))
+        pool.map(fail, [0])
+
+    def fail(device):
+        raise tf.errors.UnavailableError(None, None, f"device {device} is gone")
+
+    with pytest.raises(InputError, match="device 0 is gone") as caught, naming_lost_workers():
+        reduce()
+    gc.collect()
+    assert caught.value.__cause__ is not None and pools[0]() is None
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="several hosts are TensorFlow's")
 class TestTwoWorkers:
@@ -98,6 +120,7 @@ class TestTwoWorkers:
             time.sleep(0.01)
         jobs[worker].send_signal(kind)
         logs = [job.communicate(timeout=120)[1] for job in jobs]
+        print(*logs, sep="\n\n")  # which is shown if the test fails
         return [job.returncode for job in jobs], [log.splitlines()[-1] for log in logs]
 
     def test_killed_and_told_to_end_and_started_again(self, run_config, tmp_path):

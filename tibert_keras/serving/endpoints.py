@@ -22,7 +22,7 @@ from tibert_keras.serving.batching import Batcher, Task
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
-from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json
+from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json, whole_number
 from tibert_keras.serving.signature import Signature, size_of
 
 # A search of one gap is dozens of calls of the model: more in one request would keep others waiting, and more in one
@@ -246,12 +246,14 @@ def _version(request: Request) -> int | None:
 def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
     """The gaps to fill in each text, and the most candidates for each."""
     fields = parse_object(body)
-    texts, top_k, only = fields.get("texts"), fields.get("top_k", 5), fields.get("only")
+    texts, top_k, only = fields.get("texts"), whole_number(fields.get("top_k", 5)), fields.get("only")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
         raise RequestError(400, "'texts' must be a list of at least one string.")
-    if type(top_k) is not int or not 1 <= top_k <= MAX_CANDIDATES:
+    if top_k is None or not 1 <= top_k <= MAX_CANDIDATES:
         raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
-    if only is not None and not (isinstance(only, list) and len(only) == len(texts) and {*map(type, only)} == {int}):
+    given = map(whole_number, only if isinstance(only, list) else [])
+    numbers = [number for number in given if number is not None]
+    if only is not None and not len(texts) == len(numbers) == len(only):
         raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
     count = len(texts) if only else sum(1 for text in texts for _ in GAP.finditer(text))
     if count > MAX_GAPS:
@@ -262,10 +264,10 @@ def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
         raise RequestError(400, str(error)) from error
     if only is None:
         return gaps, top_k
-    for number, of_text in zip(only, gaps, strict=True):
+    for number, of_text in zip(numbers, gaps, strict=True):
         if not 0 <= number < len(of_text):
             raise RequestError(400, f"The text has gaps 0 to {len(of_text) - 1}. Received: 'only' with {number}.")
-    return [[of_text[number]] for number, of_text in zip(only, gaps, strict=True)], top_k
+    return [[of_text[number]] for number, of_text in zip(numbers, gaps, strict=True)], top_k
 
 
 def _fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:

@@ -80,7 +80,8 @@ class PretrainConfig:
         deterministic: Take no operation that may give other bits when it is repeated, where the device has such;
             slower there.
         mixed_precision: `float32`, or `mixed_bfloat16` (or `bfloat16`, for short) for computing in bfloat16.
-        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
+        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
+            `false` runs it op by op, many times slower.
         rematerialize: Compute each layer but the small last one again in the backward pass, not keeping its
             activations: slower, in less memory.
         use_tpu: Train on a TPU, and fail if there is none.

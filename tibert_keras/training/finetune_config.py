@@ -48,7 +48,8 @@ class FinetuneConfig:
         freeze_backbone: Train the head alone.
         lora_rank: Train, of the encoder, only low-rank additions to its attention, of this rank.
         mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
-        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras.
+        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
+            `false` runs it op by op, many times slower.
     """
 
     input_file: str

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -108,6 +109,9 @@ def naming_lost_workers() -> Iterator[None]:
         cluster = os.environ.get("TF_CONFIG")
         if not isinstance(error, lost if cluster else tf.errors.UnavailableError):
             raise
+        # What TensorFlow held when it failed, a pool of threads among them, goes now: where Python ends first, it says
+        # "Exception ignored" after our line.
+        traceback.clear_frames(error.__traceback__)
         raise InputError(
             f"{'Another worker' if cluster else 'The device'} cannot be reached: {_line(error)} "
             f"Received: TF_CONFIG={cluster!r}. See its log, and give the same command again, on every host."
