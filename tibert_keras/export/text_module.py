@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.compact_weights import CompactWeights, Precision
+from tibert_keras.export.flat_layers import flat_layers
 
 
 class TextModule(tf.Module):
@@ -71,7 +72,7 @@ class TextModule(tf.Module):
         return {name: inputs[name] for name in ("token_ids", "padding_mask")}
 
     def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        with self._in_place():
+        with self._in_place(), flat_layers(self._model.backbone):
             return tf.cast(self._model(inputs, training=False), tf.float32)
 
     def _pack(self, tokens: tf.RaggedTensor, *, check: bool = True) -> dict[str, tf.Tensor]:
