@@ -1,4 +1,4 @@
-"""The command line: help, exit statuses, what goes where, the flags of the original command, and bad input."""
+"""The command line: help, exit statuses, the flags of the original command and others, and bad input."""
 
 from __future__ import annotations
 
