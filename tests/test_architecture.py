@@ -23,7 +23,7 @@ ALLOWED = {
     "serving": {"export"},
     "verbs": {"corpus", "tokenizers", "data", "models", "training", "export", "serving"},
 }
-SHARED_MODULES = {"errors", "pictures", "storage", "tasks"}
+SHARED_MODULES = {"errors", "pictures", "script", "storage", "tasks"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
 WITHOUT_TENSORFLOW = ["models", "optimizers", "training", "data/masking.py", "data/examples.py"]
 

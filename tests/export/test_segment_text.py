@@ -15,6 +15,8 @@ from tibert_keras.data.sentence_ends import _SECTION, cut_sections, section_ends
 from tibert_keras.export.segment_text import SegmentConfig, segment_text, sentences
 from tibert_keras.models import TibertTextClassifier
 from tibert_keras.training import FinetuneTextConfig, finetune_text
+from tibert_keras.training.config import read_config
+from tibert_keras.training.finetune_text import _Classification
 
 # A sentence ends after སོ།, and after nothing else.
 CLAUSES = ("ཆོས་བསྟན་ནས།", "གོས་ཕུལ་ཏེ།", "རྒྱལ་པོ་དང་། །", "མདོ་རྫོགས་སོ། །", "ཁྱིམ་དུ་གཤེགས་སོ།")
@@ -160,6 +162,27 @@ class TestSegment:
         assert "".join(re.sub(r"\\(.)", lambda match: meanings[match[1]], row) for row in rows) == text
         assert main(["segment", text, f"--model={segmenter}"]) == 0
         assert capsys.readouterr().out.splitlines() == rows
+
+    def test_a_segmenter_sees_what_it_was_trained_on(self, segmenter, monkeypatch):
+        """The same text on the same side, though training takes it from a table."""
+
+        def rows(inputs):
+            return {(*ids, *segments) for ids, segments in zip(inputs["token_ids"], inputs["segment_ids"], strict=True)}
+
+        config = FinetuneTextConfig(**read_config(str(segmenter)))
+        trained_on = rows(_Classification(config).sequences[0])
+        model = TibertTextClassifier.from_preset(str(segmenter / "champion"))
+        seen = set()
+
+        def predict_on_batch(inputs):
+            arrays = {name: np.asarray(values) for name, values in inputs.items()}
+            seen.update(rows(arrays))
+            return np.zeros((len(arrays["token_ids"]), 2))
+
+        monkeypatch.setattr(model, "predict_on_batch", predict_on_batch)
+        text = (segmenter.parent / "sentences.txt").read_text(encoding="utf-8")
+        assert "".join(sentences(model, [text])) == text
+        assert len(trained_on) > 20 and trained_on <= seen
 
     def test_bad_input(self, segmenter, small_preset, tmp_path, capsys):
         for given, message in (

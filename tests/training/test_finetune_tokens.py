@@ -11,14 +11,20 @@ import numpy as np
 import pytest
 
 from tests.made_up_tags import write_horizontal
-from tibert_keras import TibertBackbone, TibertTokenClassifier, TibertTokenClassifierPreprocessor, TibertTokenizer
+from tibert_keras import (
+    TibertBackbone,
+    TibertMaskedLM,
+    TibertTokenClassifier,
+    TibertTokenClassifierPreprocessor,
+    TibertTokenizer,
+)
 from tibert_keras.errors import InputError
 from tibert_keras.tagging import Document, TaggedWord, known_words, read_tagged, score
 from tibert_keras.training import FinetuneTokensConfig, finetune_tokens
 from tibert_keras.training.config import write_config
 from tibert_keras.training.finetune import find_encoder
 from tibert_keras.training.finetune_scores import read_scores, score_table, write_json
-from tibert_keras.training.finetune_tokens import encode_documents, tag_documents
+from tibert_keras.training.finetune_tokens import _Tagging, encode_documents, tag_documents
 from tibert_keras.training.history import History
 
 
@@ -32,12 +38,12 @@ def run(tagger_run, tmp_path):
 def run_without_training(tagger_config, tmp_path):
     """Makes the options of a run on files of its own, which the seeds' scores stand in already: it trains nothing."""
 
-    def make(seeds: tuple[float, ...] = (0.5,)) -> FinetuneTokensConfig:
+    def make(seeds: tuple[float, ...] = (0.5,), **changes) -> FinetuneTokensConfig:
         files = {
             f"{part}_file": write_horizontal(tmp_path / f"{name}.txt", seed=seed, num_documents=30)
             for seed, (part, name) in enumerate((("input", "train"), ("validation", "validation"), ("test", "test")))
         }
-        config = tagger_config(tmp_path / "finished", num_seeds=len(seeds), **files)
+        config = tagger_config(tmp_path / "finished", num_seeds=len(seeds), **files, **changes)
         write_config(config)
         for index, value in enumerate(seeds):
             of_part = {"joint_f1": value}
@@ -101,6 +107,18 @@ class TestRun:
         finetune_tokens(tagger_config(run))
         assert names == [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
 
+    def test_an_earlier_seed_trained_again_does_not_replace_a_better_champion(self, run_without_training):
+        """Which is a later seed's, of a score that no training can have."""
+        config = run_without_training(seeds=(0.5, 2.0), num_epochs=1)
+        folder = Path(config.output_dir)
+        (folder / "champion").mkdir()
+        (folder / "champion/task.json").write_text("the second seed's")
+        (folder / "seed_0/scores.json").unlink()
+        finetune_tokens(config)
+        assert (folder / "seed_0/champion/task.json").is_file()
+        assert (folder / "champion/task.json").read_text() == "the second seed's"
+        assert [seed["seed"] for seed in read_scores(folder).seeds] == [config.seed, config.seed + 1]
+
     def test_tables_of_several_runs(self, tagger_run, tagger_config, tmp_path):
         changes = {"pretrained": False, "num_seeds": 1, "num_epochs": 1}
         config = tagger_config(tmp_path / "fresh", compare_with=str(tagger_run), **changes)
@@ -140,6 +158,35 @@ class TestWhatIsTrained:
         else:
             assert {path.split("/")[-2] for path in different} == changed
 
+    def test_a_preset_that_was_saved_frozen(self, tagger_config, small_preset, tmp_path):
+        frozen = TibertMaskedLM.from_preset(small_preset)
+        frozen.backbone.trainable = False
+        frozen.save_to_preset(str(tmp_path / "frozen"))
+        assert not TibertBackbone.from_preset(str(tmp_path / "frozen")).trainable_variables
+        ours, theirs = (
+            _Tagging(tagger_config(tmp_path, model=path)).make_model("float32").trainable_weights
+            for path in (str(tmp_path / "frozen"), small_preset)
+        )
+        assert [weight.path for weight in ours] == [weight.path for weight in theirs] and len(ours) > 20
+
+    def test_in_bfloat16(self, tagger_config, tmp_path, monkeypatch):
+        make_model, computed_in = _Tagging.make_model, []
+
+        def noting_precision(task, dtype):
+            model = make_model(task, dtype)
+            computed_in.append(model.backbone.compute_dtype)
+            return model
+
+        monkeypatch.setattr(_Tagging, "make_model", noting_precision)
+        config = tagger_config(tmp_path / "run", num_seeds=1, mixed_precision="mixed_bfloat16")
+        (seed,) = finetune_tokens(config).seeds
+        # Whoever loads the champion computes in float32: it is as good there, but for a word or two.
+        model = TibertTokenClassifier.from_preset(f"{config.output_dir}/champion")
+        assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "float32"], "float32")
+        known = known_words(read_tagged(config.input_file))
+        assert joint_f1(model, config.test_file, known) == pytest.approx(seed["test"]["joint_f1"], abs=0.03)
+        assert seed["test"]["joint_f1"] > 0.9
+
     def test_gradient_accumulation_and_class_weights(self, tagger_config, tmp_path):
         config = tagger_config(
             tmp_path / "run",
@@ -163,9 +210,10 @@ class TestSequences:
         for dupe_count in (1, 3):
             x, y, weights = encode_documents(preprocessor, [document], dupe_count=dupe_count, dupe_offset=1)
             assert x["token_ids"].shape == y.shape == weights.shape
-            # Five syllables in four words.
-            assert weights.sum() == 5 * 30 * dupe_count
-            assert (y[weights > 0] == 3).sum() == 30 * dupe_count
+            # Five syllables in four words, in their order: each with its own tag, whichever sequence it is in.
+            assert y[weights > 0].tolist() == [0, 3, 1, 0, 2] * 30 * dupe_count
+            texts = preprocessor.tokenizer.detokenize(x["token_ids"])
+            assert "".join(texts).replace(" ", "") == document.text * dupe_count
             different.append(len({tuple(row) for row in x["token_ids"]}))
         # The walks are cut elsewhere.
         assert different[0] < different[1]

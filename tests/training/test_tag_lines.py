@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tibert_keras import TibertTokenClassifierPreprocessor, TibertTokenizer
-from tibert_keras.tagging import TaggedWord
+from tibert_keras.tagging import TaggedWord, split_syllables
 from tibert_keras.training.tag_lines import tag_lines
 
 LABELS = ["A", "B", "CONT"]
 
 
-def tagger_by_piece(preset: str, sequence_length: int):
-    """A stand-in for a model, whose logits at a piece depend on it alone: as far as it goes, windows cannot matter."""
+def tagger_by_piece(preset: str, sequence_length: int, *, reach: int = 0):
+    """A stand-in for a model, whose logits at a piece depend on it, and on so many pieces on both sides of it."""
     tokenizer = TibertTokenizer.from_preset(preset)
     table = np.random.default_rng(0).normal(size=(tokenizer.vocabulary_size(), len(LABELS)))
+    table[tokenizer.pad_token_id] = 0
     preprocessor = TibertTokenClassifierPreprocessor(tokenizer, LABELS, sequence_length=sequence_length)
     batches: list[int] = []
 
     def predict_on_batch(inputs):
         batches.append(len(inputs["token_ids"]))
-        return table[inputs["token_ids"]]
+        logits = np.pad(table[inputs["token_ids"]], ((0, 0), (reach, reach), (0, 0)))
+        size = logits.shape[1] - 2 * reach
+        return sum((offset + 1) * logits[:, offset : offset + size] for offset in range(2 * reach + 1))
 
     return SimpleNamespace(preprocessor=preprocessor, predict_on_batch=predict_on_batch, batches=batches)
 
@@ -53,15 +57,21 @@ def test_the_words_of_a_line_are_the_line(small_preset, seed):
     assert all(word.form for words in found for word in words)
 
 
-def test_windows_change_nothing(small_preset):
+@pytest.mark.parametrize("reach", [0, 2])
+def test_windows_change_nothing(small_preset, reach):
     rng = random.Random(1)
     syllables = ["ཀ་", "བཀྲ་", "ཤིས་", "ལེགས་", "།", "རྒྱལ་", "པོ་"]
     text = "".join(rng.choice(syllables) for _ in range(150))
-    whole, cut = (
-        list(tag_lines(tagger_by_piece(small_preset, length), [text, "", text], batch_size=3)) for length in (512, 24)
-    )
+    model = tagger_by_piece(small_preset, 24, reach=reach)
+    # The text in one piece, longer than a model takes.
+    tokenizer, syllables = model.preprocessor.tokenizer, split_syllables(text)
+    (pieces,) = tokenizer.encode_syllables([syllables])
+    ids = [tokenizer.cls_token_id, *chain.from_iterable(pieces), tokenizer.sep_token_id]
+    (logits,) = model.predict_on_batch({"token_ids": np.array([ids])})
+    starts = np.cumsum([1, *map(len, pieces)])[:-1]
+    expected = model.preprocessor.join(syllables, logits[starts])
     # A window begins with the space piece of a text, so that its first syllable may have others: never one it decides.
-    assert whole == cut and whole[0] == whole[2] and whole[1] == []
+    assert list(tag_lines(model, [text, "", text], batch_size=3)) == [expected, [], expected]
 
 
 def test_batches_have_one_shape(small_preset):

@@ -16,6 +16,7 @@ from tibert_keras.corpus.plain import read_plain
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.errors import InputError
+from tibert_keras.script import has_tibetan
 from tibert_keras.storage import expand_glob, read_lines
 
 Edition = Literal["auto", "esukhia", "openpecha", "plain"]
@@ -27,7 +28,6 @@ _TOHOKU_ID = re.compile(r"\{[DT](\d+)")
 # The canon's own numbering: the Tengyur goes on where the Kangyur ends.
 _LAST_KANGYUR_ID = 1108
 _COLLECTION_NAMES = {"kangyur": "kangyur", "p000001": "kangyur", "tengyur": "tengyur", "p000002": "tengyur"}
-_TIBETAN = re.compile("[\u0f40-\u0fbc]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +157,11 @@ def read_volume(
     else:
         read = read_openpecha if volume.edition == "openpecha" else read_esukhia
         lines = read(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
-    has_tibetan = False
+    is_tibetan = False
     for section in split_sections(lines):
-        has_tibetan = has_tibetan or _TIBETAN.search(section) is not None
+        is_tibetan = is_tibetan or has_tibetan(section)
         yield section
-    if not has_tibetan:
+    if not is_tibetan:
         raise InputError(f"There is no Tibetan in the file. Received: {volume.path!r}. Take it out of the input.")
 
 

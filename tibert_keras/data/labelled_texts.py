@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from tibert_keras.errors import InputError
+from tibert_keras.script import has_tibetan
 from tibert_keras.storage import expand_glob, read_lines
-
-_TIBETAN = re.compile("[\u0f40-\u0fbc]")
 
 
 class LabelledText(NamedTuple):
@@ -55,6 +53,6 @@ def read_labelled(pattern: str) -> list[LabelledText]:
                     "Make them equal."
                 )
             texts.append(LabelledText(label.strip(), tuple(segments)))
-        if not any(_TIBETAN.search(text.segments[0]) for text in texts[before:]):
+        if not any(has_tibetan(text.segments[0]) for text in texts[before:]):
             raise InputError(f"There is no Tibetan in the file. Received: {path!r}. Take it out of the input.")
     return texts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,12 +15,11 @@ from tqdm import tqdm
 from tibert_keras.errors import InputError
 from tibert_keras.export.tagged_formats import FORMATS
 from tibert_keras.models import TibertTokenClassifier
+from tibert_keras.script import has_tibetan
 from tibert_keras.storage import atomic_output, open_binary
 from tibert_keras.tagging import TaggedWord
 from tibert_keras.training import find_preset
 from tibert_keras.training.tag_lines import tag_lines
-
-_TIBETAN = re.compile("[\u0f40-\u0fbc]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +164,7 @@ def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     remaining = iter(lines)
     for line, end in remaining:
         waiting.append((line, end))
-        if _TIBETAN.search(line):
+        if has_tibetan(line):
             return chain(waiting, remaining)
     shown = "".join(line for line, _ in waiting)[:60]
     raise InputError(f"There is no Tibetan in the text. Received: {shown!r}. Give a text in Tibetan script.")

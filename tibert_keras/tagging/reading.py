@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from tibert_keras.errors import InputError
+from tibert_keras.script import has_tibetan
 from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tagging.sentences import TAG_SEPARATOR, Document, TaggedWord
 
-_TIBETAN = re.compile("[\u0f40-\u0fbc]")
 _TITLE = re.compile(r"# (newdoc(?: id)?|doc|sent_id)\s*(?:=\s*(.*\S))?\s*")
 _CONLLU_COLUMNS = 10
 # Number, or numbers of the words that a form stands for, or number of a word that isn't in the text.
@@ -74,7 +74,7 @@ def _read_file(path: str) -> list[Document]:
         if not words:
             raise InputError(f"A sentence is empty. Received: line {number} of {path!r}. Take it out of the file.")
         documents.append(Document(name, words))
-    if not any(_TIBETAN.search(word.form) for document in documents for word in document.words):
+    if not any(has_tibetan(word.form) for document in documents for word in document.words):
         raise InputError(f"There is no Tibetan in the file. Received: {path!r}. Take it out of the input.")
     return documents
 

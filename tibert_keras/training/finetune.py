@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 import keras
@@ -150,10 +151,16 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
     write_config(config)
     note_environment(config.output_dir, 0, task.data["files"])
     _LOG.info("baseline: %s", _shown(scores.baseline, task.columns))
-    for index in range(config.num_seeds):
-        folder = join(config.output_dir, f"seed_{index}")
-        if exists(path := join(folder, SCORES_FILE)):
-            scores.seeds.append(read_json(path, what="the scores of a seed", advice="Remove it, to train again."))
+    folders = [join(config.output_dir, f"seed_{index}") for index in range(config.num_seeds)]
+    paths = [join(folder, SCORES_FILE) for folder in folders]
+    # All of them before a training: a later seed may be better than the one that is missing.
+    scores.seeds.extend(
+        read_json(path, what="the scores of a seed", advice="Remove it, to train again.")
+        for path in paths
+        if exists(path)
+    )
+    for index, (folder, path) in enumerate(zip(folders, paths, strict=True)):
+        if exists(path):
             continue
         seed = config.seed + index
         keras.utils.set_random_seed(seed)
@@ -162,19 +169,20 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
         if task.has_test:
             result["test"] = task.measure(model, "test")
         scores.seeds.append(result)
+        scores.seeds.sort(key=itemgetter("seed"))
         if config.mixed_precision != "float32":
             # Whoever loads a preset computes as they like.
             weights, model = model.get_weights(), task.make_model("float32")
             model.set_weights(weights)
         _save(model, join(folder, CHAMPION_PRESET))
-        if scores.best_seed() == index:
+        if scores.seeds[scores.best_seed()] is result:
             _save(model, join(config.output_dir, CHAMPION_PRESET))
             task.draw(model, part, config.output_dir)
         # These first, which tell on what data a seed was trained, and its own last: a seed is done when it has scores.
         write_scores(scores, config.output_dir)
         write_json(result, path)
         _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, _shown(result[part], task.columns))
-    # Once more: the last seeds may have been there already.
+    # Once more: all seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
 
