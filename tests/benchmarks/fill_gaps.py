@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=40)
     flags = parser.parse_args()
     model, gaps = load_fill_mask(flags.model), make_gaps(flags.documents)
-    fill_gaps(model, ["[GAP:1]"])
+    fill_gaps(["[GAP:1]"], model=model)
     print(f"{len(gaps)} gaps{'':20}{'first':>8}{'in 5':>8}{'ms a gap':>10}")
     for name, around in (("number of syllables known", 0), ("one more or less", 1)):
         texts = [f"{before}[GAP:{max(1, n - around)}-{n + around}]{after}" for before, _, after, n in gaps]
         started = time.perf_counter()
-        found = [[candidate.text for candidate in answer[0]] for answer in fill_gaps(model, texts)]
+        found = [[candidate.text for candidate in answer[0]] for answer in fill_gaps(texts, model=model)]
         elapsed = time.perf_counter() - started
         missing = [inside for _, inside, _, _ in gaps]
         first = sum(texts[:1] == [inside] for texts, inside in zip(found, missing, strict=True))

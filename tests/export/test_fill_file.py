@@ -58,7 +58,7 @@ class TestFillTexts:
 
     def test_syllables(self, loaded):
         filled = list(fill_texts(enumerate(TEXTS, 1), model=loaded, top_k=2, batch_size=2))
-        expected = fill_gaps(loaded, TEXTS, top_k=2)
+        expected = fill_gaps(TEXTS, model=loaded, top_k=2)
         for text, gaps in zip(filled, expected, strict=True):
             assert [[guess for guess, _ in gap] for gap in text.gaps] == [[each.text for each in gap] for gap in gaps]
             assert text.filled == TEXTS[text.number - 1].replace("[MASK]", "{}").format(

@@ -28,7 +28,7 @@ def loaded(finished_run) -> FillMask:
 
 @pytest.fixture(scope="module")
 def answers(loaded) -> list[list[list[Candidate]]]:
-    return fill_gaps(loaded, TEXTS, top_k=4)
+    return fill_gaps(TEXTS, model=loaded, top_k=4)
 
 
 class Oracle:
@@ -77,48 +77,48 @@ class TestFillGaps:
 
     def test_a_saved_model(self, answers, finished_run, tmp_path):
         export_saved_model(finished_run, tmp_path / "tibert/1")
-        for ours, theirs in zip(fill_gaps(tmp_path / "tibert", TEXTS, top_k=4), answers, strict=True):
+        for ours, theirs in zip(fill_gaps(TEXTS, model=tmp_path / "tibert", top_k=4), answers, strict=True):
             for some, others in zip(ours, theirs, strict=True):
                 assert [each.text for each in some] == [each.text for each in others]
                 assert [each.score for each in some] == pytest.approx([each.score for each in others], abs=1e-5)
 
     def test_one_text_at_a_time(self, loaded, answers):
         for text, expected in zip(TEXTS, answers, strict=True):
-            (gaps,) = fill_gaps(loaded, [text], top_k=4)
+            (gaps,) = fill_gaps([text], model=loaded, top_k=4)
             assert [[each.text for each in candidates] for candidates in gaps] == [
                 [each.text for each in candidates] for candidates in expected
             ]
 
     def test_no_texts(self, loaded):
-        assert fill_gaps(loaded, []) == []
+        assert fill_gaps([], model=loaded) == []
 
     @pytest.mark.parametrize("before, after", [("བཅོམ་ལྡན་", "་ཀྱིས་བཀའ་"), ("བཅོམ་ལྡན", "།"), ("", "་དང་།"), ("ལ་", " །དེ")])
     @pytest.mark.parametrize("gap, filling", [("[GAP:1-3]", "འདས"), ("[GAP:2]", "རྒྱལ་པོ")])
     def test_what_the_model_knows_is_found(self, loaded, before, after, gap, filling):
         tsheg = "" if before.endswith(("་", " ")) or not before else "་"
         oracle = Oracle(loaded, f"{before}{tsheg}{filling}{after}")
-        (((best, *_),),) = fill_gaps(oracle, [f"{before}{gap}{after}"])
+        (((best, *_),),) = fill_gaps([f"{before}{gap}{after}"], model=oracle)
         assert best.text == f"{tsheg}{filling}" and best.score > 0.5
 
     def test_a_text_longer_than_the_model(self, loaded):
         """The model sees 32 tokens around the gap, wherever it is."""
         text = "བཀྲ་ཤིས་" * 400
-        (gaps,) = fill_gaps(loaded, [f"[GAP:1]{text}[MASK]{text}[GAP:1]"], top_k=2)
+        (gaps,) = fill_gaps([f"[GAP:1]{text}[MASK]{text}[GAP:1]"], model=loaded, top_k=2)
         assert [len(candidates) for candidates in gaps] == [2, 2, 2]
 
     def test_other_scripts_around(self, loaded):
-        (gaps,) = fill_gaps(loaded, ["Folio 3a (damaged): [GAP:1-2]. 漢字"], top_k=2)
+        (gaps,) = fill_gaps(["Folio 3a (damaged): [GAP:1-2]. 漢字"], model=loaded, top_k=2)
         assert gaps[0]
 
 
 class TestRefused:
     def test_no_gap(self, loaded):
         with pytest.raises(InputError, match="There is nothing to fill"):
-            fill_gaps(loaded, [TEXTS[0], "བཀྲ་ཤིས"])
+            fill_gaps([TEXTS[0], "བཀྲ་ཤིས"], model=loaded)
 
     def test_top_k(self, loaded):
         with pytest.raises(InputError, match="Received: top_k=0"):
-            fill_gaps(loaded, TEXTS, top_k=0)
+            fill_gaps(TEXTS, model=loaded, top_k=0)
 
     def test_an_older_saved_model(self):
         with pytest.raises(InputError, match="of an older version"):
@@ -132,5 +132,5 @@ def test_a_tokenizer_that_cuts_at_tshegs(finished_run):
     cut = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=True)
     loaded = FillMask(TibertMaskedLM(model.backbone, TibertMaskedLMPreprocessor(cut, sequence_length=32)))
     oracle = Oracle(loaded, "བཅོམ་ལྡན་འདས་ཀྱིས།")
-    ((candidates,),) = fill_gaps(oracle, ["བཅོམ་ལྡན་[GAP:1-2]ཀྱིས།"])
+    ((candidates,),) = fill_gaps(["བཅོམ་ལྡན་[GAP:1-2]ཀྱིས།"], model=oracle)
     assert candidates[0].text == "འདས་"

@@ -65,7 +65,7 @@ class TestOurs:
     def test_gaps(self, url, exported):
         texts = ["སངས་རྒྱས་[GAP:1-2]་འདས།", "བཀྲ་[MASK]་ལ་[MASK]།"]
         answers = post(f"{url}{MODEL}:fillGaps", {"texts": texts, "top_k": 2}).json()["texts"]
-        expected = fill_gaps(str(exported / "1"), texts, 2)
+        expected = fill_gaps(texts, model=exported / "1", top_k=2)
         assert [len(answer["gaps"]) for answer in answers] == [1, 2]
         for answer, gaps in zip(answers, expected, strict=True):
             for given, candidates in zip(answer["gaps"], gaps, strict=True):

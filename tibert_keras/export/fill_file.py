@@ -161,7 +161,7 @@ def _named(number: int) -> Iterator[None]:
 
 
 def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: int) -> Iterator[FilledText]:
-    answers = fill_gaps(loaded, [text for _, text in texts], top_k)
+    answers = fill_gaps([text for _, text in texts], model=loaded, top_k=top_k)
     for (number, text), gaps in zip(texts, answers, strict=True):
         guesses = [[(candidate.text, candidate.score) for candidate in candidates] for candidates in gaps]
         yield FilledText(number, text, guesses, fill_in(text, [each[0][0] if each else None for each in guesses]))

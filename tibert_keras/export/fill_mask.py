@@ -91,7 +91,7 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     return [mask for number in range(len(texts)) for mask in filled[number]]
 
 
-def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[list[Candidate]]]:
+def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[list[Candidate]]]:
     """Guess the whole syllables in the gaps of texts.
 
     A gap is a run of adjacent `[MASK]`s, that many pieces of the vocabulary, or `[GAP:2-4]`, 2 to 4 syllables. Beam
@@ -101,8 +101,8 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
     searched by itself, with masks in place of the others. Of a long text the model sees what is around the gap.
 
     Args:
-        model: What `load_fill_mask` returns, or what it takes.
         texts: Texts with gaps.
+        model: As for `fill_mask`.
         top_k: The most candidates for a gap.
 
     Returns:
@@ -114,7 +114,7 @@ def fill_gaps(model: Any, texts: Sequence[str], top_k: int = 5) -> list[list[lis
 
     Example:
     ```python
-    (gaps,) = fill_gaps("run", ["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།"])
+    (gaps,) = fill_gaps(["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།"], model="run")
     for candidate in gaps[0]:
         print(candidate.text, candidate.score)
     ```
