@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Consonants, vowel signs and subjoined letters.
-_LETTER = re.compile("[\u0f40-\u0fbc]")
+# The syllable om, consonants, vowel signs and other marks above and below, and subjoined letters.
+_LETTER = re.compile("[\u0f00\u0f40-\u0fbc]")
 
 
 def has_tibetan(text: str) -> bool:

@@ -17,7 +17,7 @@ LABELS = ["A", "B", "CONT"]
 
 
 def tagger_by_piece(preset: str, sequence_length: int, *, reach: int = 0):
-    """A stand-in for a model, whose logits at a piece depend on it, and on so many pieces on both sides of it."""
+    """A stand-in for a model, whose logits at a piece depend on it and on `reach` pieces on each side."""
     tokenizer = TibertTokenizer.from_preset(preset)
     table = np.random.default_rng(0).normal(size=(tokenizer.vocabulary_size(), len(LABELS)))
     table[tokenizer.pad_token_id] = 0

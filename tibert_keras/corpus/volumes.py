@@ -157,11 +157,11 @@ def read_volume(
     else:
         read = read_openpecha if volume.edition == "openpecha" else read_esukhia
         lines = read(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
-    is_tibetan = False
+    found_tibetan = False
     for section in split_sections(lines):
-        is_tibetan = is_tibetan or has_tibetan(section)
+        found_tibetan = found_tibetan or has_tibetan(section)
         yield section
-    if not is_tibetan:
+    if not found_tibetan:
         raise InputError(f"There is no Tibetan in the file. Received: {volume.path!r}. Take it out of the input.")
 
 

@@ -252,6 +252,7 @@ def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
     if top_k is None or not 1 <= top_k <= MAX_CANDIDATES:
         raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
     given = map(whole_number, only if isinstance(only, list) else [])
+    # Fewer than were given, if one of them is no whole number.
     numbers = [number for number in given if number is not None]
     if only is not None and not len(texts) == len(numbers) == len(only):
         raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")

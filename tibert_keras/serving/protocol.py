@@ -79,7 +79,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def whole_number(value: Any) -> int | None:
-    """An integer of JSON, which may be written as 7.0 too; `None` if it is something else."""
+    """What JSON Schema calls an integer, which may be written as 7.0 too; `None` if it is something else."""
     if type(value) is float and value.is_integer():
         return int(value)
     return value if type(value) is int else None
@@ -182,9 +182,11 @@ def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
     except (ValueError, OverflowError):
         raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
     # Empty lists are float64 to NumPy.
+    if array.size and dtype.kind in "iu" and array.dtype.kind == "f":
+        # NumPy makes all of them floats if one is written so.
+        numbers = [whole_number(number) for number in np.array(value, dtype=object).flat]
+        array = array if None in numbers else np.array(numbers).reshape(array.shape)
     kinds = {"f": "iuf", "b": "b"}.get(dtype.kind, "iu")
-    if dtype.kind in "iu" and array.dtype.kind == "f" and not np.any(array % 1):
-        kinds = "f"  # to JSON 7.0 is an integer
     if array.size and array.dtype.kind not in kinds:
         raise RequestError(400, f"{name!r} must be of {dtype.name}. Received: something else among its values.")
     if array.size and dtype.kind in "iu":

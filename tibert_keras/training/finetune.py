@@ -152,15 +152,15 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
     note_environment(config.output_dir, 0, task.data["files"])
     _LOG.info("baseline: %s", _shown(scores.baseline, task.columns))
     folders = [join(config.output_dir, f"seed_{index}") for index in range(config.num_seeds)]
-    paths = [join(folder, SCORES_FILE) for folder in folders]
     # All of them before a training: a later seed may be better than the one that is missing.
-    scores.seeds.extend(
-        read_json(path, what="the scores of a seed", advice="Remove it, to train again.")
-        for path in paths
-        if exists(path)
-    )
-    for index, (folder, path) in enumerate(zip(folders, paths, strict=True)):
-        if exists(path):
+    finished = {
+        folder: read_json(path, what="the scores of a seed", advice="Remove it, to train again.")
+        for folder in folders
+        if exists(path := join(folder, SCORES_FILE))
+    }
+    scores.seeds.extend(finished.values())
+    for index, folder in enumerate(folders):
+        if folder in finished:
             continue
         seed = config.seed + index
         keras.utils.set_random_seed(seed)
@@ -175,12 +175,15 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
             weights, model = model.get_weights(), task.make_model("float32")
             model.set_weights(weights)
         _save(model, join(folder, CHAMPION_PRESET))
-        if scores.seeds[scores.best_seed()] is result:
-            _save(model, join(config.output_dir, CHAMPION_PRESET))
-            task.draw(model, part, config.output_dir)
+        best = scores.seeds[scores.best_seed()]
+        if best is not result:
+            # The champion may have been this seed's, trained before and better.
+            model = type(model).from_preset(join(folders[best["seed"] - config.seed], CHAMPION_PRESET))
+        _save(model, join(config.output_dir, CHAMPION_PRESET))
+        task.draw(model, part, config.output_dir)
         # These first, which tell on what data a seed was trained, and its own last: a seed is done when it has scores.
         write_scores(scores, config.output_dir)
-        write_json(result, path)
+        write_json(result, join(folder, SCORES_FILE))
         _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, _shown(result[part], task.columns))
     # Once more: all seeds may have been there already.
     write_scores(scores, config.output_dir)

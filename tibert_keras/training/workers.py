@@ -109,8 +109,8 @@ def naming_lost_workers() -> Iterator[None]:
         cluster = os.environ.get("TF_CONFIG")
         if not isinstance(error, lost if cluster else tf.errors.UnavailableError):
             raise
-        # What TensorFlow held when it failed, a pool of threads among them, goes now: where Python ends first, it says
-        # "Exception ignored" after our line.
+        # Lets go what TensorFlow's frames hold, such as a pool of threads: if that goes only while Python ends, Python
+        # prints "Exception ignored" after our line.
         traceback.clear_frames(error.__traceback__)
         raise InputError(
             f"{'Another worker' if cluster else 'The device'} cannot be reached: {_line(error)} "
