@@ -7,6 +7,9 @@ import pytest
 from tibert_keras.script import has_tibetan
 
 
-@pytest.mark.parametrize("text, expected", [("x ཀ", True), ("ༀ", True), ("ྐ", True), ("ི", True), ("༄༅། །༡༢", False), ("x", False)])
+@pytest.mark.parametrize(
+    "text, expected",
+    [("x ཀ", True), ("ༀ", True), ("ྐ", True), ("ི", True), ("༄༅། །༡༢", False), ("x", False)],
+)
 def test_has_tibetan(text, expected):
     assert has_tibetan(text) is expected

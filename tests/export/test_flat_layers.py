@@ -25,7 +25,9 @@ def features(**more):
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"num_groups": 2, "num_inner_repetitions": 2}, {"num_heads": 1}, {"num_heads": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_groups": 2, "num_inner_repetitions": 2}, {"num_heads": 1}, {"num_heads": 3}]
+)
 def test_same_as_keras(options):
     model = randomize(TibertTokenClassifier(tiny(**options), labels=["a", "b"]))
     expected = model.backbone(features())

@@ -97,7 +97,7 @@ class TestRequests:
             ({"instances": [{"ids": [1.5], "weight": 1}]}, NUMBERS, "'ids' must be of int32"),
             ({"instances": [{"ids": [1.0, True], "weight": 1}]}, NUMBERS, "'ids' must be of int32"),
             ({"instances": [{"ids": [2**31], "weight": 1}]}, NUMBERS, "must be from -2147483648 to 2147483647"),
-            ({"instances": [{"ids": [2**64], "weight": 1}]}, NUMBERS, "'ids' must be from -2147483648"),
+            ({"instances": [{"ids": [2**64], "weight": 1}]}, NUMBERS, "'ids' must be of int32"),
             ({"instances": [{"ids": [1], "weight": 1}, {"ids": [1, 2], "weight": 1}]}, NUMBERS, "of equal lengths"),
             ({"instances": [1]}, FLAG, "'flag' must be of bool"),
         ],

@@ -1,8 +1,8 @@
 """The encoder's layers as SavedModels have them: in matrix products, which TensorFlow on CPUs fuses with what follows.
 
 KerasHub's layers work on `[batch, tokens, hidden_dim]`. There TensorFlow computes each bias, activation and residual by
-itself, and the projections of the attention as sums over named axes (`einsum`), which it is slower at. A masked language
-model's last layer, of which few positions are computed, stays KerasHub's.
+itself, and the projections of the attention as sums over named axes (`einsum`), which it is slower at. The last layer
+of a masked language model, of which few positions are computed, stays KerasHub's.
 """
 
 from __future__ import annotations
