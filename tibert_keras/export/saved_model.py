@@ -14,7 +14,6 @@ from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
 from tibert_keras.export.classify_text import ClassifyText
 from tibert_keras.export.compact_weights import Precision
-from tibert_keras.export.flat_layers import flat_layers
 from tibert_keras.export.keras_preset import Task, load_task
 from tibert_keras.export.tag_words import TagWords
 from tibert_keras.export.text_module import TextModule, require_tensorflow
@@ -97,7 +96,7 @@ class FillMask(TextModule):
             and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
         inputs = self._pack(self._tokenizer(text))
-        with self._in_place(), flat_layers(self._model.backbone):
+        with self._as_exported():
             outputs = self._model.backbone(inputs, training=False)
         outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
         return {**outputs, "padding_mask": inputs["padding_mask"]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -71,8 +72,14 @@ class TextModule(tf.Module):
         inputs = self._pack(self._tokenizer(text), check=False)
         return {name: inputs[name] for name in ("token_ids", "padding_mask")}
 
-    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    @contextmanager
+    def _as_exported(self) -> Iterator[None]:
+        """Let the model compute with the weights that are stored, and in the layers that SavedModels have."""
         with self._in_place(), flat_layers(self._model.backbone):
+            yield
+
+    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        with self._as_exported():
             return tf.cast(self._model(inputs, training=False), tf.float32)
 
     def _pack(self, tokens: tf.RaggedTensor, *, check: bool = True) -> dict[str, tf.Tensor]:
