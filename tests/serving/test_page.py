@@ -100,6 +100,20 @@ class Page:
             chain.key_up(key)
         chain.perform()
 
+    def bring_into_sight(self, element):
+        """Scroll there, as one does before a click: what is laid out on the way moves what is below it."""
+        box = "const {top, bottom} = arguments[0].getBoundingClientRect(); return [top, bottom, innerHeight]"
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        boxes = [None]
+
+        def is_at_rest():
+            boxes.append(self.driver.execute_script(box, element))
+            top, bottom, height = boxes[-1]
+            return boxes[-1] == boxes[-2] and 0 <= top < bottom <= height
+
+        wait_until(is_at_rest)
+        return element
+
     def candidates(self):
         return wait_until(lambda: self.all(".candidate"))
 
@@ -311,7 +325,7 @@ class TestAnyPlace:
             text,
         )
         wait_until(lambda: len(page.all(".gap")) == 1000, seconds=60)
-        page.all(".gap")[999].click()
+        page.bring_into_sight(page.all(".gap")[999]).click()
         filling = page.filling(0)
         page.candidates()[0].click()
         assert page.text() == f"{text.rpartition('[MASK]')[0]}{filling}{text.rpartition('[MASK]')[2]}"
