@@ -105,7 +105,7 @@ class SlowFiller:
 
     def masked_lm(self, token_ids: tf.Tensor, **_: tf.Tensor) -> dict[str, tf.Tensor]:
         self.calls += 1
-        self.open.wait(20)
+        self.open.wait(60)
         row = np.linspace(0, 1, len(self.PIECES), dtype="float32")[None, None]
         return {"logits": tf.constant(np.tile(row, (len(token_ids), 1, 1)))}
 

@@ -43,7 +43,7 @@ class Gate:
 
     def __call__(self, text: np.ndarray) -> dict[str, np.ndarray]:
         self.calls.append(text.tolist())
-        self.open.wait(20)
+        self.open.wait(60)
         return lengths_of(text)
 
 
@@ -84,8 +84,8 @@ class TestLimits:
         assert gate.calls == [[b"a"], [b"aa", b"aa"]]
 
     def test_no_answer_in_time(self, gate):
-        with gated(gate, timeout=0.3) as url:
-            assert "no answer within 0.3 seconds" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 504)
+        with gated(gate, timeout=3) as url:
+            assert "no answer within 3 seconds" in refusal(post(f"{url}{FAKE}", {"instances": ["a"]}), 504)
             gate.open.set()
             assert post(f"{url}{FAKE}", {"instances": ["a"]}).ok
 
@@ -97,14 +97,14 @@ class TestLimits:
     def test_the_time_is_that_of_the_whole_request(self, gate):
         """How long its body takes to arrive, and how long its answer takes, together."""
         body = b'{"instances": ["a"]}'
-        with gated(gate, timeout=4) as url, connect(url) as client:
+        with gated(gate, timeout=8) as url, connect(url) as client:
             started = time.monotonic()
             head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body[:5])
-            time.sleep(3)
+            time.sleep(4)
             client.sendall(body[5:])
             assert client.recv(100).startswith(b"HTTP/1.1 504")
-            assert 4 <= time.monotonic() - started < 6.5
+            assert 8 <= time.monotonic() - started < 11.5
 
     def test_a_client_that_hangs_up(self, gate):
         """What it waited for is not computed."""
@@ -157,6 +157,15 @@ class TestGapQueue:
     def serving(self, filler, **options):
         return running({"fake": fake_model(loaded=filler)}, **options)
 
+    def hang_up(self, url, filler):
+        """Ask for a search, and go once it has begun; returns when the server knows."""
+        body = json.dumps(self.BODY).encode()
+        with connect(url) as client:
+            head = f"POST {self.PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            client.sendall(head.encode() + body)
+            wait_until(lambda: filler.calls)
+        wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+
     def test_a_gap_is_a_task(self, filler):
         with self.serving(filler) as url, ThreadPoolExecutor(3) as pool:
             first = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ"]})
@@ -183,8 +192,8 @@ class TestGapQueue:
             assert "2 items at most" in refusal(post(f"{url}{self.PATH}", {"texts": ["[MASK]ཀ" * 3]}), 400)
 
     def test_no_answer_in_time(self, filler, steps):
-        with self.serving(filler, timeout=4) as url:
-            assert "no answer within 4 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
+        with self.serving(filler, timeout=10) as url:
+            assert "no answer within 10 seconds" in refusal(post(f"{url}{self.PATH}", self.BODY), 504)
             filler.open.set()
             assert post(f"{url}{self.PATH}", self.BODY).ok
         # Of the first search no more than the call under way.
@@ -192,12 +201,7 @@ class TestGapQueue:
 
     def test_a_client_that_hangs_up(self, filler, steps):
         with self.serving(filler) as url:
-            body = json.dumps(self.BODY).encode()
-            with connect(url) as client:
-                head = f"POST {self.PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                wait_until(lambda: filler.calls)
-            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+            self.hang_up(url, filler)
             filler.open.set()
             assert post(f"{url}{self.PATH}", self.BODY).ok
         assert filler.calls == 1 + steps
@@ -225,9 +229,7 @@ class TestGapQueue:
 
     def test_a_stop_does_not_wait_for_nobody(self, filler):
         with self.serving(filler) as url:
-            with pytest.raises(requests.Timeout):
-                requests.post(f"{url}{self.PATH}", json=self.BODY, timeout=3)
-            assert filler.calls == 1
+            self.hang_up(url, filler)
             threading.Timer(0.5, filler.open.set).start()
         assert filler.calls == 1
 
@@ -296,21 +298,22 @@ class TestManyClients:
         with running(models, poll_seconds=0.05) as url, ThreadPoolExecutor(4) as pool:
             stop = threading.Event()
 
-            def ask():
-                answers = []
+            answers = [[] for _ in range(4)]
+
+            def ask(answers):
                 while not stop.is_set():
                     (answer,) = post(f"{url}{FAKE}", {"instances": ["a"]}).json()["predictions"]
                     answers.append(answer)
-                return answers
 
-            asking = [pool.submit(ask) for _ in range(4)]
+            asking = [pool.submit(ask, each) for each in answers]
+            wait_until(lambda: all(answers))
             save(tmp_path / "new", 2)
             (tmp_path / "new").rename(tmp_path / "fake" / "2")
-            wait_until(lambda: list(models["fake"].versions) == [2])
-            time.sleep(0.2)
+            wait_until(lambda: list(models["fake"].versions) == [2] and all(2 in each for each in answers))
             stop.set()
-            for answers in (each.result() for each in asking):
-                assert set(answers) == {1, 2} and answers == sorted(answers)
+            for client, each in zip(asking, answers, strict=True):
+                client.result()
+                assert set(each) == {1, 2} and each == sorted(each)
             status = requests.get(f"{url}/v1/models/fake").json()["model_version_status"]
             assert [each["version"] for each in status] == ["2"]
 

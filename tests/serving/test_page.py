@@ -239,8 +239,8 @@ class TestAsking:
                 chain.move_to_element(gap)
             chain.perform()
             assert page.filling(0) == "ཁ་"
-            # Where it came to rest; perhaps another, if the machine was slow.
-            assert 1 <= self.requests_of(url, 200) <= 2
+            # Where it came to rest; perhaps others, if the machine was slow.
+            assert 1 <= self.requests_of(url, 200) < 6
             steps = filler.calls
             page.all(".gap")[2].click()
             page.candidates()

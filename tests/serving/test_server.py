@@ -80,7 +80,7 @@ class TestProcess:
                 with ThreadPoolExecutor(1) as pool:
                     asked = pool.submit(requests.post, path, data=body(), headers=headers, timeout=30)
                     assert asked.result().json() == {"predictions": [7, 7]}
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=120)
             finally:
                 process.kill()
         assert process.returncode == 0 and out == "" and "Traceback" not in err
