@@ -7,23 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tibert_keras.command import run_command
-from tibert_keras.export import FilledMask
 from tibert_keras.quickstart import QuickstartConfig, run_quickstart
 from tibert_keras.verbs import finetune, prepare, train, use
 
 
 def quickstart(config: QuickstartConfig) -> None:
     """Run every stage on a small made-up corpus, in a few minutes."""
-    for mask in run_quickstart(config):
-        _print_mask(mask)
-
-
-def _print_mask(mask: FilledMask) -> None:
-    """Print a line with tabs: number of text and mask, the guesses with their probabilities, the filled text."""
-    guesses = " ".join(
-        f"{piece}:{probability:.3f}" for piece, probability in zip(mask.pieces, mask.probabilities, strict=True)
-    )
-    print(f"{mask.text + 1}.{mask.mask + 1}\t{guesses}\t{mask.filled}")
+    use.print_filled(run_quickstart(config))
 
 
 VERBS: dict[str, Callable[[Any], None]] = {

@@ -12,11 +12,11 @@ from typing import Any
 from tibert_keras.corpus import CorpusConfig, build_corpus, sample_documents, write_sample
 from tibert_keras.data import Records, RecordsConfig, build_records
 from tibert_keras.errors import InputError
-from tibert_keras.export import FilledMask, export_saved_model, fill_mask
+from tibert_keras.export import FilledText, export_saved_model, fill_texts
+from tibert_keras.export.gaps import TSHEG
 from tibert_keras.export.saved_model import require_tensorflow
 from tibert_keras.models import TibertMaskedLM
-from tibert_keras.storage import read_bytes
-from tibert_keras.tokenizers import TibertTokenizer, TokenizerConfig, train_tokenizer
+from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
 from tibert_keras.training import Champion, PretrainConfig, evaluate, pretrain
 
 _LOG = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ class QuickstartConfig:
     num_train_steps: int = 6000
 
 
-def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
-    """Make a corpus, train a tokenizer and a nano-sized model on it, and fill masks in held-out text.
+def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
+    """Make a corpus, train a tokenizer and a nano-sized model on it, and fill gaps in held-out text.
 
     Args:
         config: Where, and how long to train.
 
     Returns:
-        The filled masks.
+        The filled texts.
 
     Raises:
         InputError: If the model fills less than 60% of the masked tokens of held-out text, or the backend cannot
@@ -70,15 +70,15 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledMask]:
             f"filled, {_REQUIRED_ACCURACY:.0%} wanted. Train longer (num_train_steps={config.num_train_steps})."
         )
     export_saved_model(champion.preset, folder / "saved_model")
-    gaps = _make_gaps(tokenizer)
-    filled = fill_mask(list(gaps), model=folder / "saved_model")
+    gaps = _make_gaps()
+    filled = list(fill_texts(enumerate(gaps, 1), model=folder / "saved_model"))
     _LOG.info(
         "Corpus: %s/corpus\nTokenizer: %s/tokenizer\nRecords: %s/records\nRun: %s/run\nChampion: %s\n"
         "SavedModel: %s/saved_model",
         *[folder] * 4, champion.preset, folder,
     )  # fmt: skip
     _LOG.info(
-        "Done in %.0f s. The pieces behind the masks below were: %s",
+        "Done in %.0f s. The syllables in the gaps below were: %s",
         time.monotonic() - started,
         " ".join(gaps.values()),
     )
@@ -94,13 +94,18 @@ def _prepare(folder: Path, tokenizer: str) -> None:
     _LOG.info("Corpus: %s", build_corpus(corpus).summary())
     train_tokenizer(
         TokenizerConfig(
-            input_file=f"{folder}/corpus/train_*.txt", output_dir=os.path.dirname(tokenizer), vocab_size=1000
+            input_file=f"{folder}/corpus/train_*.txt",
+            output_dir=os.path.dirname(tokenizer),
+            vocab_size=1000,
+            tsheg_pretokenization=True,
         )
     )
     common: dict[str, Any] = {
         "spm_model_file": tokenizer,
         "max_seq_length": _MAX_SEQ_LENGTH,
         "ngram": 1,
+        # A mask hides a syllable, or a part of a rare one, and no more.
+        "tsheg_pretokenization": True,
         "workers": 1,
     }
     training = RecordsConfig(
@@ -142,13 +147,14 @@ def _train(folder: Path, num_train_steps: int) -> Champion:
     )
 
 
-def _make_gaps(spm_model_file: str) -> dict[str, str]:
-    """Make held-out texts with one gap each, and say what was there."""
-    tokenizer = TibertTokenizer(read_bytes(spm_model_file), dtype="string")
+def _make_gaps() -> dict[str, str]:
+    """Make held-out texts with a gap of one syllable each, and say what was there."""
     gaps = {}
     for document in sample_documents(seed=2, num_documents=5):
-        pieces: list[Any] = tokenizer.encode([" ".join(document[2:6])])[0]
-        middle = len(pieces) // 2
-        missing, pieces[middle] = pieces[middle], tokenizer.mask_token
-        gaps["".join(pieces).replace("▁", " ").strip()] = missing
+        syllables = " ".join(document[2:6]).split(TSHEG)
+        middle = len(syllables) // 2
+        while "།" in syllables[middle]:
+            middle += 1
+        missing, syllables[middle] = syllables[middle], "[GAP:1]"
+        gaps[TSHEG.join(syllables)] = missing
     return gaps

@@ -47,6 +47,11 @@ class TestFillMask:
             assert_same(fill_mask(TEXTS, model=model, top_k=4), filled)
         assert len(fill_mask(TEXTS[1:2], model=tmp_path / "saved_model", top_k=10)[0].pieces) == 6
 
+    @pytest.mark.parametrize("text", ["ཀ་[GAP:1-2]་ཁ", "ཀ་[GAP:1-2]་[MASK]", "[MASK]་[GAP:"])
+    def test_a_gap_of_syllables_is_for_fill_gaps(self, text):
+        with pytest.raises(InputError, match="There is a gap of syllables.*Give it to fill_gaps"):
+            fill_mask([text], model="")
+
     def test_a_filling_that_looks_like_a_mask(self, monkeypatch):
         """An untrained model guesses anything, a mask too."""
         answer = {

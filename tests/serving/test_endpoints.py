@@ -57,6 +57,8 @@ class TestTensorFlowServingsApi:
         models["tibert"].failures[2] = "The SavedModel cannot be loaded: ... Received: '/home/me/tibert/2'."
         with running(models) as url:
             states = requests.get(f"{url}{MODEL}").json()["model_version_status"]
+            assert requests.get(f"{url}{MODEL}/versions/2").json()["model_version_status"] == states[:1]
+            assert "Servable not found" in refusal(requests.get(f"{url}{MODEL}/versions/3"), 404)
         assert [(state["version"], state["state"]) for state in states] == [("2", "END"), ("1", "AVAILABLE")]
         assert "/home" not in json.dumps(states)
 

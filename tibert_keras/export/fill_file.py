@@ -168,8 +168,6 @@ def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: in
 
 
 def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_size: int) -> Iterator[FilledText]:
-    if any("[GAP:" in text for _, text in texts):
-        raise InputError("There is a gap of syllables. Received: unit=pieces. Give unit=syllables.")
     masks = fill_mask([text for _, text in texts], model=loaded, top_k=top_k, batch_size=batch_size)
     for row, group in groupby(masks, lambda mask: mask.text):
         filled = list(group)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.gap_search import search_gaps
-from tibert_keras.export.gaps import MASK, find_gaps, shorten
+from tibert_keras.export.gaps import GAP, MASK, find_gaps, shorten
 from tibert_keras.export.keras_preset import load_task
 from tibert_keras.export.saved_model import FillMask
 from tibert_keras.export.versions import find_saved_model
@@ -65,7 +65,7 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
         One item a mask, in order.
 
     Raises:
-        InputError: If a text has no mask, or is too long for the model.
+        InputError: If a text has no mask, or a `[GAP:...]`, which is for `fill_gaps`; or is too long for the model.
 
     Example:
     ```python
@@ -74,6 +74,11 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     ```
     """
     for text in texts:
+        if any(match[1] is not None for match in GAP.finditer(text)):
+            raise InputError(
+                f"There is a gap of syllables, and here a mask is one piece. Received: {shorten(text)!r}. "
+                "Give it to fill_gaps, or to `tibert fill-mask` with unit=syllables."
+            )
         if MASK not in text:
             raise InputError(
                 f"There is nothing to fill. Received: {shorten(text)!r}. Write {MASK} where a piece is missing."

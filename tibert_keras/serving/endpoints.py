@@ -87,7 +87,7 @@ class Endpoints:
     async def status(self, request: Request) -> Response:
         """Tell which versions of a model are served."""
         model, wanted = self._model(request), _version(request)
-        if wanted is not None:
+        if wanted is not None and wanted not in model.failures:
             model.find(wanted)
         states = dict.fromkeys(model.versions, ("AVAILABLE", "OK", "")) | {
             number: ("END", "UNKNOWN", "It cannot be loaded; the server's log tells why.")

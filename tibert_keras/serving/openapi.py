@@ -20,7 +20,7 @@ _ERRORS = {
     408: "The request did not arrive in time",
     413: "The body is too large",
     429: "Too many requests wait; try again later",
-    503: "The server is stopping",
+    503: "The server is stopping, or a model's answers were found not to be by row; ask again",
     504: "There was no answer in time",
 }
 

@@ -10,6 +10,7 @@ from tibert_keras.data import Records
 from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
+    FilledText,
     FillMaskConfig,
     SegmentConfig,
     SegmentExamplesConfig,
@@ -86,6 +87,11 @@ def fill(config: FillMaskConfig) -> None:
     if config.output_file is not None:
         print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
         return
+    print_filled(filled)
+
+
+def print_filled(filled: Iterable[FilledText]) -> None:
+    """Print a line a gap, with tabs: number of text and gap, the guesses with their scores, the filled text."""
     for text in filled:
         for number, guesses in enumerate(text.gaps, 1):
             shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
