@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from types import SimpleNamespace
 
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.serving.running import SlowFiller
 from tibert_keras.errors import InputError
 from tibert_keras.export import Candidate, FillMask, export_saved_model, fill_gaps, load_fill_mask
 from tibert_keras.export.gap_model import GapModel
-from tibert_keras.export.gaps import syllables_of
+from tibert_keras.export.gaps import find_gaps, syllables_of
 from tibert_keras.models import TibertMaskedLM
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
@@ -109,6 +111,49 @@ class TestFillGaps:
     def test_other_scripts_around(self, loaded):
         (gaps,) = fill_gaps(["Folio 3a (damaged): [GAP:1-2]. 漢字"], model=loaded, top_k=2)
         assert gaps[0]
+
+
+class TestScores:
+    @pytest.mark.parametrize("text", ["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།", "སངས་རྒྱས་[MASK][MASK]་ཐམས་ཅད།"])
+    def test_each_piece_behind_a_mask_of_its_own(self, loaded, text):
+        """The definition, written out: the mean logarithm over the pieces that the filling changes in the line."""
+        mask, (gap,) = loaded.vocabulary()["pieces"].numpy().tolist().index(b"[MASK]"), find_gaps(text)
+        ((candidates,),) = fill_gaps([text], model=loaded, top_k=3)
+        with_mask = tokens_of(loaded, f"{text[: gap.start]}[MASK]{text[gap.end :]}")
+        for candidate in candidates:
+            ids = tokens_of(loaded, f"{text[: gap.start]}{candidate.text}{text[gap.end :]}")
+            before = len(os.path.commonprefix([ids, with_mask]))
+            after = len(os.path.commonprefix([ids[before:][::-1], with_mask[before:][::-1]]))
+            logs = []
+            for place in range(before, len(ids) - after):
+                row = tf.constant([[*ids[:place], mask, *ids[place + 1 :]]])
+                logits = loaded.masked_lm(row, tf.ones_like(row), tf.zeros_like(row), tf.constant([[place]]))["logits"]
+                logs.append(float(tf.nn.log_softmax(logits[0, 0])[ids[place]]))
+            assert logs and candidate.score == pytest.approx(np.exp(np.mean(logs)), 1e-4)
+
+    def test_longer_fillings_have_a_fair_chance(self):
+        """Each of their pieces is likelier than the piece of a short one; all together they are less likely."""
+
+        class Letters(SlowFiller):
+            PIECES = (*SlowFiller.PIECES[:5], *(f"{letter}་" for letter in "ཀཁགངཅཆཇཉཏཐ"))
+
+            def masked_lm(self, token_ids, **_):
+                # Of ཀ་, the filling and ཀ: ten pieces alike for one, three for two, and those still likelier for three.
+                share = {6: 0.3, 7: 0.33}
+                rows = [share.get(int((row > 0).sum()), 0.1) for row in token_ids.numpy()]
+                probabilities = np.full((len(rows), 1, len(self.PIECES)), 1e-6, "float32")
+                for row, each in enumerate(rows):
+                    probabilities[row, 0, 5:] = (1 - 3 * each) / 7 + 1e-6
+                    probabilities[row, 0, 5:8] = each
+                return {"logits": tf.math.log(probabilities)}
+
+        ((candidates,),) = fill_gaps(["ཀ་[GAP:1-3]ཀ"], model=Letters(), top_k=5)
+        assert {candidate.syllables for candidate in candidates} == {3}
+        assert candidates[0].score == pytest.approx(0.33, rel=1e-3)
+
+
+def tokens_of(loaded, text):
+    return loaded.tokenize(tf.constant([text]))["token_ids"].numpy()[0].tolist()
 
 
 class TestRefused:
