@@ -2,10 +2,10 @@
 
     python examples/classify_sections.py 'derge-kangyur/*.txt' FOLDER
 
-Takes a few minutes for the whole canon, and prints the command of the training. A section is the second part of a
-file's name (`062_མདོ་སྡེ།_ཚ.txt`), a text a stretch of 100 syllables, which are about 128 tokens. Validation and test
-are volumes of their own, but a long work goes on from one to the next. Sections without a volume for each part are left
-out. Volumes 62 and 90 are for the test: pretraining holds them out.
+Takes less than a minute for the whole canon, and prints the command of the training. A section is the second part of a
+file's name (`062_མདོ་སྡེ།_ཚ.txt`), a text a stretch of 100 syllables, which seldom are more than 128 tokens. Validation
+and test are volumes of their own, but a long work goes on from one to the next. Sections without a volume for each part
+are left out. Volumes 62 and 90 are for the test: pretraining holds them out.
 """
 
 import random
