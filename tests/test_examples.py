@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+
+from tibert_keras.cli import VERBS
+from tibert_keras.command import split_verb
+from tibert_keras.corpus import sample_documents
+from tibert_keras.data.labelled_texts import read_labelled
+from tibert_keras.flags import parse
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -34,3 +41,31 @@ def test_head_of_your_own(monkeypatch, capsys):
 def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):
     run("head_of_your_own.py", monkeypatch, small_preset)
     assert "guessed the number" in capsys.readouterr().out
+
+
+def test_classify_sections(monkeypatch, tmp_path, capsys):
+    """Two sections with a volume for each part, one without; what it says to do next is a command."""
+    volumes = {
+        11: "འདུལ་བ།_ད",
+        12: "འདུལ་བ།_ན",
+        13: "འདུལ་བ།_པ",
+        60: "མདོ་སྡེ།_མ",
+        61: "མདོ་སྡེ།_ཙ",
+        62: "མདོ་སྡེ།_ཚ",
+        103: "དཀར་ཆག",
+    }
+    for number, name in volumes.items():
+        text = "\n\n".join("\n".join(document) for document in sample_documents(seed=number, num_documents=30))
+        (tmp_path / f"{number:03}_{name}.txt").write_text(text, encoding="utf-8")
+    run("classify_sections.py", monkeypatch, f"{tmp_path}/*.txt", f"{tmp_path}/tables")
+    for number, part in ((11, "train"), (12, "validation"), (13, "test")):
+        texts = read_labelled(f"{tmp_path}/tables/{part}.tsv")
+        assert {text.label for text in texts} == {"འདུལ་བ", "མདོ་སྡེ"}
+        # Whole stretches of that volume alone, and the last of a document if it is long enough.
+        source = re.sub(r"\s", "", (tmp_path / f"{number:03}_{volumes[number]}.txt").read_text(encoding="utf-8"))
+        own = [text.segments[0] for text in texts if text.label == "འདུལ་བ"]
+        assert len(own) > 1 and all(re.sub(r"\s", "", text) in source for text in own)
+        assert {text.count("་") >= 49 for text in own} == {True} and max(text.count("་") for text in own) == 100
+    verb, words = split_verb(shlex.split(capsys.readouterr().out)[1:], VERBS)
+    config = parse(VERBS[verb], words, name=verb)
+    assert (verb, config.test_file) == ("finetune text", f"{tmp_path}/tables/test.tsv")

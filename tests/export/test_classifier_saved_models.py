@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import keras
 import numpy as np
@@ -23,12 +24,16 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.cli import main
+from tibert_keras.data import Records
 from tibert_keras.errors import InputError
-from tibert_keras.export import export_saved_model, load_fill_mask
+from tibert_keras.export import compare_precision, export_saved_model, load_fill_mask, read_held_out
 from tibert_keras.export.classify_text import ClassifyText
+from tibert_keras.export.compact_weights import Precision
 from tibert_keras.export.tag_words import TagWords
 from tibert_keras.export.warm_up import WARM_UP_FILE
 from tibert_keras.serving.models import load_models
+from tibert_keras.tagging import read_tagged, score
+from tibert_keras.training.finetune_tokens import tag_documents
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
 
@@ -51,12 +56,16 @@ def tagger(spm_models):
     return tagger_of(spm_models["bpe"])
 
 
-@pytest.fixture(scope="module")
-def classifier(spm_models):
-    tokenizer = TibertTokenizer(spm_models["bpe"])
+def classifier_of(spm_model, **options):
+    tokenizer = TibertTokenizer(spm_model, **options)
     preprocessor = TibertTextClassifierPreprocessor(tokenizer, labels=["prose", "verse"], sequence_length=32)
     backbone = tiny(vocabulary_size=400, max_sequence_length=32)
     return randomize(TibertTextClassifier(backbone, labels=["prose", "verse"], preprocessor=preprocessor))
+
+
+@pytest.fixture(scope="module")
+def classifier(spm_models):
+    return classifier_of(spm_models["bpe"])
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +164,10 @@ class TestClassifyText:
 
 
 class TestSavedModels:
-    def test_signatures_and_ops(self, exported):
-        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
-        allowed = set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
+    def test_signatures(self, exported):
         for name, own in (("tagger", "tag"), ("classifier", "classify")):
             signatures = tf.saved_model.load(str(exported / name)).signatures
             assert set(signatures) == {"serving_default", own, "tokenize"}
-            assert ops_of(exported / name) - allowed == set()
             answered = set()
             for record in tf.data.TFRecordDataset(str(exported / name / WARM_UP_FILE)):
                 request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
@@ -169,6 +175,22 @@ class TestSavedModels:
                 signatures[request.model_spec.signature_name](**inputs)
                 answered.add(request.model_spec.signature_name)
             assert answered == set(signatures)
+
+    @pytest.mark.parametrize(
+        "make, cut",
+        [(tagger_of, True), (classifier_of, False), (classifier_of, True)],
+        ids=["tagger", "classifier-running-text", "classifier-cut-at-tshegs"],
+    )
+    @pytest.mark.parametrize("precision", get_args(Precision))
+    def test_ops(self, spm_models, tmp_path, make, cut, precision):
+        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
+        allowed = set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
+        # A tagger's tokenizer always cuts at tshegs.
+        options = {"tsheg_pretokenization": cut} if make is classifier_of else {}
+        export_saved_model(make(spm_models["bpe"], **options), tmp_path / "1", precision=precision)
+        ops = ops_of(tmp_path / "1")
+        assert "SentencepieceOp" in ops and ("StringSplitV2" in ops) == cut
+        assert ops - allowed == set()
 
     def test_served(self, exported, tagger, classifier):
         models = load_models([str(exported / "tagger"), str(exported / "classifier")], num_versions=1)
@@ -194,8 +216,76 @@ class TestSavedModels:
         with pytest.raises(InputError, match="has no tokenizer"):
             export_saved_model(model, tmp_path / "out")
 
-    def test_precision_is_measured_on_masks(self, exported, sample_records, tmp_path, capsys):
-        given = ["export", f"--model={exported}/presets/tagger", f"--output_dir={tmp_path}/out", "--precision=float16"]
-        assert main([*given, f"--input_file={sample_records}/held_out/*.tf_record"]) == 1
-        assert "measured with a masked language model. Received: TibertTokenClassifier" in capsys.readouterr().err
-        assert not (tmp_path / "out").exists()
+
+class TestPrecision:
+    """What fewer bits cost is measured on the files of a fine-tuning."""
+
+    TAGGED = "ཆོས་|NOUN ལ|ADP །|PUNCT\nབཀྲ་ཤིས་|NOUN ལ|ADP །|PUNCT\n"
+    LABELLED = "prose\tཆོས་ལ།\nverse\tབཀྲ་ཤིས།\nverse\tལ།\n"
+
+    def export(self, exported, name, tmp_path, content, *flags):
+        (tmp_path / "held_out.txt").write_text(content, encoding="utf-8")
+        given = [f"--model={exported}/presets/{name}", f"--output_dir={tmp_path}/out", "--precision=float16"]
+        return main(["export", *given, f"--input_file={tmp_path}/held_out.txt", *flags])
+
+    def test_tagger(self, exported, tagger, tmp_path, capsys):
+        assert self.export(exported, "tagger", tmp_path, self.TAGGED) == 0
+        documents = read_tagged(f"{tmp_path}/held_out.txt")
+        full = score(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        figures, folder = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(rf"joint_f1: {full:.4f} in float32, [01]\.\d{{4}} in float16, [+-]0\.\d{{4}}", figures)
+        assert folder == f"{tmp_path}/out" and "tag" in tf.saved_model.load(folder).signatures
+
+    def test_options_of_tagged_files(self, exported, tagger, tmp_path, capsys):
+        """Read as its fine-tuning did: SOAS's tags renamed, and the documents of the test alone."""
+        content = self.TAGGED.replace("NOUN", "n.count").replace("ADP", "case.all").replace("PUNCT", "punc")
+        (tmp_path / "split.tsv").write_text("held_out:1\ttrain\nheld_out:2\ttest\n", encoding="utf-8")
+        flags = [f"--split_file={tmp_path}/split.tsv"]
+        assert self.export(exported, "tagger", tmp_path, content, *flags) == 1
+        assert "A tag is unknown here" in capsys.readouterr().err and not (tmp_path / "out").exists()
+        assert self.export(exported, "tagger", tmp_path, content, *flags, "--universal_tags=true") == 0
+        (tmp_path / "test.txt").write_text(self.TAGGED.splitlines()[1], encoding="utf-8")
+        documents = read_tagged(f"{tmp_path}/test.txt")
+        full = score(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        assert capsys.readouterr().out.startswith(f"joint_f1: {full:.4f} in float32, ")
+
+    def test_classifier(self, exported, classifier, tmp_path, capsys):
+        assert self.export(exported, "classifier", tmp_path, self.LABELLED) == 0
+        found = classifier.predict(["ཆོས་ལ།", "བཀྲ་ཤིས།", "ལ།"], verbose=0).argmax(-1)
+        full = np.mean(found == [0, 1, 1])
+        figures, folder = capsys.readouterr().out.splitlines()
+        assert figures.startswith(f"accuracy: {full:.4f} in float32, ") and " in float16, " in figures
+        assert "classify" in tf.saved_model.load(folder).signatures
+
+    def test_the_weights_are_those_of_the_precision(self, classifier, tmp_path, monkeypatch):
+        """And afterwards as before."""
+        (tmp_path / "held_out.tsv").write_text(self.LABELLED, encoding="utf-8")
+        before, seen = classifier.get_weights(), []
+        monkeypatch.setattr(
+            "tibert_keras.export.precision_cost._figures",
+            lambda model, _: seen.append(model.get_weights()) or {"accuracy": 0.5},
+        )
+        held_out = read_held_out(classifier, f"{tmp_path}/held_out.tsv")
+        compare_precision(classifier, "float16", held_out)
+        for given, full, compact, after in zip(before, *seen, classifier.get_weights(), strict=True):
+            assert (given == full).all() and (given == after).all()
+            np.testing.assert_array_equal(compact, given.astype("float16").astype("float32"))
+
+    @pytest.mark.parametrize(
+        "name, content, flags, message",
+        [
+            ("tagger", "ཆོས་|NOUN ལ|VERB\n", [], "Received: 'VERB' in 'held_out:1'"),
+            ("classifier", "song\tཆོས།\n", [], "no such label. Received: 'song'"),
+            ("classifier", "prose\tཆོས།\tལ།\n", [], "2 texts a line, not 1"),
+            ("classifier", LABELLED, ["--universal_tags=true"], "Only a tagger"),
+        ],
+    )
+    def test_other_files(self, exported, tmp_path, capsys, name, content, flags, message):
+        assert self.export(exported, name, tmp_path, content, *flags) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+    def test_records_of_masks(self, tagger, sample_records):
+        records = Records.find(f"{sample_records}/held_out/*.tf_record")
+        with pytest.raises(InputError, match=r"Received: \['Records'\] for a TibertTokenClassifier"):
+            compare_precision(tagger, "float16", records)

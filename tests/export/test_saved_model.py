@@ -317,10 +317,17 @@ class TestPrecision:
         compare_precision(model, "float16", Records.find(f"{sample_records}/held_out/*.tf_record"))
         assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
 
-    @pytest.mark.parametrize("flags", [["--precision=float16"], ["--input_file=records"]])
-    def test_records_and_precision_go_together(self, flags, capsys):
+    @pytest.mark.parametrize(
+        "flags, message",
+        [
+            (["--precision=float16"], "Give both or neither"),
+            (["--input_file=records"], "Give both or neither"),
+            (["--split_file=split.tsv"], "Give input_file"),
+        ],
+    )
+    def test_files_and_precision_go_together(self, flags, message, capsys):
         assert main(["export", "--model=m", "--output_dir=o", *flags]) == 1
-        assert "Give both or neither" in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @tensorflow_only

@@ -84,6 +84,21 @@ class TestTibertTextClassifier(TestCase):
 
 
 class TestStrings(TestCase):
+    def test_no_tibetan_at_all(self, champion):
+        model = TibertTextClassifier.from_preset(champion, labels=LABELS)
+        bad = ["Latin", "12 །"]
+        for call in (
+            lambda: model.predict(bad),
+            lambda: model.predict(np.array(bad)),
+            lambda: model.evaluate(bad, LABELS),
+            lambda: model.fit(bad, LABELS),
+            lambda: model.fit(TEXTS, NAMES, validation_data=(bad, LABELS)),
+        ):
+            with pytest.raises(InputError, match="no Tibetan in the text. Received: 'Latin 12 །'"):
+                call()
+        # One among others is as it comes.
+        assert model.predict([*bad, "ཀ"], verbose=0).shape == (3, 2)
+
     def test_fit_and_preset(self, champion, tmp_path):
         model = TibertTextClassifier.from_preset(champion, labels=LABELS, dropout=0.0)
         assert model.preprocessor.sequence_length == 24

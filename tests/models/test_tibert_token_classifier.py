@@ -174,7 +174,8 @@ class TestWords:
 
     @pytest.mark.parametrize("text", ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "Latin 12་", "༄༅། །", "ཀ\u200bཁ \u200b", "་་"])
     def test_nothing_is_lost(self, trained, text):
-        (words,) = trained.predict_words([text])
+        # A Latin word, or a shad alone, may stand among Tibetan ones.
+        words, _ = trained.predict_words([text, "ཀ"])
         assert "".join(word.form for word in words) == text
         assert {word.tag for word in words} <= set(LABELS[:-1])
 
@@ -189,7 +190,7 @@ class TestWords:
 
     def test_the_length_is_the_limit(self, trained):
         room = trained.preprocessor.sequence_length - 2
-        text = "།" * 40
+        text = "ཀ" + "།" * 40
         while trained.preprocessor.pack([text]).lengths[0] > room + 2:
             text = text[:-1]
         assert len(trained.predict_words([text])[0]) >= 1
@@ -198,6 +199,17 @@ class TestWords:
         for nothing in ("", " \n"):
             with pytest.raises(InputError, match="nothing to tag"):
                 trained.predict_words(["ཀ", nothing])
+
+    def test_no_tibetan_at_all(self, trained):
+        for call in (
+            lambda: trained.predict_words(["Latin 12་", "། །"]),
+            lambda: trained.predict_syllables(["Latin 12་", "། །"]),
+            lambda: trained.predict(["Latin 12་", "། །"]),
+            lambda: trained.fit([["Latin ", "12་"], ["། །"]], [["NOUN", "NOUN"], ["PUNCT"]]),
+        ):
+            with pytest.raises(InputError, match="no Tibetan in the text. Received: 'Latin ") as error:
+                call()
+            assert "\n" not in str(error.value)
 
 
 class TestFit:

@@ -53,6 +53,13 @@ def test_documents_are_not_joined(page: Callable[..., Document]) -> None:
     assert prepare(documents, min_tag_count=1) == documents
 
 
+@pytest.mark.parametrize("tag", ["notag", "NOTAG", "dunno", "_"])
+def test_words_without_a_tag(page: Callable[..., Document], tag: str) -> None:
+    """SOAS's files write it in lower case, those with a word a line in upper case."""
+    (document,) = prepare([page(f"ང་|PRON ཀ་|{tag}")], min_tag_count=1)
+    assert [word.tag for word in document.words] == ["PRON", "UNK"]
+
+
 def test_universal_tags(page: Callable[..., Document]) -> None:
     document = page(
         "ང་|n.count~n.prop.E ཀ་|n.v.past.n.v.pres ཁ་|notag ག་|SCONJ ང་|DET+case.gen ཅ་|XYZ ཉ་|cl.quot~quote.E"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import Document, TaggedWord, read_tagged
+from tibert_keras.tagging import UNIVERSAL_TAGS, Document, TaggedWord, read_tagged
 
 
 def read(tmp_path: Path, content: str, *, name: str = "text.txt") -> dict[str, list[tuple[str, str]]]:
@@ -86,6 +87,22 @@ def test_real_files(shared: Path, soas: list[Document]) -> None:
             for documents in (fixtures, soas)
         )
         assert rebuilt[: len(genuine)] == genuine
+
+
+def test_real_columns(shared: Path, tmp_path: Path) -> None:
+    """The same four texts in universal tags, a word a line, and one that a machine tagged."""
+    with tarfile.open(shared / "data" / "pos" / "classical-tibetan-upos-tsv.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    counts = {}
+    for path in sorted(tmp_path.glob("classical-tsv/*.tsv")):
+        documents = read_tagged(str(path))
+        words = [word for document in documents for word in document.words]
+        assert {word.tag for word in words} <= UNIVERSAL_TAGS | {"NOTAG"}
+        counts[path.stem] = len(documents), len(words)
+    assert counts == {
+        "bu_ston": (309, 90_199), "marpa": (180, 47_807), "mdzangs_blun": (310, 119_676), "mila": (192, 60_537),
+        "taranatha": (227, 79_132),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

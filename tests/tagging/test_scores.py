@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 from collections.abc import Callable
 
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import Document, mean_f1, score
+from tibert_keras.tagging import Document, TaggedWord, mean_f1, score
 
 TRUE = "ཀ་ཁ་|NOUN ག་|VERB ང་|NOUN ཅ|ADP །|PUNCT"
 FOUND = "ཀ་|NOUN ཁ་|ADP ག་|NOUN ང་ཅ|NOUN །|PUNCT"
@@ -32,6 +35,32 @@ def test_boundaries_and_words(figures: dict[str, float]) -> None:
     # ག་ and །, and of these only the latter with its tag.
     assert [figures[f"word_{name}"] for name in ("precision", "recall", "f1")] == [0.4] * 3
     assert [figures[f"joint_{name}"] for name in ("precision", "recall", "f1")] == [0.2] * 3
+
+
+def test_words_as_scikit_learn_counts_them() -> None:
+    """The micro average over the spans that are a word in either; `none` where they are none in the other."""
+    rng = random.Random(0)
+    documents, spans = {"true": [], "found": []}, {"true": {}, "found": {}}
+    for index in range(40):
+        syllables = [f"{rng.choice('ཀཁགང')}་" for _ in range(rng.randint(1, 12))]
+        for name in documents:
+            ends = sorted({*rng.sample(range(1, len(syllables) + 1), rng.randint(1, len(syllables))), len(syllables)})
+            bounds = list(itertools.pairwise([0, *ends]))
+            tags = [rng.choice(["NOUN", "VERB", "ADP"]) for _ in bounds]
+            words = tuple(
+                TaggedWord("".join(syllables[first:last]), tag) for (first, last), tag in zip(bounds, tags, strict=True)
+            )
+            documents[name].append(Document(f"a:{index}", words))
+            spans[name] |= {(index, *bound): tag for bound, tag in zip(bounds, tags, strict=True)}
+    figures = score(documents["true"], [document.words for document in documents["found"]], known=()).as_dict()
+    either = list(spans["true"] | spans["found"])
+    true, found = ([spans[name].get(span, "none") for span in either] for name in ("true", "found"))
+    for kind, labels in (("joint", ["NOUN", "VERB", "ADP"]), ("word", ["word"])):
+        if kind == "word":
+            true, found = ([tag if tag == "none" else "word" for tag in tags] for tags in (true, found))
+        expected = precision_recall_fscore_support(true, found, labels=labels, average="micro")[:3]
+        assert 0.02 < expected[2] < 0.9 and expected[0] != expected[1]
+        assert [figures[f"{kind}_{name}"] for name in ("precision", "recall", "f1")] == pytest.approx(expected)
 
 
 def test_words_seen_and_unseen(figures: dict[str, float]) -> None:

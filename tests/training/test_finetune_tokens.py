@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import shutil
 from pathlib import Path
 
@@ -127,11 +129,25 @@ class TestRun:
         changes = {"pretrained": False, "num_seeds": 1, "num_epochs": 1}
         config = tagger_config(tmp_path / "fresh", compare_with=str(tagger_run), **changes)
         scores = finetune_tokens(config)
-        header, seeds, *rows = score_table(config.output_dir, scores, config.others).splitlines()
-        assert header.split("  ")[-1] == "fresh, not pretrained" and seeds.split() == ["seeds", "-", "2", "1"]
-        (joint,) = [row for row in rows if row.startswith("joint_f1")]
-        mean, deviation = read_scores(tagger_run).mean()["joint_f1"], read_scores(tagger_run).deviation()["joint_f1"]
-        assert f"{scores.baseline['joint_f1']:.4f}" in joint and f"{mean:.4f} ± {deviation:.4f}" in joint
+        text = score_table(config.output_dir, scores, config.others)
+        header, *rows = (re.split(" {2,}", line.strip()) for line in text.splitlines())
+        assert header == ["test", "of", "all", "seen", "not seen"]
+        names = [row.pop(0) for row in rows[::3]]
+        assert names[:6] == [
+            f"{kind}_{name}" for kind in ("boundary", "word") for name in ("precision", "recall", "f1")
+        ]
+        assert {row[0] for row in rows[1::3]} == {"tagger (2 seeds)"}
+        assert {row[0] for row in rows[2::3]} == {"fresh (not pretrained, 1 seed)"}
+        index = names.index("word_recall")
+        for row, given, deviation in (
+            (rows[3 * index], scores.baseline, {}),
+            (rows[3 * index + 1], read_scores(tagger_run).mean(), read_scores(tagger_run).deviation()),
+        ):
+            for cell, name in zip(row[1:], ("word_recall", "seen_word_recall", "unseen_word_recall"), strict=True):
+                said = f" ± {deviation[name]:.4f}" if name in deviation else ""
+                assert cell == (f"{given[name]:.4f}{said}" if math.isfinite(given.get(name, math.nan)) else "-")
+        # A boundary belongs to no word.
+        assert [row[2:] for row in rows[:9]] == [["-", "-"]] * 9
 
     def test_patience(self, tagger_config, tmp_path):
         # With a rate of almost nothing no epoch is better than the first.

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
 from tibert_keras.training.checkpoints import STATE_FILE, Checkpoints
+from tibert_keras.training.finetune_scores import read_scores
 from tibert_keras.training.history import History
 from tibert_keras.training.runs import RunSummary, plot_runs, summarize_runs, table
 
@@ -65,7 +66,7 @@ class TestSummarizeRuns:
         assert summarize_runs([f"{run}/"]) == [
             RunSummary(
                 run_dir=str(run), status="running", step=40, num_train_steps=1000, loss=6.0, best_loss=5.0,
-                best_step=30, val_loss=5.75, examples_per_second=25.0, champion_step=None,
+                best_step=30, val_loss=5.75, best_f1=None, examples_per_second=25.0, champion_step=None,
             )
         ]  # fmt: skip
 
@@ -95,6 +96,60 @@ class TestSummarizeRuns:
         assert summarize_runs([run])[0].step == 30
 
 
+SEED_HISTORY = """step,epoch,loss,joint_f1,macro_f1,seconds
+10,1,2.0,0.5,0.1,100
+20,2,1.0,0.75,0.2,200
+30,3,1.5,0.625,0.3,300
+"""
+
+
+class TestFineTuning:
+    @pytest.fixture
+    def run(self, tmp_path):
+        """Two seeds of three, one that has ended and one that has not."""
+        (tmp_path / "tagger").mkdir()
+        options = {"num_seeds": 3, "num_epochs": 4, "min_tag_count": 100}
+        (tmp_path / "tagger/config.yaml").write_text(yaml.safe_dump(options))
+        for index in range(2):
+            (tmp_path / f"tagger/seed_{index}").mkdir()
+            (tmp_path / f"tagger/seed_{index}/history.csv").write_text(SEED_HISTORY)
+        (tmp_path / "tagger/seed_0/scores.json").write_text("{}")
+        return tmp_path / "tagger"
+
+    def test_a_seed_is_a_run(self, run):
+        lines = table(summarize_runs([run])).splitlines()
+        assert lines == [
+            "run     status      step    loss  best loss  at step  val_loss  best F1  examples/s  champion",
+            "seed_0  finished   30/40  1.5000     1.0000       20         -   0.7500           -        20",
+            "seed_1  running    30/40  1.5000     1.0000       20         -   0.7500           -         -",
+            "seed_2  not begun      -       -          -        -         -        -           -         -",
+        ]
+
+    # An epoch takes 100 seconds.
+    @pytest.mark.parametrize("age, expected", [(190, "running"), (300, "stopped")])
+    def test_running_or_stopped(self, run, age, expected):
+        os.utime(run / "seed_1/history.csv", (time.time() - age,) * 2)
+        assert [summary.status for summary in summarize_runs([run])] == ["finished", expected, "not begun"]
+
+    def test_a_classifier_of_texts(self, run):
+        (run / "seed_0/history.csv").write_text(SEED_HISTORY.replace("joint_f1", "accuracy"))
+        first, *_ = summarize_runs([run])
+        assert (first.best_f1, first.champion_step) == (0.3, 30)
+
+    def test_picture(self, run, tmp_path):
+        plot_runs(summarize_runs([run]), tmp_path / "picture.png")
+        assert imread(tmp_path / "picture.png").shape[:2] == (600, 1200)
+
+    def test_what_a_fine_tuning_writes(self, tagger_run, capsys):
+        assert main(["runs", str(tagger_run)]) == 0
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+        for index, (row, seed) in enumerate(zip(rows, read_scores(tagger_run).seeds, strict=True)):
+            history = History(tagger_run / f"seed_{index}").rows
+            kept = next(entry for entry in history if entry["epoch"] == seed["epoch"])
+            assert row[:3] == [f"seed_{index}", "finished", f"{history[-1]['step']:,}/{history[-1]['step']:,}"]
+            assert row[7] == f"{seed['validation']['joint_f1']:.4f}" and row[-1] == f"{kept['step']:,}"
+
+
 class TestBadInput:
     def refuse(self, run, message):
         with pytest.raises(InputError, match=message) as error:
@@ -105,7 +160,7 @@ class TestBadInput:
     def test_no_run(self, tmp_path, name):
         self.refuse(tmp_path / name, r"holds no run.*Give an output_dir of")
 
-    @pytest.mark.parametrize("content", ["", "num_train_steps: many", "other: 1", "- 1", "a: [", "1"])
+    @pytest.mark.parametrize("content", ["", "num_train_steps: many", "other: 1", "num_seeds: 2", "- 1", "a: [", "1"])
     def test_no_configuration(self, tmp_path, content):
         run = make_run(tmp_path / "run")
         (run / "config.yaml").write_text(content)
@@ -127,9 +182,9 @@ class TestTable:
         (begun / "champion.json").write_text('{"step": 30}')
         lines = table(summarize_runs([begun, make_run(tmp_path / "new")])).splitlines()
         assert lines == [
-            "run    status             step    loss  best loss  at step  val_loss  examples/s  champion",
-            "a run  stopped    40/1,000,000  6.0000     5.0000       30    5.7500        25.0        30",
-            "new    not begun       0/1,000       -          -        -         -           -         -",
+            "run    status             step    loss  best loss  at step  val_loss  best F1  examples/s  champion",
+            "a run  stopped    40/1,000,000  6.0000     5.0000       30    5.7500        -        25.0        30",
+            "new    not begun       0/1,000       -          -        -         -        -           -         -",
         ]
 
     def test_runs_of_one_name(self, tmp_path):

@@ -2,12 +2,13 @@
 
 from tibert_keras.export.against_hugging_face import check_loss, hugging_face_loss, require_transformers
 from tibert_keras.export.card import write_card
-from tibert_keras.export.compact_weights import CompactWeights, compare_precision
+from tibert_keras.export.compact_weights import CompactWeights
 from tibert_keras.export.convert import ConvertConfig, Proof, convert
 from tibert_keras.export.fill_file import FilledText, FillMaskConfig, fill_file, fill_texts, read_texts, write_filled
 from tibert_keras.export.fill_mask import FilledMask, fill_gaps, fill_mask, load_fill_mask
 from tibert_keras.export.gap_score import Candidate
 from tibert_keras.export.keras_preset import load_task
+from tibert_keras.export.precision_cost import compare_precision, read_held_out
 from tibert_keras.export.saved_model import (
     FillMask,
     SavedModelOfBest,
@@ -51,6 +52,7 @@ __all__ = [
     "load_fill_mask",
     "load_task",
     "next_version",
+    "read_held_out",
     "read_texts",
     "require_tensorflow",
     "require_transformers",

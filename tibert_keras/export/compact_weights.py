@@ -10,11 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tibert_keras.data import Records
-from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.training import evaluate
-
 Precision = Literal["float32", "float16", "dynamic_range"]
 
 _SMALLEST = 1024
@@ -42,7 +37,8 @@ class CompactWeights(tf.Module):
         super().__init__()
         # Untracked: its own weights are not to be saved beside the compact ones.
         self._model = self._no_dependency(model)
-        self._originals = self._no_dependency(tuple(model.variables))
+        # Not all variables: the states of dropout's seeds are large integers, which are to stay as they are.
+        self._originals = self._no_dependency(tuple(model.weights))
         stored = [_compress(variable, precision) for variable in self._originals]
         self.values = [tf.Variable(value, trainable=False) for value, _ in stored]
         self.scales = [
@@ -58,44 +54,19 @@ class CompactWeights(tf.Module):
     def _restore(self) -> list[tf.Tensor]:
         return [tf.cast(value, tf.float32) * scale for value, scale in zip(self.values, self.scales, strict=True)]
 
-    def score(self, records: Records) -> dict[str, Any]:
-        """Measure the model with these weights, as `evaluate` does."""
+    @contextmanager
+    def assigned(self) -> Iterator[None]:
+        """Give the model these weights, and its own back: what Keras compiles, as `predict`, sees no others."""
         weights = [keras.ops.convert_to_numpy(variable) for variable in self._originals]
         try:
             self._assign(self._restore())
-            return evaluate(self._model, records)
+            yield
         finally:
             self._assign(weights)
 
     def _assign(self, values: Sequence[Any]) -> None:
         for variable, value in zip(self._originals, values, strict=True):
             variable.assign(value)
-
-
-def compare_precision(model: TibertMaskedLM, precision: Precision, records: Records) -> str:
-    """Measure on held-out records what a precision costs.
-
-    Args:
-        model: A masked language model.
-        precision: That of the weights.
-        records: Masked examples that the model was not trained on.
-
-    Returns:
-        A line for each of accuracy and loss (nats a masked token): in float32, in `precision`, and the difference.
-
-    Raises:
-        InputError: If the model is another.
-    """
-    if not isinstance(model, TibertMaskedLM):
-        raise InputError(
-            "What a precision costs is measured with a masked language model. "
-            f"Received: {type(model).__name__}. Leave precision and input_file out."
-        )
-    full, compact = evaluate(model, records), CompactWeights(model, precision).score(records)
-    return "\n".join(
-        f"{name}: {full[name]:.4f} in float32, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"
-        for name in ("accuracy", "loss")
-    )
 
 
 def _compress(variable: Any, precision: Precision) -> tuple[np.ndarray, np.ndarray | None]:

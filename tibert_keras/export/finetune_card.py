@@ -113,7 +113,8 @@ def _scores(run_dir: str, scores: Scores) -> str:
         for seed in scores.seeds
     ]
     parts = [
-        f"On the {scores.part} data, the mean and the deviation over the seeds, beside a baseline that needs no model:",
+        f"On the {scores.part} data, the mean and the deviation over the seeds, beside a baseline that needs no model"
+        f"{', over all words, those seen in training and those not' * ('not seen' in header)}:",
         table(header, rows),
         f"Of each seed the epoch was kept with the highest {scores.criterion} on the validation data. "
         f"`champion/` is the model of seed {scores.seeds[scores.best_seed()]['seed']}.",

@@ -16,6 +16,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, foreign_preset, local_preset
 from tibert_keras.models.tibert_task import TibertTask
+from tibert_keras.script import has_tibetan
 from tibert_keras.storage import read_json
 
 
@@ -115,7 +116,8 @@ class TibertClassifier(TibertTask):
             The history.
 
         Raises:
-            InputError: If labels and examples do not fit together, or there are weights without a preprocessor.
+            InputError: If labels and examples do not fit together, there are weights without a preprocessor, or lists
+                or arrays of strings have no Tibetan letter in them (see `check_tibetan`).
         """
         preprocessor = self.preprocessor
         if class_weight is not None:
@@ -140,12 +142,16 @@ class TibertClassifier(TibertTask):
     def evaluate(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, **kwargs: Any
     ) -> Any:
-        """Measure loss and metrics, as `keras.Model.evaluate`, of what `fit` takes."""
+        """Measure loss and metrics, as `keras.Model.evaluate`, of what `fit` takes, which raises what `fit` does."""
         x, y, sample_weight = _at_once(self.preprocessor, x, y, sample_weight)
         return super().evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
 
     def predict(self, x: Any, batch_size: int | None = None, **kwargs: Any) -> Any:
-        """Give the logits, as `keras.Model.predict`, of what the preprocessor takes or of ids."""
+        """Give the logits, as `keras.Model.predict`, of what the preprocessor takes or of ids.
+
+        Raises:
+            InputError: If lists or arrays of strings have no Tibetan letter in them.
+        """
         x, _, _ = _at_once(self.preprocessor, x)
         return super().predict(x, batch_size=batch_size, **kwargs)  # type: ignore[misc]
 
@@ -161,6 +167,21 @@ def check_same_labels(labels: Sequence[str], preprocessor: Any) -> None:
             "The model and its preprocessor must have the same labels. Received: "
             f"labels={list(labels)} and {getattr(preprocessor, 'labels', None)}. Make both of one list."
         )
+
+
+def check_tibetan(texts: Any) -> None:
+    """Raise `InputError` if there is text, but no Tibetan letter in any of it.
+
+    All texts of a call are taken together: one among others may be Latin, or no more than a shad. Neither a
+    preprocessor nor a `tf.data.Dataset` is checked, for a batch sees only a part.
+
+    Args:
+        texts: Strings in lists and tuples of any depth.
+    """
+    strings = [each for each in keras.tree.flatten(texts) if isinstance(each, str) and each.strip()]
+    if strings and not any(map(has_tibetan, strings)):
+        shown = " ".join(strings[:10])[:60]
+        raise InputError(f"There is no Tibetan in the text. Received: {shown!r}. Give texts in Tibetan script.")
 
 
 def _given(labels: Sequence[str] | None, preset: str) -> list[str]:
@@ -182,7 +203,9 @@ def _at_once(preprocessor: Any, x: Any, y: Any = None, sample_weight: Any = None
     """Preprocess lists and arrays whole: mistakes are found before the first step, and each epoch is spared it."""
     if preprocessor is None or not isinstance(x, list | tuple | np.ndarray):
         return x, y, sample_weight
-    outputs = preprocessor(x.tolist() if isinstance(x, np.ndarray) else x, y=y, sample_weight=sample_weight)
+    x = x.tolist() if isinstance(x, np.ndarray) else x
+    check_tibetan(x)
+    outputs = preprocessor(x, y=y, sample_weight=sample_weight)
     x, y, sample_weight = (
         part if part is None else keras.tree.map_structure(ops.convert_to_numpy, part)
         for part in keras.utils.unpack_x_y_sample_weight(outputs)

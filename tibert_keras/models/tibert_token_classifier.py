@@ -12,7 +12,7 @@ from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels
+from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels, check_tibetan
 from tibert_keras.models.tibert_task import PoolerNotTrained
 
 
@@ -117,7 +117,8 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
             For each text its words, each with `form` and `tag`. Their forms joined are the text, spaces and all.
 
         Raises:
-            InputError: If a text is longer, or holds nothing but spaces, or there is no preprocessor.
+            InputError: If a text is longer, or holds nothing but spaces, there is no Tibetan letter in any, or there is
+                no preprocessor.
         """
         return [self.preprocessor.join(*scored) for scored in self.predict_syllables(texts, batch_size)]
 
@@ -138,6 +139,7 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
             raise InputError("The model has no tokenizer and takes only ids. Received: preprocessor=None. Pass one.")
         if not texts:
             return []
+        check_tibetan(texts)
         packed = self.preprocessor.pack(texts)
         for text, length in zip(texts, packed.lengths, strict=True):
             _check_length(text, length, self.preprocessor.sequence_length)

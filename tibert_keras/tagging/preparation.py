@@ -38,7 +38,7 @@ _SOAS_TAGS = {
 _UNIVERSAL_TAG = {soas: tag for tag, tags in _SOAS_TAGS.items() for soas in tags.split()}
 _UNIVERSAL_TAG.update((tag, tag) for tag in UNIVERSAL_TAGS)
 
-# How corpora mark a word without a tag.
+# How corpora mark a word without a tag, in lower or upper case.
 _NO_TAG = {"_", "dunno", "notag", "unk"}
 
 
@@ -94,7 +94,7 @@ def _rename(document: Document, *, universal: bool) -> Document:
     """Each part of a tag as it is called here; a form of several words has several already."""
 
     def rename(tag: str) -> str:
-        if tag in _NO_TAG:
+        if tag.lower() in _NO_TAG:
             return UNKNOWN_TAG
         return _UNIVERSAL_TAG.get(tag, UNKNOWN_TAG) if universal else tag
 

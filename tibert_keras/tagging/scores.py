@@ -54,7 +54,8 @@ def score(
     A mean of F1 goes over the labels in the truth, weighted by their number there or macro: all alike.
 
     All but the boundaries stand also for words `seen_` and `unseen_` in training. For labels and tags these are the
-    syllables of such true words; for words and joint, a predicted word is seen or unseen by its own form.
+    syllables of such true words; for words and joint, a predicted word is seen or unseen by its own form. A boundary
+    lies between two words, of which one may be seen and the other not: it is neither.
 
     Args:
         true: Prepared documents.
@@ -132,7 +133,12 @@ def _word_figures(true: dict[tuple[int, int, int], str], found: dict[tuple[int, 
 
 
 def _ratios(name: str, true: Set[Any], found: Set[Any]) -> dict[str, float]:
-    """Precision, recall and F1 of what was found."""
+    """Precision, recall and F1 of what was found.
+
+    seqeval counts entities in one row of labels, and needs them in `B-` and `I-`; it has no count of boundaries, nor of
+    words seen and unseen, where each side has its own; and its last release, 1.2.2, did not build with pip on
+    2026-11-26. `tests/tagging/test_scores.py` holds these to scikit-learn's micro average over the words of both.
+    """
     right = len(true & found)
     names_and_totals = {"precision": len(found), "recall": len(true), "f1": (len(true) + len(found)) / 2}
     return {f"{name}_{kind}": right / total if total else math.nan for kind, total in names_and_totals.items()}

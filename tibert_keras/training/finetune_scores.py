@@ -122,7 +122,7 @@ def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> Non
 
 
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
-    """The table of a run's scores: a row a score, and columns for the baseline, runs to compare with, and the run.
+    """The table of a run's scores: for each score a row for the baseline, runs to compare with, and the run.
 
     Args:
         run_dir: The run's folder.
@@ -130,25 +130,31 @@ def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -
         compare_with: Folders of other runs on the same data.
 
     Returns:
-        Rows of cells: the names of what was measured, how many seeds, and of each score `mean ± deviation`.
+        Rows of cells: the score, which stands in the first of its rows, whose it is, and `mean ± deviation`. Where
+        scores are split these are three: over all words, those seen in training and those not seen.
 
     Raises:
         InputError: If a run to compare with was measured on other data.
     """
-    columns = [[scores.part, "seeds", *scores.columns]]
-    columns.append(["baseline", "-", *(_cell(scores.baseline.get(name), None) for name in scores.columns)])
+    runs: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [("baseline", scores.baseline, {})]
     for folder in [*compare_with, run_dir]:
         other = scores if folder == run_dir else read_scores(folder)
         refuse_changes(_measured_on(other), _measured_on(scores), folder=folder)
-        mean, deviation = other.mean(), other.deviation()
-        cells = (_cell(mean.get(name), deviation.get(name)) for name in scores.columns)
-        columns.append([_label(folder), str(len(other.seeds)), *cells])
-    return [list(row) for row in zip(*columns, strict=True)]
+        runs.append((_label(folder, len(other.seeds)), other.mean(), other.deviation()))
+    split = {"": "score"}
+    if any(f"unseen_{name}" in scores.baseline for name in scores.columns):
+        split = {"": "all", "seen_": "seen", "unseen_": "not seen"}
+    rows = [[scores.part, "of", *split.values()]]
+    for name in scores.columns:
+        for index, (label, mean, deviation) in enumerate(runs):
+            cells = (_cell(mean.get(prefix + name), deviation.get(prefix + name)) for prefix in split)
+            rows.append(["" if index else name, label, *cells])
+    return rows
 
 
 def score_table(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> str:
     """`score_rows` as text."""
-    return in_columns(score_rows(run_dir, scores, compare_with), left=1)
+    return in_columns(score_rows(run_dir, scores, compare_with), left=2)
 
 
 def _measured_on(scores: Scores) -> dict[str, Any]:
@@ -159,10 +165,9 @@ def _trained_on(scores: Scores) -> dict[str, Any]:
     return {**scores.data.get("files", {}), "labels": scores.data.get("labels")}
 
 
-def _label(run_dir: str) -> str:
-    config = read_config(run_dir)
-    how = "" if config.get("pretrained", True) else ", not pretrained"
-    return f"{os.path.basename(run_dir.rstrip('/'))}{how}"
+def _label(run_dir: str, num_seeds: int) -> str:
+    how = "" if read_config(run_dir).get("pretrained", True) else "not pretrained, "
+    return f"{os.path.basename(run_dir.rstrip('/'))} ({how}{num_seeds} seed{'s' * (num_seeds != 1)})"
 
 
 def _cell(mean: float | None, deviation: float | None) -> str:

@@ -43,9 +43,10 @@ from tibert_keras.training.finetune_config import FinetuneTokensConfig
 from tibert_keras.training.finetune_scores import Scores, fingerprint
 from tibert_keras.training.tag_lines import tag_lines
 
+# All but those of the boundaries are split into words seen in training and not seen.
 _COLUMNS = (
-    "boundary_f1", "word_f1", "joint_f1", "seen_joint_f1", "unseen_joint_f1", "tag_accuracy", "tag_weighted_f1",
-    "seen_tag_weighted_f1", "unseen_tag_weighted_f1", "tag_macro_f1", "label_weighted_f1",
+    "boundary_precision", "boundary_recall", "boundary_f1", "word_precision", "word_recall", "word_f1", "joint_f1",
+    "tag_accuracy", "tag_weighted_f1", "tag_macro_f1", "label_accuracy", "label_weighted_f1", "label_macro_f1",
 )  # fmt: skip
 # Pieces of a sequence that are no text: [CLS] and [SEP].
 _NO_TEXT = 2

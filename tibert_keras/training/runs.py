@@ -18,6 +18,7 @@ from tibert_keras.training.champion import CHAMPION_FILE
 from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.columns import in_columns
 from tibert_keras.training.config import CONFIG_FILE, read_config
+from tibert_keras.training.finetune_scores import SCORES_FILE
 from tibert_keras.training.history import History
 
 Status = Literal["finished", "running", "stopped", "not begun"]
@@ -26,27 +27,33 @@ Status = Literal["finished", "running", "stopped", "not begun"]
 _RECENT = 5
 # A run is given so many times its interval, and so many seconds for validating and saving, before it counts as stopped.
 _INTERVALS, _SECONDS = 2, 60
+# By which of its scores a fine-tuning keeps an epoch.
+_CRITERIA = ("joint_f1", "macro_f1")
 # Where a run has two tasks, the masked tokens alone compare with a run of one.
 _CURVES = {"loss": ("-", ""), "val_loss": ("--", ", validation"), "masked_lm_loss": (":", ", masked tokens alone")}
-_HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "examples/s", "champion")
+_HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "best F1", "examples/s", "champion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What the files of a run tell about it.
+    """What the files of a run tell about it, or those of a seed of a fine-tuning.
 
     Attributes:
-        run_dir: The run's folder.
+        run_dir: The run's folder, or the seed's.
         status: `finished` if the last checkpoint is that of the last step, `not begun` if there is no checkpoint;
-            else `running` if something was written about an interval ago or later, or `stopped`.
-        step: Step of the last checkpoint, from which the run would go on; 0 if there is none.
-        num_train_steps: Step at which the run ends.
+            else `running` if something was written about an interval ago or later, or `stopped`. A seed, which has
+            epochs in place of checkpoints, is finished when it has its scores.
+        step: Step of the last checkpoint, from which the run would go on, or of a seed's last epoch; 0 if there is
+            none.
+        num_train_steps: Step at which the run ends; of a seed 0 before its first epoch has ended.
         loss: Training loss over the last interval, or `None` before the first one ended.
         best_loss: The lowest of these losses.
         best_step: The step at the end of its interval.
         val_loss: The last validation loss, or `None` if the run has none.
+        best_f1: Of a seed the highest validation score by which an epoch is kept: joint F1 of a tagger, macro F1 of a
+            classifier of texts.
         examples_per_second: Median over the last intervals.
-        champion_step: Step of the champion, or `None` if none was chosen of this run.
+        champion_step: Step of the champion, or of the epoch that a finished seed kept; `None` if none was chosen.
     """
 
     run_dir: str
@@ -57,6 +64,7 @@ class RunSummary:
     best_loss: float | None
     best_step: int | None
     val_loss: float | None
+    best_f1: float | None
     examples_per_second: float | None
     champion_step: int | None
 
@@ -65,10 +73,10 @@ def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummar
     """Summarize runs from their files, while they train or afterwards.
 
     Args:
-        run_dirs: Folders of runs.
+        run_dirs: Folders of runs, of pretraining or of fine-tuning.
 
     Returns:
-        A summary of each, in the same order.
+        A summary of each, in the same order; of a fine-tuning one for each seed.
 
     Raises:
         InputError: If a folder holds no run, or a file of one is damaged.
@@ -78,37 +86,69 @@ def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummar
     print(table(summarize_runs(["runs/a", "runs/b"])))
     ```
     """
-    return [_summarize(os.fspath(run_dir).rstrip("/") or "/") for run_dir in run_dirs]
+    return [summary for run_dir in run_dirs for summary in _summaries(os.fspath(run_dir).rstrip("/") or "/")]
 
 
-def _summarize(run_dir: str) -> RunSummary:
-    num_train_steps = _num_train_steps(run_dir)
+def _summaries(run_dir: str) -> list[RunSummary]:
+    config = read_config(run_dir)
+    if "num_seeds" not in config:
+        return [_summarize(run_dir, _number(run_dir, config, "num_train_steps"))]
+    num_epochs = _number(run_dir, config, "num_epochs")
+    seeds = range(_number(run_dir, config, "num_seeds"))
+    return [_summarize_seed(join(run_dir, f"seed_{index}"), num_epochs) for index in seeds]
+
+
+def _summarize(run_dir: str, num_train_steps: int) -> RunSummary:
     rows = _rows(run_dir)
     step = max(Checkpoints(run_dir).steps, default=0)
-    best = min(((row["loss"], int(row["step"])) for row in rows if "loss" in row), default=(None, None))
     rates = _column(rows, "examples_per_second")[-_RECENT:]
+    # The configuration is written anew by a run that goes on.
+    signs = [join(run_dir, name) for name in (CONFIG_FILE, "history.csv", "checkpoints")]
+    interval = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
     return RunSummary(
         run_dir=run_dir,
-        status=_status(run_dir, step, num_train_steps, rows),
+        status=_status(signs, interval, begun=step > 0, finished=step >= num_train_steps),
         step=step,
         num_train_steps=num_train_steps,
-        loss=_last(rows, "loss"),
-        best_loss=best[0],
-        best_step=best[1],
-        val_loss=_last(rows, "val_loss"),
+        **_losses(rows),
+        best_f1=None,
         examples_per_second=statistics.median(rates) if rates else None,
         champion_step=_champion_step(run_dir),
     )
 
 
-def _num_train_steps(run_dir: str) -> int:
-    config = read_config(run_dir)
+def _summarize_seed(seed_dir: str, num_epochs: int) -> RunSummary:
+    rows = _rows(seed_dir)
+    finished = exists(join(seed_dir, SCORES_FILE))
+    step, epoch, seconds = (rows[-1].get(name, 0) if rows else 0 for name in ("step", "epoch", "seconds"))
+    criterion = next((name for name in _CRITERIA if rows and name in rows[-1]), "")
+    best = max((row for row in rows if criterion in row), key=lambda row: row[criterion], default={})
+    return RunSummary(
+        run_dir=seed_dir,
+        # The seconds are those since the seed began.
+        status=_status([join(seed_dir, "history.csv")], seconds / max(epoch, 1), begun=bool(rows), finished=finished),
+        step=int(step),
+        num_train_steps=round(step / epoch * num_epochs) if epoch else 0,
+        **_losses(rows),
+        best_f1=best.get(criterion),
+        examples_per_second=None,
+        champion_step=int(best["step"]) if finished and best else None,
+    )
+
+
+def _losses(rows: list[dict[str, float]]) -> dict[str, Any]:
+    best = min(((row["loss"], int(row["step"])) for row in rows if "loss" in row), default=(None, None))
+    losses = {"loss": _last(rows, "loss"), "val_loss": _last(rows, "val_loss")}
+    return {**losses, "best_loss": best[0], "best_step": best[1]}
+
+
+def _number(run_dir: str, config: dict[str, Any], name: str) -> int:
     try:
-        return int(config["num_train_steps"])
+        return int(config[name])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"Not the configuration of a run. Received: {join(run_dir, CONFIG_FILE)!r} with "
-            f"num_train_steps={config.get('num_train_steps')!r}. Give the folder of another."
+            f"{name}={config.get(name)!r}. Give the folder of another."
         ) from error
 
 
@@ -122,14 +162,12 @@ def _rows(run_dir: str) -> list[dict[str, float]]:
         raise InputError(f"Not the history of a run. Received: {path!r}. Give the folder of another.") from error
 
 
-def _status(run_dir: str, step: int, num_train_steps: int, rows: list[dict[str, float]]) -> Status:
-    if step >= num_train_steps:
+def _status(signs: Sequence[str], interval: float, *, begun: bool, finished: bool) -> Status:
+    """Tell from the files that a run writes to, and the seconds between two times, whether it goes on."""
+    if finished:
         return "finished"
-    if step == 0:
+    if not begun:
         return "not begun"
-    interval = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
-    # The configuration is written anew by a run that goes on.
-    signs = [join(run_dir, name) for name in (CONFIG_FILE, "history.csv", "checkpoints")]
     silent = time.time() - max(_modified(path) for path in signs if exists(path))
     return "running" if silent < _INTERVALS * interval + _SECONDS else "stopped"
 
@@ -176,11 +214,12 @@ def _cells(name: str, run: RunSummary) -> tuple[str, ...]:
     return (
         name,
         run.status,
-        f"{run.step:,}/{run.num_train_steps:,}",
+        f"{run.step:,}/{run.num_train_steps:,}" if run.num_train_steps else "-",
         text(run.loss, ".4f"),
         text(run.best_loss, ".4f"),
         text(run.best_step, ","),
         text(run.val_loss, ".4f"),
+        text(run.best_f1, ".4f"),
         text(run.examples_per_second, ",.1f"),
         text(run.champion_step, ","),
     )

@@ -52,7 +52,8 @@ class RunsFlags:
     """Compares runs.
 
     Args:
-        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain`.
+        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain` or `tibert finetune`, of
+            which each seed is shown as a run.
         plot: Draw the loss curves of all the runs too, to this PNG file.
     """
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from tibert_keras.data import Records
 from tibert_keras.errors import InputError
 from tibert_keras.export import (
     ConvertConfig,
@@ -21,6 +20,7 @@ from tibert_keras.export import (
     fill_file,
     load_task,
     next_version,
+    read_held_out,
     require_tensorflow,
     segment_examples,
     segment_text,
@@ -43,8 +43,12 @@ class ExportFlags:
             wants it.
         precision: How the weights are held: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
             with scales (a quarter).
-        input_file: Held-out TFRecord files, which another `precision` than `float32` needs: what it costs in
-            accuracy is measured on them and printed.
+        input_file: Held-out files, which another `precision` than `float32` needs: what it costs is measured on them
+            and printed. TFRecord files for a masked language model, tagged files for a tagger, tables of
+            `label<TAB>text` for a classifier of texts.
+        split_file: For a tagger: table of the documents of `input_file`, as its fine-tuning had it; those for the test
+            are taken.
+        universal_tags: For a tagger: turn the tags of the SOAS corpus into universal ones, as its fine-tuning did.
     """
 
     model: str
@@ -53,12 +57,19 @@ class ExportFlags:
     versioned: bool = False
     precision: Literal["float32", "float16", "dynamic_range"] = "float32"
     input_file: str | None = None
+    split_file: str | None = None
+    universal_tags: bool = False
 
     def __post_init__(self) -> None:
         if (self.precision == "float32") != (self.input_file is None):
             raise InputError(
-                "Records to measure the loss in accuracy on go with a precision below float32. "
+                "Files to measure the loss in accuracy on go with a precision below float32. "
                 f"Received: precision={self.precision!r}, input_file={self.input_file!r}. Give both or neither."
+            )
+        if self.input_file is None and (self.split_file is not None or self.universal_tags):
+            raise InputError(
+                "How tagged files are read is said where there are some. Received: input_file=None, "
+                f"split_file={self.split_file!r}, universal_tags={self.universal_tags}. Give input_file."
             )
 
 
@@ -67,7 +78,10 @@ def export(flags: ExportFlags) -> None:
     require_tensorflow()
     model = load_task(flags.model)
     if flags.input_file is not None:
-        print(compare_precision(model, flags.precision, Records.find(flags.input_file)))
+        held_out = read_held_out(
+            model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags
+        )
+        print(compare_precision(model, flags.precision, held_out))
     output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
     export_saved_model(model, output_dir, top_k=flags.top_k, precision=flags.precision)
     print(output_dir)
