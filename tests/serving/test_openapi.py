@@ -19,7 +19,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from tests.export.test_classifier_saved_models import classifier_of, tagger_of
 from tests.serving.running import running
+from tibert_keras.export import export_saved_model
 from tibert_keras.serving.models import load_models
 from tibert_keras.serving.openapi import describe
 
@@ -62,9 +64,40 @@ def told(request):
         print(f"\nfuzzed: {COUNTS.total()} requests, {dict(sorted(statuses.items()))}")
 
 
+@pytest.fixture(scope="module", params=["tagger", "classifier"])
+def url_of_classifier(request, spm_models, tmp_path_factory):
+    """A server of this model alone."""
+    folder = tmp_path_factory.mktemp("classifier") / request.param
+    make = {"tagger": tagger_of, "classifier": classifier_of}[request.param]
+    export_saved_model(make(spm_models["bpe"]), folder / "1")
+    with running(load_models([str(folder)], num_versions=1), timeout=300) as address:
+        yield address
+
+
 @pytest.mark.parametrize("method, path, mode", OPERATIONS)
 def test_fuzz(url, method, path, mode):
-    """Right requests and wrong ones: most of those that are as described are answered."""
+    """Right requests and wrong ones. Most of those that are as described are answered, and of those for gaps many."""
+    statuses = fuzz(url, method, path, mode)
+    wanted = len(statuses) / (4 if "fillGaps" in path else 2)
+    assert mode is NEGATIVE or statuses.count(200) > wanted, Counter(statuses)
+
+
+@pytest.mark.parametrize("mode", [POSITIVE, NEGATIVE], ids=lambda mode: mode.value)
+def test_fuzz_classifiers(url_of_classifier, mode):
+    """Their graphs take any text that is not too long."""
+    statuses = fuzz(url_of_classifier, "POST", "/v1/models/{name}:predict", mode)
+    assert mode is NEGATIVE or statuses.count(200) > len(statuses) / 2, Counter(statuses)
+
+
+def test_fuzz_without_the_token(exported):
+    with running(load_models([str(exported)], num_versions=1), token="open sesame") as url:
+        for method, path, mode in (each.values for each in OPERATIONS):
+            if mode is POSITIVE and path != "/healthz":
+                assert set(fuzz(url, method, path, mode)) == {401}, path
+
+
+def fuzz(url, method, path, mode):
+    """Ask what the description allows, or does not, and hold the answers to it; their statuses."""
     schema = schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json").json())
     operation = schema[path][method]
     statuses = []
@@ -87,7 +120,7 @@ def test_fuzz(url, method, path, mode):
 
     ask()
     COUNTS.update((path, status) for status in statuses)
-    assert mode is NEGATIVE or statuses.count(200) > len(statuses) / 2, Counter(statuses)
+    return statuses
 
 
 def test_the_page_says_what_the_description_says(url):
