@@ -10,10 +10,17 @@ import pytest
 import requests
 import tensorflow as tf
 
+from tests.export.test_classifier_saved_models import tagger_of
 from tests.serving.running import SlowFiller, fake_model, running, signature, wait_until
+from tibert_keras.export import export_saved_model
 from tibert_keras.serving.models import load_models
 
 TEXT = "སངས་རྒྱས་[MASK]་འདས། བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"
+# The words, without their tags, and the gaps.
+SHOWN = (
+    "return [...document.querySelector('.block').childNodes]"
+    ".map((node) => node.className === 'gap' ? node.textContent : node.firstChild.textContent).join('')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -288,11 +295,7 @@ class TestWords:
         words = [word.text.split("\n") for word in page.all(".reading .word")]
         assert words[0] == ["སངས་", "n.count"]
         assert page.one(".reading .word").get_attribute("title") == "n.count, 75%"
-        shown = page.driver.execute_script(
-            "return [...document.querySelector('.block').childNodes]"
-            ".map((node) => node.className === 'gap' ? node.textContent : node.firstChild.textContent).join('')"
-        )
-        assert shown == TEXT
+        assert page.driver.execute_script(SHOWN) == TEXT
         assert {each.text for each in page.all(".legend .word")} == {"n.count", "punc"}
         colours = {each.value_of_css_property("background-color") for each in page.all(".legend .word")}
         assert len(colours) == 2
@@ -302,6 +305,16 @@ class TestWords:
         page.candidates()[0].click()
         wait_until(lambda: page.all(".reading .word"))
         assert page.text() == TEXT.replace("[MASK]", filling)
+
+    def test_an_exported_tagger(self, browser, exported, spm_models, tmp_path):
+        export_saved_model(tagger_of(spm_models["bpe"]), tmp_path / "tagger/1")
+        with running(load_models([str(exported), str(tmp_path / "tagger")], num_versions=1)) as address:
+            page = Page(browser, address)
+            page.write(TEXT)
+            page.one(".tagging input").click()
+            wait_until(lambda: page.all(".reading .word"))
+            assert page.driver.execute_script(SHOWN) == TEXT
+            assert {each.text for each in page.all(".legend .word")} <= {"ADP", "NOUN", "PUNCT", "CONT"}
 
     @pytest.mark.parametrize("shad", ["། ", ""])
     def test_a_text_that_is_longer_than_the_tagger_takes(self, page, shad):
