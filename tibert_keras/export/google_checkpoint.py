@@ -12,13 +12,14 @@ import numpy as np
 
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
+from tibert_keras.export.portable import PortableModel, architecture, fill
 from tibert_keras.export.tokenizer_files import (
     TOKENIZER_CONFIG_FILE,
     make_tokenizer,
     options_of,
     read_tokenizer_config,
 )
+from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.google_albert import (
     STEP,
     from_google,
@@ -108,7 +109,7 @@ def read_google(files: GoogleFiles) -> PortableModel:
     """
     config = read_config(files)
     variables = read_google_checkpoint(files.prefix)
-    full = full_model(config)
+    full = TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
     if files.tokenizer is None:
         _LOG.warning(
             "No .model file, or more than one, is beside %r: the model takes only ids. Give spm_model_file if you "

@@ -12,7 +12,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
-from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
+from tibert_keras.export.portable import PortableModel, architecture, fill
 from tibert_keras.export.torch_files import read_torch_file
 from tibert_keras.models import TibertBackbone, TibertPretraining, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import variable_shapes
@@ -121,7 +121,9 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
         InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
     """
     config, weights = read_config(path), standard_weights(read_weights(path))
-    full = _classifier(path, config) if _CLASSIFIER_WEIGHT in weights else full_model(config)
+    # Between equal sizes the mapping is not Google's identity there, but learnt.
+    backbone = TibertBackbone.from_albert_config(config, dtype="float32", identity_projection=False)
+    full = _classifier(path, backbone) if _CLASSIFIER_WEIGHT in weights else TibertPretraining(backbone)
     arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
     return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
 
@@ -151,7 +153,7 @@ def classifier_class(path: str) -> Any:
     return next((_CLASSIFIERS[name] for name in config.get("architectures") or [] if name in _CLASSIFIERS), None)
 
 
-def _classifier(path: str, sizes: dict[str, Any]) -> Any:
+def _classifier(path: str, backbone: TibertBackbone) -> Any:
     """An untrained classifier of the kind and with the labels that `config.json` has."""
     config = read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give an ALBERT's.")
     make = classifier_class(path)
@@ -164,7 +166,7 @@ def _classifier(path: str, sizes: dict[str, Any]) -> Any:
             "with a different label for each number from 0 on."
         )
     dropout = config.get("classifier_dropout_prob", 0.1)
-    return make(TibertBackbone.from_albert_config(sizes, dtype="float32"), labels=labels, dropout=dropout)
+    return make(backbone, labels=labels, dropout=dropout)
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:

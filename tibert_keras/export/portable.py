@@ -12,7 +12,7 @@ import numpy as np
 
 from tibert_keras.data import TibertMaskedLMPreprocessor
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertPretraining
+from tibert_keras.models import TibertBackbone
 from tibert_keras.models.renaming import split_slot
 from tibert_keras.models.tibert_backbone import check_albert_config
 from tibert_keras.models.tibert_classifier import TibertClassifier
@@ -65,18 +65,6 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def full_model(config: Mapping[str, Any]) -> TibertPretraining:
-    """Make an untrained model with every part that a foreign format may bring.
-
-    Args:
-        config: The configuration, of `architecture`.
-
-    Returns:
-        The model, in float32.
-    """
-    return TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
-
-
 def fill(
     full: Any,
     arrays: Mapping[str, np.ndarray],
@@ -87,7 +75,7 @@ def fill(
     """Give a full model the values of a foreign format, and leave out the heads that it did not bring.
 
     Args:
-        full: The model of `full_model`, or a classifier.
+        full: A model with every part that the format may bring: a `TibertPretraining`, or a classifier.
         arrays: Variables and moments by path.
         step: The global step.
         tokenizer: The tokenizer.
