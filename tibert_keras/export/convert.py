@@ -15,6 +15,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export import google_checkpoint, hugging_face
+from tibert_keras.export.hugging_face_weights import read_weights
 from tibert_keras.export.keras_preset import read_keras, write_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
@@ -43,7 +44,8 @@ class ConvertConfig:
         from_: Format of the input: `google` (TensorFlow 1 checkpoints of Google's ALBERT), `huggingface` (folders of
             transformers) or `keras` (presets and runs of this package).
         input: What to convert. `google`: a folder with albert_config.json and model.ckpt-N, or the path up to
-            `model.ckpt-N`. `huggingface`: a folder with config.json and model.safetensors or pytorch_model.bin.
+            `model.ckpt-N`. `huggingface`: a folder with config.json and model.safetensors or pytorch_model.bin,
+            whole or in parts with their index.
             `keras`: a preset; a run, for its champion; or RUN/checkpoints/STEP, with the state of its training.
         to: Format of the output.
         output: A new or empty folder. With `google` weights, moments and step go to `model.ckpt-N`.
@@ -186,7 +188,7 @@ class _Side(NamedTuple):
             classifies = None
         else:
             sizes = hugging_face.read_config(self.path)
-            variables, names = hugging_face.standard_weights(hugging_face.read_weights(self.path)), HUGGING_FACE_NAMES
+            variables, names = hugging_face.standard_weights(read_weights(self.path)), HUGGING_FACE_NAMES
             read_by = {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}
             classifies = read_by.get(hugging_face.classifier_class(self.path))
         return _Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies))

@@ -12,17 +12,15 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
+from tibert_keras.export.hugging_face_weights import WEIGHTS_FILE, read_weights
 from tibert_keras.export.portable import PortableModel, architecture, fill
-from tibert_keras.export.torch_files import read_torch_file
 from tibert_keras.models import TibertBackbone, TibertPretraining, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import variable_shapes
-from tibert_keras.models.renaming import Row, from_theirs, in_float32, to_theirs
+from tibert_keras.models.renaming import Row, from_theirs, to_theirs
 from tibert_keras.models.tibert_classifier import TibertClassifier
-from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.storage import join, read_json
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-TORCH_FILE = "pytorch_model.bin"
 
 _OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
 
@@ -167,45 +165,6 @@ def _classifier(path: str, backbone: TibertBackbone) -> Any:
         )
     dropout = config.get("classifier_dropout_prob", 0.1)
     return make(backbone, labels=labels, dropout=dropout)
-
-
-def read_weights(path: str) -> dict[str, np.ndarray]:
-    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        The variables by the names that they have there; floats as float32.
-
-    Raises:
-        InputError: If neither is there, or it is damaged or carries code.
-    """
-    if exists(join(path, WEIGHTS_FILE)):
-        arrays = _read_safetensors(join(path, WEIGHTS_FILE))
-    elif exists(join(path, TORCH_FILE)):
-        arrays = read_torch_file(join(path, TORCH_FILE), read_bytes(join(path, TORCH_FILE)))
-    else:
-        raise InputError(
-            f"The folder has neither {WEIGHTS_FILE} nor {TORCH_FILE}. Received: {path!r}. "
-            "Give a folder that `save_pretrained` of transformers wrote."
-        )
-    return in_float32(arrays)
-
-
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    content = read_bytes(path)
-    try:
-        return load(content)
-    # A type that NumPy lacks, such as bfloat16, is a missing key.
-    except (SafetensorError, KeyError) as error:
-        raise InputError(
-            f"Not a whole safetensors file of numbers that NumPy knows: {' '.join(str(error).split())}. "
-            f"Received: {path!r}. Give it anew, as float32 or float16."
-        ) from error
 
 
 def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
