@@ -20,7 +20,7 @@ from tibert_keras.export.keras_preset import read_keras, write_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertTextClassifier, TibertTokenClassifier
-from tibert_keras.models.google_albert import read_google_checkpoint, standard_names
+from tibert_keras.models.google_albert import standard_names
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.storage import atomic_output, list_folder
 
@@ -182,9 +182,8 @@ class _Side(NamedTuple):
             portable = portable or read_keras(self.path)
             return _Loaded(self.path, portable.backbone.to_albert_config(), partial(keras_outputs, portable))
         if self.format == "google":
-            files = self._google_files()
-            sizes = google_checkpoint.read_config(files)
-            variables, names = standard_names(read_google_checkpoint(files.prefix)), GOOGLE_NAMES
+            variables, sizes = google_checkpoint.read_variables(self._google_files())
+            variables, names = standard_names(variables), GOOGLE_NAMES
             classifies = None
         else:
             sizes = hugging_face.read_config(self.path)

@@ -35,10 +35,11 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu", "gelu_new"),
     "initializer_range": (0.02,),
     "down_scale_factor": (1,),
-    # Google's own code never reads these three.
+    # Google's own code never reads these four, the last of which is in the published xxlarge alone.
     "net_structure_type": (0,),
     "gap_size": (0,),
     "num_memory_blocks": (0,),
+    "layers_to_keep": ([],),
 }
 
 
@@ -205,7 +206,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         return {
             **{theirs: getattr(self, ours) for theirs, ours in _RENAMES.items()},
             "attention_probs_dropout_prob": self.dropout,
-            **{key: allowed[0] for key, allowed in _FIXED.items()},
+            **{key: allowed[0] for key, allowed in _FIXED.items() if key != "layers_to_keep"},
         }
 
 
