@@ -19,7 +19,6 @@ from tibert_keras.export.hugging_face_weights import read_weights
 from tibert_keras.export.keras_preset import read_keras, write_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
-from tibert_keras.models import TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import standard_names
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.storage import atomic_output, list_folder
@@ -188,8 +187,7 @@ class _Side(NamedTuple):
         else:
             sizes = hugging_face.read_config(self.path)
             variables, names = hugging_face.standard_weights(read_weights(self.path)), HUGGING_FACE_NAMES
-            read_by = {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}
-            classifies = read_by.get(hugging_face.classifier_class(self.path))
+            classifies = hugging_face.head_input(self.path, variables)
         return _Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies))
 
     def _google_files(self) -> google_checkpoint.GoogleFiles:
