@@ -57,10 +57,21 @@ class PortableModel:
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """Check a configuration of Google's for a trained model, and leave out what only an untrained one needs.
 
+    Of two different dropouts, which only a further training would use, one is left: our encoder has no other.
+
     Raises:
         InputError: If something in it is not supported.
     """
     config = {name: value for name, value in config.items() if name != "initializer_range"}
+    hidden, attention = config.get("hidden_dropout_prob"), config.get("attention_probs_dropout_prob")
+    if type(attention) in (int, float) and hidden != attention:
+        _LOG.warning(
+            "hidden_dropout_prob=%s holds for the whole encoder from here on; attention_probs_dropout_prob=%s is left "
+            "out. What the model computes does not change, only how it would be trained further.",
+            hidden,
+            attention,
+        )
+        config["attention_probs_dropout_prob"] = hidden
     check_albert_config(config)
     return config
 
