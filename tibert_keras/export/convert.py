@@ -48,7 +48,8 @@ class ConvertConfig:
             `keras`: a preset; a run, for its champion; or RUN/checkpoints/STEP, with the state of its training.
         to: Format of the output.
         output: A new or empty folder. With `google` weights, moments and step go to `model.ckpt-N`.
-        albert_config_file: Configuration of a checkpoint of Google's; by default the one in its folder.
+        albert_config_file: Configuration of a checkpoint of Google's, with `check` on either side; by default the one
+            in its folder.
         spm_model_file: SentencePiece model of a foreign input; by default the only `.model` file beside a checkpoint
             of Google's, and the `spiece.model` of a folder of transformers.
         check: Write nothing, and compare an input and an output that are there.
@@ -74,10 +75,12 @@ class ConvertConfig:
         for name, value in (("from", self.from_), ("to", self.to)):
             if value not in (formats := get_args(Format)):
                 raise InputError(f"No such format. Received: {name}={value!r}. Give one of {', '.join(formats)}.")
-        if (self.albert_config_file and self.from_ != "google") or (self.spm_model_file and self.from_ == "keras"):
+        # Of a comparison either side may be a checkpoint with its configuration elsewhere.
+        configured = (self.from_, self.to) if self.check else (self.from_,)
+        if (self.albert_config_file and "google" not in configured) or (self.spm_model_file and self.from_ == "keras"):
             raise InputError(
                 "albert_config_file goes with a checkpoint of Google's, spm_model_file with a foreign model. Received: "
-                f"from={self.from_!r}, albert_config_file={self.albert_config_file!r}, "
+                f"from={self.from_!r}, to={self.to!r}, albert_config_file={self.albert_config_file!r}, "
                 f"spm_model_file={self.spm_model_file!r}. Leave them out."
             )
 
@@ -126,7 +129,7 @@ def convert(config: ConvertConfig) -> Proof:
     """
     source = _Side(config.from_, config.input, config.albert_config_file, config.spm_model_file)
     if config.check:
-        return _prove(source.load(), _Side(config.to, config.output).load())
+        return _prove(source.load(), _Side(config.to, config.output, config.albert_config_file).load())
     if list_folder(config.output) or Path(config.output).is_file():
         raise InputError(f"The output is not an empty folder. Received: output={config.output!r}. Choose another.")
     portable = source.read()
@@ -134,7 +137,11 @@ def convert(config: ConvertConfig) -> Proof:
     last = {"google": google_checkpoint.CONFIG_FILE, "huggingface": hugging_face.CONFIG_FILE, "keras": "task.json"}
     with atomic_output(config.output, last=last[config.to]) as folder:
         _write(config.to, portable, folder)
-        return _prove(source.load(portable), _Side(config.to, os.fspath(folder)).load())
+        target = _Side(config.to, os.fspath(folder))
+        proof = _prove(source.load(portable), target.load())
+        if config.to == "google":
+            _check_training(portable, target.read())
+        return proof
 
 
 def _write(to: Format, portable: PortableModel, folder: Path) -> None:
@@ -260,3 +267,15 @@ def _prove(source: _Loaded, target: _Loaded) -> Proof:
                 f"{TOLERANCE:.0e}, between {source.path!r} and {target.path!r}. Use neither for the other."
             )
     return proof
+
+
+def _check_training(before: PortableModel, after: PortableModel) -> None:
+    """Check that the state of a training, which no output shows, was written as it was."""
+    names = sorted({*before.moments, *after.moments})
+    other = [n for n in names if not np.array_equal(before.moments.get(n, ()), after.moments.get(n, ()))]
+    other += ["the global step"] if after.step != (before.step or 0) else []
+    if other:
+        raise InputError(
+            f"The state of the training is not what was written. Received: another value of {other[0]}, one of "
+            f"{len(other)}. Convert it anew."
+        )
