@@ -40,6 +40,7 @@ SIZES = {
     "xxlarge": {"hidden_size": 4096, "intermediate_size": 16384, "num_attention_heads": 64, "num_hidden_layers": 12,
                 "layers_to_keep": []},
 }  # fmt: skip
+NARROWED = ("embedding_size", "hidden_size", "intermediate_size")
 
 
 def published(size, version):
@@ -51,11 +52,10 @@ def published(size, version):
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_published(size, version, spm_models, tmp_path):
-    # Sixteen times narrower, with the vocabulary of the tests; the layers and all other fields are those published.
-    narrow = {
-        name: published(size, version)[name] // 16 for name in ("embedding_size", "hidden_size", "intermediate_size")
-    }
-    config = {**published(size, version), **narrow, "vocab_size": 400}
+    # Sixteen times narrower and six times shallower, with the vocabulary of the tests; else as published.
+    shrunk = {name: published(size, version)[name] // 16 for name in NARROWED}
+    shrunk["num_hidden_layers"] = published(size, version)["num_hidden_layers"] // 6
+    config = {**published(size, version), **shrunk, "vocab_size": 400}
     model = randomize(TibertPretraining(TibertBackbone.from_albert_config({**config, "num_hidden_layers": 1})))
     weights = PortableModel(model=model).weights
     folder = tmp_path / "albert"
