@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tibert_keras.models import TibertBackbone, TibertMaskedLM
+from tibert_keras.models.google_albert import read_google_checkpoint
 from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
 
 # Google's names and the ends of our variables' paths.
@@ -87,6 +88,21 @@ def differences(model: keras.Model, reference: Mapping[str, np.ndarray], prefix:
             error = np.abs(as_google(name, ours) - reference[prefix + key]).max()
             worst[kind] = max(worst[kind], float(error))
     return worst
+
+
+def keras_named(checkpoint: Path) -> dict[str, np.ndarray]:
+    """A checkpoint of Google's as Keras's layer normalisation would have named it, counted through the graph."""
+    scopes = {
+        "bert/embeddings/LayerNorm/": "bert/embeddings/layer_normalization/",
+        f"{_GROUP}/LayerNorm/": f"{_GROUP}/layer_normalization_1/",
+        f"{_GROUP}/LayerNorm_1/": f"{_GROUP}/layer_normalization_2/",
+        "cls/predictions/transform/LayerNorm/": "cls/predictions/transform/layer_normalization_3/",
+    }
+    renamed = {}
+    for name, array in read_google_checkpoint(checkpoint).items():
+        scope = next((scope for scope in scopes if name.startswith(scope)), "")
+        renamed[scopes.get(scope, "") + name.removeprefix(scope)] = array
+    return renamed
 
 
 def batch(arrays: Mapping[str, np.ndarray], step: Any = ...) -> tuple[dict, np.ndarray, np.ndarray]:

@@ -122,7 +122,10 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
     Raises:
         InputError: If it cannot be read or is no JSON object.
     """
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except InputError as error:
+        raise InputError(f"{error} {advice}") from error
     try:
         value = json.loads(content)
         if not isinstance(value, dict):

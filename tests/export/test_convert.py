@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -14,18 +13,18 @@ import numpy as np
 import pytest
 
 from tests import google_albert
-from tests.export.test_torch_files import Call, archive
 from tests.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli import main
 from tibert_keras.errors import InputError
 from tibert_keras.export import ConvertConfig, convert, hugging_face
-from tibert_keras.export.google_checkpoint import find_google_files, read_google, write_google, write_google_checkpoint
+from tibert_keras.export.google_checkpoint import find_google_files, read_google
+from tibert_keras.export.hugging_face_weights import read_weights
 from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.models.google_albert import read_google_checkpoint, to_google
+from tibert_keras.models.google_albert import read_google_checkpoint
 from tibert_keras.models.renaming import to_theirs
 from tibert_keras.storage import read_json
 
@@ -34,24 +33,6 @@ FORMATS = ("google", "huggingface", "keras")
 
 def go(from_, input_, to, output, **options):
     return convert(ConvertConfig(from_=from_, input=str(input_), to=to, output=str(output), **options))
-
-
-@pytest.fixture(scope="module")
-def preset(spm_models, tmp_path_factory):
-    """A masked language model with random weights and a tokenizer."""
-    folder = tmp_path_factory.mktemp("preset") / "preset"
-    preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
-    randomize(TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=preprocessor)).save_to_preset(str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def converted(preset, tmp_path_factory):
-    """The same model in each format, by name."""
-    folder = tmp_path_factory.mktemp("converted")
-    for to in ("google", "huggingface"):
-        go("keras", preset, to, folder / to)
-    return {"keras": preset, "google": folder / "google", "huggingface": folder / "huggingface"}
 
 
 class TestPlain:
@@ -84,12 +65,12 @@ class TestPlain:
 class TestDirections:
     @pytest.mark.parametrize("to", FORMATS)
     @pytest.mark.parametrize("from_", FORMATS)
-    def test_to_keras_in_the_end(self, converted, preset, from_, to, tmp_path):
+    def test_to_keras_in_the_end(self, converted, from_, to, tmp_path):
         proof = go(from_, converted[from_], to, tmp_path / "first")
         assert proof.largest < 1e-5
         assert proof.differences.keys() == {"sequence_output", "pooled_output", "masked_lm"}
         go(to, tmp_path / "first", "keras", tmp_path / "second")
-        before, after = read_keras(str(preset)), read_keras(str(tmp_path / "second"))
+        before, after = read_keras(str(converted["keras"])), read_keras(str(tmp_path / "second"))
         assert type(after.model) is TibertMaskedLM and after.tokenizer.proto == before.tokenizer.proto
         for path, array in before.weights.items():
             np.testing.assert_array_equal(after.weights[path], array)
@@ -154,7 +135,7 @@ class TestDirections:
         assert "Dropped embedding_projection, because it is the identity" in caplog.text
         assert not [name for name in read_google_checkpoint(tmp_path / "google/model.ckpt-0") if "mapping" in name]
         assert go("google", tmp_path / "google", "huggingface", tmp_path / "hf").largest < 1e-5
-        again = hugging_face.read_weights(str(tmp_path / "hf"))
+        again = read_weights(str(tmp_path / "hf"))
         np.testing.assert_array_equal(again["albert.encoder.embedding_hidden_mapping_in.weight"], np.eye(8))
 
     def test_without_torch_and_transformers(self, converted, tmp_path):
@@ -184,6 +165,26 @@ class TestDirections:
         ]
         assert all(float(line.split(": ")[1]) < 1e-5 for line in out)
 
+    def test_check_with_a_configuration_that_is_elsewhere(self, converted, tmp_path):
+        folder = shutil.copytree(converted["google"], tmp_path / "google")
+        (folder / "albert_config.json").rename(tmp_path / "config.json")
+        options = {"albert_config_file": str(tmp_path / "config.json"), "check": True}
+        assert go("keras", converted["keras"], "google", folder, **options).largest < 1e-5
+        assert go("google", folder, "google", folder, **options).largest == 0
+        with pytest.raises(InputError, match="from='keras', to='google', albert_config_file='config'"):
+            ConvertConfig(from_="keras", input="a", to="google", output="b", albert_config_file="config")
+
+    @pytest.mark.parametrize("from_", ["google", "huggingface"])
+    def test_two_dropouts(self, from_, converted, tmp_path, caplog):
+        """They change nothing that is computed, and our encoder has one."""
+        folder = shutil.copytree(converted[from_], tmp_path / from_)
+        path = folder / ("albert_config.json" if from_ == "google" else "config.json")
+        dropouts = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.1}
+        path.write_text(json.dumps({**json.loads(path.read_text()), **dropouts}))
+        assert go(from_, folder, "keras", tmp_path / "keras").largest < 1e-5
+        assert read_keras(str(tmp_path / "keras")).backbone.dropout == 0.2
+        assert "hidden_dropout_prob=0.2 holds for the whole encoder from here on; attention_probs_" in caplog.text
+
 
 class TestRun:
     def test_checkpoint_with_its_training(self, finished_run, tmp_path):
@@ -204,7 +205,7 @@ class TestRun:
 
         caplog.set_level(logging.INFO, "tibert_keras")
         folder = shutil.copytree(converted["huggingface"], tmp_path / "hf")
-        arrays = hugging_face.read_weights(str(folder))
+        arrays = read_weights(str(folder))
         arrays = {name: array for name, array in arrays.items() if "pooler" not in name}
         save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
         assert go("huggingface", folder, "keras", tmp_path / "keras").differences.keys() == {
@@ -215,178 +216,10 @@ class TestRun:
 
     def test_champion(self, finished_run, tmp_path):
         go("keras", finished_run, "huggingface", tmp_path / "hf")
-        words = hugging_face.read_weights(str(tmp_path / "hf"))["albert.embeddings.word_embeddings.weight"]
+        words = read_weights(str(tmp_path / "hf"))["albert.embeddings.word_embeddings.weight"]
         expected = read_keras(f"{finished_run}/champion").weights["token_embedding/embeddings"]
         np.testing.assert_array_equal(words, expected)
 
     def test_no_such_checkpoint(self, finished_run, tmp_path):
         with pytest.raises(InputError, match=r"No checkpoint is there. Received: '.*/checkpoints/23'. Give one of \["):
             go("keras", f"{finished_run}/checkpoints/23", "google", tmp_path / "google")
-
-
-class TestRefused:
-    """One line with exit status 1, and nothing written."""
-
-    def refused(self, capsys, tmp_path, from_, input_, to, *words):
-        output = tmp_path / "output"
-        status = main(["convert", f"--from={from_}", f"--input={input_}", f"--to={to}", f"--output={output}", *words])
-        captured = capsys.readouterr()
-        assert status == 1 and captured.out == ""
-        assert not output.exists() and not list(tmp_path.glob(".*"))
-        (line,) = [line for line in captured.err.splitlines() if line.startswith("tibert convert: ")]
-        return line
-
-    @pytest.fixture
-    def copied(self, converted, tmp_path):
-        """Copies to damage."""
-        return {name: shutil.copytree(folder, tmp_path / "in" / name) for name, folder in converted.items()}
-
-    @pytest.mark.parametrize(
-        "from_, message",
-        [
-            ("google", "No checkpoint of Google's is there. Received: 'nothing'."),
-            ("huggingface", "Cannot read the file: No such file or directory. Received: 'nothing/config.json'."),
-            ("keras", "Neither a preset nor a run with a champion. Received: 'nothing'."),
-        ],
-    )
-    def test_nothing_there(self, from_, message, capsys, tmp_path):
-        assert message in self.refused(capsys, tmp_path, from_, "nothing", "keras")
-
-    @pytest.mark.parametrize("changes", [{"from_": "onnx"}, {"to": "onnx"}])
-    def test_no_such_format(self, changes):
-        with pytest.raises(InputError, match="No such format. Received: (from|to)='onnx'. Give one of google, hugg"):
-            ConvertConfig(**{"from_": "keras", "to": "google", "input": "a", "output": "b", **changes})
-
-    @pytest.mark.parametrize("from_, other", [("keras", "huggingface"), ("huggingface", "keras")])
-    def test_folder_of_another_format(self, from_, other, converted, capsys, tmp_path):
-        line = self.refused(capsys, tmp_path, from_, converted[other], "google")
-        assert f"Received: '{converted[other]}'" in line if from_ == "keras" else "model_type=None in" in line
-
-    @pytest.mark.parametrize("name", ["config.json", "task.json", "model.weights.h5"])
-    def test_damaged_preset(self, name, copied, capsys, tmp_path):
-        path = copied["keras"] / name
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        line = self.refused(capsys, tmp_path, "keras", copied["keras"], "google")
-        assert (
-            "The preset cannot be loaded: " in line or "Not a preset: " in line
-        ) and f"Received: '{copied['keras']}" in line
-
-    def test_damaged_initial_model(self, finished_run, capsys, tmp_path):
-        run = shutil.copytree(finished_run, tmp_path / "run")
-        (run / "initial/task.json").write_text("{}")
-        line = self.refused(capsys, tmp_path, "keras", f"{run}/checkpoints/22", "google")
-        assert "The preset cannot be loaded: " in line and f"Received: '{run}/initial'" in line
-
-    @pytest.mark.parametrize(
-        "change",
-        [{"hidden_size": "8"}, {"hidden_act": "relu"}],
-        ids=str,
-    )
-    @pytest.mark.parametrize("from_", ["google", "huggingface"])
-    def test_configuration_that_is_none(self, from_, change, copied, capsys, tmp_path):
-        path = copied[from_] / ("albert_config.json" if from_ == "google" else "config.json")
-        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-        ((name, value),) = change.items()
-        line = self.refused(capsys, tmp_path, from_, copied[from_], "keras")
-        assert f"Received: {name}={value!r}" in line
-        # A proof alone reads the configuration as well.
-        words = [f"--from={from_}", f"--input={copied[from_]}", "--to=keras", f"--output={copied['keras']}"]
-        assert main(["convert", *words, "--check"]) == 1
-        assert f"Received: {name}={value!r}" in capsys.readouterr().err
-
-    def test_checkpoint_cut_short(self, copied, capsys, tmp_path):
-        (data,) = copied["google"].glob("*.data-*")
-        data.write_bytes(data.read_bytes()[:2000])
-        line = self.refused(capsys, tmp_path, "google", copied["google"], "keras")
-        assert "The checkpoint cannot be read: " in line and "model.ckpt-0'" in line
-
-    def test_configuration_that_contradicts_the_weights(self, copied, capsys, tmp_path):
-        path = copied["google"] / "albert_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "embedding_size": 6}))
-        line = self.refused(capsys, tmp_path, "google", copied["google"], "huggingface")
-        assert "Received: bert/embeddings/LayerNorm/beta of shape (4,), (6,) in the model" in line
-
-    def test_layers_that_the_groups_do_not_share_evenly(self, copied, capsys, tmp_path):
-        path = copied["google"] / "albert_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_groups": 3}))
-        line = self.refused(capsys, tmp_path, "google", copied["google"], "huggingface")
-        assert "num_hidden_layers=4, num_hidden_groups=3" in line
-
-    def test_another_vocabulary(self, copied, capsys, tmp_path, shared):
-        model = shared / "golden/records/bo.model"
-        line = self.refused(capsys, tmp_path, "google", copied["google"], "keras", f"--spm_model_file={model}")
-        assert "10000 pieces in the tokenizer, vocab_size=400 in the model" in line
-
-    def test_safetensors_with_a_wrong_header(self, copied, capsys, tmp_path):
-        path = copied["huggingface"] / "model.safetensors"
-        path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
-        line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
-        assert "Not a whole safetensors file" in line and "model.safetensors'" in line
-
-    def test_bin_that_carries_code(self, copied, capsys, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (copied["huggingface"] / "model.safetensors").unlink()
-        (copied["huggingface"] / "pytorch_model.bin").write_bytes(archive({"w": Call(os.system, "touch MARK")}))
-        line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "keras")
-        assert "The file carries code: it calls 'posix.system'. Received: '" in line and "pytorch_model.bin'" in line
-        assert not (tmp_path / "MARK").exists()
-
-    def test_order_of_sentences_alone(self, capsys, tmp_path):
-        weights = PortableModel(model=TibertPretraining(tiny())).weights
-        source = tmp_path / "in"
-        write_google(PortableModel(model=TibertPretraining(tiny())), source)
-        google = to_google({path: array for path, array in weights.items() if "mlm_head" not in path})
-        write_google_checkpoint(source / "model.ckpt-1", google)
-        assert "stands alone. Received: " in self.refused(capsys, tmp_path, "google", source, "keras")
-
-    def test_unknown_variable(self, copied, capsys, tmp_path):
-        from safetensors.numpy import save_file
-
-        arrays = hugging_face.read_weights(str(copied["huggingface"]))
-        save_file({**arrays, "qa_outputs.weight": np.zeros((3, 8))}, copied["huggingface"] / "model.safetensors")
-        line = self.refused(capsys, tmp_path, "huggingface", copied["huggingface"], "google")
-        assert "no such variable. Received: qa_outputs.weight of shape (3, 8)" in line
-
-    def test_target_is_not_empty(self, converted, capsys, tmp_path):
-        output = tmp_path / "output"
-        output.mkdir()
-        (output / "note").write_text("mine")
-        words = ["--from=keras", f"--input={converted['keras']}", "--to=google", f"--output={output}"]
-        assert main(["convert", *words]) == 1
-        assert "The output is not an empty folder. Received: output=" in capsys.readouterr().err
-        assert [path.name for path in tmp_path.rglob("*")] == ["output", "note"]
-        assert main(["convert", *words[:-1], f"--output={output / 'note'}"]) == 1
-
-    def test_options_of_another_format(self, converted, capsys, tmp_path):
-        line = self.refused(capsys, tmp_path, "keras", converted["keras"], "google", "--spm_model_file=x")
-        assert "from='keras', albert_config_file=None, spm_model_file='x'" in line
-
-    def test_a_conversion_that_went_wrong(self, converted, capsys, tmp_path, monkeypatch):
-        original = hugging_face.HUGGING_FACE
-        exchanged = {".attention.query": ".attention.key", ".attention.key": ".attention.query"}
-
-        def exchange(row):
-            for name, other in exchanged.items():
-                if name in row.theirs:
-                    return row._replace(theirs=row.theirs.replace(name, other))
-            return row
-
-        monkeypatch.setattr(hugging_face, "HUGGING_FACE", tuple(map(exchange, original)))
-        # Query and key with their weights exchanged give other scores where their biases differ.
-        line = self.refused(capsys, tmp_path, "google", converted["google"], "huggingface")
-        assert "do not compute the same. Received: sequence_output differs by up to" in line
-
-    def test_a_pair_that_is_none(self, converted, capsys, tmp_path):
-        TibertMaskedLM(tiny(vocabulary_size=400)).save_to_preset(str(tmp_path / "other"))
-        words = ["--from=google", f"--input={converted['google']}", "--to=keras", f"--output={tmp_path / 'other'}"]
-        assert main(["convert", *words, "--check"]) == 1
-        assert "do not compute the same. Received: sequence_output differs by up to" in capsys.readouterr().err
-        randomize(TibertMaskedLM(tiny(vocabulary_size=300))).save_to_preset(str(tmp_path / "smaller"))
-        assert main(["convert", *words[:-1], f"--output={tmp_path / 'smaller'}", "--check"]) == 1
-        assert "architectures. Received: vocab_size=400 and 300. Give" in capsys.readouterr().err
-
-    def test_a_part_that_is_missing_there(self, converted, capsys, tmp_path):
-        read_keras(str(converted["keras"])).backbone.save_to_preset(str(tmp_path / "encoder"))
-        words = ["--from=google", f"--input={converted['google']}", "--to=keras", f"--output={tmp_path / 'encoder'}"]
-        assert main(["convert", *words, "--check"]) == 1
-        assert "lacks a part of the input. Received: no masked_lm in" in capsys.readouterr().err

@@ -49,6 +49,13 @@ class TestWriting:
             write_google(PortableModel(model=model), tmp_path / "google")
         assert not (tmp_path / "google").exists()
 
+    def test_values_that_are_not_finite(self, tmp_path):
+        model = TibertPretraining(tiny())
+        (bias,) = [weight for weight in model.weights if weight.path == "mlm_head/output_bias"]
+        bias.assign(np.full(20, np.nan))
+        with pytest.raises(InputError, match="not finite. Received: mlm_head/output_bias with 20 of 20 values inf"):
+            write_google(PortableModel(model=model), tmp_path / "google")
+
 
 class TestFinding:
     def test_the_last_of_several(self, folder):

@@ -15,7 +15,6 @@ from tibert_keras.export.hugging_face import (
     HUGGING_FACE,
     read_config,
     read_hugging_face,
-    read_weights,
     standard_weights,
     write_hugging_face,
 )
@@ -224,32 +223,3 @@ class TestBadInput:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.01}))
         assert type(read_hugging_face(str(folder)).model) is TibertMaskedLM
-
-    @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x04" + b"\0" * 7 + b"{}  ", None])
-    def test_safetensors(self, folder, content):
-        path = folder / "model.safetensors"
-        path.write_bytes(path.read_bytes()[:-10] if content is None else content)
-        with pytest.raises(InputError, match="safetensors|is missing") as caught:
-            read_hugging_face(str(folder))
-        assert "\n" not in str(caught.value)
-
-    def test_elements_of_a_type_that_numpy_lacks(self, folder):
-        header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
-        content = len(header).to_bytes(8, "little") + header + b"\0" * 4
-        (folder / "model.safetensors").write_bytes(content)
-        with pytest.raises(InputError, match="of numbers that NumPy knows: 'BF16'. Received: .* as float32 or float16"):
-            read_weights(str(folder))
-
-    def test_half_precision(self, folder):
-        from safetensors.numpy import save_file
-
-        weights = read_weights(str(folder))
-        save_file({name: array.astype("float16") for name, array in weights.items()}, folder / "model.safetensors")
-        for name, array in read_weights(str(folder)).items():
-            assert array.dtype == "float32"
-            np.testing.assert_allclose(array, weights[name], rtol=1e-3, atol=1e-6)
-
-    def test_no_weights(self, folder):
-        (folder / "model.safetensors").unlink()
-        with pytest.raises(InputError, match="neither model.safetensors nor pytorch_model.bin. Received: '.*hf'"):
-            read_weights(str(folder))

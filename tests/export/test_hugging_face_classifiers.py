@@ -20,6 +20,7 @@ from tibert_keras import (
 from tibert_keras.errors import InputError
 from tibert_keras.export import ConvertConfig, convert
 from tibert_keras.export.hugging_face import read_hugging_face, write_hugging_face
+from tibert_keras.export.hugging_face_weights import read_weights
 from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.portable import PortableModel
 
@@ -127,7 +128,8 @@ class TestConvert:
     @pytest.mark.parametrize(
         "changes",
         [{"architectures": ["AlbertForMaskedLM"]}, {"architectures": None}, {"id2label": {"0": "A", "2": "B"}},
-         {"id2label": {"0": "A", "1": "A", "2": "B"}}],
+         {"id2label": {"0": "A", "1": "A", "2": "B"}}, {"id2label": LABELS}, {"id2label": {"0": 1, "1": 2, "2": 3}},
+         {"architectures": 1}],
     )  # fmt: skip
     def test_no_word_on_the_classes(self, changes, spm_models, tmp_path):
         model = make("TokenClassification", spm_models["bpe"])
@@ -143,3 +145,47 @@ class TestConvert:
         (tmp_path / "hf/config.json").write_text(json.dumps({**config, "id2label": {"0": "A"}}))
         with pytest.raises(InputError, match=r"Received: classifier\.\w+ of shape \(3,.*\), \(1,.*\) in the model"):
             read_hugging_face(str(tmp_path / "hf"))
+
+    @pytest.mark.parametrize("dropout", ["x", None, 1.0, -0.1, True])
+    def test_dropout(self, dropout, spm_models, tmp_path):
+        folder = self.changed("TokenClassification", spm_models, tmp_path, classifier_dropout_prob=dropout)
+        with pytest.raises(InputError, match="Received: classifier_dropout_prob=.* Correct it in config.json."):
+            read_hugging_face(folder)
+
+    @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+    def test_other_problems(self, problem, spm_models, tmp_path):
+        folder = self.changed("SequenceClassification", spm_models, tmp_path, problem_type=problem)
+        with pytest.raises(InputError, match=f"Received: problem_type='{problem}'. Give one of problem_type='single_l"):
+            read_hugging_face(folder)
+
+    @pytest.mark.parametrize("problem", ["single_label_classification", None])
+    def test_the_problem_that_is_ours(self, problem, spm_models, tmp_path):
+        folder = self.changed("SequenceClassification", spm_models, tmp_path, problem_type=problem)
+        assert type(read_hugging_face(folder).model) is TibertTextClassifier
+
+    def test_one_label(self, spm_models, tmp_path):
+        """With one class and no word on the problem transformers predicts a number."""
+        changes = {"problem_type": None, "id2label": {"0": "A"}}
+        folder = self.changed("SequenceClassification", spm_models, tmp_path, **changes)
+        with pytest.raises(InputError, match="Received: problem_type='regression'"):
+            read_hugging_face(folder)
+
+    def test_without_pooler(self, spm_models, tmp_path):
+        from safetensors.numpy import save_file
+
+        folder = self.changed("SequenceClassification", spm_models, tmp_path)
+        arrays = {name: array for name, array in read_weights(folder).items() if "pooler" not in name}
+        save_file(arrays, f"{folder}/model.safetensors", metadata={"format": "pt"})
+        message = "The classifier's pooler is missing. Received: '.*/hf' without albert.pooler.weight"
+        with pytest.raises(InputError, match=message):
+            read_hugging_face(folder)
+        options = {"from_": "huggingface", "input": folder, "to": "huggingface", "output": folder}
+        with pytest.raises(InputError, match=message):
+            convert(ConvertConfig(check=True, **options))
+
+    def changed(self, name, spm_models, tmp_path, **changes):
+        """A folder of a classifier with changes to its configuration."""
+        write_hugging_face(PortableModel(model=make(name, spm_models["bpe"])), tmp_path / "hf")
+        config = json.loads((tmp_path / "hf/config.json").read_text())
+        (tmp_path / "hf/config.json").write_text(json.dumps({**config, **changes}))
+        return str(tmp_path / "hf")

@@ -127,7 +127,7 @@ class TestOtherNames:
 
     def test_normalisations_that_are_not_shared(self):
         scope = "bert/encoder/transformer/group_0_7/layer_7/inner_group_0"
-        with pytest.raises(InputError, match=f"Received: {scope}/layer_normalization_15. No other format"):
+        with pytest.raises(InputError, match=f"Received: {scope}/layer_normalization_15. Begin with what `tibert c"):
             standard_names({f"{scope}/layer_normalization_{number}/beta": np.zeros(8) for number in (15, 16)})
 
 

@@ -92,6 +92,29 @@ class TestTibertBackbone(TestCase):
         assert (backbone.dropout, backbone.max_sequence_length, backbone.name) == (0.1, 32, "encoder")
         assert backbone.to_albert_config() == CONFIG
 
+    def test_albert_config_of_equal_sizes(self, tmp_path):
+        """Google's code has no mapping then: it is the identity, and stays so whatever is frozen and thawed."""
+        backbone = TibertBackbone.from_albert_config({**CONFIG, "embedding_size": 8})
+        backbone.save_to_preset(str(tmp_path / "preset"))
+        loaded = TibertBackbone.from_preset(str(tmp_path / "preset"))
+        thawed = TibertBackbone.from_preset(str(tmp_path / "preset"), load_weights=False)
+        for value in (False, True):
+            thawed.trainable = value
+        for model in (backbone, loaded, thawed):
+            mapping = model.embeddings_projection
+            np.testing.assert_array_equal(mapping.kernel, np.eye(8))
+            assert mapping.trainable_variables == [] and not mapping.bias.trainable
+            assert len(model.trainable_weights) == len(model.weights) - 2
+        assert len(TibertBackbone.from_albert_config(CONFIG).trainable_weights) == len(backbone.weights)
+        self.run_serialization_test(backbone)
+        self.run_precision_test(
+            lambda **kwargs: TibertBackbone.from_albert_config({**CONFIG, "embedding_size": 8}, **kwargs), self.inputs
+        )
+
+    def test_identity_between_two_sizes(self):
+        with pytest.raises(InputError, match="Received: identity_projection=True, embedding_dim=32, hidden_dim=64."):
+            self.make(identity_projection=True)
+
     def test_albert_config_and_arguments(self):
         backbone = TibertBackbone.from_albert_config(CONFIG, vocabulary_size=7, dropout=0.0)
         assert (backbone.vocabulary_size, backbone.dropout) == (7, 0.0)

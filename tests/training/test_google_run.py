@@ -14,7 +14,13 @@ from tests import google_albert
 from tests.google_records import write_google_records
 from tibert_keras.errors import InputError
 from tibert_keras.export import ConvertConfig, convert
-from tibert_keras.export.google_checkpoint import write_google
+from tibert_keras.export.google_checkpoint import (
+    find_google_files,
+    read_google,
+    write_google,
+    write_google_checkpoint,
+)
+from tibert_keras.export.keras_preset import read_keras
 from tibert_keras.export.portable import PortableModel
 from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.models.google_albert import read_google_checkpoint
@@ -64,6 +70,20 @@ class TestTakeOver:
         assert int(model.optimizer.iterations) == 30
         worst = google_albert.differences(model, reference)
         assert worst == {"weights": 0, "adam_m": 0, "adam_v": 0}
+
+    def test_normalisations_under_names_of_keras(self, golden, tmp_path):
+        write_google_checkpoint(tmp_path / "model.ckpt-30", google_albert.keras_named(golden / "model.ckpt-30"))
+        reference = np.load(golden / "lamb_sop.npz")
+        model = pretraining(golden, reference)
+        assert take_over(model, config(tmp_path / "model.ckpt-30")) == 30
+        assert google_albert.differences(model, reference) == {"weights": 0, "adam_m": 0, "adam_v": 0}
+
+    @pytest.mark.parametrize("step", [np.asarray([30, 31]), np.asarray(30.0, "float32")], ids=str)
+    def test_a_step_that_is_none(self, golden, tmp_path, step):
+        variables = {**read_google_checkpoint(golden / "model.ckpt-30"), "global_step": step}
+        write_google_checkpoint(tmp_path / "model.ckpt-30", variables)
+        with pytest.raises(InputError, match="step is not a whole number. Received: global_step of shape"):
+            take_over(pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30"))
 
     def test_goes_on_along_googles_trajectory(self, golden, tmp_path):
         # Google's numbers have no checkpoint of step 15, from which `resume` goes on: it is made here, of Google's
@@ -148,6 +168,46 @@ class TestPretrain:
         assert after.keys() == before.keys()
         for name, array in before.items():
             np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+    def test_equal_sizes(self, golden, google_config, tmp_path):
+        """Google has no mapping from embeddings to layers then, so none is learnt, and all goes back to Google."""
+        albert = {**json.loads((golden / "albert_config.json").read_text()), "embedding_size": 32}
+        google = PortableModel(model=TibertPretraining(TibertBackbone.from_albert_config(albert)), step=30)
+        write_google(google, tmp_path / "google")
+        options = {
+            "albert_config_file": str(tmp_path / "google/albert_config.json"),
+            "init_checkpoint": str(tmp_path / "google/model.ckpt-30"),
+        }
+        pretrain(google_config(tmp_path / "run", **options))
+        unbroken = read_keras(f"{tmp_path}/run/checkpoints/40").weights
+        shutil.rmtree(tmp_path / "run/checkpoints/40")
+        pretrain(google_config(tmp_path / "run", **options))
+        for path, array in read_keras(f"{tmp_path}/run/checkpoints/40").weights.items():
+            np.testing.assert_allclose(array, unbroken[path], rtol=0, atol=1e-6)
+        begun = read_google_checkpoint(tmp_path / "google/model.ckpt-30")
+        places = [f"{tmp_path}/run/checkpoints/{step}" for step in (30, 35, 40)] + [f"{tmp_path}/run"]
+        for number, place in enumerate(places):
+            output = f"{tmp_path}/again_{number}"
+            convert(ConvertConfig(from_="keras", input=place, to="google", output=output))
+            ours, theirs = read_keras(place), read_google(find_google_files(output))
+            np.testing.assert_array_equal(ours.weights["embedding_projection/kernel"], np.eye(32))
+            assert ours.moments.keys() == theirs.moments.keys() and bool(ours.moments) == ("checkpoints" in place)
+            assert not [name for name in ours.moments if name.startswith("embedding_projection")]
+            for path, array in {**ours.weights, **ours.moments}.items():
+                np.testing.assert_array_equal({**theirs.weights, **theirs.moments}[path], array)
+            words = theirs.weights["token_embedding/embeddings"]
+            assert np.array_equal(words, begun["bert/embeddings/word_embeddings"]) == place.endswith("/30")
+        # A run of ours that learns a mapping is another model.
+        initial = tmp_path / "run/initial/config.json"
+        content = json.loads(initial.read_text())
+        content["config"].pop("identity_projection")
+        initial.write_text(json.dumps(content))
+        with pytest.raises(InputError, match="Received: identity_projection=False in '.*run', True now"):
+            pretrain(
+                google_config(
+                    tmp_path / "next", **{**options, "init_checkpoint": f"{tmp_path}/run"}, num_train_steps=50
+                )
+            )
 
     @pytest.mark.parametrize(
         "options, message",

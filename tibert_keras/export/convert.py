@@ -15,11 +15,11 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export import google_checkpoint, hugging_face
+from tibert_keras.export.hugging_face_weights import read_weights
 from tibert_keras.export.keras_preset import read_keras, write_keras
 from tibert_keras.export.plain_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.export.portable import PortableModel
-from tibert_keras.models import TibertTextClassifier, TibertTokenClassifier
-from tibert_keras.models.google_albert import read_google_checkpoint, standard_names
+from tibert_keras.models.google_albert import standard_names
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.storage import atomic_output, list_folder
 
@@ -43,11 +43,13 @@ class ConvertConfig:
         from_: Format of the input: `google` (TensorFlow 1 checkpoints of Google's ALBERT), `huggingface` (folders of
             transformers) or `keras` (presets and runs of this package).
         input: What to convert. `google`: a folder with albert_config.json and model.ckpt-N, or the path up to
-            `model.ckpt-N`. `huggingface`: a folder with config.json and model.safetensors or pytorch_model.bin.
+            `model.ckpt-N`. `huggingface`: a folder with config.json and model.safetensors or pytorch_model.bin,
+            whole or in parts with their index.
             `keras`: a preset; a run, for its champion; or RUN/checkpoints/STEP, with the state of its training.
         to: Format of the output.
         output: A new or empty folder. With `google` weights, moments and step go to `model.ckpt-N`.
-        albert_config_file: Configuration of a checkpoint of Google's; by default the one in its folder.
+        albert_config_file: Configuration of a checkpoint of Google's, with `check` on either side; by default the one
+            in its folder.
         spm_model_file: SentencePiece model of a foreign input; by default the only `.model` file beside a checkpoint
             of Google's, and the `spiece.model` of a folder of transformers.
         check: Write nothing, and compare an input and an output that are there.
@@ -73,10 +75,12 @@ class ConvertConfig:
         for name, value in (("from", self.from_), ("to", self.to)):
             if value not in (formats := get_args(Format)):
                 raise InputError(f"No such format. Received: {name}={value!r}. Give one of {', '.join(formats)}.")
-        if (self.albert_config_file and self.from_ != "google") or (self.spm_model_file and self.from_ == "keras"):
+        # Of a comparison either side may be a checkpoint with its configuration elsewhere.
+        configured = (self.from_, self.to) if self.check else (self.from_,)
+        if (self.albert_config_file and "google" not in configured) or (self.spm_model_file and self.from_ == "keras"):
             raise InputError(
                 "albert_config_file goes with a checkpoint of Google's, spm_model_file with a foreign model. Received: "
-                f"from={self.from_!r}, albert_config_file={self.albert_config_file!r}, "
+                f"from={self.from_!r}, to={self.to!r}, albert_config_file={self.albert_config_file!r}, "
                 f"spm_model_file={self.spm_model_file!r}. Leave them out."
             )
 
@@ -125,7 +129,7 @@ def convert(config: ConvertConfig) -> Proof:
     """
     source = _Side(config.from_, config.input, config.albert_config_file, config.spm_model_file)
     if config.check:
-        return _prove(source.load(), _Side(config.to, config.output).load())
+        return _prove(source.load(), _Side(config.to, config.output, config.albert_config_file).load())
     if list_folder(config.output) or Path(config.output).is_file():
         raise InputError(f"The output is not an empty folder. Received: output={config.output!r}. Choose another.")
     portable = source.read()
@@ -133,7 +137,11 @@ def convert(config: ConvertConfig) -> Proof:
     last = {"google": google_checkpoint.CONFIG_FILE, "huggingface": hugging_face.CONFIG_FILE, "keras": "task.json"}
     with atomic_output(config.output, last=last[config.to]) as folder:
         _write(config.to, portable, folder)
-        return _prove(source.load(portable), _Side(config.to, os.fspath(folder)).load())
+        target = _Side(config.to, os.fspath(folder))
+        proof = _prove(source.load(portable), target.load())
+        if config.to == "google":
+            _check_training(portable, target.read())
+        return proof
 
 
 def _write(to: Format, portable: PortableModel, folder: Path) -> None:
@@ -180,15 +188,13 @@ class _Side(NamedTuple):
             portable = portable or read_keras(self.path)
             return _Loaded(self.path, portable.backbone.to_albert_config(), partial(keras_outputs, portable))
         if self.format == "google":
-            files = self._google_files()
-            sizes = google_checkpoint.read_config(files)
-            variables, names = standard_names(read_google_checkpoint(files.prefix)), GOOGLE_NAMES
+            variables, sizes = google_checkpoint.read_variables(self._google_files())
+            variables, names = standard_names(variables), GOOGLE_NAMES
             classifies = None
         else:
             sizes = hugging_face.read_config(self.path)
-            variables, names = hugging_face.standard_weights(hugging_face.read_weights(self.path)), HUGGING_FACE_NAMES
-            read_by = {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}
-            classifies = read_by.get(hugging_face.classifier_class(self.path))
+            variables, names = hugging_face.standard_weights(read_weights(self.path)), HUGGING_FACE_NAMES
+            classifies = hugging_face.head_input(self.path, variables)
         return _Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies))
 
     def _google_files(self) -> google_checkpoint.GoogleFiles:
@@ -261,3 +267,15 @@ def _prove(source: _Loaded, target: _Loaded) -> Proof:
                 f"{TOLERANCE:.0e}, between {source.path!r} and {target.path!r}. Use neither for the other."
             )
     return proof
+
+
+def _check_training(before: PortableModel, after: PortableModel) -> None:
+    """Check that the state of a training, which no output shows, was written as it was."""
+    names = sorted({*before.moments, *after.moments})
+    other = [n for n in names if not np.array_equal(before.moments.get(n, ()), after.moments.get(n, ()))]
+    other += ["the global step"] if after.step != (before.step or 0) else []
+    if other:
+        raise InputError(
+            f"The state of the training is not what was written. Received: another value of {other[0]}, one of "
+            f"{len(other)}. Convert it anew."
+        )

@@ -12,17 +12,20 @@ import numpy as np
 
 from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
+from tibert_keras.export.portable import PortableModel, architecture, fill
 from tibert_keras.export.tokenizer_files import (
     TOKENIZER_CONFIG_FILE,
     make_tokenizer,
     options_of,
     read_tokenizer_config,
 )
+from tibert_keras.models import TibertBackbone, TibertPretraining
 from tibert_keras.models.google_albert import (
     STEP,
     from_google,
+    global_step,
     is_google_checkpoint,
+    part_layers,
     read_google_checkpoint,
     to_google,
     variable_shapes,
@@ -106,9 +109,8 @@ def read_google(files: GoogleFiles) -> PortableModel:
     Raises:
         InputError: If a file cannot be read, or the three do not belong together.
     """
-    config = read_config(files)
-    variables = read_google_checkpoint(files.prefix)
-    full = full_model(config)
+    variables, config = read_variables(files)
+    full = TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
     if files.tokenizer is None:
         _LOG.warning(
             "No .model file, or more than one, is beside %r: the model takes only ids. Give spm_model_file if you "
@@ -122,7 +124,7 @@ def read_google(files: GoogleFiles) -> PortableModel:
     return fill(
         full,
         from_google(variables, variable_shapes(full)),
-        step=int(variables[STEP]) if STEP in variables else None,
+        step=global_step(variables),
         tokenizer=tokenizer,
     )
 
@@ -135,6 +137,22 @@ def read_config(files: GoogleFiles) -> dict[str, Any]:
     """
     advice = "Give the model's `albert_config_file`."
     return architecture(read_json(files.config, what="an ALBERT configuration", advice=advice))
+
+
+def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read variables and configuration, of a model with layers that share all or nothing.
+
+    Args:
+        files: Where they are.
+
+    Returns:
+        The variables by Google's names, and the configuration, as `part_layers` gives them.
+
+    Raises:
+        InputError: If a file cannot be read, or something in it is not supported.
+    """
+    config = read_config(files)
+    return part_layers(read_google_checkpoint(files.prefix), config)
 
 
 def write_google(portable: PortableModel, folder: Path) -> None:

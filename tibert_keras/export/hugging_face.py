@@ -12,17 +12,15 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.export.hugging_face_tokenizer import read_tokenizer, write_tokenizer
-from tibert_keras.export.portable import PortableModel, architecture, fill, full_model
-from tibert_keras.export.torch_files import read_torch_file
+from tibert_keras.export.hugging_face_weights import WEIGHTS_FILE, read_weights
+from tibert_keras.export.portable import PortableModel, architecture, fill
 from tibert_keras.models import TibertBackbone, TibertPretraining, TibertTextClassifier, TibertTokenClassifier
 from tibert_keras.models.google_albert import variable_shapes
-from tibert_keras.models.renaming import Row, from_theirs, in_float32, to_theirs
+from tibert_keras.models.renaming import Row, from_theirs, to_theirs
 from tibert_keras.models.tibert_classifier import TibertClassifier
-from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.storage import join, read_json
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-TORCH_FILE = "pytorch_model.bin"
 
 _OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
 
@@ -99,6 +97,7 @@ _CLASSIFIERS: dict[str, Any] = {
     "AlbertForSequenceClassification": TibertTextClassifier,
 }
 _CLASSIFIER_WEIGHT = "classifier.weight"
+_ONE_CLASS = "single_label_classification"
 
 
 # === Reading ===
@@ -121,7 +120,10 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
         InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
     """
     config, weights = read_config(path), standard_weights(read_weights(path))
-    full = _classifier(path, config) if _CLASSIFIER_WEIGHT in weights else full_model(config)
+    # Between equal sizes the mapping is not Google's identity there, but learnt.
+    backbone = TibertBackbone.from_albert_config(config, dtype="float32", identity_projection=False)
+    full = _classifier(_read_json(path), backbone) if _CLASSIFIER_WEIGHT in weights else TibertPretraining(backbone)
+    head_input(path, weights)
     arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
     return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
 
@@ -132,9 +134,7 @@ def read_config(path: str) -> dict[str, Any]:
     Raises:
         InputError: If it cannot be read, or describes something else than Google's ALBERT.
     """
-    config = read_json(
-        join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
-    )
+    config = _read_json(path)
     # Every folder of transformers names its model; others have a config.json too.
     for name, allowed in _FIXED.items():
         if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
@@ -145,65 +145,62 @@ def read_config(path: str) -> dict[str, Any]:
     return architecture({**{name: config.get(name, value) for name, value in _DEFAULTS.items()}, "hidden_act": "gelu"})
 
 
-def classifier_class(path: str) -> Any:
+def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
+    """The output that a folder's classifier reads, `"sequence_output"` or `"pooled_output"`; `None` without one.
+
+    Args:
+        path: The folder.
+        weights: Its weights, of `standard_weights`.
+
+    Raises:
+        InputError: If it reads a pooler's output, and the pooler is missing.
+    """
+    make = _classifier_class(_read_json(path))
+    if make is TibertTextClassifier and "albert.pooler.weight" not in weights:
+        raise InputError(
+            f"The classifier's pooler is missing. Received: {path!r} without albert.pooler.weight, whose output an "
+            "AlbertForSequenceClassification reads. Give the weights that it was trained with."
+        )
+    return {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}.get(make)
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    return read_json(
+        join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
+    )
+
+
+def _classifier_class(config: Mapping[str, Any]) -> Any:
     """The class of ours for the classifier that a folder holds, or `None` if it says to hold something else."""
-    config = read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give an ALBERT's.")
-    return next((_CLASSIFIERS[name] for name in config.get("architectures") or [] if name in _CLASSIFIERS), None)
+    names = config.get("architectures")
+    return next((ours for name, ours in _CLASSIFIERS.items() if isinstance(names, list) and name in names), None)
 
 
-def _classifier(path: str, sizes: dict[str, Any]) -> Any:
+def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
     """An untrained classifier of the kind and with the labels that `config.json` has."""
-    config = read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give an ALBERT's.")
-    make = classifier_class(path)
+    make = _classifier_class(config)
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
-    labels = [names.get(str(number)) for number in range(len(names))]
-    if make is None or None in labels or len(set(labels)) < len(labels):
+    labels = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else [None]
+    if make is None or not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
         raise InputError(
             "There is a classifier's head, but no word on what it classifies. Received: "
             f"architectures={config.get('architectures')}, id2label={names}. Give one of {', '.join(_CLASSIFIERS)}, "
             "with a different label for each number from 0 on."
         )
-    dropout = config.get("classifier_dropout_prob", 0.1)
-    return make(TibertBackbone.from_albert_config(sizes, dtype="float32"), labels=labels, dropout=dropout)
-
-
-def read_weights(path: str) -> dict[str, np.ndarray]:
-    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        The variables by the names that they have there; floats as float32.
-
-    Raises:
-        InputError: If neither is there, or it is damaged or carries code.
-    """
-    if exists(join(path, WEIGHTS_FILE)):
-        arrays = _read_safetensors(join(path, WEIGHTS_FILE))
-    elif exists(join(path, TORCH_FILE)):
-        arrays = read_torch_file(join(path, TORCH_FILE), read_bytes(join(path, TORCH_FILE)))
-    else:
+    # With one class transformers takes the logit for a number, where the file says nothing.
+    problem = config.get("problem_type") or (_ONE_CLASS if len(labels) > 1 else "regression")
+    if make is TibertTextClassifier and problem != _ONE_CLASS:
         raise InputError(
-            f"The folder has neither {WEIGHTS_FILE} nor {TORCH_FILE}. Received: {path!r}. "
-            "Give a folder that `save_pretrained` of transformers wrote."
+            f"Only classifiers that choose one of several classes are supported. Received: problem_type={problem!r}. "
+            f"Give one of problem_type={_ONE_CLASS!r}, with more than one label."
         )
-    return in_float32(arrays)
-
-
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    content = read_bytes(path)
-    try:
-        return load(content)
-    # A type that NumPy lacks, such as bfloat16, is a missing key.
-    except (SafetensorError, KeyError) as error:
+    dropout = config.get("classifier_dropout_prob", 0.1)
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         raise InputError(
-            f"Not a whole safetensors file of numbers that NumPy knows: {' '.join(str(error).split())}. "
-            f"Received: {path!r}. Give it anew, as float32 or float16."
-        ) from error
+            "classifier_dropout_prob must be a number from 0 to less than 1. "
+            f"Received: classifier_dropout_prob={dropout!r}. Correct it in {CONFIG_FILE}."
+        )
+    return make(backbone, labels=labels, dropout=dropout)
 
 
 def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -266,6 +263,7 @@ def _config(portable: PortableModel) -> dict[str, Any]:
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
             "classifier_dropout_prob": portable.model.dropout,
+            "problem_type": _ONE_CLASS,
         }
     return {
         **{name: sizes[name] for name in _DEFAULTS},

@@ -12,7 +12,7 @@ import numpy as np
 
 from tibert_keras.data import TibertMaskedLMPreprocessor
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertPretraining
+from tibert_keras.models import TibertBackbone
 from tibert_keras.models.renaming import split_slot
 from tibert_keras.models.tibert_backbone import check_albert_config
 from tibert_keras.models.tibert_classifier import TibertClassifier
@@ -57,24 +57,23 @@ class PortableModel:
 def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     """Check a configuration of Google's for a trained model, and leave out what only an untrained one needs.
 
+    Of two different dropouts, which only a further training would use, one is left: our encoder has no other.
+
     Raises:
         InputError: If something in it is not supported.
     """
     config = {name: value for name, value in config.items() if name != "initializer_range"}
+    hidden, attention = config.get("hidden_dropout_prob"), config.get("attention_probs_dropout_prob")
+    if type(attention) in (int, float) and hidden != attention:
+        _LOG.warning(
+            "hidden_dropout_prob=%s holds for the whole encoder from here on; attention_probs_dropout_prob=%s is left "
+            "out. What the model computes does not change, only how it would be trained further.",
+            hidden,
+            attention,
+        )
+        config["attention_probs_dropout_prob"] = hidden
     check_albert_config(config)
     return config
-
-
-def full_model(config: Mapping[str, Any]) -> TibertPretraining:
-    """Make an untrained model with every part that a foreign format may bring.
-
-    Args:
-        config: The configuration, of `architecture`.
-
-    Returns:
-        The model, in float32.
-    """
-    return TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
 
 
 def fill(
@@ -87,7 +86,7 @@ def fill(
     """Give a full model the values of a foreign format, and leave out the heads that it did not bring.
 
     Args:
-        full: The model of `full_model`, or a classifier.
+        full: A model with every part that the format may bring: a `TibertPretraining`, or a classifier.
         arrays: Variables and moments by path.
         step: The global step.
         tokenizer: The tokenizer.

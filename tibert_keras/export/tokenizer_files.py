@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tibert_keras.errors import InputError
 from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.tokenizers import TibertTokenizer
 
@@ -29,13 +30,16 @@ def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokeniz
     """Make the tokenizer of a SentencePiece model, with the options of ours that a configuration names.
 
     Raises:
-        InputError: If the model cannot be read.
+        InputError: If the model cannot be read, or is none that a model of ours takes.
     """
     given = config.get(_OPTIONS_KEY)
     options = given if isinstance(given, dict) else {}
-    return TibertTokenizer(
-        read_bytes(spm_model_file), **{name: bool(options[name]) for name in _OPTIONS if name in options}
-    )
+    named = {name: bool(options[name]) for name in _OPTIONS if name in options}
+    content = read_bytes(spm_model_file)
+    try:
+        return TibertTokenizer(content, **named)
+    except InputError as error:
+        raise InputError(f"{error} It is of {spm_model_file!r}: give the model's own tokenizer.") from error
 
 
 def options_of(tokenizer: TibertTokenizer) -> dict[str, Any]:

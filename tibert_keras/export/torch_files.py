@@ -109,14 +109,15 @@ class _Unpickler(pickle.Unpickler):
         known = (dtype, str(key))
         # Each is read once, however many tensors share it.
         if known not in self._storages:
-            self._storages[known] = _Storage(_elements(self._read(str(key)), dtype))
-        elements = len(self._storages[known].elements)
-        if elements < size:
-            raise ValueError(f"a tensor has {elements} of {size} elements")
+            self._storages[known] = _Storage(elements(self._read(str(key)), dtype))
+        count = len(self._storages[known].elements)
+        if count < size:
+            raise ValueError(f"a tensor has {count} of {size} elements")
         return self._storages[known]
 
 
-def _elements(content: bytes, dtype: str) -> np.ndarray:
+def elements(content: bytes, dtype: str) -> np.ndarray:
+    """Take bytes as elements of a type of NumPy's, or as `"bfloat16"`, which become float32."""
     if dtype == "bfloat16":
         return (np.frombuffer(content, "<u2").astype("<u4") << 16).view("<f4")
     return np.frombuffer(content, dtype)

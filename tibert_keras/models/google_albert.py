@@ -16,6 +16,10 @@ from tibert_keras.models.renaming import Row, from_theirs, in_float32, split_slo
 STEP = "global_step"
 _OPTIMIZERS = {"beta1_power", "beta2_power"}
 _KERAS_NORM = re.compile(r"(?P<scope>.*/)(?P<norm>layer_normalization(?:_\d+)?)/(?P<rest>(?:gamma|beta).*)")
+# What all layers of a group share and, by TensorFlow's scopes, what one layer has of its own: Google's code enters the
+# scope `group_0` anew for each layer, so that from the second on it is `group_0_1`, `group_0_2` and so on.
+_SHARED = re.compile(r"(?P<root>.*/)group_(?P<group>\d+)/(?P<rest>inner_group_\d+/.*)")
+_OWN = re.compile(r"(?P<root>.*/)group_\d+(?:_\d+)?/layer_(?P<layer>\d+)/(?P<rest>inner_group_\d+/.*)")
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,17 +127,19 @@ def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     `module/` before all names.
 
     Raises:
-        InputError: If each layer has normalisations of its own, where ALBERT's layers share them.
+        InputError: If each layer has normalisations of its own, where ALBERT's layers share them; `part_layers` goes
+            before this then.
     """
     renamed = {name.removeprefix("module/"): array for name, array in variables.items()}
     scopes: dict[str, set[str]] = {}
     for name in renamed:
         if match := _KERAS_NORM.fullmatch(name):
             scopes.setdefault(match["scope"], set()).add(match["norm"])
-    if own := [scope for scope in scopes if re.search(r"/layer_\d+/", scope)]:
+    if own := [scope for scope in scopes if _OWN.fullmatch(scope)]:
         raise InputError(
-            "Each layer has layer normalisations of its own, which ALBERT's layers share. "
-            f"Received: {own[0]}{min(scopes[own[0]])}. No other format can hold this model."
+            "Each layer has layer normalisations of its own while all share their matrices, which no model here does. "
+            f"Received: {own[0]}{min(scopes[own[0]])}. Begin with what `tibert convert --to=google` makes of it: a "
+            "checkpoint and a configuration that compute the same, where layers have matrices of their own too."
         )
 
     def standard(match: re.Match[str]) -> str:
@@ -142,6 +148,60 @@ def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
         return f"{match['scope']}LayerNorm{f'_{index}' if index else ''}/{match['rest']}"
 
     return {_KERAS_NORM.sub(standard, name): array for name, array in renamed.items()}
+
+
+def part_layers(
+    variables: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Make a group of each layer, where each has layer normalisations of its own.
+
+    Keras's layer in place of contrib's makes its variables anew in each layer, while the matrices, which
+    `tf.get_variable` makes, are those of the group. With as many groups as layers, and the matrices repeated, that is
+    an ALBERT as others are. It computes the same, but would be trained otherwise: moments and step are left out.
+
+    Args:
+        variables: Variables and moments by Google's names.
+        config: The configuration, of `albert_config.json`.
+
+    Returns:
+        Both as they are, if the layers share all; else those of the other model.
+    """
+    if not any(_OWN.fullmatch(name) and _KERAS_NORM.fullmatch(name) for name in variables):
+        return dict(variables), dict(config)
+    layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
+    parted = {}
+    for name, array in variables.items():
+        if name == STEP or split_slot(name)[1]:
+            continue
+        if own := _OWN.fullmatch(name):
+            parted[f"{own['root']}group_{own['layer']}/{own['rest']}"] = array
+        elif shared := _SHARED.fullmatch(name):
+            for layer in range(layers):
+                if layer * groups // layers == int(shared["group"]):
+                    parted[f"{shared['root']}group_{layer}/{shared['rest']}"] = array
+        else:
+            parted[name] = array
+    _LOG.warning(
+        "Each layer has layer normalisations of its own: made a group of each, %d in all, with the matrices that they "
+        "share repeated. Dropped the optimizer's moments and the step, which are of shared matrices.",
+        layers,
+    )
+    return parted, {**config, "num_hidden_groups": layers}
+
+
+def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
+    """The step of a checkpoint of Google's, or `None` if it has none.
+
+    Raises:
+        InputError: If it is no whole number.
+    """
+    step = variables.get(STEP)
+    if step is not None and (step.shape != () or not np.issubdtype(step.dtype, np.integer)):
+        raise InputError(
+            f"The checkpoint's step is not a whole number. Received: {STEP} of shape {step.shape}, {step.dtype}. "
+            "Give a checkpoint that was written in training."
+        )
+    return None if step is None else int(step)
 
 
 def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:

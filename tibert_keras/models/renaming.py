@@ -73,7 +73,8 @@ def from_theirs(
         `sop_head` and `logits`, are missing here; their parts that the model lacks are dropped, and the log says so.
 
     Raises:
-        InputError: If a variable there is not known or has another shape, or one of ours is missing there.
+        InputError: If a variable there is not known, has another shape or holds what no training gives, or one of ours
+            is missing there.
     """
     by_name = {row.theirs: row for row in _rows(table, shapes).values()}
     ours = {}
@@ -87,6 +88,7 @@ def from_theirs(
                     f"A variable has another shape than the configuration says. Received: {name} of shape "
                     f"{array.shape}, {expected} in the model. Give the configuration that belongs to the weights."
                 )
+            _check_numbers(name, array)
             ours[row.ours + slot] = row.to_here(array, shapes[row.ours])
         elif (part := _part(table, base)) is not None and not _has_part(shapes, part):
             _LOG.info("Dropped %s, because the model has no %s.", name, part)
@@ -104,12 +106,13 @@ def to_theirs(table: Sequence[Row], arrays: Mapping[str, np.ndarray]) -> dict[st
     """Turn our variables, by path, and their moments into another format's.
 
     Raises:
-        InputError: If one has no name there.
+        InputError: If one has no name there, or holds what no training gives.
     """
     rows = _rows(table, [split_slot(name)[0] for name in arrays])
     theirs = {}
     for name, array in arrays.items():
         path, slot = split_slot(name)
+        _check_numbers(name, array)
         theirs[rows[path].theirs + slot] = rows[path].to_there(array)
     return theirs
 
@@ -126,6 +129,19 @@ def split_slot(name: str) -> tuple[str, str]:
     """Part the name of a variable from the `/adam_m` or `/adam_v` behind it, if there is one."""
     base, _, last = name.rpartition("/")
     return (base, f"/{last}") if last in SLOTS else (name, "")
+
+
+def _check_numbers(name: str, array: np.ndarray) -> None:
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"A variable is not of floating-point numbers. Received: {name} of {array.dtype}. "
+            "Give weights that are not quantized."
+        )
+    if count := array.size - np.count_nonzero(np.isfinite(array)):
+        raise InputError(
+            f"A variable is not finite. Received: {name} with {count} of {array.size} values infinite or NaN. "
+            "Give the weights of before the training diverged."
+        )
 
 
 def _rows(table: Sequence[Row], paths: Iterable[str]) -> dict[str, Row]:

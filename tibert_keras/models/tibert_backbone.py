@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import keras_nlp
+import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.encode_positions import encode_positions
@@ -34,10 +35,11 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu", "gelu_new"),
     "initializer_range": (0.02,),
     "down_scale_factor": (1,),
-    # Google's own code never reads these three.
+    # Google's own code never reads these four, the last of which is in the published xxlarge alone.
     "net_structure_type": (0,),
     "gap_size": (0,),
     "num_memory_blocks": (0,),
+    "layers_to_keep": ([],),
 }
 
 
@@ -56,7 +58,14 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     Inputs are integers of shape `[batch, sequence]`: `token_ids`, `segment_ids` and `padding_mask`. Outputs
     are `sequence_output`, `[batch, sequence, hidden_dim]`, and `pooled_output`, `[batch, hidden_dim]`.
 
-    The arguments are those of `keras_nlp.models.AlbertBackbone`.
+    Args:
+        *args: As for `keras_nlp.models.AlbertBackbone`.
+        identity_projection: Whether the mapping from embeddings to layers is the identity and stays so. That is
+            Google's ALBERT where the embedding size is the hidden size: its code has no mapping then.
+        **kwargs: As for `keras_nlp.models.AlbertBackbone`.
+
+    Raises:
+        InputError: If the mapping is to be the identity between two sizes.
 
     Example:
     ```python
@@ -73,6 +82,35 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     """
 
     presets = backbone_presets
+
+    def __init__(self, *args: Any, identity_projection: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if identity_projection and self.embedding_dim != self.hidden_dim:
+            raise InputError(
+                "Only a mapping between equal sizes can be the identity. Received: identity_projection=True, "
+                f"embedding_dim={self.embedding_dim}, hidden_dim={self.hidden_dim}. Leave identity_projection out."
+            )
+        self.identity_projection = identity_projection
+        if identity_projection:
+            self.embeddings_projection.trainable = False
+            # A quantized one is about to be loaded.
+            if self.embeddings_projection.quantization_mode is None:
+                self.embeddings_projection.kernel.assign(np.eye(self.hidden_dim))
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the encoder is trained; a mapping that is the identity never is."""
+        return bool(super().trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        if getattr(self, "identity_projection", False):
+            self.embeddings_projection.trainable = False
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        return {**super().get_config(), "identity_projection": self.identity_projection}
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None, mask: Any = None, positions: Any = None
@@ -137,6 +175,8 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> TibertBackbone:
         """Make an untrained backbone of the architecture in Google's `albert_config.json`.
 
+        Where the embedding size is the hidden size, the mapping between the two is the identity, as in Google's code.
+
         Args:
             config: The path of the file, local or `gs://`, or what it holds.
             **kwargs: Arguments of the constructor, such as `dtype` and `name`, with which to override the
@@ -158,14 +198,15 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             config if isinstance(config, Mapping) else read_json(config, what="an ALBERT configuration", advice=_ADVICE)
         )
         check_albert_config(config)
-        return cls(**{**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs})
+        arguments = {**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs}
+        return cls(**{"identity_projection": arguments["embedding_dim"] == arguments["hidden_dim"], **arguments})
 
     def to_albert_config(self) -> dict[str, Any]:
         """Return the architecture as Google's `albert_config.json` has it."""
         return {
             **{theirs: getattr(self, ours) for theirs, ours in _RENAMES.items()},
             "attention_probs_dropout_prob": self.dropout,
-            **{key: allowed[0] for key, allowed in _FIXED.items()},
+            **{key: allowed[0] for key, allowed in _FIXED.items() if key != "layers_to_keep"},
         }
 
 

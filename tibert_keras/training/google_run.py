@@ -9,7 +9,13 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.google_albert import STEP, from_google, read_google_checkpoint, variable_shapes
+from tibert_keras.models.google_albert import (
+    STEP,
+    from_google,
+    global_step,
+    read_google_checkpoint,
+    variable_shapes,
+)
 from tibert_keras.models.renaming import split_slot
 from tibert_keras.training.checkpoints import moment_name
 
@@ -35,12 +41,13 @@ class GoogleCheckpoint:
     def __init__(self, prefix: str, model: keras.Model, optimizer: str) -> None:
         self.folder = prefix
         variables = read_google_checkpoint(prefix)
-        if STEP not in variables:
+        step = global_step(variables)
+        if step is None:
             raise InputError(
                 f"The checkpoint has no {STEP}, from which to go on. Received: init_checkpoint={prefix!r}. "
                 "Give one that was written in training."
             )
-        self.step = int(variables[STEP])
+        self.step = step
         self._values: dict[str, np.ndarray] = {f"optimizer/{optimizer}/iteration": np.asarray(self.step)}
         for name, array in from_google(variables, variable_shapes(model)).items():
             path, slot = split_slot(name)

@@ -18,7 +18,7 @@ from tibert_keras.training.google_run import GoogleCheckpoint
 _INITIAL_CONFIG = f"{INITIAL_PRESET}/config.json"
 # What no shape of a variable tells, as our configuration names it and as Google's does.
 _NOT_IN_SHAPES = {
-    False: ("num_layers", "num_groups", "num_inner_repetitions", "num_heads"),
+    False: ("num_layers", "num_groups", "num_inner_repetitions", "num_heads", "identity_projection"),
     True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
 }
 
@@ -126,7 +126,8 @@ def _check_architecture(model: TibertMaskedLM, place: str, *, google: bool) -> N
     theirs = read_json(join(folder, name), what="the configuration of a model", advice="Give another checkpoint.")
     ours = model.backbone.to_albert_config() if google else model.backbone.get_config()
     for key in _NOT_IN_SHAPES[google]:
-        value = (theirs if google else theirs["config"]).get(key)
+        # Runs that were begun before there was an `identity_projection` train the mapping.
+        value = (theirs if google else {"identity_projection": False, **theirs["config"]}).get(key)
         if value != ours[key]:
             raise InputError(
                 "The checkpoint is of another model. "
