@@ -8,6 +8,10 @@ const PAUSE = 1000;
 // Time without a change, in milliseconds, after which a long text is laid out anew.
 const DELAY = 150;
 
+// The universal parts of speech, the more frequent ones first: these get the colours that differ most.
+const UNIVERSAL =
+  "NOUN VERB ADP PUNCT PART DET ADJ PRON AUX ADV NUM PROPN SCONJ CCONJ INTJ SYM X".split(" ");
+
 function make(tag, className, text = "") {
   const element = document.createElement(tag);
   element.className = className;
@@ -316,12 +320,15 @@ function percent(score) {
   return score < 0.01 ? "<1%" : `${Math.round(100 * score)}%`;
 }
 
-/** Give an element the colour of a tag, always the same: what is before a dot tells the kind of word. */
+/** Give an element the colour of a tag, always the same: what is before a dot or a plus tells the kind of word. */
 function coloured(element, tag) {
-  let hash = 0;
-  for (const letter of tag.split(".")[0]) hash = (hash * 31 + letter.codePointAt(0)) % 997;
+  const [kind] = tag.split(/[.+]/);
+  let number = UNIVERSAL.indexOf(kind);
+  if (number < 0) {
+    number = 0;
+    for (const letter of kind) number = (number * 127 + letter.codePointAt(0)) % 997;
+  }
   // Steps of the golden angle, in degrees, keep neighbours apart.
-  const hue = (hash * 137.508) % 360;
-  element.style.setProperty("--hue", hue);
+  element.style.setProperty("--hue", (number * 137.508) % 360);
   return element;
 }
