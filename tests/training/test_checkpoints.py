@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import keras
@@ -142,6 +143,27 @@ class TestCheckpoints(TestCase):
             checkpoints.wait()
         monkeypatch.undo()
         assert checkpoints.steps == [1, 2]
+        assert checkpoints.last_whole() == 1
+
+    def test_a_byte_that_is_spoilt_on_its_way_to_the_disk(self, tmp_path, monkeypatch):
+        model, checkpoints = make_model(), Checkpoints(tmp_path, keep=1)
+        checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.wait()
+        open_it = Path.open
+
+        class Spoiling(io.FileIO):
+            def write(self, block) -> int:
+                # The values of a variable: where the sizes of the parts stand the file could not be read at all.
+                return super().write(bytes([block[0] ^ 1]) + block[1:] if len(block) == 16 else block)
+
+        def open_to_spoil(path, mode="r", *args, **options):
+            to_spoil = path.name == VARIABLES_FILE and mode == "wb"
+            return Spoiling(path, "w") if to_spoil else open_it(path, mode, *args, **options)
+
+        monkeypatch.setattr(Path, "open", open_to_spoil)
+        checkpoints.save(model, 2, state={}, best_step=2)
+        with pytest.raises(InputError, match="its size or hash is not the one that was written.*checkpoints/2"):
+            checkpoints.wait()
         assert checkpoints.last_whole() == 1
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -30,6 +32,27 @@ STATE_FILE = "state.json"
 
 _LOG = logging.getLogger(__name__)
 _GO_BACK = "Remove its folder to go on from the one before."
+
+
+class _HashingFile(io.RawIOBase):
+    """Takes the hash of what goes to a file on its way there: what is read back later is held to it.
+
+    It cannot seek, so that nothing is written twice.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: Any) -> int:
+        self.digest.update(block)
+        written = self._file.write(block)
+        self.size += written
+        return written
 
 
 class Checkpoints:
@@ -113,11 +136,11 @@ class Checkpoints:
     def _write(self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_step: int) -> None:
         with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
             folder.mkdir()
-            path = folder / VARIABLES_FILE
             # With an open file NumPy leaves its name as it is.
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **variables)
-            content = {"step": step, **state, "bytes": path.stat().st_size, "sha256": sha256(path)}
+            with (folder / VARIABLES_FILE).open("wb") as file:
+                hashing = _HashingFile(file)
+                np.savez(hashing, allow_pickle=False, **variables)
+            content = {"step": step, **state, "bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
             (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         self.check(step)
         for old in self.steps[: -self.keep]:
