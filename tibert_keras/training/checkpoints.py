@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
@@ -63,7 +64,7 @@ class Checkpoints:
 
     Args:
         run_dir: The run's folder.
-        keep: How many of the last checkpoints `save` keeps, besides the best.
+        keep: How many of the last checkpoints `save` keeps, besides the best ones.
         writes: Whether `save` writes, as it does in one of several workers.
 
     Example:
@@ -89,7 +90,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if exists(join(self.folder, name, STATE_FILE)))
 
     # === Saving ===
-    def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_step: int) -> None:
+    def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_steps: Collection[int]) -> None:
         """Save a checkpoint beside the training, and remove old ones when it has been read back.
 
         The variables are copied before this returns; `wait` waits for the rest.
@@ -98,7 +99,7 @@ class Checkpoints:
             model: A compiled model.
             step: The global step, which names the checkpoint.
             state: Facts of the run, for `state`.
-            best_step: A step whose checkpoint is kept whatever its age.
+            best_steps: Steps whose checkpoints are kept whatever their age.
 
         Raises:
             DivergedError: If a weight is not finite, and nothing is saved.
@@ -113,7 +114,7 @@ class Checkpoints:
                 )
         # All workers come so far: some variables, those of metrics, are only known to them together.
         if self.writes:
-            self._pending = self._thread.submit(self._write, variables, step, state, best_step)
+            self._pending = self._thread.submit(self._write, variables, step, state, best_steps)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is saved.
@@ -133,7 +134,9 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
 
-    def _write(self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_step: int) -> None:
+    def _write(
+        self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_steps: Collection[int]
+    ) -> None:
         with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
             folder.mkdir()
             # With an open file NumPy leaves its name as it is.
@@ -144,7 +147,7 @@ class Checkpoints:
             (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         self.check(step)
         for old in self.steps[: -self.keep]:
-            if old != best_step:
+            if old not in best_steps:
                 remove_folder(join(self.folder, str(old)))
 
     # === Restoring ===

@@ -171,7 +171,7 @@ def _begin(
         model._symbolic_build(data_batch=batches.element_spec)
     if taken_over:
         # From now on the run stands on its own, whatever becomes of the other.
-        checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_step=step)
+        checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_steps={step})
         checkpoints.wait()
         strategy.meet()
     return step
