@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
@@ -37,6 +38,11 @@ _NORMALIZATION = "nmt_nfkc"
 _UNIT_SEPARATOR = "\u2063"
 # SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
+
+# Scores of a unigram model are multiples of this: a power of two, so that sums of 32 bits are exact up to 8,192, some
+# hundreds of pieces. Then the same pieces in another order have the same sum, and SentencePiece, which adds in 32 bits,
+# and Hugging Face's library, which adds in 64, choose alike between them. The largest change of a score is 0.00025.
+_SCORE_STEP = 1 / 2048
 
 _LOG = logging.getLogger(__name__)
 
@@ -182,7 +188,17 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             raise InputError(_explain(str(error), config)) from error
     if failures:
         raise failures[0]
-    return model.getvalue()
+    proto = model.getvalue()
+    return _with_exact_sums(proto) if config.trainer_options["model_type"] == "unigram" else proto
+
+
+def _with_exact_sums(proto: bytes) -> bytes:
+    """Round the scores of a unigram model's pieces, so that it matters no more in how many bits they are added."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    for piece in model.pieces:
+        if piece.type == piece.NORMAL:
+            piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
+    return bytes(model.SerializeToString())
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:
