@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, expand_glob, join, list_folder, read_json, read_lines, sha256
+from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
 from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
@@ -118,6 +119,23 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
     return manifest
+
+
+def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
+    """Read the manifest beside a SentencePiece model, or return `None` if none beside it is of this model.
+
+    Args:
+        spm_model_file: Path of the model.
+    """
+    path = join(os.path.dirname(spm_model_file) or ".", MANIFEST_FILE)
+    if not exists(path):
+        return None
+    try:
+        manifest = read_json(path, what="a manifest of a tokenizer", advice="")
+    except InputError:
+        return None
+    # Folders of Hugging Face have a file of this name too, which is the tokenizer itself.
+    return manifest if manifest.get("sha256") == sha256(spm_model_file) else None
 
 
 def _check_folder(config: TokenizerConfig) -> None:
