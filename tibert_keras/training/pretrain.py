@@ -161,7 +161,7 @@ def _begin(
         checkpoints.restore(model, step)
         _LOG.info("Going on from step %d.", step)
     elif config.init_checkpoint is not None:
-        step = take_over(model, config)
+        step = take_over(model, config, writes=strategy.is_chief)
     else:
         return 0
     if step % config.save_checkpoints_steps:
