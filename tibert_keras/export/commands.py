@@ -46,10 +46,11 @@ def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:
         manifest: The manifest of the records.
     """
     folder = source.get("folder")
-    made = manifest.made_from.get("corpora", {}).get(folder)
+    if folder is None or folder not in (corpora := manifest.made_from.get("corpora", {})):
+        return None
     # An older corpus did not note its input.
-    known = made is not None and made["input_file"] is not None
-    return folder if known and made["files"].get(source["file"]) == source["sha256"] else None
+    known = corpora[folder]["input_file"] is not None
+    return str(folder) if known and corpora[folder]["files"].get(source["file"]) == source["sha256"] else None
 
 
 def corpus_commands(manifest: Manifest) -> list[str]:
