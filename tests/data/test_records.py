@@ -207,6 +207,7 @@ class TestManifest:
             lines = text.decode("utf-8").splitlines()
             assert manifest.sources[name] == {
                 "file": name.replace(".tf_record", ".txt"),
+                "folder": str(sample_corpus),
                 "sha256": hashlib.sha256(text).hexdigest(),
                 "documents": 10,
                 "tokens": sum(map(len, tokenizer.encode(lines))),

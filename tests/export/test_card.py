@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -13,16 +14,17 @@ import yaml
 
 from tibert_keras.cli import VERBS, main
 from tibert_keras.command import split_verb
+from tibert_keras.corpus import write_sample
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.records import RecordsConfig
 from tibert_keras.errors import InputError
 from tibert_keras.export.card import card_text, write_card
-from tibert_keras.export.commands import pretrain_command, records_command
+from tibert_keras.export.commands import corpus_commands, pretrain_command, records_command, tokenizer_command
 from tibert_keras.export.run_facts import RunFacts, gather_facts
 from tibert_keras.flags import parse
 from tibert_keras.models import TibertBackbone
 from tibert_keras.storage import sha256
-from tibert_keras.training.config import PretrainConfig, read_config
+from tibert_keras.training.config import PretrainConfig, read_config, write_config
 from tibert_keras.training.environment import environment, note_environment, read_environment
 
 
@@ -167,8 +169,85 @@ class TestCommands:
         verb, flags = split_verb(words(records_command("records", manifest)), VERBS)
         given = parse(VERBS[verb], flags, name="tibert records")
         assert isinstance(given, RecordsConfig) and given.options == manifest.options
+        folder = manifest.sources["train_0.tf_record"]["folder"]
+        assert given.input_file == f"{folder}/train_0.txt,{folder}/train_1.txt"
+        spm_model_file = manifest.made_from["tokenizer"]["spm_model_file"]
+        assert (given.output_dir, given.spm_model_file) == ("records", spm_model_file)
+
+    def test_records_of_an_older_version(self, sample_records):
+        manifest = dataclasses.replace(Manifest.read(sample_records / "train"), made_from={})
+        for source in manifest.sources.values():
+            del source["folder"]
+        given = parse(VERBS["records"], words(records_command("records", manifest))[1:], name="tibert records")
         assert given.input_file == "$TEXTS/train_0.txt,$TEXTS/train_1.txt"
         assert (given.output_dir, given.spm_model_file) == ("records", "records/spiece.model")
+        assert tokenizer_command(manifest) is None and corpus_commands(manifest) == []
+
+
+class TestSteps:
+    @pytest.fixture
+    def facts(self, tmp_path, monkeypatch):
+        """The facts of a run that read records of a corpus, in the working folder, which holds all that made them."""
+        (tmp_path / "first").mkdir()
+        monkeypatch.chdir(tmp_path / "first")
+        write_sample("sample it", num_documents=30, num_files=3)
+        for step in (
+            ["corpus", "--input_file=sample it/*.txt", "--output_dir=corpus", "--validation_volumes=[2]"],
+            ["tokenizer", "--input_file=corpus/*.txt", "--output_dir=tokenizer", "--recipe=albert", "--vocab_size=300"],
+            ["records", "--input_file=corpus/train_*.txt", "--output_dir=records", "--ngram=1", *self.RECORDS],
+            ["records", "--input_file=corpus/validation_*.txt", "--output_dir=held_out", *self.RECORDS],
+        ):
+            assert main([*step, *self.ONE_WORKER[: step[0] != "tokenizer"]]) == 0
+        return self.gather()
+
+    RECORDS = ("--spm_model_file=tokenizer/spiece.model", "--max_seq_length=32", "--max_predictions_per_seq=5")
+    ONE_WORKER = ("--workers=1",)
+
+    def gather(self):
+        config = PretrainConfig(
+            input_file="records/*.tf_record", validation_file="held_out/*.tf_record", output_dir="run",
+            preset="tibert_nano",
+        )  # fmt: skip
+        write_config(config)
+        return gather_facts("run")
+
+    def commands(self, facts):
+        section = card_text(facts).split("## Execution steps\n\n")[1].split("\n\n## ")[0]
+        notes, block = section.removesuffix("\n```").split("\n\n```sh\n")
+        return notes, [words(f"tibert {command}") for command in re.split(r"^tibert ", block, flags=re.MULTILINE)[1:]]
+
+    def test_pasted_into_another_folder(self, facts, tmp_path, monkeypatch, capfd):
+        """They make the very same records."""
+        notes, commands = self.commands(facts)
+        assert notes == "To be given in the folder in which the run was begun."
+        assert [command[0] for command in commands] == ["corpus", "tokenizer", "records", "records", "pretrain"]
+        shutil.copytree("sample it", tmp_path / "second/sample it")
+        monkeypatch.chdir(tmp_path / "second")
+        for command in commands[:-1]:
+            assert main([*command, *self.ONE_WORKER[: command[0] != "tokenizer"]]) == 0, capfd.readouterr().err
+        for path in [*(tmp_path / "first").glob("records/*"), *(tmp_path / "first").glob("held_out/*")]:
+            assert Path(path.relative_to(tmp_path / "first")).read_bytes() == path.read_bytes(), path
+
+    def test_what_was_not_recorded_is_said(self, facts):
+        Path("corpus/corpus.json").unlink()
+        shutil.copy("corpus/train_text1.txt", "corpus/train_text9.txt")
+        shutil.rmtree("records")
+        Path("tokenizer/tokenizer.json").unlink()
+        words_of_records = ["--input_file=corpus/train_*.txt", "--output_dir=records", *self.RECORDS, *self.ONE_WORKER]
+        assert main(["records", *words_of_records]) == 0
+        notes, commands = self.commands(self.gather())
+        assert notes.splitlines()[1:] == [
+            "How the texts of `records` were made of an edition was not recorded.",
+            "How the tokenizer of `records` was trained was not recorded.",
+        ]
+        assert "--spm_model_file=records/spiece.model" in commands[2]
+
+    def test_a_text_that_was_changed(self, facts):
+        Path("corpus/train_text1.txt").write_text("ཀ་ཁ་ག\nང་ཅ་ཆ\n", encoding="utf-8")
+        words_of_records = ["--input_file=corpus/train_*.txt", "--output_dir=records", "--ngram=1", *self.RECORDS]
+        assert main(["records", *words_of_records, *self.ONE_WORKER]) == 0
+        notes, _ = self.commands(self.gather())
+        assert "How the texts of `records` were made of an edition was not recorded." in notes
 
 
 class TestEnvironment:

@@ -9,7 +9,6 @@ import tarfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import tensorflow as tf
@@ -93,30 +92,14 @@ def models(texts: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
     return {kind: f"{folder}/{kind}/spiece.model" for kind in ("bpe", "unigram")}
 
 
-class Comparison(NamedTuple):
-    """Texts with other ids than SentencePiece's, and the number of those with the same pieces in another order."""
-
-    different: list[tuple[str, list[int], list[int]]]
-    ties: int
-
-
-def compare(tokenizer: TibertTokenizer, texts: list[str], folder: Path) -> Comparison:
+def check(tokenizer: TibertTokenizer, texts: list[str], folder: Path) -> None:
     from transformers import AutoTokenizer
 
     write_tokenizer(tokenizer, folder, max_length=128)
     expected = tokenizer.encode(texts)
     assert tf.function(tokenizer)(tf.constant(texts)).to_list() == expected
     there = AutoTokenizer.from_pretrained(folder)(texts, add_special_tokens=False)["input_ids"]
-    others = [pair for pair in zip(texts, expected, there, strict=True) if pair[1] != pair[2]]
-    different = [(text, ids, other) for text, ids, other in others if sorted(ids) != sorted(other)]
-    return Comparison(different, len(others) - len(different))
-
-
-def check(kind: str, comparison: Comparison, number: int) -> None:
-    assert comparison.different == []
-    # Where "11" and "1" may come in either order, a unigram model leaves it to the last bit of the sum of the scores,
-    # which are of 32 bits in SentencePiece and of 64 there.
-    assert comparison.ties <= (2 + number // 1000 if kind == "unigram" else 0)
+    assert [trio for trio in zip(texts, expected, there, strict=True) if trio[1] != trio[2]] == []
 
 
 @pytest.mark.slow
@@ -128,10 +111,10 @@ class TestIdentity:
 
     @pytest.mark.parametrize("sort", ["plain", "masked", "variants"])
     def test_same_ids(self, kind, sort, texts, models, tmp_path):
-        check(kind, compare(TibertTokenizer(models[kind]), texts[sort], tmp_path), len(texts[sort]))
+        check(TibertTokenizer(models[kind]), texts[sort], tmp_path)
 
     @pytest.mark.parametrize("tsheg, underline", [(True, True), (True, False), (False, False)])
     def test_options(self, kind, tsheg, underline, texts, models, tmp_path):
         tokenizer = TibertTokenizer(models[kind], tsheg_pretokenization=tsheg, underline_between_sections=underline)
         some = [text for sort in texts.values() for text in sort[::10]]
-        check(kind, compare(tokenizer, some, tmp_path), len(some))
+        check(tokenizer, some, tmp_path)

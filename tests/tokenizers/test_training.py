@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -70,6 +71,15 @@ class TestRecipes:
             "bpe": ("BPE", 1.0, "nmt_nfkc", True),
             "unigram": ("UNIGRAM", 0.99995, "nmt_nfkc", True),
         }
+
+    def test_scores_of_unigrams_add_up_exactly(self, spm_models):
+        model = sentencepiece_model_pb2.ModelProto.FromString(Path(spm_models["unigram"]).read_bytes())
+        scores = np.array([piece.score for piece in model.pieces if piece.type == piece.NORMAL])
+        assert np.array_equal(scores * 2048, np.round(scores * 2048)) and len(set(scores)) > 100
+        # Those of the longest section, in 32 bits and any order.
+        many = np.random.default_rng(0).choice(scores, 1000)
+        assert many.sum() < -4096
+        assert np.cumsum(many, dtype="float32")[-1] == np.cumsum(many[::-1], dtype="float32")[-1] == many.sum()
 
     def test_what_is_given_replaces_the_recipe(self, config):
         assert TokenizerConfig(input_file="x", output_dir="y").trainer_options["vocab_size"] == 10_000

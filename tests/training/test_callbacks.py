@@ -51,9 +51,9 @@ class TestCheckpointEachInterval:
         saved = []
 
         class Noted(Checkpoints):
-            def save(self, model, step, *, state, best_step):
+            def save(self, model, step, *, state, best_steps):
                 assert state.pop("seconds") > 0
-                saved.append((step, state, best_step, [row["step"] for row in History(folder).rows]))
+                saved.append((step, state, best_steps, [row["step"] for row in History(folder).rows]))
 
         progress = make_progress(folder)
         saving = CheckpointEachInterval(
@@ -82,8 +82,8 @@ class TestCheckpointEachInterval:
             saving.on_epoch_end(epoch, {"loss": loss, **({"val_loss": 2 / loss} if validated else {})})
         return saved
 
-    @pytest.mark.parametrize("validated, best", [(False, [2, 4, 4]), (True, [2, 2, 6])])
-    def test_a_row_is_written_before_its_checkpoint_and_names_the_best(self, tmp_path, validated, best):
+    @pytest.mark.parametrize("validated, best", [(False, [{2}, {4}, {4}]), (True, [{2}, {2, 4}, {4, 6}])])
+    def test_a_row_is_written_before_its_checkpoint_and_names_the_best_ones(self, tmp_path, validated, best):
         saved = self.run(tmp_path, [2.0, 1.0, 3.0], validated=validated)
         states = [{"num_examples": 7, "first_step": step} for step in (0, 2, 4)]
         assert saved == list(zip([2, 4, 6], states, best, [[2], [2, 4], [2, 4, 6]], strict=True))

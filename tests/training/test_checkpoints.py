@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import keras
@@ -38,7 +39,7 @@ class TestCheckpoints(TestCase):
     def test_training_goes_on_as_if_it_had_not_been_stopped(self, tmp_path):
         model, checkpoints = make_model(), Checkpoints(tmp_path)
         train(model, 3)
-        checkpoints.save(model, 3, state={"num_examples": 8}, best_step=3)
+        checkpoints.save(model, 3, state={"num_examples": 8}, best_steps={3})
         # What is saved was copied: training goes on at once.
         train(model, 2)
         checkpoints.wait()
@@ -54,20 +55,20 @@ class TestCheckpoints(TestCase):
             [v.value for v in copy.optimizer.variables], [v.value for v in model.optimizer.variables], atol=0
         )
 
-    def test_the_last_ones_and_the_best_are_kept(self, tmp_path):
+    def test_the_last_ones_and_the_best_ones_are_kept(self, tmp_path):
         model, checkpoints = make_model(), Checkpoints(tmp_path, keep=2)
-        for step, best in [(9, 9), (10, 10), (11, 10), (12, 10), (100, 10)]:
-            checkpoints.save(model, step, state={}, best_step=best)
+        for step, best in [(9, {9}), (10, {10}), (11, {10}), (12, {10, 11}), (100, {10, 11})]:
+            checkpoints.save(model, step, state={}, best_steps=best)
         checkpoints.wait()
-        assert checkpoints.steps == [10, 12, 100]
-        checkpoints.save(model, 101, state={}, best_step=101)
+        assert checkpoints.steps == [10, 11, 12, 100]
+        checkpoints.save(model, 101, state={}, best_steps={101})
         checkpoints.close()
         assert checkpoints.steps == [100, 101]
         assert Checkpoints(tmp_path / "none").steps == []
 
     def test_a_failure_midway_leaves_nothing(self, tmp_path, monkeypatch):
         model, checkpoints = make_model(), Checkpoints(tmp_path)
-        checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.save(model, 1, state={}, best_steps={1})
         checkpoints.wait()
 
         def fail(file, **_) -> None:
@@ -75,15 +76,15 @@ class TestCheckpoints(TestCase):
             raise OSError("No space left on device")
 
         monkeypatch.setattr(np, "savez", fail)
-        checkpoints.save(model, 2, state={}, best_step=2)
+        checkpoints.save(model, 2, state={}, best_steps={2})
         with pytest.raises(OSError, match="No space left"):
-            checkpoints.save(model, 3, state={}, best_step=3)
+            checkpoints.save(model, 3, state={}, best_steps={3})
         assert names(tmp_path / "checkpoints") == ["1"]
 
     def test_a_folder_that_is_not_whole_is_no_checkpoint(self, tmp_path):
         # A remote folder fills up file by file, and the state comes last.
         checkpoints = Checkpoints(tmp_path)
-        checkpoints.save(make_model(), 1, state={}, best_step=1)
+        checkpoints.save(make_model(), 1, state={}, best_steps={1})
         checkpoints.wait()
         (tmp_path / "checkpoints/2").mkdir()
         (tmp_path / "checkpoints/2" / VARIABLES_FILE).write_bytes(b"half")
@@ -94,21 +95,21 @@ class TestCheckpoints(TestCase):
         model, checkpoints = make_model(), Checkpoints(tmp_path)
         with pytest.raises(InputError, match="There is no checkpoint before it"):
             model.layers[-1].bias.assign([0, value, 0, 0])
-            checkpoints.save(model, 1, state={}, best_step=1)
+            checkpoints.save(model, 1, state={}, best_steps={1})
         assert not (tmp_path / "checkpoints").exists()
         model.layers[-1].bias.assign([0, 1, 0, 0])
-        checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.save(model, 1, state={}, best_steps={1})
         checkpoints.wait()
         model.layers[-1].bias.assign([0, value, 0, 0])
         with pytest.raises(InputError, match=r"step 2\. Received: .*dense.*bias\. The last good checkpoint is '.*/1'"):
-            checkpoints.save(model, 2, state={}, best_step=2)
+            checkpoints.save(model, 2, state={}, best_steps={2})
         assert checkpoints.steps == [1]
 
     @pytest.mark.parametrize("file", [VARIABLES_FILE, STATE_FILE])
     @pytest.mark.parametrize("damage", ["cut", "empty", "other"])
     def test_damage(self, tmp_path, file, damage):
         checkpoints = Checkpoints(tmp_path)
-        checkpoints.save(make_model(), 7, state={}, best_step=7)
+        checkpoints.save(make_model(), 7, state={}, best_steps={7})
         checkpoints.wait()
         path = tmp_path / "checkpoints/7" / file
         content = path.read_bytes()
@@ -120,7 +121,7 @@ class TestCheckpoints(TestCase):
 
     def test_another_model(self, tmp_path):
         checkpoints = Checkpoints(tmp_path)
-        checkpoints.save(make_model(), 7, state={}, best_step=7)
+        checkpoints.save(make_model(), 7, state={}, best_steps={7})
         checkpoints.wait()
         with pytest.raises(InputError, match="The checkpoint is of another model. Received: "):
             checkpoints.restore(make_model(units=3), 7)
@@ -128,7 +129,7 @@ class TestCheckpoints(TestCase):
     def test_what_was_written_is_read_back(self, tmp_path, monkeypatch):
         """A checkpoint that the disk has spoilt takes no older one with it."""
         model, checkpoints = make_model(), Checkpoints(tmp_path, keep=1)
-        checkpoints.save(model, 1, state={}, best_step=1)
+        checkpoints.save(model, 1, state={}, best_steps={1})
         checkpoints.wait()
         check = Checkpoints.check
 
@@ -137,11 +138,32 @@ class TestCheckpoints(TestCase):
             check(self, step)
 
         monkeypatch.setattr(Checkpoints, "check", spoil)
-        checkpoints.save(model, 2, state={}, best_step=2)
+        checkpoints.save(model, 2, state={}, best_steps={2})
         with pytest.raises(InputError, match="checkpoint cannot be loaded"):
             checkpoints.wait()
         monkeypatch.undo()
         assert checkpoints.steps == [1, 2]
+        assert checkpoints.last_whole() == 1
+
+    def test_a_byte_that_is_spoilt_on_its_way_to_the_disk(self, tmp_path, monkeypatch):
+        model, checkpoints = make_model(), Checkpoints(tmp_path, keep=1)
+        checkpoints.save(model, 1, state={}, best_steps={1})
+        checkpoints.wait()
+        open_it = Path.open
+
+        class Spoiling(io.FileIO):
+            def write(self, block) -> int:
+                # The values of a variable: where the sizes of the parts stand the file could not be read at all.
+                return super().write(bytes([block[0] ^ 1]) + block[1:] if len(block) == 16 else block)
+
+        def open_to_spoil(path, mode="r", *args, **options):
+            to_spoil = path.name == VARIABLES_FILE and mode == "wb"
+            return Spoiling(path, "w") if to_spoil else open_it(path, mode, *args, **options)
+
+        monkeypatch.setattr(Path, "open", open_to_spoil)
+        checkpoints.save(model, 2, state={}, best_steps={2})
+        with pytest.raises(InputError, match="its size or hash is not the one that was written.*checkpoints/2"):
+            checkpoints.wait()
         assert checkpoints.last_whole() == 1
 
 

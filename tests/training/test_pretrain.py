@@ -216,6 +216,25 @@ class TestHowItRuns:
             losses = {10: (losses[5] + losses[10]) / 2, 20: (losses[15] + losses[20]) / 2, 22: losses[22]}
         assert {row["step"]: row["loss"] for row in History(tmp_path).rows} == pytest.approx(losses, abs=1e-4)
 
+    @pytest.mark.slow
+    @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+    def test_many_steps_in_one_call_under_a_strategy(self, run_config, tmp_path, monkeypatch):
+        """Keras's loop over the batches of a strategy, as on a TPU."""
+        import tensorflow as tf
+
+        one_device = tf.distribute.OneDeviceStrategy("/cpu:0")
+        monkeypatch.setattr("tibert_keras.training.strategy._tensorflow_strategy", lambda config: one_device)
+        options = {"num_train_steps": 20, "save_checkpoints_steps": 10}
+        for number in (1, 10):
+            pretrain(run_config(tmp_path / str(number), iterations_per_loop=number, **options))
+        # Another graph, so that the last bits may be others.
+        together, apart = saved(tmp_path / "10", 20), saved(tmp_path / "1", 20)
+        assert together.keys() == apart.keys() and len(together) > 60
+        for name, value in apart.items():
+            np.testing.assert_allclose(together[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+        losses = [[row["loss"] for row in History(tmp_path / name).rows] for name in ("10", "1")]
+        assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=1e-5)
+
     def test_in_remote_storage(self, run_config, tmp_path):
         """On TensorFlow's in-memory file system, which stands for `gs://`."""
         config = run_config(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,10 +68,10 @@ class TestSwitch:
     def test_all_goes_on_but_the_order(self, sop_run, switched_config, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
         pretrain(switched_config(tmp_path))
-        before, after = variables(sop_run, 40), variables(tmp_path, 40)
-        assert set(after) < set(before)
+        of_both, after = variables(sop_run, 40), variables(tmp_path, 40)
+        assert set(after) < set(of_both)
         for name, value in after.items():
-            np.testing.assert_array_equal(value, before[name], err_msg=name)
+            np.testing.assert_array_equal(value, of_both[name], err_msg=name)
         assert after["optimizer/lamb/iteration"] == 40
         # The encoder, its pooler and the head; iteration, norm, and two moments of each that is trained.
         assert (
@@ -77,7 +79,13 @@ class TestSwitch:
         )
         assert "New here, with initial values: 0 variables of the model, 0 of the optimizer." in caplog.text
         assert "Left there: 2 variables of the model, 8 of the optimizer." in caplog.text
-        assert "model/sop_head/kernel" in caplog.text and "lamb/pooled_dense_kernel_adam_m" in caplog.text
+        # All their names, however many, where the log says that they are.
+        (path,) = re.findall(r"The names of all of them are in (\S+)\.\n", caplog.text)
+        names = json.loads(Path(path).read_text())
+        assert (names["checkpoint"], names["step"]) == (f"{sop_run}/checkpoints/40", 40)
+        assert names["taken_over"] == sorted(after) and len(after) == 30 + 58
+        assert names["new_here"] == []
+        assert names["left_there"] == sorted(set(of_both) - set(after)) and "model/sop_head/kernel" in of_both
         # The rate and the loss go on.
         rows, before = History(tmp_path).rows, History(sop_run).rows
         # 40 is in the middle of a window of 16.

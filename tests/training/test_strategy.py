@@ -54,6 +54,13 @@ class TestTensorFlow:
         with pytest.raises(InputError, match="train_batch_size=1023 on 2 replicas"):
             choose(train_batch_size=1023)
 
+    def test_several_steps_in_one_call(self, two_gpus):
+        with pytest.raises(
+            InputError, match="Keras fails .* mirror each other. Received: iterations_per_loop=10. Leave"
+        ):
+            choose(iterations_per_loop=10)
+        assert choose(iterations_per_loop=1)[0] == 2
+
     def test_parts_that_cannot_be_equal(self, two_gpus):
         choose(gradient_accumulation_steps=512)
         with pytest.raises(InputError, match="1024 on 2 replicas, gradient_accumulation_steps=1024"):

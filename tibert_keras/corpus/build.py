@@ -89,7 +89,7 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     # For workers with another working directory.
     volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
     partitions = _partition(volumes, config.validation_volumes)
-    planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes))
+    planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
     existing = read_manifest(config.output_dir)
     if check_folder(config.output_dir, planned, existing, names=set(partitions)) and existing is not None:
         _LOG.info("%s holds this corpus already: kept", config.output_dir)

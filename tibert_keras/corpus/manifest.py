@@ -23,12 +23,14 @@ class CorpusReport:
     Attributes:
         options: The options that decide what the corpus is.
         inputs: SHA-256 of each input file, by collection, volume and name.
+        input_file: Where these were, as it was given; `None` if an older version did not note it.
         files: Counts by name of corpus file.
         reading: What was left out of the text.
     """
 
     options: dict[str, Any]
     inputs: dict[str, str]
+    input_file: str | None = None
     files: dict[str, FileCounts] = field(default_factory=dict)
     reading: ReadingReport = field(default_factory=ReadingReport)
 
@@ -59,6 +61,7 @@ def write_manifest(output_dir: str, report: CorpusReport) -> None:
     """Write `corpus.json` to a folder."""
     content = {
         "options": report.options,
+        "input_file": report.input_file,
         "inputs": report.inputs,
         "files": {name: asdict(counts) for name, counts in report.files.items()},
         "dropped_characters": dict(report.reading.dropped.most_common()),
@@ -88,7 +91,13 @@ def read_manifest(output_dir: str) -> CorpusReport | None:
         reading.markup.update(content["markup"])
         reading.dropped.update(content["dropped_characters"])
         files = {name: FileCounts(**counts) for name, counts in content["files"].items()}
-        return CorpusReport(options=content["options"], inputs=content["inputs"], files=files, reading=reading)
+        return CorpusReport(
+            options=content["options"],
+            inputs=content["inputs"],
+            input_file=content.get("input_file"),
+            files=files,
+            reading=reading,
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"Not a manifest of a corpus. Received: {path!r}. Take another output_dir.") from error
 

@@ -22,16 +22,19 @@ class Manifest:
     Attributes:
         options: Every option and the seed, as `RecordsConfig` has them, but for the paths and the workers.
         tokenizer: `sha256` of the model file, `vocabulary_size`, and the tokenizer's `options`.
-        sources: For each record file the text `file` it is named after, its `sha256`, the numbers of `documents`,
-            `tokens`, `unknown_tokens` and `skipped_lines`, and the `unknown_characters` with their counts if they are
-            many.
+        sources: For each record file the text `file` it is named after, its `folder` as it was given, its `sha256`, the
+            numbers of `documents`, `tokens`, `unknown_tokens` and `skipped_lines`, and the `unknown_characters` with
+            their counts if they are many.
         files: For each record file its `sha256`, and the numbers of `bytes` and `examples`.
+        made_from: What made the texts and the tokenizer: `corpora`, by the folders of the texts, and `tokenizer`, as
+            `provenance` has them.
     """
 
     options: dict[str, Any]
     tokenizer: dict[str, Any]
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made_from: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Manifest | None:

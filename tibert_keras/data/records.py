@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tibert_keras.data.config import RecordsConfig
 from tibert_keras.data.manifest import Manifest
 from tibert_keras.data.partition import record_tokenizer, write_partition
+from tibert_keras.data.provenance import corpora_of, folder_of, tokenizer_of
 from tibert_keras.data.shuffle import gather, num_buckets, scatter
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.storage import (
@@ -58,24 +59,30 @@ def build_records(config: RecordsConfig) -> Manifest:
         input_file="corpus/train_*.txt", output_dir="records", spm_model_file="tokenizer/spiece.model", workers=1))
     ```
     """
+    made_from = {
+        "corpora": corpora_of(expand_glob(config.input_file)),
+        # As it was given, before it is made absolute for workers.
+        "tokenizer": tokenizer_of(config.spm_model_file),
+    }
     config = dataclasses.replace(
         config, output_dir=absolute(config.output_dir), spm_model_file=absolute(config.spm_model_file)
     )
-    manifest = _build(config)
+    manifest = _build(config, made_from)
     _warn_of_unknown(manifest)
     return manifest
 
 
-def _build(config: RecordsConfig) -> Manifest:
+def _build(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) -> Manifest:
     paths = expand_glob(config.input_file)
     targets = [Path(path).stem + RECORD_SUFFIX for path in paths]
     if duplicates := sorted({target for target in targets if targets.count(target) > 1}):
         raise InputError(f"Input files of one name would overwrite each other. Received: {duplicates}. Rename them.")
     # By name, whichever folders they are in; absolute for workers with another working directory.
     sources = dict(sorted(zip(targets, map(absolute, paths), strict=True)))
-    manifest = _open_folder(config)
+    folders = {target: folder_of(path) for target, path in zip(targets, paths, strict=True)}
+    manifest = _open_folder(config, made_from)
     if not config.shuffle_examples:
-        _write_partitions(sources, manifest, config)
+        _write_partitions(sources, folders, manifest, config)
     else:
         _build_shuffled(sources, manifest, config)
     if others := sorted(manifest.files.keys() - sources.keys()):
@@ -83,7 +90,7 @@ def _build(config: RecordsConfig) -> Manifest:
     return manifest
 
 
-def _open_folder(config: RecordsConfig) -> Manifest:
+def _open_folder(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) -> Manifest:
     """Check what is in the folder, and put the tokenizer and a manifest there before anything else."""
     proto = read_bytes(config.spm_model_file)
     manifest = Manifest(
@@ -102,6 +109,9 @@ def _open_folder(config: RecordsConfig) -> Manifest:
         before, now = ({**each.options, "tokenizer": each.tokenizer["sha256"]} for each in (previous, manifest))
         refuse_changes(before, now, folder=config.output_dir)
         manifest = previous
+    # What was noted when a text or the tokenizer came in stays: the folders may be others now.
+    manifest.made_from.setdefault("corpora", {}).update(made_from["corpora"])
+    manifest.made_from.setdefault("tokenizer", made_from["tokenizer"])
     with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as copy:
         copy.write_bytes(proto)
     # Records without a manifest would pass for Google's.
@@ -109,7 +119,9 @@ def _open_folder(config: RecordsConfig) -> Manifest:
     return manifest
 
 
-def _write_partitions(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
+def _write_partitions(
+    sources: dict[str, str], folders: dict[str, str], manifest: Manifest, config: RecordsConfig
+) -> None:
     targets = list(sources)
     sizes = [size(source) for source in sources.values()]
     with tqdm(total=sum(sizes), desc="records", unit="B", unit_scale=True, disable=None) as progress:
@@ -117,7 +129,9 @@ def _write_partitions(sources: dict[str, str], manifest: Manifest, config: Recor
         def on_result(number: int, result: tuple[dict[str, Any], dict[str, Any]]) -> None:
             target = targets[number]
             check_shared(join(config.output_dir, target))
-            manifest.sources[target], manifest.files[target] = result
+            entry, manifest.files[target] = result
+            # One that was kept has the folder that it was made from.
+            manifest.sources[target] = {"folder": folders[target], **entry}
             manifest.write(config.output_dir)
             progress.update(sizes[number])
 
@@ -154,7 +168,7 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
     unshuffled, dealt_out = (join(config.output_dir, name) for name in ("unshuffled", "dealt_out"))
     _refuse_other_texts(sources, manifest, config)
     if not manifest.sources or not all(manifest.is_whole(target, config.output_dir) for target in sources):
-        parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False))
+        parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False), manifest.made_from)
         manifest.sources.update({target: parts.sources[target] for target in sources})
         manifest.write(config.output_dir)
         _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)

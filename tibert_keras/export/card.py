@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+from tibert_keras.data.manifest import Manifest
 from tibert_keras.export.card_sections import FILL_IN, Sections, code_versions, join_sections, table, write_sections
-from tibert_keras.export.commands import pretrain_command, records_command
+from tibert_keras.export.commands import (
+    corpus_commands,
+    corpus_of,
+    pretrain_command,
+    records_command,
+    tokenizer_command,
+)
 from tibert_keras.export.finetune_card import finetuning_sections, is_finetuning
 from tibert_keras.export.run_facts import RecordFolder, RunFacts, gather_facts
 from tibert_keras.storage import join
@@ -166,17 +173,32 @@ def _folder(folder: RecordFolder) -> list[str]:
 
 
 def _steps(facts: RunFacts) -> str:
-    made = {path: records_command(path, folder.manifest) for path, folder in _folders(facts).items()}
-    lines = [
-        "To be given in the folder in which the run was begun.",
-        "How the texts were made of an edition, and the tokenizer trained, was not recorded.",
-    ]
-    lines += [f"From which texts `{path}` was made was not recorded." for path, command in made.items() if not command]
-    commands = [*filter(None, made.values()), pretrain_command(facts.config)]
-    if len(commands) > 1:
+    lines = ["To be given in the folder in which the run was begun."]
+    before: list[str] = []
+    records: list[str] = []
+    for path, folder in _folders(facts).items():
+        lines += [f"{missing} was not recorded." for missing in _not_recorded(path, folder.manifest)]
+        if folder.manifest is not None and (command := records_command(path, folder.manifest)):
+            before += [*corpus_commands(folder.manifest), tokenizer_command(folder.manifest) or ""]
+            records.append(command)
+    if "$TEXTS" in "".join(records):
         lines.append("`TEXTS` is the folder of the texts, which was not recorded; their names and hashes are above.")
-        commands.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
-    return "\n".join(lines) + "\n\n```sh\n" + "\n".join(commands) + "\n```"
+        records.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
+    # Those of the corpus before those of the tokenizer, each once: training and validation have them in common.
+    before = sorted(filter(None, dict.fromkeys(before)), key=lambda command: not command.startswith("tibert corpus"))
+    return "\n".join(lines) + "\n\n```sh\n" + "\n".join([*before, *records, pretrain_command(facts.config)]) + "\n```"
+
+
+def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
+    """What is not known of how a folder of records was made."""
+    if manifest is None or not manifest.sources:
+        return [f"From which texts `{path}` was made"]
+    parts = []
+    if any(corpus_of(source, manifest) is None for source in manifest.sources.values()):
+        parts.append(f"How the texts of `{path}` were made of an edition")
+    if not tokenizer_command(manifest):
+        parts.append(f"How the tokenizer of `{path}` was trained")
+    return parts
 
 
 def _hyperparameters(facts: RunFacts) -> str:

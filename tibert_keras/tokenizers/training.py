@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, expand_glob, join, list_folder, read_json, read_lines, sha256
+from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
 from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
@@ -37,6 +39,11 @@ _NORMALIZATION = "nmt_nfkc"
 _UNIT_SEPARATOR = "\u2063"
 # SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
+
+# Scores of a unigram model are multiples of this: a power of two, so that sums of 32 bits are exact up to 8,192, some
+# hundreds of pieces. Then the same pieces in another order have the same sum, and SentencePiece, which adds in 32 bits,
+# and Hugging Face's library, which adds in 64, choose alike between them. The largest change of a score is 0.00025.
+_SCORE_STEP = 1 / 2048
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,6 +121,23 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     return manifest
 
 
+def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
+    """Read the manifest beside a SentencePiece model, or return `None` if none beside it is of this model.
+
+    Args:
+        spm_model_file: Path of the model.
+    """
+    path = join(os.path.dirname(spm_model_file) or ".", MANIFEST_FILE)
+    if not exists(path):
+        return None
+    try:
+        manifest = read_json(path, what="a manifest of a tokenizer", advice="")
+    except InputError:
+        return None
+    # Folders of Hugging Face have a file of this name too, which is the tokenizer itself.
+    return manifest if manifest.get("sha256") == sha256(spm_model_file) else None
+
+
 def _check_folder(config: TokenizerConfig) -> None:
     """Check that nothing is lost when the folder is replaced, which is done as a whole."""
     names = list_folder(config.output_dir)
@@ -182,7 +206,17 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             raise InputError(_explain(str(error), config)) from error
     if failures:
         raise failures[0]
-    return model.getvalue()
+    proto = model.getvalue()
+    return _with_exact_sums(proto) if config.trainer_options["model_type"] == "unigram" else proto
+
+
+def _with_exact_sums(proto: bytes) -> bytes:
+    """Round the scores of a unigram model's pieces, so that it matters no more in how many bits they are added."""
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    for piece in model.pieces:
+        if piece.type == piece.NORMAL:
+            piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
+    return bytes(model.SerializeToString())
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:

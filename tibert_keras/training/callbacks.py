@@ -177,8 +177,9 @@ class CheckpointEachInterval(keras.callbacks.Callback):
 
     def _save(self, step: int) -> None:
         state = {**self.state, "first_step": self.first_step, "seconds": self.seconds}
-        best_step = int(self.history.best()["step"]) if self.history.rows else step
-        self.checkpoints.save(self.model, step, state=state, best_step=best_step)
+        # By every criterion: the champion may be chosen by another than the run's own.
+        best_steps = self.history.best_steps() if self.history.rows else {step}
+        self.checkpoints.save(self.model, step, state=state, best_steps=best_steps)
         if not self.asynchronous:
             self.checkpoints.wait()
 

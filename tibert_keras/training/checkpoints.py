@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import logging
 import os
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 import keras
 import numpy as np
@@ -32,6 +35,27 @@ _LOG = logging.getLogger(__name__)
 _GO_BACK = "Remove its folder to go on from the one before."
 
 
+class _HashingFile(io.RawIOBase):
+    """Takes the hash of what goes to a file on its way there: what is read back later is held to it.
+
+    It cannot seek, so that nothing is written twice.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: Any) -> int:
+        self.digest.update(block)
+        written = self._file.write(block)
+        self.size += written
+        return written
+
+
 class Checkpoints:
     """The folder `checkpoints/` of a run: one folder a step.
 
@@ -40,7 +64,7 @@ class Checkpoints:
 
     Args:
         run_dir: The run's folder.
-        keep: How many of the last checkpoints `save` keeps, besides the best.
+        keep: How many of the last checkpoints `save` keeps, besides the best ones.
         writes: Whether `save` writes, as it does in one of several workers.
 
     Example:
@@ -66,7 +90,7 @@ class Checkpoints:
         return sorted(int(name) for name in names if exists(join(self.folder, name, STATE_FILE)))
 
     # === Saving ===
-    def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_step: int) -> None:
+    def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_steps: Collection[int]) -> None:
         """Save a checkpoint beside the training, and remove old ones when it has been read back.
 
         The variables are copied before this returns; `wait` waits for the rest.
@@ -75,7 +99,7 @@ class Checkpoints:
             model: A compiled model.
             step: The global step, which names the checkpoint.
             state: Facts of the run, for `state`.
-            best_step: A step whose checkpoint is kept whatever its age.
+            best_steps: Steps whose checkpoints are kept whatever their age.
 
         Raises:
             DivergedError: If a weight is not finite, and nothing is saved.
@@ -90,7 +114,7 @@ class Checkpoints:
                 )
         # All workers come so far: some variables, those of metrics, are only known to them together.
         if self.writes:
-            self._pending = self._thread.submit(self._write, variables, step, state, best_step)
+            self._pending = self._thread.submit(self._write, variables, step, state, best_steps)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is saved.
@@ -110,18 +134,20 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
 
-    def _write(self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_step: int) -> None:
+    def _write(
+        self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_steps: Collection[int]
+    ) -> None:
         with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
             folder.mkdir()
-            path = folder / VARIABLES_FILE
             # With an open file NumPy leaves its name as it is.
-            with path.open("wb") as file:
-                np.savez(file, allow_pickle=False, **variables)
-            content = {"step": step, **state, "bytes": path.stat().st_size, "sha256": sha256(path)}
+            with (folder / VARIABLES_FILE).open("wb") as file:
+                hashing = _HashingFile(file)
+                np.savez(hashing, allow_pickle=False, **variables)
+            content = {"step": step, **state, "bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
             (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
         self.check(step)
         for old in self.steps[: -self.keep]:
-            if old != best_step:
+            if old not in best_steps:
                 remove_folder(join(self.folder, str(old)))
 
     # === Restoring ===

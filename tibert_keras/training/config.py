@@ -71,7 +71,7 @@ class PretrainConfig:
         num_warmup_steps: Steps over which the rate rises from 0.
         start_warmup_step: Step at which it begins to rise.
         save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
-        keep_checkpoint_max: How many of the last checkpoints are kept, besides the best.
+        keep_checkpoint_max: How many of the last checkpoints are kept, besides the best by each criterion.
         divergence_factor: The loss has diverged when a window's is so many times the lowest before it, or not finite.
         on_divergence: What then happens: `stop`, or `rollback` to the last checkpoint, to go on with the examples that
             follow the window.

@@ -50,6 +50,10 @@ class History:
         """The row with the lowest `criterion`, the earliest of several; rows that lack it do not count."""
         return min(self.rows, key=lambda row: score(row, criterion or self.criterion))
 
+    def best_steps(self) -> set[int]:
+        """The steps of the champions by each criterion: the lowest `loss` and, where there is one, `val_loss`."""
+        return {int(self.best(criterion)["step"]) for criterion in ("loss", self.criterion)}
+
 
 def score(row: dict[str, float], criterion: str) -> float:
     """The `loss` or `val_loss` of a row: that of the masked tokens alone, with which runs of other tasks compare."""

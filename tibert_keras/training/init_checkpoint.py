@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from tibert_keras.errors import InputError
 from tibert_keras.models import TibertMaskedLM
 from tibert_keras.models.google_albert import is_google_checkpoint
-from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.storage import atomic_output, exists, join, read_bytes, read_json
 from tibert_keras.training.champion import INITIAL_PRESET, TOKENIZER_ASSET
 from tibert_keras.training.checkpoints import Checkpoints, split_checkpoint, variables_by_name
 from tibert_keras.training.config import PretrainConfig
@@ -22,8 +23,8 @@ _NOT_IN_SHAPES = {
     True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
 }
 
-# More names than these fill the log, and say less than their number.
-_FEW = 12
+# In the folder of the run that begins, with the names of all variables: in the log they would only fill it.
+TAKEN_OVER_FILE = "init_checkpoint.json"
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,15 +57,17 @@ def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None
     _check_architecture(model, checkpoints.folder if run_dir is None else run_dir, google=run_dir is None)
 
 
-def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
+def take_over(model: TibertMaskedLM, config: PretrainConfig, *, writes: bool = True) -> int:
     """Take over from `init_checkpoint` what a model shares with it: weights, the optimizer's moments, the global step.
 
     What is the checkpoint's alone, such as the head of a task that was dropped, is left; what is the model's alone
-    keeps its initial value. Both are listed in the log. Seeds of random generators are the new run's own.
+    keeps its initial value. The log tells their numbers, and `init_checkpoint.json` in the run's folder the names of
+    all. Seeds of random generators are the new run's own.
 
     Args:
         model: A compiled model whose optimizer is built.
         config: The options.
+        writes: Whether to write the names, as one of several workers does.
 
     Returns:
         The global step.
@@ -78,9 +81,16 @@ def take_over(model: TibertMaskedLM, config: PretrainConfig) -> int:
     mine, theirs = _training_state(variables), _training_state(checkpoints.names(step))
     checkpoints.assign({name: variables[name] for name in mine & theirs}, step)
     place = checkpoints.folder if run_dir is None else f"{checkpoints.folder}/{step}"
-    _log_names(f"Taken over from {place}", mine & theirs)
-    _log_names("New here, with initial values", mine - theirs)
-    _log_names("Left there", theirs - mine)
+    names = {"taken_over": mine & theirs, "new_here": mine - theirs, "left_there": theirs - mine}
+    _log_number(f"Taken over from {place}", names["taken_over"])
+    _log_number("New here, with initial values", names["new_here"])
+    _log_number("Left there", names["left_there"])
+    if writes:
+        path = join(config.output_dir, TAKEN_OVER_FILE)
+        content = {"checkpoint": place, "step": step, **{part: sorted(known) for part, known in names.items()}}
+        with atomic_output(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        _LOG.info("The names of all of them are in %s.", path)
     return step
 
 
@@ -135,9 +145,6 @@ def _check_architecture(model: TibertMaskedLM, place: str, *, google: bool) -> N
             )
 
 
-def _log_names(what: str, names: set[str]) -> None:
-    """Log the names themselves where they are few, and how many they are."""
+def _log_number(what: str, names: set[str]) -> None:
     weights = sum(name.startswith("model/") for name in names)
     _LOG.info("%s: %d variables of the model, %d of the optimizer.", what, weights, len(names) - weights)
-    if len(names) <= _FEW:
-        _LOG.info("  %s", ", ".join(sorted(names)))

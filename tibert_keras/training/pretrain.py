@@ -161,7 +161,7 @@ def _begin(
         checkpoints.restore(model, step)
         _LOG.info("Going on from step %d.", step)
     elif config.init_checkpoint is not None:
-        step = take_over(model, config)
+        step = take_over(model, config, writes=strategy.is_chief)
     else:
         return 0
     if step % config.save_checkpoints_steps:
@@ -171,7 +171,7 @@ def _begin(
         model._symbolic_build(data_batch=batches.element_spec)
     if taken_over:
         # From now on the run stands on its own, whatever becomes of the other.
-        checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_step=step)
+        checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_steps={step})
         checkpoints.wait()
         strategy.meet()
     return step

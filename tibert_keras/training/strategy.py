@@ -56,8 +56,8 @@ def chosen_strategy(config: PretrainConfig) -> Iterator[Strategy]:
     choice is logged. It has to be made before anything else runs on TensorFlow.
 
     Raises:
-        InputError: If the TPU or another worker cannot be had, or the batch cannot be shared evenly between the
-            replicas.
+        InputError: If the TPU or another worker cannot be had, the batch cannot be shared evenly between the replicas,
+            or several steps are to run in one call on replicas other than a TPU's.
     """
     if keras.backend.backend() == "jax":
         devices = _jax_devices(config)
@@ -70,6 +70,8 @@ def chosen_strategy(config: PretrainConfig) -> Iterator[Strategy]:
     distribute = _tensorflow_strategy(config)
     replicas, (worker, workers) = distribute.num_replicas_in_sync, this_worker()
     _check_batch(config, replicas)
+    if replicas > 1 and not config.use_tpu:
+        _refuse_several_steps(config)
     _LOG.info("Strategy: %s, %d replica(s), worker %d of %d.", type(distribute).__name__, replicas, worker + 1, workers)
     with naming_lost_workers():
         yield Strategy(replicas, distribute=distribute)
@@ -155,6 +157,15 @@ def _check_batch(config: PretrainConfig, replicas: int) -> None:
             "The batch must be a multiple of the number of replicas times gradient_accumulation_steps. "
             f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas, "
             f"gradient_accumulation_steps={config.gradient_accumulation_steps}. Change one of them."
+        )
+
+
+def _refuse_several_steps(config: PretrainConfig) -> None:
+    """Refuse what Keras's loop over steps fails at: `MirroredStrategy` and `MultiWorkerMirroredStrategy`."""
+    if config.steps_per_execution > 1:
+        raise InputError(
+            "Keras fails to run several steps in one call where replicas mirror each other. "
+            f"Received: iterations_per_loop={config.steps_per_execution}. Leave it out: it is for TPUs and one device."
         )
 
 
