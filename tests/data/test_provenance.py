@@ -13,6 +13,7 @@ from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
 from tibert_keras.data import Manifest, RecordsConfig, build_records
 from tibert_keras.data.provenance import corpora_of, tokenizer_of
 from tibert_keras.storage import sha256
+from tibert_keras.training.environment import hash_records
 
 
 @pytest.fixture
@@ -56,6 +57,24 @@ def test_what_was_noted_stays(records):
     second = build_records(again)
     assert second.sources == first.sources and second.made_from["tokenizer"] == first.made_from["tokenizer"]
     assert second.made_from["corpora"]["corpus"] == first.made_from["corpora"]["corpus"]
+    # The records are the same, and a run that read them is told so.
+    assert second.made_from != first.made_from and second.digest() == first.digest()
+
+
+def test_the_digest_is_the_hash_of_an_older_manifest(records):
+    manifest = build_records(records)
+    content = json.loads(Path("records/manifest.json").read_text(encoding="utf-8"))
+    del content["made_from"]
+    for source in content["sources"].values():
+        del source["folder"]
+    Path("records/manifest.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    assert manifest.digest() == sha256("records/manifest.json") == Manifest.read("records").digest()
+    (noted,) = hash_records(["records/train_text1.tf_record"]).values()
+    assert noted == manifest.digest()
+    # Files of others have that name too.
+    Path("records/manifest.json").write_text("[]", encoding="utf-8")
+    (noted,) = hash_records(["records/train_text1.tf_record"]).values()
+    assert noted == sha256("records/manifest.json")
 
 
 def test_files_of_others(records):
@@ -72,8 +91,10 @@ def test_files_of_others(records):
     }
 
 
-def test_an_older_corpus(records):
+def test_an_older_corpus(corpus, records):
     content = json.loads(Path("corpus/corpus.json").read_text(encoding="utf-8"))
     del content["input_file"]
     Path("corpus/corpus.json").write_text(json.dumps(content), encoding="utf-8")
     assert build_records(records).made_from["corpora"]["corpus"]["input_file"] is None
+    build_corpus(corpus)
+    assert build_records(records).made_from["corpora"]["corpus"]["input_file"] == "sample/*.txt"

@@ -110,7 +110,7 @@ class TestCard:
         (lost,) = [path for path in before["manifests"] if "/train/" in path]
         assert f"| {lost} | {before['manifests'][lost]} |" in text
         note_environment(str(run), 0, moved.glob("*.tf_record"))
-        manifest.write_text(manifest.read_text() + "\n")
+        manifest.write_text(manifest.read_text().replace('"documents": ', '"documents": 1'))
         assert "has changed since the run read it" in card_text(gather_facts(run))
         manifest.unlink()
         halves = {"input_file": f"{moved}/train_0*", "validation_file": f"{moved}/train_1*"}
@@ -183,6 +183,13 @@ class TestCommands:
         assert (given.output_dir, given.spm_model_file) == ("records", "records/spiece.model")
         assert tokenizer_command(manifest) is None and corpus_commands(manifest) == []
 
+    def test_a_tokenizer_that_was_renamed(self):
+        made = {"spm_model_file": "tokenizer/spiece.model", "manifest": {"vocab_size": 60}}
+        manifest = Manifest(options={}, tokenizer={}, made_from={"tokenizer": made})
+        assert "--vocab_size=60" in words(tokenizer_command(manifest))
+        made["spm_model_file"] = "tokenizer/my.model"
+        assert tokenizer_command(manifest) is None
+
 
 class TestSteps:
     @pytest.fixture
@@ -219,7 +226,7 @@ class TestSteps:
     def test_pasted_into_another_folder(self, facts, tmp_path, monkeypatch, capfd):
         """They make the very same records."""
         notes, commands = self.commands(facts)
-        assert notes == "To be given in the folder in which the run was begun."
+        assert notes.startswith("To be given in the folder in which the run was begun. Paths") and "\n" not in notes
         assert [command[0] for command in commands] == ["corpus", "tokenizer", "records", "records", "pretrain"]
         shutil.copytree("sample it", tmp_path / "second/sample it")
         monkeypatch.chdir(tmp_path / "second")
@@ -254,8 +261,8 @@ class TestEnvironment:
     def test_a_run_notes_it(self, finished_run, sample_records):
         (phase,) = read_environment(str(finished_run))
         assert {**environment(), "from_step": 0} == {name: phase[name] for name in phase if name != "manifests"}
-        manifests = [f"{sample_records}/{name}/manifest.json" for name in ("held_out", "train")]
-        assert phase["manifests"] == {path: sha256(path) for path in manifests}
+        folders = [f"{sample_records}/{name}" for name in ("held_out", "train")]
+        assert phase["manifests"] == {f"{each}/manifest.json": Manifest.read(each).digest() for each in folders}
 
     def test_changes(self, tmp_path, monkeypatch):
         for step in (0, 10):

@@ -97,14 +97,14 @@ class TestLimits:
     def test_the_time_is_that_of_the_whole_request(self, gate):
         """How long its body takes to arrive, and how long its answer takes, together."""
         body = b'{"instances": ["a"]}'
-        with gated(gate, timeout=8) as url, connect(url) as client:
+        with gated(gate, timeout=10) as url, connect(url) as client:
             started = time.monotonic()
             head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body[:5])
-            time.sleep(4)
+            time.sleep(6)
             client.sendall(body[5:])
             assert client.recv(100).startswith(b"HTTP/1.1 504")
-            assert 8 <= time.monotonic() - started < 11.5
+            assert 10 <= time.monotonic() - started < 15
 
     def test_a_client_that_hangs_up(self, gate):
         """What it waited for is not computed."""

@@ -81,6 +81,17 @@ class TestRecipes:
         assert many.sum() < -4096
         assert np.cumsum(many, dtype="float32")[-1] == np.cumsum(many[::-1], dtype="float32")[-1] == many.sum()
 
+    def test_one_with_scores_that_were_not_rounded_is_not_replaced(self, config):
+        unigram = replace(config, recipe="albert", vocab_size=45)
+        train_tokenizer(unigram)
+        path = Path(config.output_dir) / "tokenizer.json"
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        assert manifest.pop("score_step") == 1 / 2048
+        train_tokenizer(unigram)
+        path.write_text(json.dumps(manifest), encoding="utf-8")
+        with pytest.raises(InputError, match="score_step=None there, 0.00048828125 now"):
+            train_tokenizer(unigram)
+
     def test_what_is_given_replaces_the_recipe(self, config):
         assert TokenizerConfig(input_file="x", output_dir="y").trainer_options["vocab_size"] == 10_000
         assert TokenizerConfig(input_file="x", output_dir="y", recipe="albert").trainer_options["vocab_size"] == 30_000

@@ -97,6 +97,7 @@ class TestRun:
     def test_given_again_it_trains_what_is_missing(self, run, tagger_config):
         before = {path: path.read_bytes() for path in run.rglob("scores.json")}
         (run / "seed_1/scores.json").unlink()
+        (run / "seed_1/history.csv").write_text("of a killed training", encoding="utf-8")
         finetune_tokens(tagger_config(run))
         for path, content in before.items():
             ours, theirs = json.loads(content), json.loads(path.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 
 import keras
 import numpy as np
@@ -44,8 +45,13 @@ def pretraining(golden, reference, **kwargs):
     return model
 
 
-def config(prefix, **changes):
-    options = {"input_file": "", "output_dir": "", "preset": "tibert_nano", "init_checkpoint": str(prefix)}
+@pytest.fixture
+def config(tmp_path):
+    return partial(config_in, tmp_path / "run")
+
+
+def config_in(run, prefix, **changes):
+    options = {"input_file": "", "output_dir": str(run), "preset": "tibert_nano", "init_checkpoint": str(prefix)}
     return PretrainConfig(**{**options, **changes})
 
 
@@ -63,7 +69,7 @@ def train(model, arrays, steps):
 
 class TestTakeOver:
     @pytest.mark.parametrize("name", ["model.ckpt-30", "no_sop/model.ckpt-30"])
-    def test_weights_moments_and_step(self, golden, name):
+    def test_weights_moments_and_step(self, golden, name, config):
         reference = np.load(golden / ("lamb_no_sop.npz" if "no_sop" in name else "lamb_sop.npz"))
         model = pretraining(golden, reference)
         assert take_over(model, config(golden / name)) == 30
@@ -71,7 +77,7 @@ class TestTakeOver:
         worst = google_albert.differences(model, reference)
         assert worst == {"weights": 0, "adam_m": 0, "adam_v": 0}
 
-    def test_normalisations_under_names_of_keras(self, golden, tmp_path):
+    def test_normalisations_under_names_of_keras(self, golden, tmp_path, config):
         write_google_checkpoint(tmp_path / "model.ckpt-30", google_albert.keras_named(golden / "model.ckpt-30"))
         reference = np.load(golden / "lamb_sop.npz")
         model = pretraining(golden, reference)
@@ -79,13 +85,13 @@ class TestTakeOver:
         assert google_albert.differences(model, reference) == {"weights": 0, "adam_m": 0, "adam_v": 0}
 
     @pytest.mark.parametrize("step", [np.asarray([30, 31]), np.asarray(30.0, "float32")], ids=str)
-    def test_a_step_that_is_none(self, golden, tmp_path, step):
+    def test_a_step_that_is_none(self, golden, tmp_path, step, config):
         variables = {**read_google_checkpoint(golden / "model.ckpt-30"), "global_step": step}
         write_google_checkpoint(tmp_path / "model.ckpt-30", variables)
         with pytest.raises(InputError, match="step is not a whole number. Received: global_step of shape"):
             take_over(pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30"))
 
-    def test_goes_on_along_googles_trajectory(self, golden, tmp_path):
+    def test_goes_on_along_googles_trajectory(self, golden, tmp_path, config):
         # Google's numbers have no checkpoint of step 15, from which `resume` goes on: it is made here, of Google's
         # checkpoint of step 0 and as many steps, and goes through Google's format.
         reference = np.load(golden / "lamb_warm_restart.npz")
@@ -110,7 +116,7 @@ class TestTakeOver:
         assert int(model.optimizer.iterations) == resumed["final/global_step"]
         assert max(google_albert.differences(model, resumed).values()) < 1e-5
 
-    def test_masked_language_model_alone(self, golden, caplog):
+    def test_masked_language_model_alone(self, golden, caplog, config):
         caplog.set_level(logging.INFO, "tibert_keras")
         model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
         model.compile(google_albert.lamb(np.load(golden / "lamb_sop.npz")))
@@ -119,7 +125,7 @@ class TestTakeOver:
         assert "Dropped cls/seq_relationship/output_bias, because the model has no sop_head." in caplog.text
         assert f"Taken over from {golden}/model.ckpt-30: 30 variables of the model, 57 of the optimizer." in caplog.text
 
-    def test_adamw(self, golden):
+    def test_adamw(self, golden, config):
         model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
         optimizer = google_albert.lamb(np.load(golden / "lamb_sop.npz"))
         model.compile(type(optimizer).from_config({**optimizer.get_config(), "name": "adamw"}))

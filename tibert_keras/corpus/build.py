@@ -93,6 +93,10 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     existing = read_manifest(config.output_dir)
     if check_folder(config.output_dir, planned, existing, names=set(partitions)) and existing is not None:
         _LOG.info("%s holds this corpus already: kept", config.output_dir)
+        if existing.input_file is None:
+            # An older version did not note it.
+            existing = replace(existing, input_file=config.input_file)
+            write_manifest(config.output_dir, existing)
         return existing
     return _write(partitions, planned, config)
 

@@ -57,11 +57,21 @@ class Manifest:
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` into a folder."""
-        # In order of names, whichever file was ready first.
-        ordered = {part: dict(sorted(known.items())) for part, known in self._entries().items()}
-        content = dataclasses.asdict(self) | ordered
         with atomic_output(join(folder, MANIFEST_FILE)) as path:
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+            path.write_text(_as_json(self._content()), encoding="utf-8")
+
+    def digest(self) -> str:
+        """The SHA-256 of the manifest without what made texts and tokenizer, and where: the same records have one."""
+        content = self._content()
+        del content["made_from"]
+        for source in content["sources"].values():
+            source.pop("folder", None)
+        return hashlib.sha256(_as_json(content).encode()).hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        content = dataclasses.asdict(self)
+        # In order of names, whichever file was ready first.
+        return content | {part: dict(sorted(content[part].items())) for part in self._entries()}
 
     def only(self, *names: str) -> Manifest:
         """The manifest without the entries of other files."""
@@ -89,6 +99,10 @@ class Manifest:
             f"({self.total('unknown_tokens') / max(tokens, 1):.3%} unknown), {self.total('examples'):,} examples, "
             f"{self.total('bytes') / 1e6:,.1f} MB" + (f", {skipped:,} lines left out" if skipped else "")
         )
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, folder: str | os.PathLike[str]) -> None:

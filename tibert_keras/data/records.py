@@ -109,7 +109,7 @@ def _open_folder(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) ->
         before, now = ({**each.options, "tokenizer": each.tokenizer["sha256"]} for each in (previous, manifest))
         refuse_changes(before, now, folder=config.output_dir)
         manifest = previous
-    # What was noted when a text or the tokenizer came in stays: the folders may be others now.
+    # Of these folders what they hold now. What was noted of others, and of the tokenizer, stays: they may be gone.
     manifest.made_from.setdefault("corpora", {}).update(made_from["corpora"])
     manifest.made_from.setdefault("tokenizer", made_from["tokenizer"])
     with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as copy:

@@ -173,7 +173,10 @@ def _folder(folder: RecordFolder) -> list[str]:
 
 
 def _steps(facts: RunFacts) -> str:
-    lines = ["To be given in the folder in which the run was begun."]
+    lines = [
+        "To be given in the folder in which the run was begun. Paths of texts, corpora and tokenizers are as they were "
+        "given to the earlier verbs."
+    ]
     before: list[str] = []
     records: list[str] = []
     for path, folder in _folders(facts).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -73,7 +74,8 @@ def corpus_commands(manifest: Manifest) -> list[str]:
 def tokenizer_command(manifest: Manifest) -> str | None:
     """Give the `tibert tokenizer` that the tokenizer of records was trained with; `None` if it was not recorded."""
     made = manifest.made_from.get("tokenizer", {})
-    if not made.get("manifest"):
+    # One of another name was renamed by hand.
+    if not made.get("manifest") or os.path.basename(made["spm_model_file"]) != TOKENIZER_FILE:
         return None
     folder = folder_of(made["spm_model_file"])
     return _command("tibert tokenizer", _flags(TokenizerConfig, {**made["manifest"], "output_dir": folder}))

@@ -112,6 +112,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         manifest = {
             **dataclasses.asdict(config),
             **config.trainer_options,
+            "score_step": _score_step(config),
             "normalization": _NORMALIZATION,
             "inputs": {Path(path).name: sha256(path) for path in paths},
             "sentencepiece": sentencepiece.__version__,
@@ -153,10 +154,14 @@ def _check_folder(config: TokenizerConfig) -> None:
             advice="Choose another output_dir.",
         )
         own = {name: getattr(config, name) for name in ("input_sentence_size", "tsheg_pretokenization")}
-        options = {**config.trainer_options, **own}
-        # Older manifests know nothing of the last, which was off.
-        previous = {"tsheg_pretokenization": False, **previous}
+        options = {**config.trainer_options, **own, "score_step": _score_step(config)}
+        # Older manifests know nothing of the last two, which were off.
+        previous = {"tsheg_pretokenization": False, "score_step": None, **previous}
         refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
+
+
+def _score_step(config: TokenizerConfig) -> float | None:
+    return _SCORE_STEP if config.trainer_options["model_type"] == "unigram" else None
 
 
 def _sections(paths: list[str]) -> Iterator[str]:
@@ -207,7 +212,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     if failures:
         raise failures[0]
     proto = model.getvalue()
-    return _with_exact_sums(proto) if config.trainer_options["model_type"] == "unigram" else proto
+    return _with_exact_sums(proto) if _score_step(config) else proto
 
 
 def _with_exact_sums(proto: bytes) -> bytes:

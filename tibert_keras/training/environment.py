@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from tibert_keras.data.manifest import MANIFEST_FILE
+from tibert_keras.data.manifest import MANIFEST_FILE, Manifest
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, exists, join, read_json, sha256, size
 
@@ -90,6 +90,15 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip() or None
 
 
+def _hash_manifest(folder: str) -> str:
+    try:
+        manifest = Manifest.read(folder)
+    except InputError:
+        manifest = None
+    # Other files have that name too.
+    return manifest.digest() if manifest is not None else sha256(join(folder, MANIFEST_FILE))
+
+
 def hash_records(record_files: Iterable[str]) -> dict[str, str]:
     """Tell by which hash records can be known again, without reading them.
 
@@ -97,8 +106,8 @@ def hash_records(record_files: Iterable[str]) -> dict[str, str]:
         record_files: Paths of the files.
 
     Returns:
-        The SHA-256 of each folder's manifest by its path; by the folder's path, where it has none, that of the names
-        and sizes of its files, a line each.
+        The `Manifest.digest` of each folder by its manifest's path; by the folder's path, where it has none, the
+        SHA-256 of the names and sizes of its files, a line each.
     """
     folders: dict[str, list[str]] = {}
     for file in sorted(record_files):
@@ -106,7 +115,7 @@ def hash_records(record_files: Iterable[str]) -> dict[str, str]:
     hashes = {}
     for folder, files in folders.items():
         if exists(manifest := join(folder, MANIFEST_FILE)):
-            hashes[manifest] = sha256(manifest)
+            hashes[manifest] = _hash_manifest(folder)
         else:
             lines = "".join(f"{os.path.basename(file)} {size(file)}\n" for file in files)
             hashes[folder] = hashlib.sha256(lines.encode()).hexdigest()

@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.optimizers import WarmupPolynomialDecay
-from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json, sha256
+from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json, remove_folder, sha256
 from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.training.config import check_folder, write_config
@@ -162,6 +162,9 @@ def run_seeds(config: FinetuneConfig, task: Task) -> Scores:
     for index, folder in enumerate(folders):
         if folder in finished:
             continue
+        if exists(folder):
+            # What was left of a training that was killed.
+            remove_folder(folder)
         seed = config.seed + index
         keras.utils.set_random_seed(seed)
         model = task.make_model(config.mixed_precision)
@@ -213,7 +216,6 @@ def train(config: FinetuneConfig, task: Task, model: keras.Model, *, seed: int, 
     _compile(config, model, steps=parts * config.num_epochs)
     rng = np.random.default_rng(seed)
     history, best, started = History(folder), _Best(), time.monotonic()
-    history.forget_after(0)
     with (
         tqdm(desc="fine-tuning", total=parts * config.num_epochs, unit="step", disable=None) as bar,
         logging_redirect_tqdm(),

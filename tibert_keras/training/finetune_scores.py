@@ -145,7 +145,8 @@ def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -
     if any(f"unseen_{name}" in scores.baseline for name in scores.columns):
         split = {"": "all", "seen_": "seen", "unseen_": "not seen"}
     rows = [[scores.part, "of", *split.values()]]
-    for name in scores.columns:
+    # Older scores name some parts of the split as columns of their own.
+    for name in (name for name in scores.columns if not name.startswith(("seen_", "unseen_"))):
         for index, (label, mean, deviation) in enumerate(runs):
             cells = (_cell(mean.get(prefix + name), deviation.get(prefix + name)) for prefix in split)
             rows.append(["" if index else name, label, *cells])
