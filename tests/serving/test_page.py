@@ -241,7 +241,7 @@ class TestAsking:
         with running({"fake": fake_model(loaded=filler)}) as url:
             page = Page(browser, url)
             page.write("ཀ་[MASK]ཁ་" * 6)
-            page.all(".gap")[5].click()
+            page.all(".gap")[2].click()
             page.candidates()
             steps = filler.calls
             chain = ActionChains(browser, duration=10)
@@ -249,8 +249,8 @@ class TestAsking:
                 chain.move_to_element(gap)
             chain.perform()
             assert page.filling(0) == "ཁ་"
-            # The last, where it came to rest, and not all that it passed; more than that one only if Chromium was slow.
-            assert 1 <= filler.calls / steps - 1 <= 4
+            # The last, where it came to rest, and not all five that it passed first; others only if Chromium was slow.
+            assert 1 <= filler.calls / steps - 1 <= 3
 
     def test_who_looks_away_is_not_waited_for(self, browser, filler):
         with running({"fake": fake_model(loaded=filler)}) as url:
