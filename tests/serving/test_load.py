@@ -58,6 +58,16 @@ def connect(url):
     return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
+def hang_up(url, path, body, *, when):
+    """Send a request, and go when it is under way; returns when the server knows."""
+    content = json.dumps(body).encode()
+    with connect(url) as client:
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+        client.sendall(head.encode() + content)
+        wait_until(when)
+    wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+
+
 class TestLimits:
     def test_a_body_that_is_too_large(self):
         with gated(lengths_of, max_request_bytes=1000) as url:
@@ -111,12 +121,9 @@ class TestLimits:
         with gated(gate) as url, ThreadPoolExecutor(1) as pool:
             first = pool.submit(post, f"{url}{FAKE}", {"instances": ["a"]})
             wait_until(lambda: gate.calls)
-            body = b'{"instances": ["gone"]}'
-            with connect(url) as client:
-                head = f"POST {FAKE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                wait_until(lambda: 'waiting_items{queue="predict"} 1.0' in requests.get(f"{url}/metrics").text)
-            wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
+            waiting = 'waiting_items{queue="predict"} 1.0'
+            body = {"instances": ["gone"]}
+            hang_up(url, FAKE, body, when=lambda: waiting in requests.get(f"{url}/metrics").text)
             gate.open.set()
             assert first.result().ok
             assert post(f"{url}{FAKE}", {"instances": ["after"]}).ok
@@ -157,15 +164,6 @@ class TestGapQueue:
     def serving(self, filler, **options):
         return running({"fake": fake_model(loaded=filler)}, **options)
 
-    def hang_up(self, url, filler):
-        """Ask for a search, and go once it has begun; returns when the server knows."""
-        body = json.dumps(self.BODY).encode()
-        with connect(url) as client:
-            head = f"POST {self.PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall(head.encode() + body)
-            wait_until(lambda: filler.calls)
-        wait_until(lambda: 'status="499"' in requests.get(f"{url}/metrics").text)
-
     def test_a_gap_is_a_task(self, filler):
         with self.serving(filler) as url, ThreadPoolExecutor(3) as pool:
             first = pool.submit(post, f"{url}{self.PATH}", {"texts": ["ཀ་[MASK]ཀ"]})
@@ -201,7 +199,7 @@ class TestGapQueue:
 
     def test_a_client_that_hangs_up(self, filler, steps):
         with self.serving(filler) as url:
-            self.hang_up(url, filler)
+            hang_up(url, self.PATH, self.BODY, when=lambda: filler.calls)
             filler.open.set()
             assert post(f"{url}{self.PATH}", self.BODY).ok
         assert filler.calls == 1 + steps
@@ -229,7 +227,7 @@ class TestGapQueue:
 
     def test_a_stop_does_not_wait_for_nobody(self, filler):
         with self.serving(filler) as url:
-            self.hang_up(url, filler)
+            hang_up(url, self.PATH, self.BODY, when=lambda: filler.calls)
             threading.Timer(0.5, filler.open.set).start()
         assert filler.calls == 1
 

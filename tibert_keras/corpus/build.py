@@ -79,9 +79,9 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
 
     Example:
         >>> from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
-        >>> _ = write_sample("/tmp/sample", seed=1, num_documents=40, num_files=4)
+        >>> _ = write_sample("sample", seed=1, num_documents=40, num_files=4)
         >>> report = build_corpus(CorpusConfig(
-        ...     input_file="/tmp/sample/*.txt", output_dir="/tmp/corpus", workers=1))
+        ...     input_file="sample/*.txt", output_dir="corpus", workers=1))
         >>> sorted(report.files)
         ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
