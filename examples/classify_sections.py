@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from tibert_keras.corpus import Volume, find_volumes, read_documents
+from tibert_keras.corpus.volumes import Volume, find_volumes, read_documents
 
 SYLLABLES = 100
 VALIDATION_VOLUMES = {12, 24, 27, 30, 36, 43, 61, 89, 98}

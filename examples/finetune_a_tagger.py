@@ -3,8 +3,8 @@
     python examples/finetune_a_tagger.py [CHAMPION]
 
 Takes about a minute on two cores. The sentences here are made up; give your own, or read a corpus with
-`tibert_keras.tagging.read_tagged` and `prepare`. Without CHAMPION, the folder of a pretrained model, the encoder has
-fresh weights, and a tokenizer is trained on the sentences.
+`tibert_keras.tagging.reading.read_tagged`. Without CHAMPION, the folder of a pretrained model, the encoder has fresh
+weights, and a tokenizer is trained on the sentences.
 """
 
 import random
@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from tibert_keras import TibertTokenClassifier, TibertTokenClassifierPreprocessor, TibertTokenizer
-from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
+from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 LABELS = ["ADP", "NOUN", "PROPN", "PUNCT", "VERB", "CONT"]
 WHO = {"སངས་རྒྱས་": "PROPN", "ཀུན་དགའ་བོ་": "PROPN", "རྒྱལ་པོ་": "NOUN", "དགེ་སློང་": "NOUN"}

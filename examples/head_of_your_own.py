@@ -16,8 +16,8 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras import TibertBackbone, TibertTokenizer
-from tibert_keras.corpus import sample_documents
-from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
+from tibert_keras.corpus.sample import sample_documents
+from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 LENGTH = 32
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import keras
 import pytest
 
 if TYPE_CHECKING:
-    from tibert_keras.training import FinetuneTokensConfig, PretrainConfig
+    from tibert_keras.finetuning.config import FinetuneTokensConfig
+    from tibert_keras.records.pipeline import Records
+    from tibert_keras.training.config import PretrainConfig
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +28,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def sample_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of three small text files of made-up documents, ten in each, a section a line."""
-    from tibert_keras.corpus import sample_documents
+    from tibert_keras.corpus.sample import sample_documents
 
     folder = tmp_path_factory.mktemp("corpus")
     documents = ["\n".join(document) for document in sample_documents(seed=1, num_documents=30)]
@@ -38,7 +41,7 @@ def sample_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def spm_models(sample_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Paths of two SentencePiece models of 400 pieces, `bpe` and `unigram`, trained on the sample corpus."""
-    from tibert_keras.tokenizers import TokenizerConfig, train_tokenizer
+    from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizers")
     for recipe, kind in (("olive", "bpe"), ("albert", "unigram")):
@@ -53,7 +56,8 @@ def spm_models(sample_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def sample_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `train/` and `held_out/`: records of the sample corpus, 32 tokens with 5 predictions each."""
-    from tibert_keras.data import RecordsConfig, build_records
+    from tibert_keras.records.build import build_records
+    from tibert_keras.records.config import RecordsConfig
 
     folder = tmp_path_factory.mktemp("records")
     for name, text in (("train", "train_[01].txt"), ("held_out", "train_2.txt")):
@@ -73,7 +77,7 @@ def sample_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_fac
 @pytest.fixture(scope="session")
 def run_config(sample_records: Path) -> Callable[..., PretrainConfig]:
     """Makes the options of a short run on the sample records: 22 steps, more than an epoch, a checkpoint every 5."""
-    from tibert_keras.training import PretrainConfig
+    from tibert_keras.training.config import PretrainConfig
 
     def make(output_dir: Path | str, **changes: Any) -> PretrainConfig:
         options = {
@@ -98,7 +102,7 @@ def finished_run(
     run_config: Callable[..., PretrainConfig], sample_records: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of a run of `run_config` that was never stopped, with a validation loss. Tests only read it."""
-    from tibert_keras.training import pretrain
+    from tibert_keras.training.pretrain import pretrain
 
     folder = tmp_path_factory.mktemp("runs") / "finished"
     pretrain(run_config(folder, validation_file=f"{sample_records}/held_out/*.tf_record"))
@@ -124,8 +128,8 @@ def small_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FinetuneTokensConfig]:
     """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 8 epochs."""
-    from tests.made_up_tags import write_horizontal
-    from tibert_keras.training import FinetuneTokensConfig
+    from tests.support.made_up_tags import write_horizontal
+    from tibert_keras.finetuning.config import FinetuneTokensConfig
 
     folder = tmp_path_factory.mktemp("tagged")
     files = {
@@ -149,8 +153,55 @@ def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tagger_run(tagger_config: Callable[..., FinetuneTokensConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a fine-tuning of `tagger_config`. Tests only read it."""
-    from tibert_keras.training import finetune_tokens
+    from tibert_keras.finetuning.tokens import finetune_tokens
 
     folder = tmp_path_factory.mktemp("taggers") / "tagger"
     finetune_tokens(tagger_config(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked language model with random weights and a tokenizer. Tests only read it."""
+    from tests.support.tiny_models import randomize, tiny
+    from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
+
+    folder = tmp_path_factory.mktemp("preset") / "preset"
+    preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
+    randomize(TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=preprocessor)).save_to_preset(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converted(random_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same model in each format, by name. Tests only read them."""
+    from tibert_keras.formats.convert import ConvertConfig, convert
+
+    folder = tmp_path_factory.mktemp("converted")
+    for to in ("google", "huggingface"):
+        convert(ConvertConfig(from_="keras", input=str(random_preset), to=to, output=str(folder / to)))
+    return {"keras": random_preset, "google": folder / "google", "huggingface": folder / "huggingface"}
+
+
+@pytest.fixture
+def own_records(sample_records: Path, tmp_path: Path) -> Records:
+    """Records that a test may damage."""
+    from tibert_keras.records.pipeline import Records
+
+    shutil.copytree(sample_records / "held_out", tmp_path / "records")
+    return Records.find(f"{tmp_path}/records/*.tf_record")
+
+
+@pytest.fixture(scope="session")
+def sop_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pattern of the files of `sample_records/train`, with pairs of segments, half of them swapped."""
+    from tibert_keras.records.build import build_records
+    from tibert_keras.records.config import RecordsConfig
+
+    folder = tmp_path_factory.mktemp("sop_records")
+    config = RecordsConfig(
+        workers=1, input_file=f"{sample_corpus}/train_[01].txt", output_dir=str(folder),
+        spm_model_file=spm_models["bpe"], max_seq_length=32, max_predictions_per_seq=5, sop=True,
+    )  # fmt: skip
+    build_records(config)
+    return f"{folder}/*.tf_record"

@@ -25,7 +25,7 @@ ALLOWED = {
 }
 SHARED_MODULES = {"errors", "pictures", "script", "storage", "tasks"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
-WITHOUT_TENSORFLOW = ["models", "optimizers", "training", "data/masking.py", "data/examples.py"]
+WITHOUT_TENSORFLOW = ["models", "optimizers", "training", "records/masking.py", "records/examples.py"]
 
 
 def _imports(tree: ast.AST) -> list[str]:

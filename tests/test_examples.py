@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.cli import VERBS
-from tibert_keras.command import split_verb
-from tibert_keras.corpus import sample_documents
-from tibert_keras.data.labelled_texts import read_labelled
-from tibert_keras.flags import parse
+from tibert_keras.cli.command import split_verb
+from tibert_keras.cli.flags import parse
+from tibert_keras.cli.main import VERBS
+from tibert_keras.corpus.sample import sample_documents
+from tibert_keras.finetuning.labelled_texts import read_labelled
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

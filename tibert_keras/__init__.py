@@ -1,31 +1,28 @@
 """tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
 
-from tibert_keras.data import (
-    TibertMaskedLMPreprocessor,
-    TibertTextClassifierPreprocessor,
-    TibertTokenClassifierPreprocessor,
-)
-from tibert_keras.models import (
-    TibertBackbone,
-    TibertMaskedLM,
-    TibertPretraining,
-    TibertTextClassifier,
-    TibertTokenClassifier,
-)
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss, WarmupPolynomialDecay
-from tibert_keras.tokenizers import TibertTokenizer
-from tibert_keras.training import PretrainConfig, pretrain
+from __future__ import annotations
 
-# KerasHub finds the parts of a preset through these attributes. They are tied here, where all the classes are known,
-# because tokenizers, data and models import no sibling.
-TibertTokenizer.backbone_cls = TibertBackbone
-for _task, _preprocessor in (
-    (TibertMaskedLM, TibertMaskedLMPreprocessor),
-    (TibertTextClassifier, TibertTextClassifierPreprocessor),
-    (TibertTokenClassifier, TibertTokenClassifierPreprocessor),
-):
-    _preprocessor.backbone_cls = TibertBackbone
-    _task.preprocessor_cls = _preprocessor
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from wrapt import when_imported
+
+if TYPE_CHECKING:
+    from tibert_keras.models.tibert_backbone import TibertBackbone
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+    from tibert_keras.models.tibert_pretraining import TibertPretraining
+    from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+    from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
+    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+    from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
+    from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+    from tibert_keras.optimizers.lamb import LAMB
+    from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
+    from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
+    from tibert_keras.training.config import PretrainConfig
+    from tibert_keras.training.pretrain import pretrain
 
 __version__ = "0.1.0"
 
@@ -46,3 +43,57 @@ __all__ = [
     "WarmupPolynomialDecay",
     "pretrain",
 ]
+
+# Where each public name is defined. Keras, which most of them need, takes seconds to import.
+_KERAS_OBJECTS = {
+    "TibertTokenizer": "models.tibert_tokenizer",
+    "LAMB": "optimizers.lamb",
+    "MaskedLanguageModelLoss": "optimizers.losses",
+    "SentenceOrderLoss": "optimizers.losses",
+    "WarmupPolynomialDecay": "optimizers.schedules",
+    "TibertBackbone": "models.tibert_backbone",
+    "TibertMaskedLM": "models.tibert_masked_lm",
+    "TibertMaskedLMPreprocessor": "models.tibert_masked_lm_preprocessor",
+    "TibertPretraining": "models.tibert_pretraining",
+    "TibertTextClassifier": "models.tibert_text_classifier",
+    "TibertTextClassifierPreprocessor": "models.tibert_text_classifier_preprocessor",
+    "TibertTokenClassifier": "models.tibert_token_classifier",
+    "TibertTokenClassifierPreprocessor": "models.tibert_token_classifier_preprocessor",
+}
+_MODULES = {**_KERAS_OBJECTS, "PretrainConfig": "training.config", "pretrain": "training.pretrain"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _KERAS_OBJECTS:
+        _register_all()
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register_all() -> None:
+    """Import every class that Keras and KerasHub find by its registered name, or among a class's subclasses."""
+    for module in dict.fromkeys(_KERAS_OBJECTS.values()):
+        importlib.import_module(f"{__name__}.{module}")
+
+
+@when_imported("keras")
+@when_imported("keras_hub")
+@when_imported("keras_nlp")
+def _register_with(module: Any) -> None:
+    """Register the classes as soon as Keras is there, so that it loads models of ours of which nobody named the class.
+
+    `keras_nlp` imports `keras_hub`, which imports `keras`: the outermost of the three that is being imported comes
+    last. A module of this package that imports Keras registers what it defines itself, when it is done.
+    """
+    outer = ("keras", "keras_hub", "keras_nlp")
+    if any(name in sys.modules for name in outer[outer.index(module.__name__) + 1 :]):
+        return
+    if not any(f"{__name__}.{part}" in sys.modules for part in _KERAS_OBJECTS.values()):
+        _register_all()

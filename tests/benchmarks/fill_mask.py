@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
-from tibert_keras.export import ConvertConfig, convert, export_saved_model, fill_texts, load_fill_mask, read_texts
-from tibert_keras.export.fill_file import write_filled
+from tibert_keras.formats.convert import ConvertConfig, convert
+from tibert_keras.inference.fill_file import fill_texts, read_texts, write_filled
+from tibert_keras.inference.fill_mask import load_fill_mask
+from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.storage import expand_glob, read_lines
 
 

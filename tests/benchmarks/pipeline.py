@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 
-from tibert_keras.data import Records
+from tibert_keras.records.pipeline import Records
 
 
 def main() -> None:

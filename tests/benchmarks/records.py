@@ -67,7 +67,11 @@ def measure(source: str, output_dir: str, options: dict[str, Any]) -> dict[str, 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import tensorflow as tf
 
-    from tibert_keras.data import RecordsConfig, build_records, partition, records, sections
+    from tibert_keras.records import build as records
+    from tibert_keras.records import one_file as partition
+    from tibert_keras.records import text_reader as sections
+    from tibert_keras.records.build import build_records
+    from tibert_keras.records.config import RecordsConfig
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     watch = Stopwatch()

@@ -4,8 +4,8 @@
     PYTHONPATH=. python tests/benchmarks/serving.py ... --clients 1 --requests 20 --memory_requests 200    # a trial
 
 The model is a preset with random weights: its speed does not depend on them. `tibert export` writes it as a SavedModel
-and `export/hugging_face.py` for transformers. Texts are sections of the corpus of mixed lengths with one mask each, the
-same for both. Each client sends one text at a time and waits for the answer.
+and `formats/hugging_face.py` for transformers. Texts are sections of the corpus of mixed lengths with one mask each,
+the same for both. Each client sends one text at a time and waits for the answer.
 
 `server` is a process of its own and is asked over HTTP. `pipeline` has no server, and is called as one would in one: by
 the threads of the clients, one at a time (`locked`, torch's own threads being enough for the cores) or all together
@@ -40,7 +40,8 @@ MASK = "[MASK]"
 def make_models(preset: str, spm_model_file: str, folder: Path) -> None:
     """Write one model as a SavedModel, `tibert/1`, and for transformers, `hf`."""
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
-    from tibert_keras.export import ConvertConfig, convert, export_saved_model
+    from tibert_keras.formats.convert import ConvertConfig, convert
+    from tibert_keras.saved_model.export import export_saved_model
 
     tokenizer = TibertTokenizer(spm_model_file)
     preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=128)
@@ -71,7 +72,7 @@ def make_texts(pattern: str, tokenizer: Callable[[str], int], *, count: int) -> 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, int]]:
     """Run `tibert serve`; gives its address and process."""
-    command = [sys.executable, "-m", "tibert_keras.cli", "serve", f"{folder}/tibert", "--port=0"]
+    command = [sys.executable, "-m", "tibert_keras.cli.main", "serve", f"{folder}/tibert", "--port=0"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

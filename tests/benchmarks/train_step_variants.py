@@ -65,8 +65,11 @@ def tibert_model(variant: Variant) -> Any:
     """Our model, compiled as `pretrain` does it."""
     import keras
 
-    from tibert_keras.models import TibertBackbone, TibertMaskedLM
-    from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
+    from tibert_keras.models.tibert_backbone import TibertBackbone
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.optimizers.lamb import LAMB
+    from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
+    from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
     sizes = {**variant.architecture, "vocabulary_size": variant.vocabulary_size}
     model = TibertMaskedLM(TibertBackbone(**sizes, dtype=variant.precision))

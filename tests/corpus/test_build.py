@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus import CorpusConfig, CorpusReport, build_corpus, read_documents
+from tibert_keras.corpus.build import CorpusConfig, build_corpus
+from tibert_keras.corpus.manifest import CorpusReport
+from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus import ReadingReport, group_documents, split_sections
 from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup, read_esukhia
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import group_documents, split_sections
 
 
 def read(*lines: str, **options) -> tuple[list[list[str]], ReadingReport]:

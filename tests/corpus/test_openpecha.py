@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus import ReadingReport, group_documents, read_documents, split_sections
 from tibert_keras.corpus.openpecha import Edit, is_openpecha_base, openpecha_text, read_openpecha, volume_files
-from tibert_keras.corpus.sections import DOCUMENT_BREAK
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import DOCUMENT_BREAK, group_documents, split_sections
+from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 
 BASE = "༄༅། །ཀ་བཞུགས་སོ།\n\nམྱེད་པའི་\nཆོས་འདི་གིས།\n།ལེགས་སོ།། །།\nཁ་པ་ལ།"

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus import ReadingReport, group_documents, read_documents, split_sections
 from tibert_keras.corpus.plain import plain_text
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import group_documents, split_sections
+from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tibert_keras.corpus import group_documents, split_sections
-from tibert_keras.corpus.sections import DOCUMENT_BREAK
+from tibert_keras.corpus.sections import DOCUMENT_BREAK, group_documents, split_sections
 
 
 def documents(*lines: str) -> list[list[str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus import detect_edition, find_volumes
+from tibert_keras.corpus.volumes import detect_edition, find_volumes
 from tibert_keras.errors import InputError
 
 ESUKHIA = "[1a]\n[1b.1]{{D{id}}}༄༅༅། །ཀ་ཁ།\n"

@@ -17,10 +17,14 @@ import numpy as np
 import pytest
 from keras import tree
 
-from tests.base import TestCase
+from tests.support.base import TestCase
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
+from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
 MODELS = {cls.__name__: cls for cls in (TibertMaskedLM, TibertPretraining)}
 STEPS, BATCH, LENGTH, PREDICTIONS = 3, 16, 10, 3

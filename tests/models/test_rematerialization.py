@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.base import TestCase
 from tests.models.test_gradient_accumulation import PARTS, train
-from tibert_keras.models import TibertMaskedLM, TibertPretraining
+from tests.support.base import TestCase
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
 
 
 class TestRematerialization(TestCase):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests import google_albert
-from tests.base import TestCase
+from tests.support import google_albert
+from tests.support.base import TestCase
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone
+from tibert_keras.models.tibert_backbone import TibertBackbone
 
 CONFIG = {
     "attention_probs_dropout_prob": 0.1,

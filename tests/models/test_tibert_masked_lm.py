@@ -12,11 +12,13 @@ import pytest
 import sentencepiece
 from keras import ops
 
-from tests import google_albert
-from tests.base import TestCase
+from tests.support import google_albert
+from tests.support.base import TestCase
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 TEXT = ["བཅོམ་ལྡན་འདས་ ལ་ ཕྱག་ འཚལ་ ལོ །", "འདི་ སྐད་ བདག་གིས་ ཐོས་པ་ དུས་ གཅིག་ན །"] * 8
 

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests import google_albert
-from tests.base import TestCase
+from tests.support import google_albert
+from tests.support.base import TestCase
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, SentenceOrderLoss
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
 LOGGED = {"loss", "masked_lm_loss", "sentence_order_loss", "masked_lm_accuracy", "sentence_order_accuracy"}
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tests.base import TestCase
+from tests.support.base import TestCase
 from tibert_keras import (
     TibertMaskedLM,
     TibertMaskedLMPreprocessor,

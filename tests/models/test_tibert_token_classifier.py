@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tests.base import TestCase
+from tests.support.base import TestCase
 from tibert_keras import (
     TibertBackbone,
     TibertMaskedLM,
@@ -21,7 +21,7 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.errors import InputError
-from tibert_keras.optimizers import MaskedLanguageModelLoss
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 LABELS = ["ADP", "NOUN", "PUNCT", "CONT"]
 WORDS = [["བཀྲ་ཤིས", "།"], ["ཆོས་", "ལ"], ["ཆོས་", "ལ་", "བཀྲ་ཤིས", "། ", "།"]] * 4

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests import google_albert
-from tests.base import TestCase
-from tibert_keras.optimizers import LAMB, WarmupPolynomialDecay
+from tests.support import google_albert
+from tests.support.base import TestCase
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
 SHAPES = ((3, 2), (2,), (2,))
 

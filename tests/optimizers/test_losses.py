@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests import google_albert
-from tests.base import TestCase
-from tibert_keras.optimizers import MaskedLanguageModelLoss
+from tests.support import google_albert
+from tests.support.base import TestCase
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 def reference(labels, logits, weights):

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from tests import google_albert
-from tests.base import TestCase
-from tibert_keras.optimizers import WarmupPolynomialDecay
+from tests.support import google_albert
+from tests.support.base import TestCase
+from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
 
 class TestWarmupPolynomialDecay(TestCase):

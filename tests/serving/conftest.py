@@ -13,7 +13,7 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A folder of versions, with version 1, a SavedModel of the finished run. Tests only read it."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("SavedModels are TensorFlow's")
-    from tibert_keras.export import export_saved_model
+    from tibert_keras.saved_model.export import export_saved_model
 
     folder = tmp_path_factory.mktemp("served") / "tibert"
     export_saved_model(finished_run, folder / "1", top_k=3)

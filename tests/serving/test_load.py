@@ -13,7 +13,7 @@ import pytest
 import requests
 import tensorflow as tf
 
-from tests.serving.running import (
+from tests.support.running import (
     FAKE,
     LENGTH,
     TEXT,
@@ -28,8 +28,8 @@ from tests.serving.running import (
     signature,
     wait_until,
 )
-from tibert_keras.export.gap_search import search_gaps
-from tibert_keras.export.gaps import find_gaps
+from tibert_keras.inference.gap_search import search_gaps
+from tibert_keras.inference.gaps import find_gaps
 from tibert_keras.serving import endpoints
 from tibert_keras.serving.models import load_models
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.serving.running import save
+from tests.support.running import save
 from tibert_keras.errors import InputError
-from tibert_keras.export.warm_up import WARM_UP_FILE, write_warm_up
+from tibert_keras.saved_model.warm_up import WARM_UP_FILE, write_warm_up
 from tibert_keras.serving.models import ServedModel, load_models
 from tibert_keras.serving.protocol import RequestError
 

@@ -19,9 +19,9 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.export.test_classifier_saved_models import classifier_of, tagger_of
-from tests.serving.running import running
-from tibert_keras.export import export_saved_model
+from tests.saved_model.test_classifiers import classifier_of, tagger_of
+from tests.support.running import running
+from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.serving.models import load_models
 from tibert_keras.serving.openapi import describe
 

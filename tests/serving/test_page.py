@@ -10,9 +10,9 @@ import pytest
 import requests
 import tensorflow as tf
 
-from tests.export.test_classifier_saved_models import tagger_of
-from tests.serving.running import SlowFiller, fake_model, running, signature, wait_until
-from tibert_keras.export import export_saved_model
+from tests.saved_model.test_classifiers import tagger_of
+from tests.support.running import SlowFiller, fake_model, running, signature, wait_until
+from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.serving.models import load_models
 
 TEXT = "སངས་རྒྱས་[MASK]་འདས། བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"

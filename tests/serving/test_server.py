@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from tests.serving.running import save
-from tibert_keras.cli import main
+from tests.support.running import save
+from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
-from tibert_keras.serving import ServeConfig, serve
+from tibert_keras.serving.config import ServeConfig
+from tibert_keras.serving.server import serve
 
 
 class TestRefused:
@@ -59,7 +60,7 @@ class TestProcess:
         (tmp_path / "token").write_text("open sesame\n")
         command = ["serve", f"{tmp_path}/model", "--port=0", f"--token_file={tmp_path}/token"]
         with subprocess.Popen(
-            [sys.executable, "-m", "tibert_keras.cli", *command],
+            [sys.executable, "-m", "tibert_keras.cli.main", *command],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

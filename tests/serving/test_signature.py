@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.serving.running import LENGTH, TEXT, lengths_of, signature
+from tests.support.running import LENGTH, TEXT, lengths_of, signature
 from tibert_keras.serving.models import Version
 from tibert_keras.serving.protocol import RequestError
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.tagging import Document, TaggedWord, prepare, read_tagged
+from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.words import Document, TaggedWord
 
 
 @pytest.fixture(scope="session")

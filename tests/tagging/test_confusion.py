@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import ConfusionMatrix
+from tibert_keras.tagging.confusion import ConfusionMatrix
 
 
 def test_counts() -> None:

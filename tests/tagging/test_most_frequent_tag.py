@@ -7,7 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import Document, MostFrequentTag, known_words, labels_of, prepare, score
+from tibert_keras.tagging.metrics import score
+from tibert_keras.tagging.most_frequent_tag import MostFrequentTag
+from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.words import Document, known_words, labels_of
 
 TRAIN = "བཀྲ་|ADJ བཀྲ་ཤིས་|NOUN བཀྲ་ཤིས་བདེ་ལེགས|INTJ །|PUNCT ཤོག་|NOUN ཤོག་|VERB ཤོག|VERB །|PUNCT"
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import UNIVERSAL_TAGS, Document, TaggedWord, labels_of, prepare, syllable_labels
+from tibert_keras.tagging.preparation import UNIVERSAL_TAGS, prepare
+from tibert_keras.tagging.words import Document, TaggedWord, labels_of, syllable_labels
 
 
 def words(documents: list[Document]) -> list[tuple[str, str]]:

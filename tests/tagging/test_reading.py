@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import UNIVERSAL_TAGS, Document, TaggedWord, read_tagged
+from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.words import Document, TaggedWord
 
 
 def read(tmp_path: Path, content: str, *, name: str = "text.txt") -> dict[str, list[tuple[str, str]]]:

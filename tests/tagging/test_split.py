@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging import Document, make_split, read_split, split_documents, write_split
+from tibert_keras.tagging.split import make_split, read_split, split_documents, write_split
+from tibert_keras.tagging.words import Document
 
 COMMITTED = Path(__file__).resolve().parents[2] / "examples" / "splits" / "soas.tsv"
 

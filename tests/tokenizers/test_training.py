@@ -12,8 +12,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
-from tibert_keras.tokenizers import TibertTokenizer, TokenizerConfig, train_tokenizer
-from tibert_keras.tokenizers.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, TibertTokenizer
+from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 MARKS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from tibert_keras.optimizers import LAMB
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.history import History
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.checkpoints import Checkpoints
 from tibert_keras.training.divergence import DivergedError
-from tibert_keras.training.history import History
 from tibert_keras.training.strategy import Strategy
 from tibert_keras.training.termination import Termination
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.training import PretrainConfig
+from tibert_keras.training.config import PretrainConfig
 
 
 def make(**options: Any) -> PretrainConfig:

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.interruptions import At, PowerCutError, cut_power, poison
-from tibert_keras.data import Records
-from tibert_keras.training import pretrain
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
+from tests.support.interruptions import At, PowerCutError, cut_power, poison
+from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.history import History
 from tibert_keras.training.divergence import DivergedError
-from tibert_keras.training.history import History
+from tibert_keras.training.pretrain import pretrain
 
 
 class Always(keras.callbacks.Callback):

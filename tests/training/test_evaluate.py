@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.damage import flip_bit
-from tibert_keras.data import Records
+from tests.support.damage import flip_bit
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.training import evaluate
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.pipeline import Records
+from tibert_keras.training.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")

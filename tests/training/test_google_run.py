@@ -11,24 +11,22 @@ import keras
 import numpy as np
 import pytest
 
-from tests import google_albert
-from tests.google_records import write_google_records
+from tests.support import google_albert
+from tests.support.google_records import write_google_records
 from tibert_keras.errors import InputError
-from tibert_keras.export import ConvertConfig, convert
-from tibert_keras.export.google_checkpoint import (
-    find_google_files,
-    read_google,
-    write_google,
-    write_google_checkpoint,
-)
-from tibert_keras.export.keras_preset import read_keras
-from tibert_keras.export.portable import PortableModel
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
-from tibert_keras.models.google_albert import read_google_checkpoint
-from tibert_keras.training import PretrainConfig, pretrain
-from tibert_keras.training.checkpoints import Checkpoints
-from tibert_keras.training.history import History
+from tibert_keras.formats.convert import ConvertConfig, convert
+from tibert_keras.formats.google_checkpoint import find_google_files, read_google, write_google, write_google_checkpoint
+from tibert_keras.formats.google_names import read_google_checkpoint
+from tibert_keras.formats.keras_preset import read_keras
+from tibert_keras.formats.portable import PortableModel
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.history import History
+from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.init_checkpoint import take_over
+from tibert_keras.training.pretrain import pretrain
 
 LOSSES = ("masked_lm_loss", "sentence_order_loss")
 

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import pytest
 
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.history import History
 from tibert_keras.storage import sha256
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
-from tibert_keras.training.history import History
 
 KILLS = 20
 INTERVAL = 5
@@ -51,7 +51,7 @@ def command(config, output_dir):
     options |= {"train_batch_size": 4, "keep_checkpoint_max": 3, "export_saved_model": True}
     options |= {"deterministic": True, "jit_compile": False}
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
+    return [sys.executable, "-m", "tibert_keras.cli.main", "pretrain", *flags]
 
 
 def finish(words):

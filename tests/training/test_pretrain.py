@@ -14,15 +14,18 @@ import numpy as np
 import pytest
 import yaml
 
-from tests import google_albert
-from tests.damage import flip_bit
-from tests.training.interruptions import At, PowerCutError, cut_power, poison
+from tests.support import google_albert
+from tests.support.damage import flip_bit
+from tests.support.interruptions import At, PowerCutError, cut_power, poison
 from tibert_keras import TibertBackbone, TibertMaskedLM
-from tibert_keras.data import RecordsConfig, build_records
 from tibert_keras.errors import InputError
-from tibert_keras.training import RunInterrupted, find_preset, pretrain
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
-from tibert_keras.training.history import History
+from tibert_keras.records.build import build_records
+from tibert_keras.records.config import RecordsConfig
+from tibert_keras.runs.champion import find_preset
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.history import History
+from tibert_keras.training.pretrain import pretrain
+from tibert_keras.training.termination import RunInterrupted
 
 
 def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:

@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.train_on_replicas import environments
-from tibert_keras.data import Records, RecordsConfig, build_records
-from tibert_keras.training.checkpoints import VARIABLES_FILE
-from tibert_keras.training.history import History
+from tests.support.train_on_replicas import environments
+from tibert_keras.records.build import build_records
+from tibert_keras.records.config import RecordsConfig
+from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.checkpoints import VARIABLES_FILE
+from tibert_keras.runs.history import History
 
 SCRIPT = Path(__file__).with_name("train_on_replicas.py")
 # What is compared with what.

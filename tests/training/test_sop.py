@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.interruptions import At, PowerCutError, cut_power, stop_training
+from tests.support.interruptions import At, PowerCutError, cut_power, stop_training
 from tibert_keras import TibertBackbone, TibertMaskedLM, TibertPretraining
 from tibert_keras.errors import InputError
-from tibert_keras.training import choose_champion, pretrain
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
-from tibert_keras.training.history import History
+from tibert_keras.runs.champion import choose_champion
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.history import History
+from tibert_keras.training.pretrain import pretrain
 
 
 def variables(run, step):

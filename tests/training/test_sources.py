@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.damage import flip_bit
-from tibert_keras.data import Records, TibertMaskedLMPreprocessor
+from tests.support.damage import flip_bit
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.tokenizers import TibertTokenizer
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.records.pipeline import Records
 from tibert_keras.training.sources import check_records, naming_damage
 
 LENGTHS = {"max_seq_length": 32, "max_predictions_per_seq": 5}

@@ -9,8 +9,8 @@ import keras
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.training import PretrainConfig
-from tibert_keras.training.compiled_model import _jit_compile
+from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.model import _jit_compile
 from tibert_keras.training.strategy import _mirrored_strategy, chosen_strategy, has_strategy
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")

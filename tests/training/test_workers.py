@@ -15,11 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.training.train_on_replicas import environments
+from tests.support.train_on_replicas import environments
 from tibert_keras.errors import InputError
-from tibert_keras.training import PretrainConfig, pretrain
-from tibert_keras.training.checkpoints import VARIABLES_FILE, Checkpoints
-from tibert_keras.training.history import History
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.history import History
+from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.pretrain import pretrain
 from tibert_keras.training.strategy import chosen_strategy
 from tibert_keras.training.workers import is_chief, naming_lost_workers, this_worker
 
@@ -109,7 +110,7 @@ class TestTwoWorkers:
         names = ["input_file", "output_dir", "preset", "train_batch_size", "max_seq_length", "max_predictions_per_seq",
                  "learning_rate", "num_train_steps", "num_warmup_steps", "save_checkpoints_steps"]  # fmt: skip
         flags = [f"--{name}={getattr(config, name)}" for name in names]
-        words = [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
+        words = [sys.executable, "-m", "tibert_keras.cli.main", "pretrain", *flags]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return [subprocess.Popen(words, env=environment, **streams) for environment in environments(2)]
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import keras
 import pytest
 
-from tibert_keras.data import Records
-from tibert_keras.models import TibertMaskedLM, TibertPretraining
-from tibert_keras.optimizers import LAMB, MaskedLanguageModelLoss, WarmupPolynomialDecay
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
+from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
+from tibert_keras.records.pipeline import Records
 
 METRIC = "masked_lm_accuracy"
 

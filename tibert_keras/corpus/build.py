@@ -16,8 +16,8 @@ from tibert_keras.corpus.partition import FileCounts, partition_name, write_part
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
 from tibert_keras.errors import InputError
+from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.storage import UNFINISHED, absolute, atomic_output, join, move, remove_folder, sha256
-from tibert_keras.tasks import check_shared, run_tasks
 
 _LOG = logging.getLogger(__name__)
 _NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}

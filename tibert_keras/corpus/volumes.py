@@ -16,8 +16,8 @@ from tibert_keras.corpus.plain import read_plain
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.errors import InputError
-from tibert_keras.script import has_tibetan
 from tibert_keras.storage import expand_glob, read_lines
+from tibert_keras.tibetan import has_tibetan
 
 Edition = Literal["auto", "esukhia", "openpecha", "plain"]
 

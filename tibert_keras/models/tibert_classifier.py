@@ -16,8 +16,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, foreign_preset, local_preset
 from tibert_keras.models.tibert_task import TibertTask
-from tibert_keras.script import has_tibetan
 from tibert_keras.storage import read_json
+from tibert_keras.tibetan import has_tibetan
 
 
 class TibertClassifier(TibertTask):

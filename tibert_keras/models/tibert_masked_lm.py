@@ -12,7 +12,9 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.gradient_accumulation import jax_train_step, tensorflow_train_step
 from tibert_keras.models.rematerialization import set_rematerialization
 from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_task import PoolerNotTrained
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -52,6 +54,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
     ```
     """
 
+    preprocessor_cls = TibertMaskedLMPreprocessor
     gradient_accumulation_steps = 1
     rematerialize = False
 
@@ -130,9 +133,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
             for layer in group:
                 set_rematerialization(layer, rematerialize)
         if isinstance(loss, str) and loss == "auto":
-            # By its registered name, as Keras resolves "adam": models import no optimizers. Importing this
-            # module imports the package, which registers both.
-            loss = keras.saving.get_registered_object("tibert_keras>MaskedLanguageModelLoss")()
+            loss = MaskedLanguageModelLoss()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)

@@ -10,9 +10,9 @@ import keras
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import PoolerNotTrained
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
-# The outputs and their losses, by the registered names: models import no optimizers.
-_LOSSES = {"masked_lm": "MaskedLanguageModelLoss", "sentence_order": "SentenceOrderLoss"}
+_LOSSES = {"masked_lm": MaskedLanguageModelLoss, "sentence_order": SentenceOrderLoss}
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -138,9 +138,7 @@ class TibertPretraining(TibertMaskedLM):
             **kwargs: Other arguments of `keras.Model.compile`.
         """
         if isinstance(loss, str) and loss == "auto":
-            loss = {
-                output: keras.saving.get_registered_object(f"tibert_keras>{name}")() for output, name in _LOSSES.items()
-            }
+            loss = {output: kind() for output, kind in _LOSSES.items()}
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
             # Keras puts the output's name before the metric's.
             weighted_metrics = {

@@ -18,7 +18,6 @@ class TibertTask:
     """Goes before KerasHub's class of a task, in the bases of ours."""
 
     backbone_cls: Any = TibertBackbone
-    # The package sets `preprocessor_cls` where it puts the parts together: models import no preprocessing.
     preprocessor_cls: Any = None
     presets = backbone_presets
     backbone: Any

@@ -11,6 +11,7 @@ import keras_nlp
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels
+from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -41,6 +42,8 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
     classifier.predict(["ཆོས་ལ།"]).argmax(axis=-1)
     ```
     """
+
+    preprocessor_cls = TibertTextClassifierPreprocessor
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels, check_tibetan
 from tibert_keras.models.tibert_task import PoolerNotTrained
+from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 class ScoredSyllables(NamedTuple):
@@ -56,6 +58,8 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
     tagger.predict_words(["ཆོས་ལ།"])
     ```
     """
+
+    preprocessor_cls = TibertTokenClassifierPreprocessor
 
     def __init__(
         self,
@@ -100,8 +104,8 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(5e-5)
         if isinstance(loss, str) and loss == "auto":
-            # As in `TibertMaskedLM`: a mean over the weights of the whole batch, by its registered name.
-            loss = keras.saving.get_registered_object("tibert_keras>MaskedLanguageModelLoss")()
+            # As in `TibertMaskedLM`: a mean over the weights of the whole batch.
+            loss = MaskedLanguageModelLoss()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)

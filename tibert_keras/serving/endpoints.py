@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from tibert_keras.errors import InputError
-from tibert_keras.export.gap_model import SearchStopped
-from tibert_keras.export.gap_search import search_gaps
-from tibert_keras.export.gaps import GAP, Gap, find_gaps
+from tibert_keras.inference.gap_model import SearchStopped
+from tibert_keras.inference.gap_search import search_gaps
+from tibert_keras.inference.gaps import GAP, Gap, find_gaps
 from tibert_keras.serving.batching import Batcher, Task
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.metrics import Metrics

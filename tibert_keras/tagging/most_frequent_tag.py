@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging.sentences import Document, TaggedWord, split_syllables, word_key
+from tibert_keras.tagging.words import Document, TaggedWord, split_syllables, word_key
 
 
 class MostFrequentTag:

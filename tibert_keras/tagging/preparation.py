@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging.sentences import TAG_SEPARATOR, UNKNOWN_TAG, Document, TaggedWord, split_syllables
+from tibert_keras.tagging.words import TAG_SEPARATOR, UNKNOWN_TAG, Document, TaggedWord, split_syllables
 
 # The tags of Universal Dependencies: https://universaldependencies.org/u/pos/
 UNIVERSAL_TAGS = frozenset(

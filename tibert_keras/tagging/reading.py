@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from tibert_keras.errors import InputError
-from tibert_keras.script import has_tibetan
 from tibert_keras.storage import expand_glob, read_lines
-from tibert_keras.tagging.sentences import TAG_SEPARATOR, Document, TaggedWord
+from tibert_keras.tagging.words import TAG_SEPARATOR, Document, TaggedWord
+from tibert_keras.tibetan import has_tibetan
 
 _TITLE = re.compile(r"# (newdoc(?: id)?|doc|sent_id)\s*(?:=\s*(.*\S))?\s*")
 _CONLLU_COLUMNS = 10

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, read_lines
-from tibert_keras.tagging.sentences import Document
+from tibert_keras.tagging.words import Document
 
 PARTS = ("train", "validation", "test")
 

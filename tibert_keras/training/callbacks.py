@@ -10,9 +10,9 @@ from typing import Any
 import keras
 from tqdm import tqdm
 
-from tibert_keras.training.checkpoints import Checkpoints
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.history import History
 from tibert_keras.training.divergence import check_loss
-from tibert_keras.training.history import History
 from tibert_keras.training.norms import norms
 from tibert_keras.training.strategy import Strategy
 from tibert_keras.training.termination import RunInterrupted, Termination

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tibert_keras.errors import InputError
 
 if TYPE_CHECKING:
-    from tibert_keras.training.checkpoints import Checkpoints
+    from tibert_keras.runs.checkpoints import Checkpoints
 
 
 class DivergedError(InputError):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tibert_keras.data import Records
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.optimizers import MaskedLanguageModelLoss
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
+from tibert_keras.records.pipeline import Records
 from tibert_keras.training.sources import check_records, naming_damage
 
 

@@ -9,15 +9,9 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.google_albert import (
-    STEP,
-    from_google,
-    global_step,
-    read_google_checkpoint,
-    variable_shapes,
-)
-from tibert_keras.models.renaming import split_slot
-from tibert_keras.training.checkpoints import moment_name
+from tibert_keras.formats.google_names import STEP, from_google, global_step, read_google_checkpoint, variable_shapes
+from tibert_keras.formats.renaming import split_slot
+from tibert_keras.runs.checkpoints import moment_name
 
 
 class GoogleCheckpoint:

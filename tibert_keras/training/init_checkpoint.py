@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable
 
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM
-from tibert_keras.models.google_albert import is_google_checkpoint
+from tibert_keras.formats.google_names import is_google_checkpoint
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.runs.champion import INITIAL_PRESET, TOKENIZER_ASSET
+from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint, variables_by_name
 from tibert_keras.storage import atomic_output, exists, join, read_bytes, read_json
-from tibert_keras.training.champion import INITIAL_PRESET, TOKENIZER_ASSET
-from tibert_keras.training.checkpoints import Checkpoints, split_checkpoint, variables_by_name
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.google_run import GoogleCheckpoint
 

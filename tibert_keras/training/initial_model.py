@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 
-from tibert_keras.data import Records, TibertMaskedLMPreprocessor
-from tibert_keras.data.records import TOKENIZER_FILE
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertBackbone, TibertMaskedLM, TibertPretraining
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.records.build import TOKENIZER_FILE
+from tibert_keras.records.pipeline import Records
 from tibert_keras.storage import read_bytes
-from tibert_keras.tokenizers import TibertTokenizer
 from tibert_keras.training.config import PretrainConfig
 
 _LOG = logging.getLogger(__name__)

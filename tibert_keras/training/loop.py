@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from tibert_keras.data import Records
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.pipeline import Records
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.divergence import DivergedError

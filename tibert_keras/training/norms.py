@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tibert_keras.optimizers import LAMB
+from tibert_keras.optimizers.lamb import LAMB
 
 
 def norms(model: keras.Model) -> dict[str, float]:

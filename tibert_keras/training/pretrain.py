@@ -11,21 +11,21 @@ from typing import Any
 import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from tibert_keras.data import Records
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.models import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.champion import Champion, choose_champion, read_champion
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.environment import note_environment
+from tibert_keras.runs.history import History
 from tibert_keras.storage import join
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.champion import Champion, choose_champion, read_champion
-from tibert_keras.training.checkpoints import Checkpoints
-from tibert_keras.training.compiled_model import make_model
 from tibert_keras.training.config import CHANGEABLE, PretrainConfig, check_folder
 from tibert_keras.training.determinism import use_deterministic_operations
-from tibert_keras.training.environment import note_environment
 from tibert_keras.training.evaluate import evaluate
-from tibert_keras.training.history import History
 from tibert_keras.training.init_checkpoint import take_over
 from tibert_keras.training.loop import TrainingLoop
+from tibert_keras.training.model import make_model
 from tibert_keras.training.sources import naming_damage
 from tibert_keras.training.strategy import Strategy, chosen_strategy
 from tibert_keras.training.termination import noting_termination

@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tibert_keras.data import Records
-from tibert_keras.data.pipeline import count_examples
 from tibert_keras.errors import InputError
-from tibert_keras.models import TibertMaskedLM, TibertPretraining
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.records.pipeline import Records, count_examples
 
 
 def check_records(

@@ -1,0 +1,89 @@
+"""Fine-tuning of a classifier of texts."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.support.made_up_tags import write_texts
+from tibert_keras import TibertTextClassifier
+from tibert_keras.errors import InputError
+from tibert_keras.finetuning.config import FinetuneTextConfig
+from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
+from tibert_keras.finetuning.text import finetune_text
+
+
+@pytest.fixture
+def config(small_preset, tmp_path):
+    def make(**changes) -> FinetuneTextConfig:
+        options = {
+            "input_file": write_texts(tmp_path / "texts.tsv", seed=0, count=240),
+            "output_dir": str(tmp_path / "run"), "model": small_preset, "learning_rate": 0.003, "num_epochs": 5,
+            "train_batch_size": 16, "max_seq_length": 32,
+            "jit_compile": keras.backend.backend() == "jax",
+        }  # fmt: skip
+        return FinetuneTextConfig(**{**options, **changes})
+
+    return make
+
+
+class TestRun:
+    def test_it_learns(self, config, tmp_path):
+        scores = finetune_text(config(test_file=write_texts(tmp_path / "test.tsv", seed=1, count=60)))
+        assert scores.part == "test" and scores.data["texts"] == {"train": 216, "validation": 24, "test": 60}
+        assert scores.baseline["accuracy"] < 0.7 and scores.mean()["macro_f1"] > 0.95
+        model = TibertTextClassifier.from_preset(str(tmp_path / "run/champion"))
+        texts = read_labelled(str(tmp_path / "test.tsv"))
+        found = model.predict([text.segments[0] for text in texts], verbose=0).argmax(axis=-1)
+        right = np.mean([model.labels[index] == text.label for index, text in zip(found, texts, strict=True)])
+        assert right == pytest.approx(scores.seeds[0]["test"]["accuracy"])
+        assert (tmp_path / "run/confusion.png").is_file()
+
+    def test_two_texts_side_by_side(self, config, tmp_path):
+        lines = [f"{label}\t{text}\tཀ།" for label, (text,) in read_labelled(config().input_file)]
+        (tmp_path / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
+        scores = finetune_text(
+            config(input_file=str(tmp_path / "pairs.tsv"), class_weight={"cut": 2.0}, num_epochs=1, num_seeds=2)
+        )
+        assert len(scores.seeds) == 2 and scores.part == "validation"
+        # So that it is not exported as a model of one text.
+        assert TibertTextClassifier.from_preset(str(tmp_path / "run/champion")).preprocessor.num_segments == 2
+        content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
+        assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "content, message",
+        [
+            ("whole\tཀ།\nཀ།\n", "line 2"),
+            ("whole\tཀ།\n\tཀ།\n", "line 2"),
+            ("whole\tཀ།\nwhole\tཀ།\tཁ།\n", "All lines have a second text or none has"),
+            ("whole\ta\tb\tc\n", "with 4 columns"),
+            ("whole\ta\n", "no Tibetan"),
+            ("whole\tཀ།\nwhole\tཁ།\n", "two labels or more"),
+            ("whole\tཀ།\n", "no text left for training"),
+        ],
+    )
+    def test_texts(self, config, tmp_path, content, message):
+        (tmp_path / "bad.tsv").write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            finetune_text(config(input_file=str(tmp_path / "bad.tsv")))
+        assert not (tmp_path / "run").exists()
+
+    def test_an_unknown_label(self, config, tmp_path):
+        (tmp_path / "other.tsv").write_text("whole\tཀ།\nhalf\tཀ།\n", encoding="utf-8")
+        with pytest.raises(InputError, match="A label of the test never occurs in training. Received: 'half'"):
+            finetune_text(config(test_file=str(tmp_path / "other.tsv")))
+
+    @pytest.mark.parametrize("share", [0.0, 1.0, float("nan")])
+    def test_options(self, config, share):
+        with pytest.raises(InputError, match="validation_share"):
+            config(validation_share=share)
+
+    def test_empty_lines_are_left_out(self, tmp_path):
+        (tmp_path / "texts.tsv").write_text("a\tཀ།\n\nb\tཁ།\n", encoding="utf-8")
+        assert read_labelled(str(tmp_path / "texts.tsv")) == [LabelledText("a", ("ཀ།",)), LabelledText("b", ("ཁ།",))]

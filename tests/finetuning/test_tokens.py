@@ -1,0 +1,372 @@
+"""Fine-tuning of a tagger: the best epoch of each seed, going on, what is trained, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.made_up_tags import write_horizontal
+from tibert_keras import (
+    TibertBackbone,
+    TibertMaskedLM,
+    TibertTokenClassifier,
+    TibertTokenClassifierPreprocessor,
+    TibertTokenizer,
+)
+from tibert_keras.errors import InputError
+from tibert_keras.finetuning.config import FinetuneTokensConfig
+from tibert_keras.finetuning.scores import read_scores, score_table, write_json
+from tibert_keras.finetuning.seeds import find_encoder
+from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
+from tibert_keras.runs.history import History
+from tibert_keras.tagging.metrics import score
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.words import Document, TaggedWord, known_words
+from tibert_keras.training.config import write_config
+
+
+@pytest.fixture
+def run(tagger_run, tmp_path):
+    shutil.copytree(tagger_run, tmp_path / "tagger")
+    return tmp_path / "tagger"
+
+
+@pytest.fixture
+def run_without_training(tagger_config, tmp_path):
+    """Makes the options of a run on files of its own, which the seeds' scores stand in already: it trains nothing."""
+
+    def make(seeds: tuple[float, ...] = (0.5,)) -> FinetuneTokensConfig:
+        files = {
+            f"{part}_file": write_horizontal(tmp_path / f"{name}.txt", seed=seed, num_documents=30)
+            for seed, (part, name) in enumerate((("input", "train"), ("validation", "validation"), ("test", "test")))
+        }
+        config = tagger_config(tmp_path / "finished", num_seeds=len(seeds), **files)
+        write_config(config)
+        for index, value in enumerate(seeds):
+            of_part = {"joint_f1": value}
+            result = {"seed": config.seed + index, "epoch": 1, "validation": of_part, "test": of_part}
+            write_json(result, f"{config.output_dir}/seed_{index}/scores.json")
+        finetune_tokens(config)
+        return config
+
+    return make
+
+
+def joint_f1(model, path: str, known: set[str]) -> float:
+    documents = read_tagged(path)
+    return score(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
+
+
+class TestRun:
+    def test_it_learns_and_beats_the_baseline(self, tagger_run):
+        scores = read_scores(tagger_run)
+        assert (scores.part, scores.criterion, len(scores.seeds)) == ("test", "joint_f1", 2)
+        # བསྟན་ is a noun or a verb: the baseline cannot know, the tagger can.
+        assert scores.baseline["joint_f1"] < 0.96 < scores.mean()["joint_f1"]
+        assert {path.name for path in tagger_run.iterdir()} >= {
+            "config.yaml", "environment.json", "scores.json", "champion", "confusion.png", "seed_0", "seed_1",
+        }  # fmt: skip
+
+    def test_the_best_epoch_is_kept(self, tagger_run, tagger_config):
+        config, scores = tagger_config(tagger_run), read_scores(tagger_run)
+        known = known_words(read_tagged(config.input_file))
+        for index, seed in enumerate(scores.seeds):
+            rows = History(tagger_run / f"seed_{index}").rows
+            best = max(rows, key=lambda row: row["joint_f1"])
+            assert (seed["epoch"], seed["epochs"]) == (best["epoch"], len(rows))
+            assert seed["validation"]["joint_f1"] == pytest.approx(best["joint_f1"])
+            model = TibertTokenClassifier.from_preset(str(tagger_run / f"seed_{index}/champion"))
+            assert joint_f1(model, config.validation_file, known) == pytest.approx(seed["validation"]["joint_f1"])
+            assert joint_f1(model, config.test_file, known) == pytest.approx(seed["test"]["joint_f1"])
+        champion = TibertTokenClassifier.from_preset(str(tagger_run / "champion"))
+        model = TibertTokenClassifier.from_preset(str(tagger_run / f"seed_{scores.best_seed()}/champion"))
+        for ours, theirs in zip(champion.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_mean_and_deviation(self, tagger_run):
+        content = json.loads((tagger_run / "scores.json").read_text(encoding="utf-8"))
+        first, second = (seed["test"]["tag_macro_f1"] for seed in content["seeds"])
+        assert content["mean"]["tag_macro_f1"] == pytest.approx((first + second) / 2)
+        assert content["deviation"]["tag_macro_f1"] == pytest.approx(abs(first - second) / 2**0.5)
+
+    def test_given_again_it_trains_what_is_missing(self, run, tagger_config):
+        before = {path: path.read_bytes() for path in run.rglob("scores.json")}
+        (run / "seed_1/scores.json").unlink()
+        (run / "seed_1/history.csv").write_text("of a killed training", encoding="utf-8")
+        finetune_tokens(tagger_config(run))
+        for path, content in before.items():
+            ours, theirs = json.loads(content), json.loads(path.read_bytes())
+            for seeds in (ours, theirs):
+                for seed in seeds.get("seeds", [seeds]):
+                    seed["seconds"] = 0
+            # The same to the last digit: a seed does not depend on those before it.
+            assert ours == theirs
+        names = [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
+        finetune_tokens(tagger_config(run))
+        assert names == [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
+
+    def test_the_champion_is_that_of_the_best_scores(self, run, tagger_config):
+        """Its seed is trained again, and the other one, with a score that no training can have, is better now."""
+        best = read_scores(run).best_seed()
+        other = run / f"seed_{1 - best}"
+        scores = json.loads((other / "scores.json").read_text(encoding="utf-8"))
+        scores["validation"]["joint_f1"] = 2.0
+        write_json(scores, other / "scores.json")
+        (run / f"seed_{best}/scores.json").unlink()
+        config = tagger_config(run)
+        finetune_tokens(config)
+        assert [seed["seed"] for seed in read_scores(run).seeds] == [config.seed, config.seed + 1]
+        assert read_scores(run).best_seed() == 1 - best
+        champion, expected = (TibertTokenClassifier.from_preset(str(each / "champion")) for each in (run, other))
+        for ours, theirs in zip(champion.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_tables_of_several_runs(self, tagger_run, tagger_config, tmp_path):
+        changes = {"pretrained": False, "num_seeds": 1, "num_epochs": 1}
+        config = tagger_config(tmp_path / "fresh", compare_with=str(tagger_run), **changes)
+        scores = finetune_tokens(config)
+        text = score_table(config.output_dir, scores, config.others)
+        header, *rows = (re.split(" {2,}", line.strip()) for line in text.splitlines())
+        assert header == ["test", "of", "all", "seen", "not seen"]
+        names = [row.pop(0) for row in rows[::3]]
+        assert names[:6] == [
+            f"{kind}_{name}" for kind in ("boundary", "word") for name in ("precision", "recall", "f1")
+        ]
+        assert {row[0] for row in rows[1::3]} == {"tagger (2 seeds)"}
+        assert {row[0] for row in rows[2::3]} == {"fresh (not pretrained, 1 seed)"}
+        index = names.index("word_recall")
+        for row, given, deviation in (
+            (rows[3 * index], scores.baseline, {}),
+            (rows[3 * index + 1], read_scores(tagger_run).mean(), read_scores(tagger_run).deviation()),
+        ):
+            for cell, name in zip(row[1:], ("word_recall", "seen_word_recall", "unseen_word_recall"), strict=True):
+                said = f" ± {deviation[name]:.4f}" if name in deviation else ""
+                assert cell == (f"{given[name]:.4f}{said}" if math.isfinite(given.get(name, math.nan)) else "-")
+        # A boundary belongs to no word.
+        assert [row[2:] for row in rows[:9]] == [["-", "-"]] * 9
+
+    def test_patience(self, tagger_config, tmp_path):
+        # With a rate of almost nothing no epoch is better than the first.
+        config = tagger_config(tmp_path / "run", learning_rate=1e-12, patience=2, num_seeds=1)
+        (seed,) = finetune_tokens(config).seeds
+        assert (seed["epoch"], seed["epochs"]) == (1, 3)
+
+
+class TestWhatIsTrained:
+    @pytest.mark.parametrize(
+        "changes, changed",
+        [({"freeze_backbone": True}, set()), ({"lora_rank": 2}, {"query", "value"}), ({"pretrained": False}, None)],
+    )
+    def test_of_the_encoder(self, tagger_config, small_preset, tmp_path, changes, changed):
+        config = tagger_config(tmp_path / "run", num_seeds=1, num_epochs=1, **changes)
+        finetune_tokens(config)
+        before, after = (
+            {weight.path: np.array(weight) for weight in TibertBackbone.from_preset(path).weights}
+            for path in (small_preset, f"{config.output_dir}/champion")
+        )
+        assert before.keys() == after.keys()
+        # What is trained further is trained whole.
+        assert TibertBackbone.from_preset(f"{config.output_dir}/champion").trainable
+        different = {path for path in before if (before[path] != after[path]).any()}
+        if changed is None:
+            # The embeddings were drawn anew, and not taken from the preset.
+            assert np.abs(before["token_embedding/embeddings"] - after["token_embedding/embeddings"]).mean() > 0.01
+        else:
+            assert {path.split("/")[-2] for path in different} == changed
+
+    def test_a_preset_that_was_saved_frozen(self, tagger_config, small_preset, tmp_path):
+        frozen = TibertMaskedLM.from_preset(small_preset)
+        frozen.backbone.trainable = False
+        frozen.save_to_preset(str(tmp_path / "frozen"))
+        assert not TibertBackbone.from_preset(str(tmp_path / "frozen")).trainable_variables
+        ours, theirs = (
+            _Tagging(tagger_config(tmp_path, model=path)).make_model("float32").trainable_weights
+            for path in (str(tmp_path / "frozen"), small_preset)
+        )
+        assert [weight.path for weight in ours] == [weight.path for weight in theirs] and len(ours) > 20
+
+    def test_in_bfloat16(self, tagger_config, tmp_path, monkeypatch):
+        make_model, computed_in = _Tagging.make_model, []
+
+        def noting_precision(task, dtype):
+            model = make_model(task, dtype)
+            computed_in.append(model.backbone.compute_dtype)
+            return model
+
+        monkeypatch.setattr(_Tagging, "make_model", noting_precision)
+        config = tagger_config(tmp_path / "run", num_seeds=1, mixed_precision="mixed_bfloat16")
+        (seed,) = finetune_tokens(config).seeds
+        # Whoever loads the champion computes in float32: it is as good there, but for a word or two.
+        model = TibertTokenClassifier.from_preset(f"{config.output_dir}/champion")
+        assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "float32"], "float32")
+        known = known_words(read_tagged(config.input_file))
+        assert joint_f1(model, config.test_file, known) == pytest.approx(seed["test"]["joint_f1"], abs=0.03)
+        assert seed["test"]["joint_f1"] > 0.9
+
+    def test_gradient_accumulation_and_class_weights(self, tagger_config, tmp_path):
+        config = tagger_config(
+            tmp_path / "run",
+            num_seeds=1,
+            num_epochs=6,
+            gradient_accumulation_steps=2,
+            class_weight={"NOUN": 0.5, "CONT": 2},
+        )
+        # A part of the batch at a time, and as many updates: it learns too.
+        assert finetune_tokens(config).mean()["joint_f1"] > 0.75
+
+
+class TestSequences:
+    def test_nothing_is_cut_off_or_twice(self, small_preset):
+        words = tuple(TaggedWord(form, tag) for form, tag in [("སངས་རྒྱས་", "N"), ("ཀྱི་", "P"), ("ཆོས", "N"), ("།", "M")])
+        document = Document("a", words * 30)
+        preprocessor = TibertTokenClassifierPreprocessor(
+            TibertTokenizer.from_preset(small_preset), ["N", "P", "M", "CONT"], sequence_length=16
+        )
+        different = []
+        for dupe_count in (1, 3):
+            x, y, weights = encode_documents(preprocessor, [document], dupe_count=dupe_count, dupe_offset=1)
+            assert x["token_ids"].shape == y.shape == weights.shape
+            # Five syllables in four words, in their order: each with its own tag, whichever sequence it is in.
+            assert y[weights > 0].tolist() == [0, 3, 1, 0, 2] * 30 * dupe_count
+            texts = preprocessor.tokenizer.detokenize(x["token_ids"])
+            assert "".join(texts).replace(" ", "") == document.text * dupe_count
+            different.append(len({tuple(row) for row in x["token_ids"]}))
+        # The walks are cut elsewhere.
+        assert different[0] < different[1]
+
+
+def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
+    """Those of words that become UNK: a tag that training never has may be a mistake."""
+    config = run_without_training()
+    for path, line in ((config.input_file, "ལ་|RARE"), (config.test_file, "ལ་|RARE ཀ་|NOUM ཁ་|NOUM")):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    # Refused before a training, as the test has changed.
+    changes = {"output_dir": str(tmp_path / "run"), "compare_with": config.output_dir, "min_tag_count": 2}
+    with caplog.at_level("INFO", logger="tibert_keras"), pytest.raises(InputError, match="measured_on"):
+        finetune_tokens(dataclasses.replace(config, **changes))
+    assert "test: 3 words are UNK, for their tags are too rare" in caplog.messages
+    assert "test: among them are words with tags that no word in training has: 'NOUM' (2)" in caplog.messages
+
+
+@pytest.mark.parametrize("length, said", [(32, False), (33, True)])
+def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, said):
+    find_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
+    message = f"the encoder learnt 32 positions, those beyond have learnt nothing: max_seq_length={length}"
+    assert (message in caplog.messages) == said
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "changes, message",
+        [
+            ({"split_file": "split.tsv"}, "Give one of the two"),
+            ({"validation_file": None}, "split_file=None, validation_file=None"),
+            ({"validation_file": None, "split_file": "split.tsv"}, "split_file='split.tsv', test_file="),
+            ({"freeze_backbone": True, "lora_rank": 4}, "lora_rank=4"),
+            ({"gradient_accumulation_steps": 3}, "train_batch_size=8, gradient_accumulation_steps=3"),
+            ({"learning_rate": float("nan")}, "learning_rate=nan"),
+            ({"num_epochs": 0}, "num_epochs=0"),
+            ({"warmup_share": 1.0}, "warmup_share=1.0"),
+            ({"dupe_count": 0}, "dupe_count=0"),
+            ({"mixed_precision": "float16"}, "mixed_precision='float16'"),
+            ({"jit_compile": "perhaps"}, "jit_compile='perhaps'"),
+        ],
+    )
+    def test_options(self, tagger_config, tmp_path, changes, message):
+        with pytest.raises(InputError, match=f"Received: .*{message}|{message}"):
+            tagger_config(tmp_path / "run", **changes)
+
+    def refuse(self, config: FinetuneTokensConfig, message: str) -> None:
+        with pytest.raises(InputError, match=message) as error:
+            finetune_tokens(config)
+        assert "Received: " in str(error.value) and "\n" not in str(error.value)
+        assert not Path(config.output_dir).exists()
+
+    def test_files(self, tagger_config, tmp_path, small_preset):
+        bad = tmp_path / "bad.txt"
+        bad.write_text("ཀ་|NOUN ཁ་\n", encoding="utf-8")
+        out = tmp_path / "run"
+        self.refuse(tagger_config(out, input_file=f"{tmp_path}/none"), "No file matches")
+        self.refuse(tagger_config(out, input_file=str(bad)), "A tag is missing|A word is missing")
+        bad.write_text("a|NOUN b|VERB\n", encoding="utf-8")
+        self.refuse(tagger_config(out, input_file=str(bad)), "no Tibetan")
+        bad.write_text("ཀ་|QUITE ཁ་|OTHER\n", encoding="utf-8")
+        self.refuse(tagger_config(out, test_file=str(bad)), "None of the tags is known")
+        split = tmp_path / "split.tsv"
+        split.write_text("bad:1\ttrain\nbad:2\tvalidation\n", encoding="utf-8")
+        config = tagger_config(out, input_file=str(bad), split_file=str(split), validation_file=None, test_file=None)
+        self.refuse(config, "bad:2")
+
+    def test_a_file_in_two_parts(self, tagger_config, tmp_path):
+        """A pattern for the training takes the others along."""
+        config = tagger_config(tmp_path / "run")
+        pattern = str(Path(config.input_file).with_name("*.txt"))
+        message = "in two parts of the data.* Received: .*validation.txt' in input_file and in validation_file"
+        self.refuse(dataclasses.replace(config, input_file=pattern), message)
+
+    def test_models(self, tagger_config, tmp_path):
+        self.refuse(tagger_config(tmp_path / "run", model=str(tmp_path)), "Neither a preset nor a run")
+        self.refuse(tagger_config(tmp_path / "run", max_seq_length=1000), "max_seq_length=1000")
+        self.refuse(tagger_config(tmp_path / "run", class_weight={"NOUM": 2.0}), "no such label. Received: 'NOUM'")
+
+    @pytest.mark.parametrize("broken", ["another", "none"])
+    def test_presets_of_others(self, tagger_config, small_preset, tmp_path, broken):
+        """One with another class of tokenizer, and one without a tokenizer."""
+        folder = tmp_path / "preset"
+        shutil.copytree(small_preset, folder)
+        if broken == "none":
+            (folder / "tokenizer.json").unlink()
+        else:
+            tokenizer = json.loads((folder / "tokenizer.json").read_text())
+            tokenizer |= {"module": "keras_hub.src.models.bert.bert_tokenizer", "class_name": "BertTokenizer"}
+            tokenizer |= {"registered_name": "keras_hub>BertTokenizer", "config": {"name": "bert_tokenizer"}}
+            (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        config = tagger_config(tmp_path / "run", model=str(folder))
+        self.refuse(config, "no encoder of ours with its tokenizer: .* Received: preset=")
+
+    def test_folders(self, tagger_run, tagger_config, tmp_path):
+        with pytest.raises(InputError, match="num_epochs=8 there, 7 now"):
+            finetune_tokens(tagger_config(tagger_run, num_epochs=7))
+        (tmp_path / "letter.txt").write_text("Dear A")
+        with pytest.raises(InputError, match="not empty and holds no run"):
+            finetune_tokens(tagger_config(tmp_path))
+        self.refuse(tagger_config(tmp_path / "run", compare_with=str(tmp_path)), "Cannot read the file")
+
+    @pytest.mark.parametrize("changed", ["test_file", "input_file"])
+    def test_a_run_on_other_data(self, run_without_training, tagger_config, tmp_path, changed):
+        """Refused before a training; other words in training are other data too, as seen and unseen ones are told."""
+        first = run_without_training()
+        path = tmp_path / "other.txt"
+        text = Path(getattr(first, changed)).read_text(encoding="utf-8")
+        path.write_text(f"{text}ཁྱི་|NOUN ལ་|ADP\n", encoding="utf-8")
+        config = tagger_config(tmp_path / "run", compare_with=first.output_dir, **{changed: str(path)})
+        self.refuse(config, "measured_on=.* there, .* now")
+
+    def test_data_that_changed(self, run_without_training):
+        """The seeds that are there are not mixed with seeds of other data."""
+        config = run_without_training()
+        before = Path(config.output_dir, "scores.json").read_bytes()
+        with Path(config.input_file).open("a", encoding="utf-8") as file:
+            file.write("ལ་|ADP\n")
+        with pytest.raises(InputError, match=r"holds results of other options. Received: .*train.txt=.* there, .* now"):
+            finetune_tokens(config)
+        assert Path(config.output_dir, "scores.json").read_bytes() == before
+
+    def test_fewer_seeds(self, run_without_training):
+        config = run_without_training(seeds=(0.5, 0.6))
+        with pytest.raises(InputError, match="the scores of more seeds. Received: num_seeds=1"):
+            finetune_tokens(dataclasses.replace(config, num_seeds=1))
+
+    def test_damaged_scores(self, run):
+        for content in ("{}", "[]", '{"part": "test"}'):
+            (run / "scores.json").write_text(content)
+            with pytest.raises(InputError, match=r"Not the scores of a fine-tuning: .* Received: '.*scores.json'"):
+                read_scores(run)

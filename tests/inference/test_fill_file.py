@@ -1,0 +1,155 @@
+"""Gaps filled from file to file: lines, numbers and formats, in syllables and in pieces."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import pytest
+
+from tibert_keras.cli.main import main
+from tibert_keras.errors import InputError
+from tibert_keras.inference.fill_file import FillMaskConfig, fill_texts, read_texts, write_filled
+from tibert_keras.inference.fill_mask import fill_gaps, fill_mask, load_fill_mask
+from tibert_keras.saved_model.export import FillMask
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
+
+TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "[MASK]", "བཀྲ་ཤིས་[MASK]"]
+
+
+@pytest.fixture(scope="module")
+def loaded(finished_run) -> FillMask:
+    return load_fill_mask(finished_run)
+
+
+class TestReadTexts:
+    def test_lines(self, tmp_path):
+        (tmp_path / "texts.txt").write_text("ཀ\n\nཁ\n")
+        assert list(read_texts(tmp_path / "texts.txt")) == [(1, "ཀ"), (3, "ཁ")]
+
+    def test_json_lines(self, tmp_path):
+        (tmp_path / "texts.jsonl").write_text('{"text": "ཀ\\nཁ"}\n\n{"id": 1, "text": ""}\n')
+        assert list(read_texts(tmp_path / "texts.jsonl")) == [(1, "ཀ\nཁ"), (3, "")]
+
+    @pytest.mark.parametrize("line", ["{", "[]", '"text"', '{"text": 1}', '{"Text": ""}', "1"])
+    def test_no_object_with_a_text(self, tmp_path, line):
+        (tmp_path / "texts.jsonl").write_text(f'{{"text": "ཀ"}}\n{line}\n')
+        with pytest.raises(InputError, match="Line 2 is no JSON object with a text. Received: "):
+            list(read_texts(tmp_path / "texts.jsonl"))
+
+
+class TestFillTexts:
+    def test_pieces(self, loaded):
+        filled = list(fill_texts(enumerate(TEXTS, 5), model=loaded, unit="pieces", top_k=2, batch_size=2))
+        masks = fill_mask(TEXTS, model=loaded, top_k=2)
+        assert [(text.number, text.text, len(text.gaps)) for text in filled] == [
+            (5, TEXTS[0], 2), (6, TEXTS[1], 1), (7, TEXTS[2], 1),
+        ]  # fmt: skip
+        assert [[guess for guess, _ in gap] for text in filled for gap in text.gaps] == [mask.pieces for mask in masks]
+        assert [text.filled for text in filled] == [masks[index].filled for index in (0, 2, 3)]
+
+    def test_syllables(self, loaded):
+        filled = list(fill_texts(enumerate(TEXTS, 1), model=loaded, top_k=2, batch_size=2))
+        expected = fill_gaps(TEXTS, model=loaded, top_k=2)
+        for text, gaps in zip(filled, expected, strict=True):
+            assert [[guess for guess, _ in gap] for gap in text.gaps] == [[each.text for each in gap] for gap in gaps]
+            assert text.filled == TEXTS[text.number - 1].replace("[MASK]", "{}").format(
+                *(gap[0].text if gap else "[MASK]" for gap in gaps)
+            )
+
+    def test_a_gap_of_syllables_has_no_pieces(self, loaded):
+        with pytest.raises(InputError, match="Text 2: There is a gap of syllables, .* with unit=syllables"):
+            list(fill_texts([(1, "[MASK]"), (2, "[GAP:1]")], model=loaded, unit="pieces"))
+
+
+class TestBadTexts:
+    """The error names the text, and shows no more of it than fits in a line."""
+
+    @pytest.mark.parametrize(
+        ("unit", "bad", "message"),
+        [
+            ("pieces", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("pieces", "[MASK]" + "ཀ" * 1_000_000, "Text 7: A text is longer than 32 tokens. Received: '[MASK]ཀ"),
+            ("syllables", "ཀ" * 1_000_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
+            ("syllables", "[GAP:4-2]", "Text 7: A gap is written [GAP:2-4]"),
+        ],
+    )
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_which_it_is(self, loaded, unit, bad, message, batch_size):
+        texts = [(2, "[MASK]"), (7, bad), (9, "[MASK]")]
+        with pytest.raises(InputError) as caught:
+            list(fill_texts(texts, model=loaded, unit=unit, batch_size=batch_size))
+        assert str(caught.value).startswith(message) and len(str(caught.value)) < 300
+
+
+class TestConfig:
+    """What cannot be is refused before a model is loaded, and nothing is written."""
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (["--model=m"], "Texts come from the command line or from a file. Received: 0 texts and input_file=None"),
+            (["[MASK]", "--model=m", "--input_file=f"], "Received: 1 texts and input_file='f'"),
+            (["[MASK]", "--model="], "model must be a path. Received: model=''"),
+            (["--model=m", "--input_file="], "input_file must be a path. Received: input_file=''"),
+            (["[MASK]", "--model=m", "--output_file="], "output_file must be a path. Received: output_file=''"),
+            (["[MASK]", "--model=m", "--output_file=o.csv"], "Received: 'o.csv'. Let it end in .tsv or .jsonl"),
+            (["[MASK]", "--model=m", "--top_k=0"], "top_k must be at least 1. Received: top_k=0"),
+            (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
+        ],
+    )  # fmt: skip
+    def test_one_line(self, given, message, capsys, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        output = [] if any(word.startswith("--output_file") for word in given) else ["--output_file=out.tsv"]
+        assert main(["fill-mask", *given, *output]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and message in err and len(err.strip().splitlines()) == 1
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("options", [{"unit": "words"}, {"top_k": 0}, {"batch_size": -1}])
+    def test_from_python(self, options):
+        (name, value), *_ = options.items()
+        with pytest.raises(InputError, match=f"Received: {name}={value!r}"):
+            list(fill_texts([(1, "[MASK]")], model="m", **options))
+        with pytest.raises(InputError, match=f"Received: {name}={value!r}"):
+            FillMaskConfig(text=["[MASK]"], model="m", **options)
+
+
+class TestFromFileToFile:
+    @pytest.fixture
+    def source(self, tmp_path) -> str:
+        (tmp_path / "texts.txt").write_text("\n".join([TEXTS[0], "", *TEXTS[1:]]) + "\n")
+        return f"--input_file={tmp_path}/texts.txt"
+
+    def test_json_lines(self, source, finished_run, tmp_path, capsys):
+        target = tmp_path / "out.jsonl"
+        given = ["fill-mask", source, f"--model={finished_run}", f"--output_file={target}", "--top_k=3"]
+        assert main([*given, "--unit=pieces"]) == 0
+        assert capsys.readouterr().out == f"3 texts filled in {target}\n"
+        lines = [json.loads(line) for line in target.read_text().splitlines()]
+        assert [(line["line"], line["text"]) for line in lines] == [(1, TEXTS[0]), (3, TEXTS[1]), (4, TEXTS[2])]
+        assert [len(gap) for gap in lines[0]["gaps"]] == [3, 3] and "[MASK]" not in lines[0]["filled"]
+        assert set(lines[0]["gaps"][0][0]) == {"text", "score"}
+
+    def test_a_table(self, source, finished_run, tmp_path, capsys):
+        target = tmp_path / "out.tsv"
+        given = ["fill-mask", source, f"--model={finished_run}", f"--output_file={target}", "--top_k=2"]
+        assert main([*given, "--unit=pieces"]) == 0
+        header, *rows = [line.split("\t") for line in target.read_text().splitlines()]
+        assert header == ["line", "gap", "rank", "guess", "score"]
+        places = [("1", "1"), ("1", "2"), ("3", "1"), ("4", "1")]
+        assert [tuple(row[:3]) for row in rows] == [(*place, rank) for place in places for rank in ("1", "2")]
+        assert all(0 < float(row[4]) <= 1 for row in rows)
+
+    def test_nothing_is_lost(self, loaded, tmp_path):
+        """A text that cannot be filled leaves an older file as it was."""
+        target = tmp_path / "out.tsv"
+        target.write_text("old")
+        with pytest.raises(InputError, match="There is nothing to fill"):
+            write_filled(fill_texts([(1, "[MASK]"), (2, "ཀ")], model=loaded, unit="pieces"), target)
+        assert target.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
+
+    def test_another_format(self, tmp_path):
+        with pytest.raises(InputError, match=r"Received: '.*out.csv'. Let it end in .tsv or .jsonl"):
+            write_filled([], tmp_path / "out.csv")

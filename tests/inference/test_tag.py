@@ -1,0 +1,190 @@
+"""`tibert tag`: four formats that lose nothing, files and standard input, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+
+import pytest
+
+from tibert_keras.cli.main import main
+from tibert_keras.errors import InputError
+from tibert_keras.inference.tag import TagConfig, TaggedLine, read_text, tag_text, with_tibetan
+from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.words import TaggedWord
+from tibert_keras.tagging.writing import FORMATS
+
+TEXTS = [
+    "སངས་རྒྱས་ཡིས་རྒྱལ་པོ་ལ་ཆོས་བསྟན།\n",
+    "\n\n  སངས་རྒྱས་ ཡིས་རྒྱལ་པོ་ལ། །ཆོས་ཐོབ།  \n\n\tགོས་ཕུལ།",
+    "ཀ་|\\s་x\\y་\r\nཁ་\u00a0\n   \nབསྟན",
+]
+
+
+def undo(text: str) -> str:
+    meanings = {"\\": "\\", "t": "\t", "r": "\r", "n": "\n", "s": " ", "p": "|"}
+    return re.sub(r"\\(.)", lambda match: meanings[match[1]], text)
+
+
+def from_plain(out: str) -> str:
+    lines = out.split("\n")
+    return "\n".join("".join(undo(token.rpartition("|")[0]) for token in line.split(" ") if token) for line in lines)
+
+
+def from_tsv(out: str) -> str:
+    return "".join(undo(row.split("\t")[0]) if row else "\n" for row in out.split("\n")[:-1])
+
+
+def from_json(out: str) -> str:
+    lines = [json.loads(line) for line in out.splitlines()]
+    return "".join("".join(word["form"] for word in line["words"]) + line["end"] for line in lines)
+
+
+def from_conllu(out: str) -> str:
+    text, last = "", 0
+    for row in out.splitlines():
+        columns = row.split("\t")
+        if row.startswith("# sent_id"):
+            last = 0
+        if len(columns) != 10:
+            continue
+        first, _, until = columns[0].partition("-")
+        if int(first) <= last:
+            # A part of a form that was there already.
+            continue
+        last = int(until or first)
+        misc = dict(item.split("=", 1) for item in columns[9].split("|"))
+        form = "" if columns[1] == "_" else undo(columns[1])
+        text += undo(misc.get("SpacesBefore", "")) + form + undo(misc.get("SpacesAfter", ""))
+    return text
+
+
+BACK = {"plain": from_plain, "tsv": from_tsv, "conllu": from_conllu, "json": from_json}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+class TestFormats:
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_a_file(self, tagger_run, tmp_path, capsys, name, text):
+        (tmp_path / "text.txt").write_bytes(text.encode())
+        given = ["tag", f"--model={tagger_run}", f"--format={name}", f"--input_file={tmp_path}/text.txt"]
+        assert main(given) == 0
+        out = capsys.readouterr().out
+        assert BACK[name](out) == text
+        assert main([*given, f"--output_file={tmp_path}/out"]) == 0
+        assert (tmp_path / "out").read_bytes().decode() == out and capsys.readouterr().out == ""
+
+    def test_joined_tags(self, name):
+        words = [TaggedWord("དེའི་ ", "DET+ADP"), TaggedWord("ཆོས", "n.count"), TaggedWord("།", "PUNCT")]
+        out = "".join(FORMATS[name]([TaggedLine(1, words, "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, words, "")]))
+        assert BACK[name](out) == "དེའི་ ཆོས།\n\nདེའི་ ཆོས།"
+
+
+class TestReadBack:
+    """What is written is read as tagged text, with the same tags."""
+
+    WORDS = (TaggedWord("དེའི་", "DET+ADP"), TaggedWord("ཆོས", "NOUN"), TaggedWord("།", "PUNCT"))
+
+    @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv"), ("conllu", "conllu")])
+    def test_read_tagged(self, tmp_path, name, ending):
+        path = tmp_path / f"a.{ending}"
+        out = "".join(FORMATS[name]([TaggedLine(1, list(self.WORDS), "\n"), TaggedLine(2, list(self.WORDS), "\n")]))
+        path.write_text(out, encoding="utf-8")
+        assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
+
+    @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv")])
+    def test_escapes_and_empty_lines(self, tmp_path, name, ending):
+        forms = ["། ", "ཀ\t", "ཁ|\\", "\\s\\", "ག\u00a0ང\u3000", "ཅ\r"]
+        words = tuple(TaggedWord(form, "X") for form in forms)
+        lines = [TaggedLine(1, list(words), "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, list(words), "\n")]
+        (tmp_path / f"a.{ending}").write_text("".join(FORMATS[name](lines)), encoding="utf-8")
+        assert [document.words for document in read_tagged(f"{tmp_path}/a.{ending}")] == [words, words]
+
+    def test_tags_that_are_not_universal(self, tmp_path):
+        words = (TaggedWord("དེའི་", "d.dem+case.gen"), TaggedWord("ཆོས", "UNK"))
+        (tmp_path / "a.conllu").write_text("".join(FORMATS["conllu"]([TaggedLine(1, list(words), "\n")])))
+        assert read_tagged(f"{tmp_path}/a.conllu")[0].words == words
+
+
+def test_arguments_of_several_lines(monkeypatch, tmp_path):
+    """Are cut into lines, as files are, so that no format gets a form with a line break."""
+    texts = ["ཀ་\nཁ་\n\nག", "ང\n", "ཅ"]
+    lines = [("ཀ་", "\n"), ("ཁ་", "\n"), ("", "\n"), ("ག", ""), ("", ""), ("ང", "\n"), ("", ""), ("ཅ", ""), ("", "")]
+    assert list(TagConfig(text=texts, model="x").lines()) == lines
+    # Without the model, which is another test's: each line is a word.
+    (tmp_path / "task.json").touch()
+    monkeypatch.setattr(TibertTokenClassifier, "from_preset", lambda preset: None)
+    monkeypatch.setattr(
+        # The package has a function of the module's name.
+        sys.modules["tibert_keras.inference.tag"],
+        "tag_lines",
+        lambda _, lines, **__: ([TaggedWord(each, "X")] if each else [] for each in lines),
+    )
+    for name, back in BACK.items():
+        out = "".join(tag_text(TagConfig(text=texts, model=str(tmp_path), format=name)))
+        assert back(out) == "ཀ་\nཁ་\n\nག\nང\nཅ\n"
+
+
+class TestSources:
+    def test_texts(self, tagger_run, capsys):
+        assert main(["tag", "སངས་རྒྱས་ཡིས་རྒྱལ་པོ་ལ་ཆོས་བསྟན།", "གོས་ཕུལ།", f"--model={tagger_run}"]) == 0
+        first, second = capsys.readouterr().out.splitlines()
+        # བསྟན is a verb here, after the noun.
+        assert first == "སངས་རྒྱས་|PROPN ཡིས་|ADP རྒྱལ་པོ་|NOUN ལ་|ADP ཆོས་|NOUN བསྟན|VERB །|PUNCT"
+        assert from_plain(second) == "གོས་ཕུལ།"
+
+    def test_standard_input(self, tagger_run, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXTS[1].encode())))
+        assert main(["tag", f"--model={tagger_run}", "--format=tsv"]) == 0
+        assert from_tsv(capsys.readouterr().out) == TEXTS[1]
+
+    def test_lines_are_read_when_they_are_needed(self):
+        def lines():
+            yield "a", "\n"
+            yield "ཀ", "\n"
+            raise AssertionError("read too far")
+
+        found = with_tibetan(lines())
+        assert [next(iter(found)), next(iter(found))] == [("a", "\n"), ("ཀ", "\n")]
+
+    def test_every_byte(self):
+        content = "ཀ\r\n\n\ufeffཁ".encode()
+        assert "".join(line + end for line, end in read_text(io.BytesIO(content), "x")).encode() == content
+
+
+class TestBadInput:
+    @pytest.fixture
+    def refuse(self, capsys, tagger_run):
+        def check(message: str, *given: str, model: str = f"--model={tagger_run}") -> None:
+            assert main(["tag", *given, model]) == 1
+            out, err = capsys.readouterr()
+            complaint = err.splitlines()[-1]
+            assert out == "" and re.match(f"tibert tag: .*{message}.*Received: ", complaint), err
+
+        return check
+
+    def test_texts(self, refuse, tmp_path, monkeypatch):
+        path = tmp_path / "text.txt"
+        refuse("Texts come from the command line or from a file", "ཀ", f"--input_file={path}")
+        refuse("Cannot read the file", f"--input_file={path}")
+        path.write_bytes(b"\xe0\xbd\x80\xff")
+        refuse("Not a UTF-8 text: .* at byte 3", f"--input_file={path}", f"--output_file={tmp_path}/out")
+        path.write_text("No Tibetan.\n")
+        refuse("no Tibetan in the text", f"--input_file={path}", f"--output_file={tmp_path}/out")
+        path.write_text("")
+        refuse("no Tibetan in the text", f"--input_file={path}")
+        refuse("no Tibetan in the text", "No Tibetan.")
+        refuse("batch_size must be positive", "ཀ", "--batch_size=0")
+        assert not (tmp_path / "out").exists()
+
+    def test_models(self, refuse, small_preset, tmp_path):
+        refuse("Neither a preset nor a run", "ཀ", model=f"--model={tmp_path}")
+        refuse("The preset is no classifier of this kind", "ཀ", model=f"--model={small_preset}")
+
+
+def test_an_unfinished_line_is_refused():
+    with pytest.raises(InputError, match="at byte 4"):
+        list(read_text(io.BytesIO(b"\xe0\xbd\x80\n\xff"), "x"))

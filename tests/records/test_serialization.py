@@ -1,0 +1,102 @@
+"""Serialized examples: the bytes that TensorFlow's own message gives."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tibert_keras.records.serialization import serialize_examples
+
+# Values on both sides of each border between numbers of bytes.
+BORDERS = [0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**28 - 1, 2**28, 2**31 - 1]
+
+
+def expected(features):
+    """What TensorFlow serializes, example by example."""
+
+    def feature(values):
+        if values.dtype.kind == "i":
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values.tolist()))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values.tolist()))
+
+    for row in range(len(next(iter(features.values())))):
+        entries = {name: feature(values[row]) for name, values in features.items()}
+        example = tf.train.Example(features=tf.train.Features(feature=entries))
+        yield example.SerializeToString(deterministic=True)
+
+
+def assert_same(features):
+    assert list(serialize_examples(features)) == list(expected(features))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+class TestIntegers:
+    @pytest.mark.parametrize("rows", [1, 2, 50])
+    def test_borders(self, dtype, rows):
+        random = np.random.default_rng(rows)
+        for count in range(1, len(BORDERS) + 1):
+            values = random.choice(BORDERS[:count], (rows, int(random.integers(1, 40)))).astype(dtype)
+            assert_same({"x": values})
+
+    def test_every_number_of_bytes_in_one_row(self, dtype):
+        assert_same({"x": np.array([BORDERS, BORDERS[::-1], [0] * len(BORDERS)], dtype)})
+
+    # The list, the feature, the entry and the whole each grow past 127 and 16,383 bytes, one before the other.
+    @pytest.mark.parametrize("width", [1, *range(100, 132), *range(16_340, 16_390, 3)])
+    def test_lengths_of_nested_messages(self, dtype, width):
+        assert_same({"x": np.ones((2, width), dtype)})
+        # Here rows are on both sides of a border.
+        values = np.ones((3, width), dtype)
+        values[0, ::7], values[2, :2] = 300, 2**21
+        assert_same({"x": values})
+
+    def test_any_shapes(self, dtype):
+        random = np.random.default_rng(0)
+        for _ in range(100):
+            rows = int(random.integers(1, 6))
+            features = {}
+            for name in random.permutation(["input_ids", "a", "Z", "ཀ", "masked_lm_ids", "n" * 130])[:4]:
+                shape = (rows, int(random.choice([1, 2, 20, 128, 600])))
+                features[str(name)] = (
+                    random.normal(size=shape).astype("float32")
+                    if random.random() < 0.3
+                    else random.integers(0, random.choice(BORDERS) + 1, shape).astype(dtype)
+                )
+            assert_same(features)
+
+
+def test_floats():
+    tiny = np.finfo("float32").smallest_subnormal
+    values = np.array([[0.0, -0.0, 1.0, 0.1], [-1e38, np.inf, -np.inf, tiny]], "float32")
+    for dtype in ("float32", "float64"):
+        assert_same({"x": values.astype(dtype)})
+    assert_same({"x": np.asfortranarray(np.random.default_rng(0).normal(size=(7, 33)).astype("float32"))})
+    assert_same({"x": values[:, ::2], "y": np.arange(16).reshape(2, 8)[:, ::3]})
+
+
+def test_googles_schema_can_be_parsed():
+    random = np.random.default_rng(0)
+    features = {
+        "input_ids": random.integers(0, 30_000, (9, 128), "int32"),
+        "masked_lm_weights": random.random((9, 20), "float32"),
+        "next_sentence_labels": random.integers(0, 2, (9, 1)),
+    }
+    schema = {
+        name: tf.io.FixedLenFeature([values.shape[1]], "float32" if "weights" in name else "int64")
+        for name, values in features.items()
+    }
+    parsed = tf.io.parse_example(list(serialize_examples(features)), schema)
+    assert all(np.array_equal(parsed[name], values) for name, values in features.items())
+
+
+def test_the_order_of_features_does_not_matter():
+    features = {name: np.array([[index]]) for index, name in enumerate("bac")}
+    orders = {b"".join(serialize_examples(dict(order))) for order in itertools.permutations(features.items())}
+    assert len(orders) == 1
+
+
+def test_no_rows():
+    assert list(serialize_examples({"x": np.zeros((0, 5), "int32"), "y": np.zeros((0, 3), "float32")})) == []

@@ -1,0 +1,85 @@
+"""Words, documents and syllables."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.tagging.words import (
+    SYLLABLE_PATTERN,
+    Document,
+    TaggedWord,
+    known_words,
+    labels_of,
+    split_syllables,
+    syllable_labels,
+    word_key,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "syllables"),
+    [
+        ("", []),
+        ("  ", ["  "]),
+        ("བཀྲ་ཤིས", ["བཀྲ་", "ཤིས"]),
+        ("དེ།ནས་", ["དེ", "།", "ནས་"]),
+        ("ངང་། །ཀ", ["ངང་", "། ", "།", "ཀ"]),
+        (" ༄༅༅།། ", [" ༄", "༅", "༅", "།", "། "]),
+        ("ང༌ང༔ང་་", ["ང༌", "ང", "༔", "ང་", "་"]),
+        ("\nab cd\n་", ["\nab ", "cd\n", "་"]),
+        ("བསྒྲུབས་པའི་", ["བསྒྲུབས་", "པའི་"]),
+    ],
+)
+def test_syllables(text: str, syllables: list[str]) -> None:
+    assert split_syllables(text) == syllables
+
+
+def test_no_character_is_lost_and_units_do_not_depend_on_the_text_around() -> None:
+    draw = random.Random(1)
+    for _ in range(2000):
+        text = "".join(draw.choices("ཀིྱ་༌།༔༄ x\n\u00a0\u200b", k=draw.randrange(12)))
+        syllables = split_syllables(text)
+        assert "".join(syllables) == text
+        assert all(split_syllables(syllable) == [syllable] for syllable in syllables)
+
+
+def test_units_end_wherever_the_tokenizer_cuts() -> None:
+    for mark in INTERSYLLABIC_MARKS:
+        assert [syllable.strip() for syllable in split_syllables(f"ཀ{mark}ཁ")][-1] == "ཁ"
+
+
+def test_re2_takes_the_pattern() -> None:
+    import tensorflow as tf
+
+    text = " ༄༅། །ང་ཀའི། abཀ༌ཁ  "
+    marked = tf.strings.regex_replace(text, f"({SYLLABLE_PATTERN})", r"\1#").numpy().decode()
+    assert marked == re.sub(f"({SYLLABLE_PATTERN})", r"\1#", text) == "#".join([*split_syllables(text), ""])
+
+
+def test_keys_of_words() -> None:
+    assert [word_key(form) for form in ("ང་", "ང", " ང་ ", "་", "།", "ང་།")] == ["ང", "ང", "ང", "་", "།", "ང་།"]
+
+
+def test_labels_of_syllables(page: Callable[..., Document]) -> None:
+    document = page("བཀྲ་ཤིས་|NOUN ཤོག|VERB །|PUNCT དེའི་|DET+ADP")
+    assert document.text == "བཀྲ་ཤིས་ཤོག།དེའི་"
+    assert syllable_labels(document.words) == ["NOUN", "CONT", "VERB", "PUNCT", "DET+ADP"]
+    assert labels_of([document]) == ["DET+ADP", "NOUN", "PUNCT", "VERB", "UNK", "CONT"]
+    assert known_words([document]) == {"བཀྲ་ཤིས", "ཤོག", "།", "དེའི"}
+
+
+def test_a_word_that_ends_within_a_syllable_has_no_label(page: Callable[..., Document]) -> None:
+    with pytest.raises(InputError, match="middle of a syllable. Received: 'དེ'"):
+        syllable_labels(page("བཀྲ་ཤིས་|NOUN དེ|DET འི་|ADP").words)
+
+
+def test_an_empty_sentence() -> None:
+    with pytest.raises(InputError, match="is empty. Received: 'page:1'"):
+        Document("page:1", ())
+    assert Document("page:1", (TaggedWord("ང", "PRON"),)).text == "ང"

@@ -1,0 +1,1 @@
+"""The card of a run: what it recorded, as a document."""

@@ -1,0 +1,62 @@
+"""The verbs from an edition to records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tibert_keras.corpus.build import CorpusConfig, build_corpus
+from tibert_keras.errors import InputError
+from tibert_keras.records.build import build_records
+from tibert_keras.records.config import RecordsConfig
+from tibert_keras.records.inspection import inspect_records, readable_examples, tokenizer_of_records
+from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
+
+
+def corpus(config: CorpusConfig) -> None:
+    """Turn an edition of the canon into text files, a section a line."""
+    print(build_corpus(config).summary())
+
+
+def tokenizer(config: TokenizerConfig) -> None:
+    """Train a SentencePiece model on text files."""
+    manifest = train_tokenizer(config)
+    print(f"{manifest['vocab_size']} pieces ({manifest['model_type']}) in {config.output_dir}/spiece.model")
+
+
+def records(config: RecordsConfig) -> None:
+    """Turn text files into TFRecords of masked examples."""
+    print(build_records(config).summary())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectFlags:
+    """Looks into a record file.
+
+    Args:
+        file: A TFRecord file of masked examples, of `tibert records` or of Google's ALBERT.
+        spm_model_file: The SentencePiece model of the records; by default the `spiece.model` beside the file.
+        num_examples: How many examples to print as text, each masked token as `⟦original→shown⟧` or, where it was
+            kept, `⟦original=⟧`.
+        plot: Write the statistics as a picture too, to this PNG file.
+    """
+
+    file: str
+    spm_model_file: str | None = None
+    num_examples: int = 3
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise InputError("There is no file to look into. Received: file=''. Give a record file.")
+        if self.num_examples < 0:
+            raise InputError(f"num_examples must not be negative. Received: {self.num_examples}.")
+
+
+def look(flags: InspectFlags) -> None:
+    """Show statistics of a record file, and examples as text with the masks marked."""
+    tokenizer = tokenizer_of_records(flags.file, spm_model_file=flags.spm_model_file)
+    statistics = inspect_records(flags.file, tokenizer=tokenizer)
+    if flags.plot:
+        statistics.plot(flags.plot)
+    examples = readable_examples(flags.file, tokenizer=tokenizer, count=flags.num_examples)
+    print(statistics.summary(), *examples, sep="\n\n")

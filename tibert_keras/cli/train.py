@@ -1,0 +1,152 @@
+"""The verbs of runs: training, comparing, choosing, measuring and describing them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tibert_keras.cards.card import write_card
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.champion import choose_champion, find_preset
+from tibert_keras.runs.summary import plot_runs, summarize_runs, table
+from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+from tibert_keras.storage import join
+from tibert_keras.training.against_transformers import check_loss, hugging_face_loss, require_transformers
+from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.evaluate import evaluate
+from tibert_keras.training.pretrain import pretrain
+from tibert_keras.training.workers import is_chief
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainFlags(PretrainConfig):
+    """Pretrains a masked language model.
+
+    Args:
+        export_saved_model: Write a SavedModel to `saved_model/` in the run's folder at each new best checkpoint.
+    """
+
+    export_saved_model: bool = False
+
+
+def train(flags: PretrainFlags) -> None:
+    """Pretrain a masked language model. Given again, the same command goes on where it was stopped."""
+    exports = flags.export_saved_model and is_chief()
+    callbacks = [SavedModelOfBest(flags.output_dir)] if exports else []
+    names = {config_field.name for config_field in dataclasses.fields(PretrainConfig)}
+    config = PretrainConfig(**{name: getattr(flags, name) for name in names})
+    champion = pretrain(config, callbacks=callbacks)
+    if exports:
+        # Once more: the run may have been killed while the last one was written.
+        export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
+    _print_fields(dataclasses.asdict(champion))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsFlags:
+    """Compares runs.
+
+    Args:
+        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain` or `tibert finetune`, of
+            which each seed is shown as a run.
+        plot: Draw the loss curves of all the runs too, to this PNG file.
+    """
+
+    run_dir: list[str]
+    plot: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to look at. Received: run_dir=[]. Give the folder of a run.")
+
+
+def runs(flags: RunsFlags) -> None:
+    """Show how far runs are, their losses and their speed, as a table."""
+    summaries = summarize_runs(flags.run_dir)
+    if flags.plot:
+        plot_runs(summaries, flags.plot)
+    print(table(summaries))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionFlags:
+    """Chooses the best checkpoint of runs.
+
+    Args:
+        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain`.
+        criterion: What is lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`, the
+            loss on the run's `--validation_file`.
+    """
+
+    run_dir: list[str]
+    criterion: Literal["loss", "val_loss"] = "loss"
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to choose from. Received: run_dir=[]. Give the folder of a run.")
+
+
+def champion(flags: ChampionFlags) -> None:
+    """Choose the best checkpoint of one run or several, and write it as a preset."""
+    _print_fields(dataclasses.asdict(choose_champion(flags.run_dir, criterion=flags.criterion)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    """Evaluates a model.
+
+    Args:
+        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        input_file: Held-out TFRecord files: a path, a glob pattern, or several with commas between them.
+        batch_size: Examples a step; the scores do not depend on it.
+        against: `huggingface` exports the model, lets transformers and torch measure the loss too, and fails if the
+            two differ by more than 1e-3.
+    """
+
+    model: str
+    input_file: str
+    batch_size: int = 64
+    against: Literal["huggingface"] | None = None
+
+
+def score(flags: EvaluateFlags) -> None:
+    """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
+    if flags.against is not None:
+        require_transformers()  # before the work of minutes
+    model = TibertMaskedLM.from_preset(find_preset(flags.model))
+    records = Records.find(flags.input_file)
+    scores = evaluate(model, records, batch_size=flags.batch_size)
+    _print_fields(scores)
+    if flags.against is not None:
+        theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
+        print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")
+        check_loss(scores["loss"], theirs, model=flags.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardFlags:
+    """Describes a run.
+
+    Args:
+        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain` or `tibert finetune`; the paths in its options
+            are looked up from where this command is given.
+    """
+
+    run_dir: str
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise InputError("There is no run to describe. Received: run_dir=''. Give the folder of a run.")
+
+
+def card(flags: CardFlags) -> None:
+    """Write the card of a run, CARD.md: its data, code, commands, options and results, from what it recorded."""
+    print(write_card(flags.run_dir))
+
+
+def _print_fields(fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

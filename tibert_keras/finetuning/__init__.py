@@ -1,0 +1,1 @@
+"""Fine-tuning: taggers and classifiers, over several seeds."""

@@ -1,0 +1,212 @@
+"""Fine-tuning of a tagger: words and their parts of speech."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import keras
+import numpy as np
+
+from tibert_keras.finetuning.config import FinetuneTokensConfig
+from tibert_keras.finetuning.scores import Scores, fingerprint
+from tibert_keras.finetuning.seeds import (
+    CONFUSION_PICTURE,
+    Sequences,
+    begin,
+    data_hashes,
+    find_encoder,
+    load_model,
+    run_seeds,
+)
+from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
+from tibert_keras.storage import join
+from tibert_keras.tagging.metrics import TaggingScores, score
+from tibert_keras.tagging.most_frequent_tag import MostFrequentTag
+from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.split import read_split, split_documents
+from tibert_keras.tagging.tag_lines import tag_lines
+from tibert_keras.tagging.windows import consecutive_windows
+from tibert_keras.tagging.words import UNKNOWN_TAG, Document, TaggedWord, known_words, labels_of, split_syllables
+
+# All but those of the boundaries are split into words seen in training and not seen.
+_COLUMNS = (
+    "boundary_precision", "boundary_recall", "boundary_f1", "word_precision", "word_recall", "word_f1", "joint_f1",
+    "tag_accuracy", "tag_weighted_f1", "tag_macro_f1", "label_accuracy", "label_weighted_f1", "label_macro_f1",
+)  # fmt: skip
+# Pieces of a sequence that are no text: [CLS] and [SEP].
+_NO_TEXT = 2
+
+_LOG = logging.getLogger(__name__)
+
+
+def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
+    """Fine-tune a tagger, or go on with the seeds of a run that are missing.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
+
+    Raises:
+        InputError: If the options, the data and the model do not fit together, the folder holds another run, or a loss
+            is not finite.
+
+    Example:
+    ```python
+    scores = finetune_tokens(FinetuneTokensConfig(
+        input_file="pos/*.txt", split_file="examples/splits/soas.tsv", model="run/champion", output_dir="tagger"))
+    tagger = TibertTokenClassifier.from_preset("tagger/champion")
+    ```
+    """
+    begin(config)
+    return run_seeds(config, _Tagging(config))
+
+
+class _Tagging:
+    """The task of tagging: see `finetune.Task`."""
+
+    criterion = "joint_f1"
+    columns: Sequence[str] = _COLUMNS
+
+    def __init__(self, config: FinetuneTokensConfig) -> None:
+        self.config = config
+        self.parts = _read(config)
+        self.has_test = bool(self.parts.get("test"))
+        self.labels = labels_of(self.parts["train"])
+        self.known = known_words(self.parts["train"])
+        self.preset, tokenizer = find_encoder(config)
+        self.preprocessor = TibertTokenClassifierPreprocessor(
+            tokenizer,
+            self.labels,
+            sequence_length=config.max_seq_length,
+            class_weight=config.weights_of_labels(),
+        )
+        self.sequences: Sequences = encode_documents(
+            self.preprocessor, self.parts["train"], dupe_count=config.dupe_count, dupe_offset=config.dupe_offset
+        )
+        self.data = self._data()
+        _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
+
+    def make_model(self, dtype: str) -> keras.Model:
+        return load_model(TibertTokenClassifier, self.config, self.preset, self.preprocessor, dtype=dtype)
+
+    def measure(self, model: keras.Model, part: str) -> dict[str, float]:
+        return self._score(model, part).as_dict()
+
+    def baseline(self, part: str) -> dict[str, float]:
+        tagger = MostFrequentTag().fit(self.parts["train"])
+        documents = self.parts[part]
+        return score(documents, [tagger.tag(each.text) for each in documents], known=self.known).as_dict()
+
+    def draw(self, model: keras.Model, part: str, run_dir: str) -> None:
+        self._score(model, part).confusion.plot(join(run_dir, CONFUSION_PICTURE))
+
+    def _score(self, model: keras.Model, part: str) -> TaggingScores:
+        documents = self.parts[part]
+        found = tag_documents(model, documents, batch_size=self.config.eval_batch_size)
+        return score(documents, list(found), known=self.known)
+
+    def _data(self) -> dict[str, Any]:
+        measured = self.parts["test" if self.has_test else "validation"]
+        return {
+            "files": data_hashes(self.config),
+            "documents": {part: len(documents) for part, documents in self.parts.items()},
+            "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
+            "sequences": len(self.sequences[1]),
+            "labels": self.labels,
+            # Runs compare if this is the same: with other words in training, others are seen and unseen.
+            "measured_on": fingerprint(
+                [[[word.form, word.tag] for each in measured for word in each.words], sorted(self.known)]
+            ),
+        }
+
+
+def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
+    """The prepared documents of the parts. Which tags are frequent enough is the training's affair."""
+    if config.split_file is not None:
+        parts = split_documents(read_tagged(config.input_file), read_split(config.split_file))
+    else:
+        files = {"train": config.input_file, "validation": config.validation_file, "test": config.test_file}
+        parts = {part: read_tagged(pattern) for part, pattern in files.items() if pattern is not None}
+    named = {
+        part: prepare(documents, universal_tags=config.universal_tags, min_tag_count=1)
+        for part, documents in parts.items()
+        if documents
+    }
+    train = prepare(named["train"], min_tag_count=config.min_tag_count)
+    kept = set(labels_of(train))
+    _report_unknown_tags(named, kept)
+    others = {part: prepare(named[part], keep_tags=kept) for part in named if part != "train"}
+    return {"train": train, **others}
+
+
+def _report_unknown_tags(parts: Mapping[str, Sequence[Document]], kept: Collection[str]) -> None:
+    """Log what counts as `UNK`: a tag that training never has may be a mistake."""
+    counts = {part: Counter(word.tag for each in documents for word in each.words) for part, documents in parts.items()}
+    for part, of_part in counts.items():
+        unknown = {tag: count for tag, count in of_part.most_common() if tag not in kept}
+        if unknown:
+            _LOG.info("%s: %d words are %s, for their tags are too rare", part, sum(unknown.values()), UNKNOWN_TAG)
+        if new := [f"{tag!r} ({count})" for tag, count in unknown.items() if tag not in counts["train"]]:
+            shown = ", ".join(new[:10]) + ", ..." * (len(new) > 10)
+            _LOG.warning("%s: among them are words with tags that no word in training has: %s", part, shown)
+
+
+def encode_documents(
+    preprocessor: TibertTokenClassifierPreprocessor,
+    documents: Sequence[Document],
+    *,
+    dupe_count: int = 1,
+    dupe_offset: int = 20,
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Encode documents once for all epochs, cut at the ends of words into sequences that a model takes.
+
+    Args:
+        preprocessor: A preprocessor with the documents' labels.
+        documents: Prepared documents of any length.
+        dupe_count: How many times they are walked.
+        dupe_offset: Words of a walk's first sequence, times the number of the walk: its cuts lie elsewhere.
+
+    Returns:
+        Inputs, labels and weights, as the preprocessor gives them.
+    """
+    sentences: list[Sequence[TaggedWord]] = []
+    size = preprocessor.sequence_length - _NO_TEXT
+    for document in documents:
+        lengths, first_lengths = _word_lengths(preprocessor, document)
+        for walk in range(dupe_count):
+            windows = consecutive_windows(lengths, first_lengths, size=size, head=walk * dupe_offset)
+            sentences += [document.words[window] for window in windows]
+    words = [[word.form for word in sentence] for sentence in sentences]
+    x, y, weights = preprocessor(words, [[word.tag for word in sentence] for sentence in sentences])
+    return x, y, weights
+
+
+def _word_lengths(preprocessor: TibertTokenClassifierPreprocessor, document: Document) -> tuple[list[int], list[int]]:
+    """The pieces of each word inside a text, and as its first word."""
+    syllables = split_syllables(document.text)
+    encode = preprocessor.tokenizer.encode_syllables
+    inside, alone = encode([syllables])[0], encode([[syllable] for syllable in syllables])
+    lengths, first_lengths, index = [], [], 0
+    for word in document.words:
+        begin, characters = index, 0
+        while characters < len(word.form):
+            characters += len(syllables[index])
+            index += 1
+        lengths.append(sum(map(len, inside[begin:index])))
+        first_lengths.append(lengths[-1] - len(inside[begin]) + len(alone[begin][0]))
+    return lengths, first_lengths
+
+
+def tag_documents(model: Any, documents: Sequence[Document], *, batch_size: int = 64) -> Iterator[list[TaggedWord]]:
+    """Find the words of some documents, each by itself, and tag them; see `tag_lines`."""
+    # An empty line ends a document.
+    lines = (line for document in documents for line in (document.text, ""))
+    return islice(tag_lines(model, lines, batch_size=batch_size), 0, None, 2)

@@ -1,0 +1,237 @@
+"""The checkpoints of Google's ALBERT (TensorFlow 1): their names for our variables, and reading them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
+
+STEP = "global_step"
+_OPTIMIZERS = {"beta1_power", "beta2_power"}
+_KERAS_NORM = re.compile(r"(?P<scope>.*/)(?P<norm>layer_normalization(?:_\d+)?)/(?P<rest>(?:gamma|beta).*)")
+# What all layers of a group share and, by TensorFlow's scopes, what one layer has of its own: Google's code enters the
+# scope `group_0` anew for each layer, so that from the second on it is `group_0_1`, `group_0_2` and so on.
+_SHARED = re.compile(r"(?P<root>.*/)group_(?P<group>\d+)/(?P<rest>inner_group_\d+/.*)")
+_OWN = re.compile(r"(?P<root>.*/)group_\d+(?:_\d+)?/layer_(?P<layer>\d+)/(?P<rest>inner_group_\d+/.*)")
+
+_LOG = logging.getLogger(__name__)
+
+_OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "bert/encoder/transformer/group_{group}/inner_group_{inner}"
+
+
+def _dense(ours: str, theirs: str) -> list[Row]:
+    return [Row(f"{ours}/{name}", f"{theirs}/{name}") for name in ("kernel", "bias")]
+
+
+def _norm(ours: str, theirs: str) -> list[Row]:
+    return [Row(f"{ours}/{name}", f"{theirs}/{name}") for name in ("gamma", "beta")]
+
+
+def _heads(name: str) -> list[Row]:
+    ours, theirs = f"{_OURS}/self_attention_layer/{name}", f"{_THEIRS}/attention_1/self/{name}"
+    return [Row(f"{ours}/kernel", f"{theirs}/kernel", inputs=1), Row(f"{ours}/bias", f"{theirs}/bias", inputs=0)]
+
+
+_ATTENTION_OUTPUT = f"{_OURS}/self_attention_layer/attention_output", f"{_THEIRS}/attention_1/output/dense"
+
+# The names of google-research/albert's `modeling.py` and `run_pretraining.py`.
+GOOGLE: tuple[Row, ...] = (
+    Row("token_embedding/embeddings", "bert/embeddings/word_embeddings"),
+    Row("position_embedding/embeddings", "bert/embeddings/position_embeddings"),
+    Row("segment_embedding/embeddings", "bert/embeddings/token_type_embeddings"),
+    *_norm("embeddings_layer_norm", "bert/embeddings/LayerNorm"),
+    *_dense("embedding_projection", "bert/encoder/embedding_hidden_mapping_in"),
+    *_heads("query"),
+    *_heads("key"),
+    *_heads("value"),
+    Row(f"{_ATTENTION_OUTPUT[0]}/kernel", f"{_ATTENTION_OUTPUT[1]}/kernel", inputs=2),
+    Row(f"{_ATTENTION_OUTPUT[0]}/bias", f"{_ATTENTION_OUTPUT[1]}/bias"),
+    *_norm(f"{_OURS}/self_attention_layer_norm", f"{_THEIRS}/LayerNorm"),
+    *_dense(f"{_OURS}/feedforward_intermediate_dense", f"{_THEIRS}/ffn_1/intermediate/dense"),
+    *_dense(f"{_OURS}/feedforward_output_dense", f"{_THEIRS}/ffn_1/intermediate/output/dense"),
+    *_norm(f"{_OURS}/feedforward_layer_norm", f"{_THEIRS}/LayerNorm_1"),
+    *_dense("pooled_dense", "bert/pooler/dense"),
+    *_dense("mlm_head/intermediate_dense", "cls/predictions/transform/dense"),
+    *_norm("mlm_head/intermediate_layer_norm", "cls/predictions/transform/LayerNorm"),
+    Row("mlm_head/output_bias", "cls/predictions/output_bias"),
+    Row("sop_head/kernel", "cls/seq_relationship/output_weights", inputs=1, transposed=True),
+    Row("sop_head/bias", "cls/seq_relationship/output_bias"),
+)
+
+
+def variable_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's weights by path."""
+    return {weight.path: tuple(weight.shape) for weight in model.weights}
+
+
+def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Turn Google's variables into ours, by path; `from_theirs` says how, and what is refused.
+
+    Args:
+        variables: Variables and moments by Google's names, with or without `global_step`, which is left out.
+        shapes: The shapes of our variables by path.
+
+    Returns:
+        Our variables by path, and moments.
+    """
+    named = standard_names({name: array for name, array in variables.items() if name != STEP})
+    # TensorFlow names what an optimizer keeps of a variable after it.
+    of_others = {name for name in named if name.rpartition("/")[0] in named and not split_slot(name)[1]}
+    of_others |= _OPTIMIZERS & named.keys()
+    if of_others:
+        _LOG.info("Dropped %s, because they are another optimizer's.", ", ".join(sorted(of_others)))
+    named = {name: array for name, array in named.items() if name not in of_others}
+    embedding_dim, hidden_dim = shapes["embedding_projection/kernel"]
+    implied = {}
+    if embedding_dim == hidden_dim:
+        # Google maps embeddings to the hidden size only where the two differ; we always do.
+        implied = {
+            "embedding_projection/kernel": np.eye(hidden_dim, dtype="float32"),
+            "embedding_projection/bias": np.zeros(hidden_dim, "float32"),
+        }
+    return from_theirs(GOOGLE, named, shapes, implied=implied)
+
+
+def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Turn our variables, by path, and their moments into Google's.
+
+    Raises:
+        InputError: If the embedding size is the hidden size and the mapping between the two has learnt something:
+            Google has none then.
+    """
+    kernel, bias = arrays["embedding_projection/kernel"], arrays["embedding_projection/bias"]
+    if kernel.shape[0] == kernel.shape[1]:
+        if bias.any() or (kernel != np.eye(len(kernel))).any():
+            raise InputError(
+                "Google's ALBERT has no mapping where the embedding size is the hidden size, and here it is not the "
+                f"identity. Received: embedding_size={len(kernel)}, hidden_size={len(bias)}. "
+                "Convert to huggingface, which has it."
+            )
+        _LOG.info("Dropped embedding_projection, because it is the identity, and Google has none at equal sizes.")
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("embedding_projection/")}
+    return to_theirs(GOOGLE, arrays)
+
+
+def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the layer normalisations of a changed copy of Google's code the names that they have in the original.
+
+    With Keras's layer in place of contrib's they are `layer_normalization`, `layer_normalization_1` and so on, counted
+    through the whole graph; in one scope their order is that of `LayerNorm` and `LayerNorm_1`. A TF Hub module puts
+    `module/` before all names.
+
+    Raises:
+        InputError: If each layer has normalisations of its own, where ALBERT's layers share them; `part_layers` goes
+            before this then.
+    """
+    renamed = {name.removeprefix("module/"): array for name, array in variables.items()}
+    scopes: dict[str, set[str]] = {}
+    for name in renamed:
+        if match := _KERAS_NORM.fullmatch(name):
+            scopes.setdefault(match["scope"], set()).add(match["norm"])
+    if own := [scope for scope in scopes if _OWN.fullmatch(scope)]:
+        raise InputError(
+            "Each layer has layer normalisations of its own while all share their matrices, which no model here does. "
+            f"Received: {own[0]}{min(scopes[own[0]])}. Begin with what `tibert convert --to=google` makes of it: a "
+            "checkpoint and a configuration that compute the same, where layers have matrices of their own too."
+        )
+
+    def standard(match: re.Match[str]) -> str:
+        order = sorted(scopes[match["scope"]], key=lambda norm: int("0" + norm.removeprefix("layer_normalization")[1:]))
+        index = order.index(match["norm"])
+        return f"{match['scope']}LayerNorm{f'_{index}' if index else ''}/{match['rest']}"
+
+    return {_KERAS_NORM.sub(standard, name): array for name, array in renamed.items()}
+
+
+def part_layers(
+    variables: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Make a group of each layer, where each has layer normalisations of its own.
+
+    Keras's layer in place of contrib's makes its variables anew in each layer, while the matrices, which
+    `tf.get_variable` makes, are those of the group. With as many groups as layers, and the matrices repeated, that is
+    an ALBERT as others are. It computes the same, but would be trained otherwise: moments and step are left out.
+
+    Args:
+        variables: Variables and moments by Google's names.
+        config: The configuration, of `albert_config.json`.
+
+    Returns:
+        Both as they are, if the layers share all; else those of the other model.
+    """
+    if not any(_OWN.fullmatch(name) and _KERAS_NORM.fullmatch(name) for name in variables):
+        return dict(variables), dict(config)
+    layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
+    parted = {}
+    for name, array in variables.items():
+        if name == STEP or split_slot(name)[1]:
+            continue
+        if own := _OWN.fullmatch(name):
+            parted[f"{own['root']}group_{own['layer']}/{own['rest']}"] = array
+        elif shared := _SHARED.fullmatch(name):
+            for layer in range(layers):
+                if layer * groups // layers == int(shared["group"]):
+                    parted[f"{shared['root']}group_{layer}/{shared['rest']}"] = array
+        else:
+            parted[name] = array
+    _LOG.warning(
+        "Each layer has layer normalisations of its own: made a group of each, %d in all, with the matrices that they "
+        "share repeated. Dropped the optimizer's moments and the step, which are of shared matrices.",
+        layers,
+    )
+    return parted, {**config, "num_hidden_groups": layers}
+
+
+def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
+    """The step of a checkpoint of Google's, or `None` if it has none.
+
+    Raises:
+        InputError: If it is no whole number.
+    """
+    step = variables.get(STEP)
+    if step is not None and (step.shape != () or not np.issubdtype(step.dtype, np.integer)):
+        raise InputError(
+            f"The checkpoint's step is not a whole number. Received: {STEP} of shape {step.shape}, {step.dtype}. "
+            "Give a checkpoint that was written in training."
+        )
+    return None if step is None else int(step)
+
+
+def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:
+    """Whether there is a checkpoint of TensorFlow under this prefix, such as `model.ckpt-800000`."""
+    import tensorflow as tf
+
+    return bool(tf.io.gfile.exists(f"{os.fspath(prefix)}.index"))
+
+
+def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read every variable of a TensorFlow checkpoint.
+
+    Args:
+        prefix: Its path without `.index`, local or `gs://`.
+
+    Returns:
+        The variables by name; floats as float32.
+
+    Raises:
+        InputError: If there is none or it is damaged.
+    """
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(os.fspath(prefix))
+        arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(reader.get_variable_to_shape_map())}
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(getattr(error, "message", error)).split())
+        raise InputError(
+            f"The checkpoint cannot be read: {reason}. Received: {os.fspath(prefix)!r}. "
+            "Give the path of a whole one, without `.index` and `.data-...`."
+        ) from error
+    return in_float32(arrays)

@@ -1,0 +1,289 @@
+"""Folders of Hugging Face's transformers: `config.json`, the weights, and the tokenizer's files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.formats.google_names import variable_shapes
+from tibert_keras.formats.hugging_face_tokenizer import read_tokenizer, write_tokenizer
+from tibert_keras.formats.hugging_face_weights import WEIGHTS_FILE, read_weights
+from tibert_keras.formats.portable import PortableModel, architecture, fill
+from tibert_keras.formats.renaming import Row, from_theirs, to_theirs
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_classifier import TibertClassifier
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+from tibert_keras.storage import join, read_json
+
+CONFIG_FILE = "config.json"
+
+_OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
+
+# Values that `AlbertConfig` has where a file leaves them out; a file may say other sizes, but only these of the rest.
+_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30000,
+    "embedding_size": 128,
+    "hidden_size": 4096,
+    "num_hidden_layers": 12,
+    "num_hidden_groups": 1,
+    "num_attention_heads": 64,
+    "intermediate_size": 16384,
+    "inner_group_num": 1,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0,
+    "attention_probs_dropout_prob": 0,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+}
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("albert",),
+    # What Google calls "gelu"; transformers' own "gelu" is another function, 1e-4 away.
+    "hidden_act": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_eps": (1e-12,),
+    "position_embedding_type": ("absolute",),
+}
+# What is computed from other variables there, and from which.
+_TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
+_POSITION_IDS = "albert.embeddings.position_ids"
+
+_LOG = logging.getLogger(__name__)
+
+
+def _dense(ours: str, theirs: str, inputs: int = 1) -> list[Row]:
+    # PyTorch's linear layers have the outputs first.
+    return [
+        Row(f"{ours}/kernel", f"{theirs}.weight", inputs=inputs, transposed=True),
+        Row(f"{ours}/bias", f"{theirs}.bias", inputs=0),
+    ]
+
+
+def _norm(ours: str, theirs: str) -> list[Row]:
+    return [Row(f"{ours}/gamma", f"{theirs}.weight"), Row(f"{ours}/beta", f"{theirs}.bias")]
+
+
+HUGGING_FACE: tuple[Row, ...] = (
+    Row("token_embedding/embeddings", "albert.embeddings.word_embeddings.weight"),
+    Row("position_embedding/embeddings", "albert.embeddings.position_embeddings.weight"),
+    Row("segment_embedding/embeddings", "albert.embeddings.token_type_embeddings.weight"),
+    *_norm("embeddings_layer_norm", "albert.embeddings.LayerNorm"),
+    *_dense("embedding_projection", "albert.encoder.embedding_hidden_mapping_in"),
+    *_dense(f"{_OURS}/self_attention_layer/query", f"{_THEIRS}.attention.query"),
+    *_dense(f"{_OURS}/self_attention_layer/key", f"{_THEIRS}.attention.key"),
+    *_dense(f"{_OURS}/self_attention_layer/value", f"{_THEIRS}.attention.value"),
+    *_dense(f"{_OURS}/self_attention_layer/attention_output", f"{_THEIRS}.attention.dense", inputs=2),
+    *_norm(f"{_OURS}/self_attention_layer_norm", f"{_THEIRS}.attention.LayerNorm"),
+    *_dense(f"{_OURS}/feedforward_intermediate_dense", f"{_THEIRS}.ffn"),
+    *_dense(f"{_OURS}/feedforward_output_dense", f"{_THEIRS}.ffn_output"),
+    *_norm(f"{_OURS}/feedforward_layer_norm", f"{_THEIRS}.full_layer_layer_norm"),
+    *_dense("pooled_dense", "albert.pooler"),
+    *_dense("mlm_head/intermediate_dense", "predictions.dense"),
+    *_norm("mlm_head/intermediate_layer_norm", "predictions.LayerNorm"),
+    Row("mlm_head/output_bias", "predictions.bias"),
+    *_dense("sop_head", "sop_classifier.classifier"),
+    *_dense("logits", "classifier"),
+)
+
+_CLASSIFIERS: dict[str, Any] = {
+    "AlbertForTokenClassification": TibertTokenClassifier,
+    "AlbertForSequenceClassification": TibertTextClassifier,
+}
+_CLASSIFIER_WEIGHT = "classifier.weight"
+_ONE_CLASS = "single_label_classification"
+
+
+# === Reading ===
+
+
+def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> PortableModel:
+    """Read a folder that transformers wrote.
+
+    It may hold an `AlbertForMaskedLM`, `AlbertForPreTraining`, `AlbertForTokenClassification`,
+    `AlbertForSequenceClassification` or `AlbertModel`.
+
+    Args:
+        path: The folder.
+        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`, if there is one.
+
+    Returns:
+        The model, with the heads that the folder has.
+
+    Raises:
+        InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
+    """
+    config, weights = read_config(path), standard_weights(read_weights(path))
+    # Between equal sizes the mapping is not Google's identity there, but learnt.
+    backbone = TibertBackbone.from_albert_config(config, dtype="float32", identity_projection=False)
+    full = _classifier(_read_json(path), backbone) if _CLASSIFIER_WEIGHT in weights else TibertPretraining(backbone)
+    head_input(path, weights)
+    arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
+    return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read the sizes in `config.json`, under the same names as in Google's `albert_config.json`.
+
+    Raises:
+        InputError: If it cannot be read, or describes something else than Google's ALBERT.
+    """
+    config = _read_json(path)
+    # Every folder of transformers names its model; others have a config.json too.
+    for name, allowed in _FIXED.items():
+        if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
+            raise InputError(
+                f"Only {name}={allowed[0]!r} is supported. "
+                f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
+            )
+    return architecture({**{name: config.get(name, value) for name, value in _DEFAULTS.items()}, "hidden_act": "gelu"})
+
+
+def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
+    """The output that a folder's classifier reads, `"sequence_output"` or `"pooled_output"`; `None` without one.
+
+    Args:
+        path: The folder.
+        weights: Its weights, of `standard_weights`.
+
+    Raises:
+        InputError: If it reads a pooler's output, and the pooler is missing.
+    """
+    make = _classifier_class(_read_json(path))
+    if make is TibertTextClassifier and "albert.pooler.weight" not in weights:
+        raise InputError(
+            f"The classifier's pooler is missing. Received: {path!r} without albert.pooler.weight, whose output an "
+            "AlbertForSequenceClassification reads. Give the weights that it was trained with."
+        )
+    return {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}.get(make)
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    return read_json(
+        join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
+    )
+
+
+def _classifier_class(config: Mapping[str, Any]) -> Any:
+    """The class of ours for the classifier that a folder holds, or `None` if it says to hold something else."""
+    names = config.get("architectures")
+    return next((ours for name, ours in _CLASSIFIERS.items() if isinstance(names, list) and name in names), None)
+
+
+def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
+    """An untrained classifier of the kind and with the labels that `config.json` has."""
+    make = _classifier_class(config)
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else [None]
+    if make is None or not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise InputError(
+            "There is a classifier's head, but no word on what it classifies. Received: "
+            f"architectures={config.get('architectures')}, id2label={names}. Give one of {', '.join(_CLASSIFIERS)}, "
+            "with a different label for each number from 0 on."
+        )
+    # With one class transformers takes the logit for a number, where the file says nothing.
+    problem = config.get("problem_type") or (_ONE_CLASS if len(labels) > 1 else "regression")
+    if make is TibertTextClassifier and problem != _ONE_CLASS:
+        raise InputError(
+            f"Only classifiers that choose one of several classes are supported. Received: problem_type={problem!r}. "
+            f"Give one of problem_type={_ONE_CLASS!r}, with more than one label."
+        )
+    dropout = config.get("classifier_dropout_prob", 0.1)
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        raise InputError(
+            "classifier_dropout_prob must be a number from 0 to less than 1. "
+            f"Received: classifier_dropout_prob={dropout!r}. Correct it in {CONFIG_FILE}."
+        )
+    return make(backbone, labels=labels, dropout=dropout)
+
+
+def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give the names of `AlbertForPreTraining` to any ALBERT's, and leave out what follows from other variables.
+
+    Raises:
+        InputError: If an output layer is not tied to the embeddings, as ours is.
+    """
+    encoder = ("embeddings.", "encoder.", "pooler.")
+    named = {f"albert.{name}" if name.startswith(encoder) else name: array for name, array in arrays.items()}
+    if named.pop(_POSITION_IDS, None) is not None:
+        _LOG.info("Dropped %s, because it only counts the positions.", _POSITION_IDS)
+    for name, original in _TIED.items():
+        array = named.pop(name, None)
+        if array is None:
+            continue
+        if not np.array_equal(named.setdefault(original, array), array):
+            raise InputError(
+                f"The output layer is not tied to the embeddings. Received: {name} of shape {array.shape}, which "
+                f"differs from {original} of shape {named[original].shape}. Give a model with tie_word_embeddings."
+            )
+        _LOG.info("Dropped %s, because it is %s.", name, original)
+    return named
+
+
+# === Writing ===
+
+
+def write_hugging_face(portable: PortableModel, folder: Path) -> None:
+    """Write a model so that transformers' `AutoModelFor...` and `AutoTokenizer` load it without options.
+
+    The pooler goes along, for those who fine-tune: `AlbertForMaskedLM` and `AlbertForTokenClassification` themselves
+    leave it unused.
+
+    Args:
+        portable: The model.
+        folder: A new folder.
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    arrays = to_theirs(HUGGING_FACE, portable.weights)
+    # Without the metadata transformers refuses the file.
+    save_file({name: arrays[name] for name in sorted(arrays)}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if portable.tokenizer is not None:
+        is_tagger = isinstance(portable.model, TibertTokenClassifier)
+        length = portable.backbone.max_sequence_length
+        write_tokenizer(portable.tokenizer, folder, max_length=length, by_syllable=is_tagger)
+
+
+def _config(portable: PortableModel) -> dict[str, Any]:
+    sizes = portable.backbone.to_albert_config()
+    tokenizer = portable.tokenizer
+    ids = (0, 2, 3) if tokenizer is None else (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+    classes: dict[str, Any] = {}
+    if isinstance(portable.model, TibertClassifier):
+        labels = list(portable.model.labels)
+        classes = {
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+            "classifier_dropout_prob": portable.model.dropout,
+            "problem_type": _ONE_CLASS,
+        }
+    return {
+        **{name: sizes[name] for name in _DEFAULTS},
+        **{name: allowed[0] for name, allowed in _FIXED.items()},
+        "architectures": [_architecture(portable.model)],
+        "classifier_dropout_prob": 0.1,
+        "pad_token_id": ids[0],
+        "bos_token_id": ids[1],
+        "eos_token_id": ids[2],
+        "tie_word_embeddings": True,
+        **classes,
+    }
+
+
+def _architecture(model: Any) -> str:
+    if isinstance(model, TibertBackbone):
+        return "AlbertModel"
+    if isinstance(model, TibertClassifier):
+        return next(name for name, ours in _CLASSIFIERS.items() if isinstance(model, ours))
+    return "AlbertForPreTraining" if isinstance(model, TibertPretraining) else "AlbertForMaskedLM"

@@ -1,0 +1,168 @@
+"""The tokenizer's files in a folder of transformers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+
+from tibert_keras.formats.tokenizer_files import (
+    TOKENIZER_CONFIG_FILE,
+    make_tokenizer,
+    options_of,
+    read_tokenizer_config,
+)
+from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, TibertTokenizer, runtime_proto
+from tibert_keras.records.build import TOKENIZER_FILE
+from tibert_keras.storage import exists, join
+
+# Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
+_STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
+# The marks that are no part of the syllable before them.
+_SIGNS = re.sub("[་༌]", "", INTERSYLLABIC_MARKS)
+
+_LOG = logging.getLogger(__name__)
+
+
+def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTokenizer | None:
+    """Read a folder's tokenizer, from its SentencePiece model.
+
+    Args:
+        path: The folder.
+        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`.
+
+    Returns:
+        The tokenizer, or `None`, with a warning, if there is no model.
+
+    Raises:
+        InputError: If a file is damaged.
+    """
+    model = spm_model_file or join(path, TOKENIZER_FILE)
+    if spm_model_file is None and not exists(model):
+        _LOG.warning(
+            "No %s is in %r: the model takes only ids. Give spm_model_file if you have it.", TOKENIZER_FILE, path
+        )
+        return None
+    config = read_tokenizer_config(path)
+    # What transformers does where the file does not say.
+    if config.get("do_lower_case", True) or not config.get("keep_accents", False):
+        _LOG.warning(
+            "The tokenizer in %r makes letters small or drops accents before SentencePiece sees the text, and Tibetan "
+            "vowel signs with them. Here the text stays as it is: other text than Tibetan gets other ids.",
+            path,
+        )
+    return make_tokenizer(model, config)
+
+
+def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int, by_syllable: bool = False) -> None:
+    """Write `tokenizer.json`, `spiece.model` and what describes them.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: The model's folder.
+        max_length: Tokens that the model takes.
+        by_syllable: Whether no piece is to cross a mark's front either, as `encode_syllables` has it.
+    """
+    (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
+    _fast_tokenizer(tokenizer, by_syllable=by_syllable).save(str(folder / "tokenizer.json"))
+    special = {
+        "bos_token": tokenizer.cls_token,
+        "cls_token": tokenizer.cls_token,
+        "eos_token": tokenizer.sep_token,
+        "sep_token": tokenizer.sep_token,
+        "pad_token": tokenizer.pad_token,
+        "mask_token": tokenizer.mask_token,
+        "unk_token": tokenizer.id_to_token(_unknown(tokenizer.proto)),
+    }
+    config = {
+        **special,
+        # Of `tokenizer.json` as it is: `AlbertTokenizer` would build one of its own from the pieces.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        # For those who build one from `spiece.model`: the vowel signs of Tibetan are accents to them.
+        "keep_accents": True,
+        "do_lower_case": False,
+        "model_max_length": max_length,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        **options_of(tokenizer),
+    }
+    for name, content in ((TOKENIZER_CONFIG_FILE, config), ("special_tokens_map.json", special)):
+        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _unknown(proto: bytes) -> int:
+    return sentencepiece_model_pb2.ModelProto.FromString(proto).trainer_spec.unk_id
+
+
+def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
+    """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(runtime_proto(tokenizer, tokenizer.proto))
+    fast = Tokenizer(_pieces(proto))
+    fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
+    if tokenizer.tsheg_pretokenization:
+        cut = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
+        before_sign = pre_tokenizers.Split(Regex(f"▁?[{_SIGNS}]"), "isolated")
+        fast.pre_tokenizer = pre_tokenizers.Sequence([before_sign, cut]) if by_syllable else cut
+    fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    # Of the text around a special token each side is normalised by itself, as if there were nothing beside it. Not so
+    # around a mask, which is looked for in what normalisation has made of the whole.
+    for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token):
+        fast.add_special_tokens([AddedToken(token, special=True, normalized=token == tokenizer.mask_token)])
+    cls, sep = tokenizer.cls_token, tokenizer.sep_token
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, tokenizer.cls_token_id), (sep, tokenizer.sep_token_id)],
+    )
+    return fast
+
+
+def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.NormalizerSpec) -> Any:
+    """What SentencePiece does to a text before it looks for pieces, and ours to the spaces, as a list of steps."""
+    from tokenizers import Regex, normalizers
+
+    steps: list[Any] = []
+    if tokenizer.spaces_are_explicit:
+        space = " " if tokenizer.underline_between_sections else ""
+        steps += [normalizers.Replace(Regex(rf"\A{SPACES}|{SPACES}\z"), ""), normalizers.Replace(Regex(SPACES), space)]
+        steps += [normalizers.Prepend(space)] if space else []
+    if spec.precompiled_charsmap:
+        # `Precompiled` takes a letter and its marks for one, if they are of five bytes at most, and where it knows only
+        # how the letter begins it drops the rest. A control character, which is dropped again, keeps them apart.
+        steps += [normalizers.Replace(Regex(_STRAY), "\x1f"), normalizers.Precompiled(spec.precompiled_charsmap)]
+        steps.append(normalizers.Replace("\x1f", ""))
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(" "))
+    # A mask takes the place of the space before it.
+    mask = re.escape(tokenizer.mask_token)
+    steps += [normalizers.Replace(Regex(f" (?={mask})"), ""), normalizers.Replace(" ", "▁")]
+    return normalizers.Sequence(steps)
+
+
+def _pieces(proto: sentencepiece_model_pb2.ModelProto) -> Any:
+    from tokenizers import models
+
+    spec = proto.trainer_spec
+    if spec.model_type == spec.UNIGRAM:
+        return models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=spec.unk_id)
+    ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    # SentencePiece merges the pair whose piece has the highest score; of a pair's piece only the score is known.
+    merges = sorted(
+        (-piece.score, ids[left], ids[right], left, right)
+        for piece in proto.pieces
+        for left, right in ((piece.piece[:cut], piece.piece[cut:]) for cut in range(1, len(piece.piece)))
+        if left in ids and right in ids and piece.type == piece.NORMAL
+    )
+    return models.BPE(
+        vocab=ids,
+        merges=[(left, right) for *_, left, right in merges],
+        unk_token=proto.pieces[spec.unk_id].piece,
+        fuse_unk=True,
+    )

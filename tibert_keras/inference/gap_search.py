@@ -1,0 +1,140 @@
+"""The likeliest fillings of gaps, by beam search with a masked language model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import exp
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.inference.gap_context import Context, contexts_of, surroundings
+from tibert_keras.inference.gap_model import GapModel
+from tibert_keras.inference.gap_score import Candidate, best, rescore
+from tibert_keras.inference.gaps import Gap, edge, readable, syllables_of
+
+# How many hypotheses of a gap go on, of each length and each way of ending.
+_WIDTH = 5
+
+
+def search_gaps(
+    model: Any, gaps: Sequence[Gap], top_k: int, *, should_stop: Callable[[], bool] = lambda: False
+) -> list[list[Candidate]]:
+    """Search the fillings of gaps, as `fill_gaps` describes it.
+
+    Args:
+        model: What `load_fill_mask` returns.
+        gaps: What `find_gaps` finds, in any texts.
+        top_k: The most candidates for a gap.
+        should_stop: Asked before each call of the model whether the answer is still wanted.
+
+    Returns:
+        For each gap the candidates, the likeliest first.
+
+    Raises:
+        InputError: If the model cannot search gaps, or sees less than a gap.
+        SearchStopped: If it should stop.
+    """
+    return _Search(GapModel(model, should_stop=should_stop), gaps, max(top_k, _WIDTH)).run(top_k) if gaps else []
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    """The first pieces of a filling of `length` pieces."""
+
+    gap: int
+    length: int
+    context: Context
+    last: int
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    syllables: int = 0
+    log_probability: float = 0.0
+
+    @property
+    def pool(self) -> tuple[int, int, str | None]:
+        """Which hypotheses it competes with."""
+        return self.gap, self.length, self.context.ending
+
+
+class _Search:
+    """One search of gaps, that keeps `width` hypotheses of each pool."""
+
+    def __init__(self, model: GapModel, gaps: Sequence[Gap], width: int) -> None:
+        self._model, self._gaps, self._width = model, gaps, width
+        self._around = [surroundings(model, gap) for gap in gaps]
+        self._found: list[dict[str, Candidate]] = [{} for _ in gaps]
+
+    def run(self, top_k: int) -> list[list[Candidate]]:
+        beams = [
+            _Hypothesis(number, length, context, context.start)
+            for number, context, lengths in contexts_of(self._model, self._gaps)
+            for length in lengths
+        ]
+        while beams:
+            grown = self._grow(beams)
+            beams = [beam for beam in grown if len(beam.ids) < beam.length]
+            for beam in grown:
+                if len(beam.ids) == beam.length:
+                    self._keep(beam)
+        found = [best(each.values())[: 2 * self._width] for each in self._found]
+        return [candidates[:top_k] for candidates in rescore(self._model, self._gaps, found)]
+
+    def _grow(self, beams: list[_Hypothesis]) -> list[_Hypothesis]:
+        """Put the next piece to each hypothesis, and keep the best of each gap and length."""
+        windows = [
+            self._model.window(beam.context.before, beam.ids, beam.length - len(beam.ids), beam.context.after)
+            for beam in beams
+        ]
+        grown: dict[Any, list[tuple[float, int, int]]] = defaultdict(list)
+        for index, row in self._model.log_probabilities(windows):
+            allowed = np.flatnonzero(self._allowed(beams[index]))
+            if not allowed.size:
+                continue
+            scores = row[allowed] + beams[index].log_probability
+            if len(beams[index].text) < len(beams[index].context.prefix):
+                # What is known of the text in the piece is no guess.
+                scores -= np.logaddexp.reduce(row[allowed])
+            top = np.argsort(-scores, kind="stable")[: self._width]
+            grown[beams[index].pool] += [(float(scores[each]), index, int(allowed[each])) for each in top]
+        return [
+            self._extend(beams[index], token, score)
+            for pool in grown.values()
+            for score, index, token in sorted(pool, reverse=True)[: self._width]
+        ]
+
+    def _allowed(self, beam: _Hypothesis) -> np.ndarray:
+        """Which pieces may come next, bool `[vocabulary]`."""
+        table, (low, high) = self._model.table, beam.context.syllables
+        counts = table.counts(beam.last, beam.syllables)
+        allowed = table.may_follow(beam.last) & (counts <= high)
+        if len(beam.text) < len(beam.context.prefix):
+            allowed &= table.agrees(beam.context.prefix[len(beam.text) :])
+        if len(beam.ids) + 1 == beam.length:
+            allowed &= (counts >= low) & table.may_end(beam.text, beam.context.ending)
+        return allowed
+
+    def _extend(self, beam: _Hypothesis, token: int, score: float) -> _Hypothesis:
+        table = self._model.table
+        text = beam.text + table.pieces[token]
+        return replace(
+            beam,
+            ids=(*beam.ids, token),
+            text=text,
+            last=edge(text[-1:]),
+            syllables=int(table.counts(beam.last, beam.syllables)[token]),
+            log_probability=score,
+        )
+
+    def _keep(self, beam: _Hypothesis) -> None:
+        """Add a whole filling, or give one that is there already its better score."""
+        found = self._found[beam.gap]
+        spelled = beam.text[len(beam.context.prefix) :].removesuffix(beam.context.ending or "")
+        before, after = self._around[beam.gap]
+        filling = readable(spelled, before=before, after=after)
+        score = exp(beam.log_probability / beam.length)
+        syllables = syllables_of(filling)
+        if self._model.table.all_real(syllables) and (filling not in found or found[filling].score < score):
+            found[filling] = Candidate(filling, score, len(syllables))

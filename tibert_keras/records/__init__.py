@@ -1,0 +1,1 @@
+"""Text files to TFRecords of masked examples, and those to batches."""

@@ -1,0 +1,232 @@
+"""What is in a record file, for people: statistics, and examples as text with the masks marked."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.records.build import TOKENIZER_FILE
+from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
+from tibert_keras.records.pipeline import count_examples, example_features, example_shape
+from tibert_keras.records.statistics import HISTOGRAMS, RecordStatistics
+from tibert_keras.storage import exists, join, open_binary, read_bytes
+
+_BATCH = 1024
+
+
+def inspect_records(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer) -> RecordStatistics:
+    """Read through a record file and gather statistics; memory holds a thousand examples at a time.
+
+    Args:
+        path: The file, in Google ALBERT's schema.
+        tokenizer: The tokenizer that it was made with.
+
+    Returns:
+        The statistics. Those of the text are there if the file's manifest lies beside it and its examples were not
+        shuffled with those of other files.
+
+    Raises:
+        InputError: If it is no file of masked examples, is damaged, or was made with another tokenizer.
+
+    Example:
+    ```python
+    path = "records/train_0.tf_record"
+    print(inspect_records(path, tokenizer=tokenizer_of_records(path)).summary())
+    ```
+    """
+    totals: dict[str, Any] = {}
+    for examples in _batches(os.fspath(path), tokenizer, size=_BATCH):
+        for name, counts in _tally(examples, tokenizer).items():
+            totals[name] = totals.get(name, 0) + counts
+    histograms = {name: {n: int(totals[name][n]) for n in np.flatnonzero(totals[name]).tolist()} for name in HISTOGRAMS}
+    pieces, (became_mask, kept, became_other) = totals["pieces"], totals["became"]
+    pieces[tokenizer.special_token_ids] = 0
+    combining = [_begins_with_mark(piece) for piece in tokenizer.get_vocabulary()]
+    num_examples, two_segments, swapped = map(int, totals["examples"])
+    tokens, masked = sum(n * count for n, count in histograms["lengths"].items()), int(totals["became"].sum())
+    source = _source(os.fspath(path))
+    return RecordStatistics(
+        examples=num_examples,
+        documents=source.get("documents"),
+        source_tokens=source.get("tokens"),
+        tokens=tokens,
+        masked_tokens=masked,
+        **histograms,
+        masked_share=_share(masked, tokens),
+        mask_token_share=_share(became_mask, masked),
+        kept_share=_share(kept, masked),
+        random_share=_share(became_other, masked),
+        unknown_share=_share(pieces[tokenizer.token_to_id("<unk>")], pieces.sum()),
+        combining_share=_share(pieces[combining].sum(), pieces.sum()),
+        two_segments_share=_share(two_segments, num_examples),
+        swapped_share=_share(swapped, two_segments),
+    )
+
+
+def readable_examples(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer, count: int) -> list[str]:
+    """Put the first examples of a record file into text.
+
+    Args:
+        path: The file, in Google ALBERT's schema.
+        tokenizer: The tokenizer that it was made with.
+        count: How many examples; fewer if there are no more.
+
+    Returns:
+        A line each. Predicted tokens are `⟦original→shown⟧`, or `⟦original=⟧` where they were kept; ` [SEP] ` stands
+        between two segments.
+
+    Raises:
+        InputError: As `inspect_records`.
+
+    Example:
+    ```python
+    path = "records/train_0.tf_record"
+    for text in readable_examples(path, tokenizer=tokenizer_of_records(path), count=3):
+        print(text)
+    ```
+    """
+    examples = next(_batches(os.fspath(path), tokenizer, size=max(count, 1)))
+    pieces = [piece.replace("▁", " ") for piece in tokenizer.get_vocabulary()]
+    pieces[tokenizer.cls_token_id], pieces[tokenizer.sep_token_id] = "", " [SEP] "
+    lines = []
+    for row in range(min(count, len(examples.shown))):
+        line = ""
+        for column in np.flatnonzero(examples.real[row]):
+            original, shown = examples.original[row, column], examples.shown[row, column]
+            mark = "=" if shown == original else f"→{pieces[shown]}"
+            line += f"⟦{pieces[original]}{mark}⟧" if examples.predicted[row, column] else pieces[original]
+        lines.append(line.removesuffix(" [SEP] ").strip())
+    return lines
+
+
+def tokenizer_of_records(path: str | os.PathLike[str], *, spm_model_file: str | None = None) -> TibertTokenizer:
+    """Make the tokenizer of a record file.
+
+    Args:
+        path: The file.
+        spm_model_file: The SentencePiece model; by default the `spiece.model` that lies beside the file.
+
+    Raises:
+        InputError: If there is no such record file or no such model.
+
+    Example:
+    ```python
+    tokenizer = tokenizer_of_records("records/train_0.tf_record")
+    ```
+    """
+    with open_binary(path):
+        pass  # There is such a file.
+    beside = join(_folder(path), TOKENIZER_FILE)
+    if spm_model_file is None and not exists(beside):
+        raise InputError(f"No tokenizer lies beside the records. Received: {beside!r}. Give it as --spm_model_file.")
+    return TibertTokenizer(read_bytes(spm_model_file or beside))
+
+
+# === Reading ===
+
+
+class _Examples(NamedTuple):
+    """A batch of examples of one length; the first four `[examples, length]`."""
+
+    shown: np.ndarray  # int64, the ids after masking
+    original: np.ndarray  # int64, the ids before
+    real: np.ndarray  # bool, what is not padding
+    predicted: np.ndarray  # bool
+    num_segments: np.ndarray  # int64 [examples]
+    is_swapped: np.ndarray  # bool [examples]
+
+
+def _batches(path: str, tokenizer: TibertTokenizer, *, size: int) -> Iterator[_Examples]:
+    with open_binary(path) as file:
+        if not file.read(1):
+            raise InputError(f"The record file holds no example. Received: {path!r}. Give another.")
+    if manifest := Manifest.read(_folder(path)):
+        refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=_folder(path))
+    try:
+        features = example_features(**example_shape(path))
+        features["next_sentence_labels"] = tf.io.FixedLenFeature([1], tf.int64)
+        for serialized in tf.data.TFRecordDataset(path).batch(size):
+            parsed = {name: value.numpy() for name, value in tf.io.parse_example(serialized, features).items()}
+            _check_values(path, parsed, tokenizer)
+            yield _examples(parsed)
+    except tf.errors.DataLossError:
+        count_examples(path)  # Says at which example it is damaged.
+        raise
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(
+            f"Not a record of masked examples: {error.message}. Received: {path!r}. Give a file of `tibert records`."
+        ) from error
+
+
+def _check_values(path: str, parsed: dict[str, np.ndarray], tokenizer: TibertTokenizer) -> None:
+    pieces, length = tokenizer.vocabulary_size(), parsed["input_ids"].shape[1]
+    limits = {"input_ids": pieces, "masked_lm_ids": pieces, "masked_lm_positions": length}
+    for name, limit in limits.items():
+        outside = parsed[name][(parsed[name] < 0) | (parsed[name] >= limit)]
+        if len(outside):
+            raise InputError(
+                f"The records do not fit the tokenizer or their own length. Received: {name}={outside[0]} in {path!r}, "
+                f"a tokenizer of {pieces} pieces, sequences of {length}. Give the tokenizer of the records."
+            )
+
+
+def _examples(parsed: dict[str, np.ndarray]) -> _Examples:
+    shown, real = parsed["input_ids"], parsed["input_mask"] > 0
+    row, slot = np.nonzero(parsed["masked_lm_weights"])
+    column = parsed["masked_lm_positions"][row, slot]
+    original, predicted = shown.copy(), np.zeros(shown.shape, bool)
+    original[row, column], predicted[row, column] = parsed["masked_lm_ids"][row, slot], True
+    num_segments = 1 + (parsed["segment_ids"] * real).max(axis=1)
+    return _Examples(shown, original, real, predicted, num_segments, parsed["next_sentence_labels"][:, 0] > 0)
+
+
+# === Counting ===
+
+
+def _tally(examples: _Examples, tokenizer: TibertTokenizer) -> dict[str, np.ndarray]:
+    """Counts of a batch, as arrays of the same size for every batch of a file: they can be added up."""
+    shown, original, real, predicted, num_segments, is_swapped = examples
+    sizes = np.arange(1 + shown.shape[1])
+    # A run begins where `edges` is 1 and ends where it is -1.
+    edges = np.diff(np.pad(predicted.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    runs = np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
+    two_segments, became_mask = num_segments > 1, predicted & (shown == tokenizer.mask_token_id)
+    kept = predicted & (shown == original)
+    became = [became_mask, kept, predicted & ~became_mask & ~kept]
+    return {
+        "lengths": np.bincount(real.sum(axis=1), minlength=len(sizes)),
+        "predictions": np.bincount(predicted.sum(axis=1), minlength=len(sizes)),
+        "run_lengths": np.bincount(runs, minlength=len(sizes)),
+        "pieces": np.bincount(original[real], minlength=tokenizer.vocabulary_size()),
+        "became": np.array([np.count_nonzero(flags) for flags in became]),
+        "examples": np.array([len(shown), two_segments.sum(), (two_segments & is_swapped).sum()]),
+    }
+
+
+def _source(path: str) -> dict[str, Any]:
+    """What the manifest says of the text behind a record file."""
+    manifest = Manifest.read(_folder(path))
+    if manifest is None or (manifest.options.get("shuffle_examples") and len(manifest.sources) > 1):
+        return {}
+    return manifest.sources.get(Path(path).name, {})
+
+
+def _folder(path: str | os.PathLike[str]) -> str:
+    return os.path.dirname(path) or "."
+
+
+def _begins_with_mark(piece: str) -> bool:
+    text = piece.removeprefix("▁")
+    return bool(text) and unicodedata.category(text[0]) in ("Mn", "Mc")
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / max(whole, 1))

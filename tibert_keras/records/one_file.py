@@ -1,0 +1,226 @@
+"""The work on one file of records: a function of its text and the options alone, so it can run anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.records.config import RecordsConfig
+from tibert_keras.records.examples import Cuts, Sections, cut_document, lay_out
+from tibert_keras.records.masking import mask_tokens
+from tibert_keras.records.serialization import serialize_examples
+from tibert_keras.records.text_reader import LONGEST_SAMPLED_SECTION, LONGEST_SECTION, SectionReader
+
+# Arrays of this many examples stay in the processor's cache.
+_BATCH = 1024
+# Above this share of unknown tokens people are told of the characters.
+_MANY_UNKNOWN = 0.01
+
+
+@dataclass(kw_only=True)
+class SourceCounts:
+    """What was found in a text file.
+
+    Attributes:
+        documents: Number of documents.
+        tokens: Number of tokens, without special ones.
+        unknown_tokens: How many of them are `<unk>`.
+        skipped_lines: Lines left out because they are not UTF-8.
+        unknown_characters: The most frequent characters without a piece of their own, with their counts, if more
+            than 1% of the tokens are unknown.
+    """
+
+    documents: int = 0
+    tokens: int = 0
+    unknown_tokens: int = 0
+    skipped_lines: int = 0
+    unknown_characters: dict[str, int] = field(default_factory=dict)
+
+
+def record_tokenizer(proto: bytes, config: RecordsConfig) -> TibertTokenizer:
+    """The tokenizer that the options ask for."""
+    return TibertTokenizer(
+        proto,
+        tsheg_pretokenization=config.tsheg_pretokenization,
+        underline_between_sections=config.underline_between_sections,
+        nbest_size=64 if config.stochastic_tokens else 0,
+        alpha=0.1,
+    )
+
+
+def write_partition(
+    source: str, target: Path, *, config: RecordsConfig, tokenizer: TibertTokenizer, source_sha256: str
+) -> tuple[SourceCounts, int]:
+    """Write the examples of one text file; what is written depends on nothing else.
+
+    Memory holds a few megabytes of text and a batch of examples at a time, whatever the size of the file, its
+    documents and its lines.
+
+    Args:
+        source: The text file.
+        target: Local path of the new file.
+        config: The options.
+        tokenizer: What `record_tokenizer` gives for them.
+        source_sha256: Hash of the text file.
+
+    Returns:
+        What was found in the text, and the number of examples.
+
+    Raises:
+        InputError: If the text gives no example or changes while it is read.
+    """
+    longest = LONGEST_SAMPLED_SECTION if config.stochastic_tokens else LONGEST_SECTION
+    reader = SectionReader(source, errors=config.errors, longest_section=longest)
+    encoder = _Encoder(tokenizer, config, file_key=zlib.crc32(Path(source).name.encode()))
+    examples = 0
+    with tf.io.TFRecordWriter(os.fspath(target)) as writer:
+        for cuts, draws in _batches(encoder.documents(reader), encoder, config):
+            features = masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
+            for example in serialize_examples(features):
+                writer.write(example)
+            examples += len(draws)
+    if reader.sha256 != source_sha256:
+        raise InputError(f"The file changed while it was read. Received: {source!r}. Give the command again.")
+    if examples == 0:
+        raise InputError(
+            f"No document has two tokens for an example. Received: {source!r}. Take the file out of the input."
+        )
+    encoder.counts.skipped_lines = reader.skipped_lines
+    encoder.list_unknown_characters()
+    return encoder.counts, examples
+
+
+class _Encoder:
+    """Blocks of sections to the token ids of documents."""
+
+    def __init__(self, tokenizer: TibertTokenizer, config: RecordsConfig, *, file_key: int) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.file_key = file_key
+        self.counts = SourceCounts()
+        self._characters: Counter[str] = Counter()
+
+    def rng(self, document: int, *more: int) -> np.random.Generator:
+        # A document's random stream depends on nothing but itself, so neither order nor workers matter.
+        return np.random.default_rng([self.config.random_seed, self.file_key, document, *more])
+
+    def documents(self, reader: SectionReader) -> Iterator[tuple[int, Sections]]:
+        """Yield parts of documents with the number of the document."""
+        number, part = 0, 0
+        for sections in reader:
+            # SentencePiece is quickest with all of a block at once; sampled encodings have a seed a document.
+            together = None if self.tokenizer.nbest_size else iter(self.tokenizer.encode(list(filter(None, sections))))
+            for is_text, group in itertools.groupby(sections, bool):
+                if not is_text:
+                    number, part = number + (part > 0), 0
+                    continue
+                texts = list(group)
+                if together is None:
+                    seed = int(self.rng(number, 1, part).integers(1 << 31))
+                    encoded = self.tokenizer.encode_seeded(texts, seed=seed)
+                else:
+                    encoded = list(itertools.islice(together, len(texts)))
+                yield number, self._count(texts, encoded)
+                part += 1
+        self.counts.documents = number + (part > 0)
+
+    def _count(self, texts: list[str], encoded: list[list[int]]) -> Sections:
+        joined = Sections.join(encoded)
+        unknown = self.tokenizer.token_to_id("<unk>")
+        num_unknown = int(np.count_nonzero(joined.token_ids == unknown))
+        if num_unknown:
+            with_unknown = (text for text, ids in zip(texts, encoded, strict=True) if unknown in ids)
+            self._characters.update(itertools.chain.from_iterable(with_unknown))
+        self.counts.tokens += len(joined.token_ids)
+        self.counts.unknown_tokens += num_unknown
+        return joined
+
+    def list_unknown_characters(self) -> None:
+        """Complete the counts with the characters behind the unknown tokens, if these are many."""
+        if self.counts.unknown_tokens <= _MANY_UNKNOWN * self.counts.tokens:
+            return
+        unknown = self.tokenizer.token_to_id("<unk>")
+        characters = [character for character, _ in self._characters.most_common()]
+        encoded = self.tokenizer.encode(characters)
+        found = [character for character, ids in zip(characters, encoded, strict=True) if unknown in ids]
+        self.counts.unknown_characters = {character: self._characters[character] for character in found[:20]}
+
+
+def _batches(
+    documents: Iterable[tuple[int, Sections]], encoder: _Encoder, config: RecordsConfig
+) -> Iterator[tuple[list[Cuts], np.ndarray]]:
+    """Gather the sequences of several documents, with the random numbers for their masks."""
+    num_draws = config.num_draws(config.max_seq_length)
+    cuts: list[Cuts] = []
+    draws: list[np.ndarray] = []
+    gathered = 0
+    for number, parts in itertools.groupby(documents, itemgetter(0)):
+        rng = encoder.rng(number)
+        for cut in cut_document((part for _, part in parts), policy=config, rng=rng):
+            cuts.append(cut)
+            # Drawn here, and not where the masks are made, so that batches do not matter.
+            draws.append(rng.random((len(cut.bounds), num_draws)))
+            gathered += len(cut.bounds)
+            if gathered >= _BATCH:
+                yield cuts, np.concatenate(draws)
+                cuts, draws, gathered = [], [], 0
+    if cuts:
+        yield cuts, np.concatenate(draws)
+
+
+def masked_examples(
+    cuts: list[Cuts], draws: np.ndarray, *, config: RecordsConfig, tokenizer: TibertTokenizer
+) -> dict[str, np.ndarray]:
+    """Lay out sequences and mask them.
+
+    Args:
+        cuts: Where the sequences begin and end.
+        draws: The random numbers of `mask_tokens`.
+        config: The policies of both steps.
+        tokenizer: Gives the special ids.
+
+    Returns:
+        The features of Google's schema, `[examples, max_seq_length]` or `[examples, prediction_slots]` each.
+    """
+    sequences = lay_out(
+        cuts,
+        policy=config,
+        cls_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    token_ids = sequences.token_ids
+    starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else None
+    masked = mask_tokens(
+        token_ids,
+        policy=config,
+        special_token_ids=tokenizer.special_token_ids,
+        ordinary_token_ids=tokenizer.ordinary_token_ids,
+        mask_token_id=tokenizer.mask_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        draws=draws,
+        starts_word=starts_word,
+    )
+    input_mask = (token_ids != tokenizer.pad_token_id).astype(np.int32)
+    return {
+        "input_ids": masked.token_ids,
+        "input_mask": input_mask,
+        "segment_ids": sequences.segment_ids,
+        # Without whole words every piece of Tibetan counts as the start of one, as in the original's records.
+        "token_boundary": input_mask if starts_word is None else input_mask * starts_word,
+        "masked_lm_positions": masked.mask_positions,
+        "masked_lm_ids": masked.mask_ids,
+        "masked_lm_weights": masked.mask_weights,
+        "next_sentence_labels": sequences.is_swapped[:, None],
+    }

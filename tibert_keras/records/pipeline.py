@@ -1,0 +1,286 @@
+"""TFRecord files to batches: the `tf.data` pipelines of training and evaluation."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from tibert_keras.errors import InputError
+from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
+from tibert_keras.records.masking import MaskingPolicy
+from tibert_keras.storage import expand_glob, size
+
+# Serialized examples are about 1 kB each, so the buffer is about 100 MB.
+_SHUFFLE_BUFFER = 100_000
+_FILES_READ_TOGETHER = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Record files that were found, counted and checked.
+
+    Attributes:
+        paths: The files, sorted.
+        num_examples: Examples in all of them.
+        max_seq_length: Length of every sequence.
+        max_predictions_per_seq: Prediction slots of every sequence.
+        tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
+            `None` without a manifest, as with Google's records.
+        masking: The options of `MaskingPolicy` that the manifest of the first file tells; none without one.
+        sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing
+            or does not say so.
+    """
+
+    paths: list[str]
+    num_examples: int
+    max_seq_length: int
+    max_predictions_per_seq: int
+    tokenizer: dict[str, Any] | None
+    masking: dict[str, Any]
+    sop: bool | None
+
+    @classmethod
+    def find(cls, pattern: str) -> Records:
+        """Find record files and learn what they hold from their manifests or, without one, by reading them.
+
+        Args:
+            pattern: A path, a glob pattern, or several with commas between them.
+
+        Raises:
+            InputError: If no file is there, one is damaged or not what its manifest says, or they differ in shape
+                or tokenizer. Where a manifest gives a file's size, no more than that is looked at.
+        """
+        # Files of the working directory need a folder too, for what lies beside them.
+        paths = [path if os.path.dirname(path) else f"./{path}" for path in expand_glob(pattern)]
+        manifests = {folder: Manifest.read(folder) for folder in {os.path.dirname(path) for path in paths}}
+        num_examples = 0
+        shapes: list[dict[str, int]] = []
+        tokenizers: list[dict[str, Any] | None] = []
+        for path in paths:
+            manifest = manifests[os.path.dirname(path)]
+            if manifest is None:
+                num_examples += count_examples(path)
+                shapes.append(example_shape(path))
+                tokenizers.append(None)
+            else:
+                num_examples += _listed_examples(path, manifest)
+                slots = MaskingPolicy(**_masking(manifest)).prediction_slots
+                shapes.append(dict(zip(_SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
+                tokenizers.append(manifest.tokenizer)
+        _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
+        first = manifests[os.path.dirname(paths[0])]
+        masking = _masking(first) if first else {}
+        known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
+        sop = None if None in known else all(known)
+        return cls(
+            paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, sop=sop, **shapes[0]
+        )
+
+    def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
+        """Check that a model of these sizes can be trained on the records.
+
+        Raises:
+            InputError: If it cannot, with both values.
+        """
+        wanted = {
+            "max_seq_length": (self.max_seq_length, max_seq_length),
+            "max_predictions_per_seq": (self.max_predictions_per_seq, max_predictions_per_seq),
+        }
+        if self.tokenizer is not None:
+            wanted["vocabulary size"] = (self.tokenizer["vocabulary_size"], vocabulary_size)
+        for name, (theirs, ours) in wanted.items():
+            if theirs != ours:
+                raise InputError(
+                    f"The records and the model disagree. Received: {name}={theirs} in the records of "
+                    f"{os.path.dirname(self.paths[0])!r}, {ours} for the model. Give matching records or options."
+                )
+
+    def check_tokenizer(self, proto: bytes) -> None:
+        """Check that the records were made with this SentencePiece model, if their manifest says with which.
+
+        Raises:
+            InputError: If they were made with another, with both hashes.
+        """
+        refuse_other_tokenizer(self.tokenizer, proto, folder=os.path.dirname(self.paths[0]))
+
+    def training_batches(
+        self, batch_size: int, *, seed: int, start_step: int = 0, sop: bool = False
+    ) -> tf.data.Dataset:
+        """An endless stream of batches, shuffled anew each epoch, that can be entered at any step.
+
+        The files are read in another order each epoch, several at a time, and shuffled in a buffer. All of this
+        depends on the seed and the epoch alone, so a run that is taken up again sees what it would have seen.
+
+        Args:
+            batch_size: Examples a batch, over all replicas.
+            seed: Seed of the order.
+            start_step: Number of batches to pass over.
+            sop: Give the labels of the sentence order too, for `TibertPretraining`.
+
+        Returns:
+            Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
+            `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`;
+            `y` and `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
+            With `sop` both are dictionaries: these are `masked_lm`, and `sentence_order` `[batch]` is 1 where the
+            two segments are swapped, with weights of 1.
+        """
+        start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # `shuffle` mixes the process's seed into its own, and fails if both are 0; in this graph it is another.
+            tf.compat.v1.set_random_seed(1)
+            files = tf.random.experimental.stateless_shuffle(self.paths, seed=[seed, number])
+            examples = tf.data.Dataset.from_tensor_slices(files).interleave(
+                tf.data.TFRecordDataset, cycle_length=_FILES_READ_TOGETHER, block_length=16,
+                num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
+            )  # fmt: skip
+            order = tf.random.stateless_uniform([], seed=[seed, number], maxval=tf.int32.max, dtype=tf.int32)
+            return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=tf.cast(order, tf.int64))
+
+        examples = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch).skip(passed)
+        return self._batches(examples, batch_size, drop_remainder=True, sop=sop)
+
+    def evaluation_batches(
+        self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False
+    ) -> tf.data.Dataset:
+        """One pass over the examples in order, as `training_batches` has them.
+
+        Args:
+            batch_size: Examples a batch.
+            drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
+            sop: Give the labels of the sentence order too.
+        """
+        examples = tf.data.TFRecordDataset(self.paths)
+        batches = self._batches(examples, batch_size, drop_remainder=drop_remainder, sop=sop)
+        count = self.num_examples / batch_size
+        # Keras warns of data that ran out where it was not told when they would.
+        cardinality = tf.data.experimental.assert_cardinality(math.floor(count) if drop_remainder else math.ceil(count))
+        return batches.apply(cardinality)
+
+    def _batches(
+        self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool, sop: bool
+    ) -> tf.data.Dataset:
+        features = example_features(self.max_seq_length, self.max_predictions_per_seq)
+        if sop:
+            features["next_sentence_labels"] = tf.io.FixedLenFeature([], tf.int64)
+
+        def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any, Any]:
+            # Whole batches at a time: several times as fast as one example after the other.
+            parsed = tf.io.parse_example(serialized, features)
+            x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
+            labels, weights = tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
+            if not sop:
+                return x, labels, weights
+            order = tf.cast(parsed["next_sentence_labels"], "int32")
+            return (
+                x,
+                {"masked_lm": labels, "sentence_order": order},
+                {"masked_lm": weights, "sentence_order": tf.ones_like(order, "float32")},
+            )
+
+        # Of several workers each takes its part of every batch; by default each would take some of the files.
+        options = tf.data.Options()
+        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        batches = examples.batch(batch_size, drop_remainder=drop_remainder).with_options(options)
+        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+_SHAPE = ["max_seq_length", "max_predictions_per_seq"]
+# KerasHub's input names, and the features of Google's schema behind them.
+_INPUTS = {
+    "token_ids": "input_ids",
+    "padding_mask": "input_mask",
+    "segment_ids": "segment_ids",
+    "mask_positions": "masked_lm_positions",
+}
+
+
+def example_features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf.io.FixedLenFeature]:
+    """What is read of an example, for `tf.io.parse_example`."""
+    return {
+        "input_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "input_mask": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "segment_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
+        "masked_lm_positions": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
+        "masked_lm_ids": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
+        "masked_lm_weights": tf.io.FixedLenFeature([max_predictions_per_seq], tf.float32),
+    }
+
+
+def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
+    for path, kind in zip(paths, kinds, strict=True):
+        for name in {**kinds[0], **kind}:
+            if kind.get(name) != kinds[0].get(name):
+                raise InputError(
+                    f"The record files are not of one kind. Received: {name}={kinds[0].get(name)!r} for {paths[0]!r}, "
+                    f"{kind.get(name)!r} for {path!r}. Give files that were made with the same options."
+                )
+
+
+def _masking(manifest: Manifest) -> dict[str, Any]:
+    names = [field.name for field in fields(MaskingPolicy)]
+    return {name: manifest.options[name] for name in names if name in manifest.options}
+
+
+def _listed_examples(path: str, manifest: Manifest) -> int:
+    name = Path(path).name
+    if name not in manifest.files:
+        raise InputError(
+            f"The record file is not in the manifest beside it. Received: {path!r}. Build the records again."
+        )
+    listed = manifest.files[name]
+    found = size(path)
+    if found != listed["bytes"]:
+        count_examples(path)  # Says at which example it is damaged, if it is.
+        raise InputError(
+            f"The record file is not the one in the manifest beside it. Received: {path!r} of {found} bytes, "
+            f"{listed['bytes']} in the manifest. Build the records again."
+        )
+    return listed["examples"]
+
+
+def count_examples(path: str) -> int:
+    """Count the examples in a record file by reading through it.
+
+    Raises:
+        InputError: If the file is cut short or damaged (with the index of the example), or holds none.
+    """
+    count = 0
+    try:
+        for _ in tf.data.TFRecordDataset(path):
+            count += 1
+    except tf.errors.DataLossError as error:
+        raise InputError(
+            f"The record file is cut short or damaged at example {count}. Received: {path!r}. "
+            "Build it again, or leave it out."
+        ) from error
+    if count == 0:
+        raise InputError(f"The record file holds no example. Received: {path!r}.")
+    return count
+
+
+def example_shape(path: str) -> dict[str, int]:
+    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a file.
+
+    Raises:
+        InputError: If it is no masked example.
+    """
+    serialized = next(iter(tf.data.TFRecordDataset(path)), None)
+    if serialized is None:
+        raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
+    try:
+        example = tf.train.Example.FromString(serialized.numpy())
+    except DecodeError as error:
+        raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
+    lengths = {name: len(feature.int64_list.value) for name, feature in example.features.feature.items()}
+    try:
+        shape = [lengths["input_ids"], lengths["masked_lm_ids"]]
+    except KeyError as error:
+        raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
+    return dict(zip(_SHAPE, shape, strict=True))

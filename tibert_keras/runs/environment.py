@@ -1,0 +1,122 @@
+"""What a run runs with: the versions of the code, and hashes of its records, noted while it still knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tibert_keras.errors import InputError
+from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
+from tibert_keras.storage import atomic_output, exists, join, read_json, sha256, size
+
+ENVIRONMENT_FILE = "environment.json"
+_PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-text", "jax", "sentencepiece")
+
+
+def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> None:
+    """Write down what a run goes on with from a step, unless it is what it had before.
+
+    Args:
+        run_dir: The run's folder.
+        step: The step from which it goes on.
+        record_files: What it reads.
+    """
+    phases = read_environment(run_dir)
+    now = {**environment(), "manifests": hash_records(record_files)}
+    if phases and {**phases[-1], "from_step": None} == {"from_step": None, **now}:
+        return
+    with atomic_output(join(run_dir, ENVIRONMENT_FILE)) as path:
+        path.write_text(json.dumps({"phases": [*phases, {"from_step": step, **now}]}, indent=2), encoding="utf-8")
+
+
+def read_environment(run_dir: str) -> list[dict[str, Any]]:
+    """Read what a run was run with: a dictionary each time that changed, none if the run is older than this file.
+
+    Returns:
+        Each has `from_step`, what `environment` gives, and as `manifests` what `hash_records` gives for the records.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    path = join(run_dir, ENVIRONMENT_FILE)
+    if not exists(path):
+        return []
+    content = read_json(path, what="the environment of a run", advice="Remove it.")
+    try:
+        phases = list(content["phases"])
+        for phase in phases:
+            int(phase["from_step"]), dict(phase["versions"]), dict(phase["manifests"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"Not the environment of a run: {reason}. Received: {path!r}. Remove it.") from error
+    return phases
+
+
+def environment() -> dict[str, Any]:
+    """The `versions` of the packages, Keras's `backend`, and the git `commit` of this package.
+
+    The commit is `None` where the package is not in a checkout, and ends in `-dirty` if files were changed since.
+    """
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"versions": versions, "backend": keras.backend.backend(), "commit": _commit()}
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    # An installed package may lie in the checkout of something else: it is not among the files of that one.
+    tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+    return tracked and _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _hash_manifest(folder: str) -> str:
+    try:
+        manifest = Manifest.read(folder)
+    except InputError:
+        manifest = None
+    # Other files have that name too.
+    return manifest.digest() if manifest is not None else sha256(join(folder, MANIFEST_FILE))
+
+
+def hash_records(record_files: Iterable[str]) -> dict[str, str]:
+    """Tell by which hash records can be known again, without reading them.
+
+    Args:
+        record_files: Paths of the files.
+
+    Returns:
+        The `Manifest.digest` of each folder by its manifest's path; by the folder's path, where it has none, the
+        SHA-256 of the names and sizes of its files, a line each.
+    """
+    folders: dict[str, list[str]] = {}
+    for file in sorted(record_files):
+        folders.setdefault(os.path.dirname(file) or ".", []).append(file)
+    hashes = {}
+    for folder, files in folders.items():
+        if exists(manifest := join(folder, MANIFEST_FILE)):
+            hashes[manifest] = _hash_manifest(folder)
+        else:
+            lines = "".join(f"{os.path.basename(file)} {size(file)}\n" for file in files)
+            hashes[folder] = hashlib.sha256(lines.encode()).hexdigest()
+    return hashes

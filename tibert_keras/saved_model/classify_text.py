@@ -1,0 +1,62 @@
+"""A text classifier in a SavedModel: text to a label and probabilities."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+from tibert_keras.saved_model.compact_weights import Precision
+from tibert_keras.saved_model.text_module import TextModule
+
+
+class ClassifyText(TextModule):
+    """The signatures of a text classifier's SavedModel; usable as they are, too.
+
+    Args:
+        model: A `TibertTextClassifier` with a preprocessor, on the TensorFlow backend.
+        precision: As in `TextModule`.
+
+    Raises:
+        InputError: If the backend is another, or the model has no tokenizer or was trained on pairs of texts.
+
+    Example:
+    ```python
+    classifier = ClassifyText(TibertTextClassifier.from_preset("classifier"))
+    classifier.classify(tf.constant(["ཆོས་ལ།"]))["label"]  # [1]
+    ```
+    """
+
+    signature_names = ("classify", "classify", "tokenize")
+
+    def __init__(self, model: TibertTextClassifier, *, precision: Precision = "float32") -> None:
+        super().__init__(model, precision=precision)
+        if (count := model.preprocessor.num_segments) > 1:
+            raise InputError(
+                "A SavedModel classifies one text, and this model was trained on several side by side. "
+                f"Received: num_segments={count}. Use the preset in Python, or with `tibert segment`."
+            )
+        self.labels = tf.constant(list(model.labels))
+        self._is_softmax = model.activation is keras.activations.softmax
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Tell the class of texts. As in training, a long one is cut.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `label`, the likeliest, string `[batch]`; `labels`, string, and their `probabilities`, float32, both
+            `[batch, classes]`, in the order of the model's classes.
+        """
+        tokens = self._tokenizer(text)[:, : self._max_length - 2]
+        outputs = self._logits(self._pack(tokens))
+        probabilities = outputs if self._is_softmax else tf.nn.softmax(outputs)
+        likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
+        return {
+            "label": tf.gather(self.labels, likeliest),
+            "labels": tf.broadcast_to(self.labels, tf.shape(probabilities)),
+            "probabilities": probabilities,
+        }

@@ -1,0 +1,113 @@
+"""What all SavedModels of text hold: the tokenizer, the weights, and the way from strings to ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.saved_model.compact_weights import CompactWeights, Precision
+from tibert_keras.saved_model.flat_layers import flat_layers
+
+
+class TextModule(tf.Module):
+    """A model that takes strings, in ops of TensorFlow and TensorFlow Text alone.
+
+    Args:
+        model: A model with a preprocessor, on the TensorFlow backend.
+        precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+
+    Raises:
+        InputError: If the backend is another, or the model has no tokenizer.
+    """
+
+    # Names of the methods that are signatures besides the first, which is `serving_default`.
+    signature_names: tuple[str, ...] = ()
+
+    def __init__(self, model: Any, *, precision: Precision = "float32") -> None:
+        super().__init__()
+        require_tensorflow()
+        if model.preprocessor is None:
+            raise InputError(
+                "The model has no tokenizer and takes only ids. Received: a preset without preprocessor. "
+                "Pretrain with spm_model_file."
+            )
+        # Untracked: of compact weights only those go into the SavedModel, not the model's own.
+        self._model = self._no_dependency(model)
+        self._tokenizer = model.preprocessor.tokenizer
+        self._max_length = model.preprocessor.sequence_length
+        # What a SavedModel must hold: the variables and the tokenizer's model.
+        self.weights: Any = [variable.value for variable in model.variables]
+        self._in_place = nullcontext
+        if precision != "float32":
+            self.weights = CompactWeights(model, precision)
+            self._in_place = self.weights.in_place
+        self.sentence_piece = self._tokenizer._sentence_piece
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        """The functions of the SavedModel by the names of their signatures."""
+        first, *others = self.signature_names
+        return {"serving_default": getattr(self, first), **{name: getattr(self, name) for name in others}}
+
+    @property
+    def signatures_of_text(self) -> list[str]:
+        """The signatures that take nothing but strings."""
+        return [name for name, function in self.signatures.items() if len(function.input_signature) == 1]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Tokenize texts of any length.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.
+        """
+        inputs = self._pack(self._tokenizer(text), check=False)
+        return {name: inputs[name] for name in ("token_ids", "padding_mask")}
+
+    @contextmanager
+    def _as_exported(self) -> Iterator[None]:
+        """Let the model compute with the weights that are stored, and in the layers that SavedModels have."""
+        with self._in_place(), flat_layers(self._model.backbone):
+            yield
+
+    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        with self._as_exported():
+            return tf.cast(self._model(inputs, training=False), tf.float32)
+
+    def _pack(self, tokens: tf.RaggedTensor, *, check: bool = True) -> dict[str, tf.Tensor]:
+        """Put the ids of texts into `[CLS] text [SEP]`, as long as the longest text of the batch."""
+        # A text is never cut: a mask behind the cut would have no answer.
+        checks = [self._check_length(tokens)] if check else []
+        with tf.control_dependencies(checks):
+            column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
+        tokens = tf.concat(
+            [column * self._tokenizer.cls_token_id, tf.cast(tokens, tf.int32), column * self._tokenizer.sep_token_id],
+            axis=1,
+        )
+        padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
+        token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
+        return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
+
+    def _check_length(self, tokens: tf.RaggedTensor) -> tf.Operation:
+        return tf.debugging.assert_less_equal(
+            tf.reduce_max(tokens.row_lengths(), axis=0) + 2,
+            tf.constant(self._max_length, tf.int64),
+            message=f"A text is longer than {self._max_length} tokens.",
+        )
+
+
+def require_tensorflow() -> None:
+    """Raise `InputError` if Keras runs on another backend."""
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "Masks are filled and SavedModels made with the TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )

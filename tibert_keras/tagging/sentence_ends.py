@@ -1,0 +1,111 @@
+"""Where sentences may end: after the shads of a text, each with what stands before and after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tibert_keras.tagging.words import split_syllables
+
+# The label of a section's end at which a sentence ends, and of one inside a sentence.
+SENTENCE, SECTION = "sentence", "section"
+# Syllables before and after it by which a classifier tells: together they fit in 64 pieces, with most vocabularies.
+_BEFORE, _AFTER = 20, 10
+
+_SHADS = "།༎༏༐༑༔"
+_SHADS_AND_SPACES = f"{_SHADS} \t\n\v\f\r\u00a0\u3000"
+_SHAD = re.compile(f"[{_SHADS}]")
+_SECTION = re.compile(rf"[^{_SHADS}]*[{_SHADS}](?:[{_SHADS}]|\s)*|[^{_SHADS}]+\Z")
+
+
+class SectionEnd(NamedTuple):
+    """The end of a section, at which a sentence may end.
+
+    Attributes:
+        section: The section, with its shads and the white space after them.
+        before: What stands before its end: itself and as much of the text before as is looked at.
+        after: The beginning of what follows.
+    """
+
+    section: str
+    before: str
+    after: str
+
+
+def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
+    """Cut a text after each run of shads, and the white space behind it, without losing a character.
+
+    Args:
+        blocks: The text, in pieces of any length, such as lines with their ends.
+
+    Yields:
+        The sections, which joined are the text. The last may have no shad.
+    """
+    rest: list[str] = []
+    for block in blocks:
+        rest.append(block)
+        # No section ends in the others: a long text without shads is looked at once.
+        if _SHAD.search(block):
+            # The next block may go on with the last one's shads.
+            *whole, last = _SECTION.findall("".join(rest))
+            rest = [last]
+            yield from whole
+    yield from _SECTION.findall("".join(rest))
+
+
+def section_ends(sections: Iterable[str]) -> Iterator[SectionEnd]:
+    """Look at the end of each section of a text with what stands on both sides of it.
+
+    Args:
+        sections: The sections of a text of any length; no more is held than what is looked at.
+
+    Yields:
+        The ends, in order.
+    """
+    before: list[str] = []
+    waiting: list[str] = []
+    following = 0
+    for section in sections:
+        waiting.append(section)
+        following += len(split_syllables(section))
+        while following - len(split_syllables(waiting[0])) >= _AFTER:
+            following -= len(split_syllables(waiting[0]))
+            yield _end(before, waiting)
+    while waiting:
+        yield _end(before, waiting)
+
+
+def _end(before: list[str], waiting: list[str]) -> SectionEnd:
+    section = waiting.pop(0)
+    before[:] = [*before, *split_syllables(section)][-_BEFORE:]
+    after = [syllable for text in waiting[:_AFTER] for syllable in split_syllables(text)]
+    return SectionEnd(section, _on_one_line(before), _on_one_line(after[:_AFTER]))
+
+
+def _on_one_line(syllables: list[str]) -> str:
+    return " ".join("".join(syllables).split())
+
+
+def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Make examples for a classifier from a text of which the sentences are known.
+
+    Args:
+        sentences: The sentences, in the order of the text.
+
+    Yields:
+        For the end of each section its label, and what stands before and after it: `sentence` if there is nothing but
+        shads and spaces between the end of a sentence and that of the section.
+    """
+    text, ends = "", set[int]()
+    for sentence in sentences:
+        text += sentence.strip()
+        ends.add(len(text))
+        text += " "
+    # Cut as a text is when its sentences are not known: a line that begins with a shad goes on with the last one's.
+    end = 0
+    for section_end in section_ends(cut_sections([text])):
+        last_letter = end + len(section_end.section.rstrip(_SHADS_AND_SPACES))
+        end += len(section_end.section)
+        label = SENTENCE if ends.intersection(range(last_letter, end + 1)) else SECTION
+        yield label, section_end.before, section_end.after

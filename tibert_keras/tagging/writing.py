@@ -1,0 +1,109 @@
+r"""How tagged text is written, such that nothing is lost: the forms, joined, are the text that was tagged.
+
+White space in a form that a format cannot take is written as UDPipe writes it: `\s` for a space, `\t`, `\r`, `\n`, `\p`
+for a bar, and `\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
+from tibert_keras.tagging.reading import ESCAPES
+from tibert_keras.tagging.words import TaggedWord
+
+# What a form cannot have within a line, within words with spaces between them, and within the last column of CoNLL-U.
+_IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
+_SPACES = " \t\r\n\u00a0\u3000"
+
+
+def escape(text: str, characters: str) -> str:
+    """Write some characters, and the backslash, as escapes."""
+    return "".join(ESCAPES[each] if each in characters or each == "\\" else each for each in text)
+
+
+def plain(lines: Iterable[Any]) -> Iterator[str]:
+    """SOAS's horizontal layout: words as `form|tag`, with spaces between them, in the lines of the text."""
+    for line in lines:
+        yield " ".join(f"{escape(word.form, _IN_PLAIN)}|{word.tag}" for word in line.words) + line.end
+
+
+def tsv(lines: Iterable[Any]) -> Iterator[str]:
+    """A word, a tab and its tag a line; an empty line stands for each line break of the text."""
+    for line in lines:
+        yield "".join(f"{escape(word.form, _IN_ROW)}\t{word.tag}\n" for word in line.words) + line.end
+
+
+def json_lines(lines: Iterable[Any]) -> Iterator[str]:
+    """A JSON object a line of the text, with its `line` number, its `words` and its `end`."""
+    for line in lines:
+        words = [{"form": word.form, "tag": word.tag} for word in line.words]
+        yield json.dumps({"line": line.number, "words": words, "end": line.end}, ensure_ascii=False) + "\n"
+
+
+def conllu(lines: Iterable[Any]) -> Iterator[str]:
+    """CoNLL-U: a sentence a line of the text.
+
+    A tag that was joined of several is that of as many words whose forms are unknown, under their common form. Spaces
+    and line breaks are in the last column, `SpacesAfter` and, at the start, `SpacesBefore`.
+    """
+    before, sentence = "", None
+    for line in lines:
+        if not line.words:
+            # No sentence: its line break goes with what is before it.
+            before, sentence = _add(before, sentence, line.end)
+            continue
+        if sentence is not None:
+            yield _sentence(*sentence)
+        sentence, before = (line.number, line.words, before, line.end), ""
+    if sentence is not None:
+        yield _sentence(*sentence)
+
+
+_Sentence = tuple[int, list[TaggedWord], str, str]
+
+
+def _add(before: str, sentence: _Sentence | None, end: str) -> tuple[str, _Sentence | None]:
+    if sentence is None:
+        return before + end, None
+    return before, (*sentence[:3], sentence[3] + end)
+
+
+def _sentence(number: int, words: list[TaggedWord], before: str, after: str) -> str:
+    text = escape("".join(word.form for word in words), _IN_ROW)
+    rows, first = [f"# sent_id = {number}", f"# text = {text}"], 1
+    for index, word in enumerate(words):
+        tail = after if index == len(words) - 1 else ""
+        rows += _word_rows(first, word, before if index == 0 else "", tail)
+        first += len(word.tag.split("+"))
+    return "\n".join(rows) + "\n\n"
+
+
+def _word_rows(first: int, word: TaggedWord, before: str, after: str) -> list[str]:
+    form = word.form.strip(_SPACES)
+    # A line of nothing but spaces is a word of spaces.
+    start = word.form.index(form) if form else len(word.form)
+    before, after = before + word.form[:start], word.form[start + len(form) :] + after
+    shown = escape(form, _IN_ROW) or "_"
+    misc = [f"SpacesBefore={escape(before, _IN_MISC)}"] if before else []
+    misc += [f"SpacesAfter={escape(after, _IN_MISC)}" if after else "SpaceAfter=No"]
+    tags = word.tag.split("+")
+    rows = [_row(str(first + index), "_", tag, "_") for index, tag in enumerate(tags)]
+    if len(tags) == 1:
+        return [_row(str(first), shown, tags[0], "|".join(misc))]
+    return ["\t".join([f"{first}-{first + len(tags) - 1}", shown, *"_______", "|".join(misc)]), *rows]
+
+
+def _row(number: str, form: str, tag: str, misc: str) -> str:
+    universal = tag if tag in UNIVERSAL_TAGS else "X"
+    return "\t".join([number, form, "_", universal, tag, "_", "_", "_", "_", misc])
+
+
+FORMATS: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
+    "plain": plain,
+    "tsv": tsv,
+    "conllu": conllu,
+    "json": json_lines,
+}
