@@ -13,13 +13,13 @@ from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.sample import sample_documents, write_sample
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill_file import FilledText, fill_texts
-from tibert_keras.inference.gaps import TSHEG
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion
 from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
+from tibert_keras.tibetan import SHAD, TSHEG
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.evaluate import evaluate
@@ -159,7 +159,7 @@ def _make_gaps() -> dict[str, str]:
     for document in sample_documents(seed=2, num_documents=5):
         syllables = " ".join(document[2:6]).split(TSHEG)
         middle = len(syllables) // 2
-        while "།" in syllables[middle]:
+        while SHAD in syllables[middle]:
             middle += 1
         missing, syllables[middle] = syllables[middle], "[GAP:1]"
         gaps[TSHEG.join(syllables)] = missing

@@ -18,17 +18,11 @@ from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# The marks after which a piece ends under `tsheg_pretokenization`: the yig mgo and their kin, tsheg and
-# non-breaking tsheg, shad, nyis tsheg shad, gter tsheg and the squared tsheg of lists.
-INTERSYLLABIC_MARKS = "༄༅༈་༌།༑༔༜྾"
-
-# What counts as space between sections: all that SentencePiece's normalisation turns into one. Spelled out because
-# Python's and RE2's `\s` differ from it and from each other.
-SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd]+"
 _UNIT_SEPARATOR = "\x1f"
 _SPACE_PIECE = "▁"
 
@@ -290,7 +284,7 @@ class _Processor(sentencepiece.SentencePieceProcessor):
 def _spell_out(tokenizer: TibertTokenizer, text: str) -> list[str]:
     """Write out the spaces of a text and cut it into the units that are encoded one by one."""
     space = " " if tokenizer.underline_between_sections else ""
-    text = "".join(space + section for section in re.split(SPACES, text) if section)
+    text = "".join(space + section for section in re.split(TOKENIZER_SPACES, text) if section)
     if tokenizer.tsheg_pretokenization:
         text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{_UNIT_SEPARATOR}", text)
     return text.split(_UNIT_SEPARATOR)
@@ -301,7 +295,7 @@ def _spell_out_syllables(tokenizer: TibertTokenizer, syllables: Sequence[str]) -
     space = " " if tokenizer.underline_between_sections else ""
     units, after_space = [], True
     for syllable in syllables:
-        first, *others = re.split(SPACES, f"{' ' if after_space else ''}{syllable}")
+        first, *others = re.split(TOKENIZER_SPACES, f"{' ' if after_space else ''}{syllable}")
         units.append(first + "".join(space + section for section in others if section))
         after_space = bool(others) and not others[-1]
     return units
@@ -319,8 +313,8 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
     import tensorflow as tf
 
     space = " " if tokenizer.underline_between_sections else ""
-    texts = tf.strings.regex_replace(texts, f"^{SPACES}|{SPACES}$", "")
-    texts = tf.strings.regex_replace(texts, SPACES, space)
+    texts = tf.strings.regex_replace(texts, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
+    texts = tf.strings.regex_replace(texts, TOKENIZER_SPACES, space)
     if space:
         texts = tf.strings.regex_replace(texts, "^(.)", r" \1")
     if tokenizer.tsheg_pretokenization:
