@@ -16,9 +16,10 @@ from tibert_keras.formats.tokenizer_files import (
     options_of,
     read_tokenizer_config,
 )
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, TibertTokenizer, runtime_proto
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.storage import exists, join
+from tibert_keras.tokenizers.sentence_piece import INTERSYLLABIC_MARKS, SPACES, runtime_proto
 
 # Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
@@ -101,7 +102,8 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
     """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(runtime_proto(tokenizer, tokenizer.proto))
+    content = runtime_proto(tokenizer.proto, explicit_spaces=tokenizer.spaces_are_explicit)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(content)
     fast = Tokenizer(_pieces(proto))
     fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
     if tokenizer.tsheg_pretokenization:

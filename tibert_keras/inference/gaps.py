@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.tokenizers.sentence_piece import INTERSYLLABIC_MARKS
 
 MASK = "[MASK]"
 TSHEG = "་"

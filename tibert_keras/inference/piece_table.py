@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tibert_keras.inference.gaps import LETTER, MARK, SIGN, SPACE, TIBETAN, TSHEG_MARK, UNMARKED, edge, syllables_of
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.tokenizers.sentence_piece import INTERSYLLABIC_MARKS
 
 _ENCLOSED = re.compile(rf"(?<=[{INTERSYLLABIC_MARKS} ])[^{INTERSYLLABIC_MARKS}\s]+(?=[{INTERSYLLABIC_MARKS}])")
 # Prefix, stack, vowel, two suffixes and the particles that are written in one with them. Which letter goes with which

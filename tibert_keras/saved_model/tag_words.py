@@ -5,10 +5,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.models.tibert_tokenizer import SPACES, TibertTokenizer, absorb_spaces_in_graph
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, absorb_spaces_in_graph
 from tibert_keras.saved_model.compact_weights import Precision
 from tibert_keras.saved_model.text_module import TextModule
 from tibert_keras.tagging.words import SYLLABLE_PATTERN
+from tibert_keras.tokenizers.sentence_piece import SPACES
 
 # No text in UTF-8 has this byte.
 _SEPARATOR = b"\xff"
