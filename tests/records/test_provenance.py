@@ -13,8 +13,7 @@ from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.manifest import Manifest
-from tibert_keras.records.provenance import corpora_of, tokenizer_of
+from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer
 from tibert_keras.runs.environment import hash_records
 from tibert_keras.storage import sha256
 
@@ -85,8 +84,8 @@ def test_files_of_others(records):
     Path("corpus/corpus.json").write_text("[]")
     for content in ("{", "{}", json.dumps({"model": {}, "sha256": "0" * 64})):
         Path("tokenizer/tokenizer.json").write_text(content)
-        assert tokenizer_of("tokenizer/spiece.model")["manifest"] is None
-    assert corpora_of(["corpus/train_text1.txt", "sample/001_a.txt"]) == {}
+        assert describe_tokenizer("tokenizer/spiece.model")["manifest"] is None
+    assert describe_corpora(["corpus/train_text1.txt", "sample/001_a.txt"]) == {}
     Path("tokenizer/tokenizer.json").unlink()
     assert build_records(records).made_from == {
         "corpora": {},

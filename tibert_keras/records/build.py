@@ -94,7 +94,7 @@ def _open_folder(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) ->
         options=config.options,
         tokenizer={
             "sha256": hashlib.sha256(proto).hexdigest(),
-            "vocabulary_size": record_tokenizer(proto, config).vocabulary_size(),
+            "vocabulary_size": record_tokenizer(proto, config).vocab_size(),
             # The options that encode new text as the records were. Sampling is for training only.
             "options": {
                 name: getattr(config, name) for name in ["tsheg_pretokenization", "underline_between_sections"]

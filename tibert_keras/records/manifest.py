@@ -108,12 +108,7 @@ def _as_json(content: dict[str, Any]) -> str:
 
 
 def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, folder: str | os.PathLike[str]) -> None:
-    """Refuse a SentencePiece model other than that of the records, if their manifest records which it was.
-
-    Args:
-        tokenizer: The manifest's entry of the tokenizer, or `None` without a manifest.
-        proto: The model.
-        folder: The folder of the records, for the message.
+    """Refuse a SentencePiece model other than that of the manifest's entry, which is `None` without a manifest.
 
     Raises:
         InputError: If it is another, with both hashes.
@@ -135,14 +130,11 @@ def folder_of(path: str | os.PathLike[str]) -> str:
 
 
 def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read what `tibert corpus` recorded beside texts.
-
-    Args:
-        texts: Paths of the texts, as they were given.
+    """Read what `tibert corpus` recorded in the folders of texts.
 
     Returns:
-        For each folder that `tibert corpus` made: `input_file` and `options` of the corpus, `sha256` of its
-        `corpus.json`, and the SHA-256 of its `files`.
+        For each folder, as it was given, that `tibert corpus` made: `input_file` and `options` of the corpus,
+        `sha256` of its `corpus.json`, and the SHA-256 of its `files`.
     """
     found = {}
     for folder in sorted(set(map(folder_of, texts))):
@@ -163,11 +155,8 @@ def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 def describe_tokenizer(spm_model_file: str) -> dict[str, Any]:
     """Read what `tibert tokenizer` recorded beside a SentencePiece model.
 
-    Args:
-        spm_model_file: Path of the model, as it was given.
-
     Returns:
-        `spm_model_file`, and as `manifest` the content of the tokenizer's manifest, or `None` if it has none.
+        `spm_model_file` as it was given, and as `manifest` the tokenizer's manifest, or `None` if it has none.
     """
     from tibert_keras.tokenizers.training import read_tokenizer_manifest
 

@@ -60,23 +60,13 @@ def record_tokenizer(proto: bytes, config: RecordsConfig) -> SentencePieceEncode
 def write_records_file(
     source: str, target: Path, *, config: RecordsConfig, tokenizer: SentencePieceEncoder, source_sha256: str
 ) -> tuple[SourceCounts, int]:
-    """Write the examples of one text file.
+    """Write the examples of one text file, and return the counts of the text and the number of examples.
 
     Memory holds a few megabytes of text and a batch of examples at a time, whatever the size of the file, its
     documents and its lines.
 
-    Args:
-        source: The text file.
-        target: Local path of the new file.
-        config: The options.
-        tokenizer: The tokenizer that `record_tokenizer` makes for them.
-        source_sha256: Hash of the text file.
-
-    Returns:
-        The counts of the text, and the number of examples.
-
     Raises:
-        InputError: If the text gives no example or changes while it is read.
+        InputError: If the text gives no example, or does not have the given hash when it is read.
     """
     longest = LONGEST_SAMPLED_SECTION if config.stochastic_tokens else LONGEST_SECTION
     reader = SectionReader(source, errors=config.errors, longest_section=longest)
@@ -133,7 +123,7 @@ class _Encoder:
 
     def _count(self, texts: list[str], encoded: list[list[int]]) -> Sections:
         joined = Sections.join(encoded)
-        unknown = self.tokenizer.token_to_id("<unk>")
+        unknown = self.tokenizer.unk_id()
         num_unknown = int(np.count_nonzero(joined.token_ids == unknown))
         if num_unknown:
             with_unknown = (text for text, ids in zip(texts, encoded, strict=True) if unknown in ids)
@@ -146,7 +136,7 @@ class _Encoder:
         """List the characters behind the unknown tokens in the counts, if there are many."""
         if self.counts.unknown_tokens <= _MANY_UNKNOWN * self.counts.tokens:
             return
-        unknown = self.tokenizer.token_to_id("<unk>")
+        unknown = self.tokenizer.unk_id()
         characters = [character for character, _ in self._characters.most_common()]
         encoded = self.tokenizer.encode(characters)
         found = [character for character, ids in zip(characters, encoded, strict=True) if unknown in ids]

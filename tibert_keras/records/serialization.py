@@ -68,20 +68,64 @@ def _checksum(content: bytes) -> bytes:
 
 # === Parsing ===
 
+SHAPE = ("max_seq_length", "max_predictions_per_seq")
 
-def parse_example(serialized: bytes) -> dict[str, np.ndarray]:
+
+def feature_sizes(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, int]:
+    """Return the number of values of each feature of a masked example. All are int64 but the float weights."""
+    sequence = dict.fromkeys(["input_ids", "input_mask", "segment_ids"], max_seq_length)
+    predictions = dict.fromkeys(["masked_lm_positions", "masked_lm_ids", "masked_lm_weights"], max_predictions_per_seq)
+    return {**sequence, **predictions, "next_sentence_labels": 1}
+
+
+def parse_example(serialized: bytes, sizes: Mapping[str, int] | None = None, *, path: str) -> dict[str, np.ndarray]:
     """Parse a `tf.train.Example` into int64 and float32 arrays by name of feature.
 
+    Args:
+        serialized: The message.
+        sizes: Number of values of each feature that is needed.
+        path: The record file, for the message of an error.
+
     Raises:
-        google.protobuf.message.DecodeError: If it is another message.
+        InputError: If it is another message, or lacks a feature or some of its values.
     """
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = _example_class().FromString(serialized).features.feature
+    except DecodeError as error:
+        raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
     arrays = {}
-    for feature in _example_class().FromString(serialized).features.feature:
+    for feature in features:
         integers, floats = feature.value.int64_list.value, feature.value.float_list.value
         arrays[feature.key] = (
             np.fromiter(floats, np.float32, len(floats)) if floats else np.fromiter(integers, np.int64, len(integers))
         )
+    for name, size in (sizes or {}).items():
+        kind = np.float32 if name == "masked_lm_weights" else np.int64
+        if name not in arrays or len(arrays[name]) != size or arrays[name].dtype != kind:
+            found = f"{len(arrays[name])} values of type {arrays[name].dtype}" if name in arrays else "none"
+            raise InputError(
+                f"Not a record of masked examples: it needs {size} values of type {kind.__name__} as {name!r}, and has "
+                f"{found}. Received: {path!r}. Give a file of `tibert records`."
+            )
     return arrays
+
+
+def example_shape(path: str) -> dict[str, int]:
+    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a record file.
+
+    Raises:
+        InputError: If it is no masked example.
+    """
+    record = next(read_records(path), None)
+    if record is None:
+        raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
+    features = parse_example(record, path=path)
+    try:
+        return dict(zip(SHAPE, [len(features["input_ids"]), len(features["masked_lm_ids"])], strict=True))
+    except KeyError as error:
+        raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
 
 
 @functools.cache

@@ -29,13 +29,7 @@ def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
 
     Dealing out all files and then shuffling each bucket gives every order of all examples with equal probability
     (Rao 1961, Sandelius 1962). A file for each bucket would be thousands of files, so the examples of all buckets are
-    written to one file, stretch by stretch of the record file, with an index beside it.
-
-    Args:
-        path: The record file.
-        folder: Folder for the examples and the index.
-        buckets: Number of buckets.
-        seed: Seed of the deal.
+    written to one file in `folder`, stretch by stretch of the record file, with an index beside it.
     """
     rng, index = np.random.default_rng(seed), []
     with atomic_output(folder) as local:
@@ -85,16 +79,13 @@ def _read_bucket(folder: str, bucket: int) -> Iterator[bytes]:
 
 
 def gather(folders: Sequence[str], target: Path, *, buckets: Sequence[int], seed: Sequence[int]) -> int:
-    """Write a record file of whole buckets, each in random order.
+    """Write a record file of whole buckets, each in random order, and return the number of examples.
 
     Args:
         folders: The folders of `scatter`, in the order of the files.
         target: Local path of the new file.
         buckets: Numbers of the buckets.
         seed: Seed of the order.
-
-    Returns:
-        The number of examples.
     """
     rng, count = np.random.default_rng(seed), 0
     with target.open("wb") as file:
