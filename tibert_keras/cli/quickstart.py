@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tibert_keras.cli.models import print_filled
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
-from tibert_keras.corpus.sample import TSHEG, sample_documents, write_sample
+from tibert_keras.corpus.sample import sample_documents, write_sample
 from tibert_keras.errors import InputError
 from tibert_keras.records.config import RecordsConfig
+from tibert_keras.tibetan import SHAD, TSHEG
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 from tibert_keras.training.config import PretrainConfig
 
@@ -170,7 +171,7 @@ def _make_gaps() -> dict[str, str]:
     for document in sample_documents(seed=2, num_documents=5):
         syllables = " ".join(document[2:6]).split(TSHEG)
         middle = len(syllables) // 2
-        while "།" in syllables[middle]:
+        while SHAD in syllables[middle]:
             middle += 1
         missing, syllables[middle] = syllables[middle], "[GAP:1]"
         gaps[TSHEG.join(syllables)] = missing

@@ -28,11 +28,11 @@ from tibert_keras.storage import (
     sha256,
     size,
 )
+from tibert_keras.tibetan import TSHEGS
 
 _LOG = logging.getLogger(__name__)
 _NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}
 _CORPUS_NAME = re.compile(r"(?:train|validation)_[a-z]+\d+\.txt")
-_TSHEGS = ("\u0f0b", "\u0f0c")
 # Subfolder of the output folder for finished files, until all of them are.
 _WAITING = f".corpus{UNFINISHED}"
 
@@ -222,7 +222,7 @@ def _write_corpus_file(
                 if section:
                     counts.sections += 1
                     counts.characters += len(section)
-                    counts.tshegs += sum(map(section.count, _TSHEGS))
+                    counts.tshegs += sum(map(section.count, TSHEGS))
                 else:
                     counts.documents += 1
             total.add(report)

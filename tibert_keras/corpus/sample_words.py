@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tibert_keras.tibetan import LETTERS, SUFFIXES, TSHEG
+
 TEACHERS = (
     "བཅོམ་ལྡན་འདས",
     "སངས་རྒྱས",
@@ -128,10 +130,8 @@ GIFTS = ("གསེར", "དངུལ", "མུ་ཏིག", "བཻ་ཌཱ�
 
 # === Particles ===
 
-TSHEG = "\u0f0b"
-
 # The consonant that closes a syllable: it stands last, after a vowel sign, a subjoined letter or another consonant.
-_SUFFIX = re.compile("(?<=[\u0f40-\u0fbc])[གངདནབམརལས]$")
+_SUFFIX = re.compile(f"(?<=[{LETTERS}])[{SUFFIXES}]$")
 
 
 def _classes(**spellings: str) -> dict[str, str]:

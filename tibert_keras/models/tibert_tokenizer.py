@@ -11,13 +11,8 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.tokenizers.sentence_piece import (
-    INTERSYLLABIC_MARKS,
-    SPACES,
-    UNIT_SEPARATOR,
-    SentencePieceEncoder,
-    runtime_proto,
-)
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
+from tibert_keras.tokenizers.sentence_piece import UNIT_SEPARATOR, SentencePieceEncoder, runtime_proto
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -193,8 +188,8 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
     import tensorflow as tf
 
     space = " " if tokenizer.underline_between_sections else ""
-    texts = tf.strings.regex_replace(texts, f"^{SPACES}|{SPACES}$", "")
-    texts = tf.strings.regex_replace(texts, SPACES, space)
+    texts = tf.strings.regex_replace(texts, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
+    texts = tf.strings.regex_replace(texts, TOKENIZER_SPACES, space)
     if space:
         texts = tf.strings.regex_replace(texts, "^(.)", r" \1")
     if tokenizer.tsheg_pretokenization:

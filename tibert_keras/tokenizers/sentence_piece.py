@@ -15,14 +15,8 @@ from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 
-# The marks after which a piece ends under `tsheg_pretokenization`: the yig mgo and their kin, tsheg and
-# non-breaking tsheg, shad, nyis tsheg shad, gter tsheg and the squared tsheg of lists.
-INTERSYLLABIC_MARKS = "༄༅༈་༌།༑༔༜྾"
-
-# What counts as space between sections: all that SentencePiece's normalisation turns into one. Spelled out because
-# Python's and RE2's `\s` differ from it and from each other.
-SPACES = "[ \t\n\f\r\u00a0\u1680\u2000-\u200c\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff\ufffd]+"
 UNIT_SEPARATOR = "\x1f"
 
 _CLS, _SEP, _PAD, _MASK = SPECIAL_TOKENS = ("[CLS]", "[SEP]", "<pad>", "[MASK]")
@@ -166,7 +160,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     def _spell_out(self, text: str) -> list[str]:
         """Write out the spaces of a text and cut it into the units that are encoded one by one."""
-        text = "".join(self._section_space + section for section in re.split(SPACES, text) if section)
+        text = "".join(self._section_space + section for section in re.split(TOKENIZER_SPACES, text) if section)
         if self.tsheg_pretokenization:
             text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{UNIT_SEPARATOR}", text)
         return text.split(UNIT_SEPARATOR)
@@ -175,7 +169,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         """Write out the spaces of a text as `_spell_out` does, syllable by syllable."""
         units, after_space = [], True
         for syllable in syllables:
-            first, *others = re.split(SPACES, f"{' ' if after_space else ''}{syllable}")
+            first, *others = re.split(TOKENIZER_SPACES, f"{' ' if after_space else ''}{syllable}")
             units.append(first + "".join(self._section_space + section for section in others if section))
             after_space = bool(others) and not others[-1]
         return units
