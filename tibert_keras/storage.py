@@ -92,18 +92,14 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
         InputError: If it cannot be opened.
     """
     if is_remote(path):
-        return _open_remote(os.fspath(path))
+        with _remote(path) as gfile:
+            # A GFile is opened only when it is first read.
+            gfile.stat(path)
+            return gfile.GFile(path, "rb")
     try:
         return open(path, "rb")  # noqa: PTH123, SIM115 (the caller closes it)
     except OSError as error:
         raise InputError(f"Cannot read the file: {error.strerror or error}. Received: {os.fspath(path)!r}.") from error
-
-
-def _open_remote(path: str) -> IO[bytes]:
-    with _remote(path) as gfile:
-        # A GFile is opened only when it is first read.
-        gfile.stat(path)
-        return gfile.GFile(path, "rb")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

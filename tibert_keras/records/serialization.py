@@ -163,7 +163,7 @@ def _example_class() -> Any:
 
 
 def serialize_examples(features: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """Serialize arrays into one `tf.train.Example` a row.
+    """Serialize arrays into one `tf.train.Example` for each row.
 
     The bytes are those of `Example.SerializeToString(deterministic=True)`, about sixty times as fast.
 
