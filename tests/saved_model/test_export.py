@@ -24,11 +24,10 @@ from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPrep
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.history import History
-from tibert_keras.saved_model.compact_weights import Precision
-from tibert_keras.saved_model.export import FillMask, SavedModelOfBest, export_saved_model
-from tibert_keras.saved_model.precision_cost import compare_precision
-from tibert_keras.saved_model.versions import find_saved_model, next_version
-from tibert_keras.saved_model.warm_up import WARM_UP_FILE
+from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+from tibert_keras.saved_model.fill_mask import FillMask
+from tibert_keras.saved_model.precision import Precision, compare_precision
+from tibert_keras.saved_model.versions import WARM_UP_FILE, find_saved_model, next_version
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.pretrain import pretrain
 

@@ -13,7 +13,7 @@ from tibert_keras.inference.fill_file import FilledText, FillMaskConfig, fill_fi
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig, segment_examples, segment_text
 from tibert_keras.inference.tag import TagConfig, tag_text, write_pieces
 from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
-from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
+from tibert_keras.saved_model.precision import compare_precision, read_held_out
 from tibert_keras.saved_model.versions import next_version
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.server import serve

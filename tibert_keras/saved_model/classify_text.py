@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-from tibert_keras.saved_model.compact_weights import Precision
-from tibert_keras.saved_model.text_module import TextModule
+from tibert_keras.saved_model.precision import Precision
+from tibert_keras.saved_model.text_module import TEXT, TextModule
 
 
 class ClassifyText(TextModule):
@@ -40,7 +40,7 @@ class ClassifyText(TextModule):
         self.labels = tf.constant(list(model.labels))
         self._is_softmax = model.activation is keras.activations.softmax
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    @tf.function(input_signature=[TEXT])
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Tell the class of texts. As in training, a long one is cut.
 

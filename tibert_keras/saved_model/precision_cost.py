@@ -17,7 +17,7 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.pipeline import Records
-from tibert_keras.saved_model.compact_weights import CompactWeights, Precision
+from tibert_keras.saved_model.precision import CompactWeights, Precision
 from tibert_keras.tagging.metrics import score
 from tibert_keras.tagging.preparation import prepare
 from tibert_keras.tagging.reading import read_tagged
