@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import keras
+import keras_nlp
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +21,117 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
+
+
+# Every private name of Keras, KerasHub and TensorFlow that the package reads or overrides: the module, and the class
+# that has it. An upgrade that removes one must show here first.
+PRIVATE = {
+    "models/encoder_layer.py": {
+        "TransformerEncoder": {
+            "_feedforward_dropout",
+            "_feedforward_intermediate_dense",
+            "_feedforward_layer_norm",
+            "_feedforward_output_dense",
+            "_self_attention_dropout",
+            "_self_attention_layer",
+            "_self_attention_layer_norm",
+        },
+        "Model": {"_symbolic_build"},
+        "AlbertTokenizer": {"_maybe_initialized_tf", "_sentence_piece"},
+    },
+    "models/tibert_tokenizer.py": {"AlbertTokenizer": {"_check_vocabulary", "_maybe_initialized_tf"}},
+    "optimizers/lamb.py": {
+        "Optimizer": {
+            "_all_reduce_sum_gradients",
+            "_clip_gradients",
+            "_get_current_learning_rate",
+            "_get_variable_index",
+            "_learning_rate",
+            "_trainable_variables",
+            "_use_weight_decay",
+        },
+    },
+    "saved_model/precision.py": {"tf.Module": {"_no_dependency"}},
+    "saved_model/text_module.py": {"tf.Module": {"_no_dependency"}},
+}
+OVERRIDDEN = {
+    "models/tibert_tokenizer.py": {
+        "AlbertTokenizer": {
+            "_sentence_piece",
+            "_sentence_piece_spm",
+            "_set_proto_spm",
+            "_set_proto_tf",
+            "_tokenize_tf",
+        },
+    },
+    "optimizers/lamb.py": {"Optimizer": {"_apply_weight_decay"}},
+}
+
+
+class TestPrivateNames:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def objects(cls, spm_models):
+        """An object of each class, without our overrides."""
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.optimizer.build(model.trainable_variables)
+        tokenizer = keras_nlp.models.AlbertTokenizer(Path(spm_models["bpe"]).read_bytes())
+        tokenizer._maybe_initialized_tf()
+        return {
+            "TransformerEncoder": tiny().transformer_layers[0][0],
+            "Model": model,
+            "AlbertTokenizer": tokenizer,
+            "Optimizer": model.optimizer,
+            "tf.Module": tf.Module(),
+        }
+
+    @pytest.mark.parametrize(
+        "place, owner, name",
+        [
+            (place, owner, name)
+            for places in (PRIVATE, OVERRIDDEN)
+            for place, owners in places.items()
+            for owner, names in owners.items()
+            for name in sorted(names)
+        ],
+    )
+    def test_still_there(self, objects, place, owner, name):
+        if name == "_all_reduce_sum_gradients" and keras.backend.backend() != "tensorflow":
+            pytest.skip("is a method of TensorFlow's optimizers only")
+        assert hasattr(objects[owner], name), f"{owner} has no {name} any more, which {place} needs"
+
+    def test_all_are_listed(self):
+        package = Path(__file__).parents[2] / "tibert_keras"
+        trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in package.rglob("*.py")}
+        ours = set().union(*map(defined_names, trees.values()))
+        for path, tree in trees.items():
+            place = path.relative_to(package).as_posix()
+            listed = set().union(*PRIVATE.get(place, {}).values())
+            # Of named tuples and `os._exit`, which are documented.
+            documented = {"_replace", "_asdict", "_exit"}
+            assert private_reads(tree) - (ours - listed) - documented == listed, place
+
+
+def defined_names(tree):
+    """The names that a module defines, as functions, classes, variables and attributes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+
+
+def private_reads(tree):
+    """The private attributes that a module reads of other classes: those it does not define, or reads of `super()`."""
+    own, reads = set(defined_names(tree)), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Load(), value=value) if name[0] == "_" != name[1]:
+                inherited = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "super"
+                reads |= {name} if inherited or name not in own else set()
+    return reads
 
 
 class TestRematerialization(TestCase):

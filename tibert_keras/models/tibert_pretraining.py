@@ -9,7 +9,6 @@ import keras
 
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.models.tibert_task import PoolerNotTrained
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
 _LOSSES = {"masked_lm": MaskedLanguageModelLoss, "sentence_order": SentenceOrderLoss}
@@ -145,14 +144,6 @@ class TibertPretraining(TibertMaskedLM):
             }
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
-    # === Variables ===
-    # Includes the pooler again; `PoolerNotTrained` derives the non-trainable lists from these.
-    @property
-    def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains, with the pooler's."""
-        return super(PoolerNotTrained, self).trainable_variables
-
-    @property
-    def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains, with the pooler's."""
-        return super(PoolerNotTrained, self).trainable_weights
+    def _trained(self, variables: list[Any]) -> list[Any]:
+        # The pooler too, under the sentence-order head.
+        return variables

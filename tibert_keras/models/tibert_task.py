@@ -90,8 +90,8 @@ class PoolerNotTrained(TibertTask):
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains, without the pooler's."""
-        return _without(super().trainable_variables, self.backbone.pooled_dense.variables)  # type: ignore[misc]
+        """The variables that `fit()` trains."""
+        return self._trained(super().trainable_variables)  # type: ignore[misc]
 
     @property
     def non_trainable_variables(self) -> list[Any]:
@@ -100,13 +100,16 @@ class PoolerNotTrained(TibertTask):
 
     @property
     def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains, without the pooler's."""
-        return _without(super().trainable_weights, self.backbone.pooled_dense.weights)  # type: ignore[misc]
+        """The weights that `fit()` trains."""
+        return self._trained(super().trainable_weights)  # type: ignore[misc]
 
     @property
     def non_trainable_weights(self) -> list[Any]:
         """All other weights."""
         return _without(self.weights, self.trainable_weights)
+
+    def _trained(self, variables: list[Any]) -> list[Any]:
+        return _without(variables, self.backbone.pooled_dense.variables)
 
 
 def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:

@@ -35,17 +35,16 @@ def export_saved_model(
 ) -> None:
     """Write a model as a SavedModel that stock TensorFlow Serving can run.
 
-    What it answers is decided by the model's class. Of a `TibertMaskedLM` the signature `serving_default` is
-    `FillMask.fill_mask`, of a `TibertTokenClassifier` `TagWords.tag`, and of a `TibertTextClassifier`
-    `ClassifyText.classify`; the other signatures are methods by their names. To load it takes `tensorflow` and an
-    `import tensorflow_text`, nothing else. In it are the tokenizer's SentencePiece model, in `assets`, and requests to
-    warm up with, in `assets.extra`.
+    The signature `serving_default` is `FillMask.fill_mask` for a `TibertMaskedLM`, `TagWords.tag` for a
+    `TibertTokenClassifier`, and `ClassifyText.classify` for a `TibertTextClassifier`; the other signatures are methods
+    of their names. Loading it takes only `tensorflow` and an `import tensorflow_text`. It contains the tokenizer's
+    SentencePiece model, in `assets`, and warm-up requests, in `assets.extra`.
 
     Args:
         model: A model with a preprocessor, a preset, or a run with a champion.
-        output_dir: The SavedModel's folder; one that is there is replaced once the new one is whole. TensorFlow
-            Serving wants it to be a number in a folder of the model's name: `next_version` gives one.
-        top_k: How many pieces a masked language model returns for each mask.
+        output_dir: The SavedModel's folder. An older SavedModel there is replaced once the new one is complete.
+            TensorFlow Serving expects a number in a folder of the model's name, as `next_version` returns.
+        top_k: The number of pieces that a masked language model returns for each mask.
         precision: As in `FillMask`.
 
     Raises:
@@ -77,7 +76,7 @@ def export_saved_model(
 
 
 class SavedModelOfBest(keras.callbacks.Callback):
-    """Writes a SavedModel of each new best checkpoint while a run goes on, with the champion it comes from.
+    """Writes the champion and its SavedModel at each new best checkpoint of a run.
 
     Args:
         run_dir: The run's folder; the SavedModel goes to `saved_model/` in it.

@@ -11,17 +11,18 @@ from tibert_keras.saved_model.text_module import TEXT, TextModule
 
 
 class FillMask(TextModule):
-    """The signatures of the SavedModel; usable as they are, too.
+    """The signatures of a masked language model's SavedModel, also usable directly.
 
-    Its ops are those of TensorFlow and TensorFlow Text alone, so a process without Keras can load and run it.
+    They use only ops of TensorFlow and TensorFlow Text, so a process without Keras can load and run them.
 
     Args:
         model: A masked language model with a preprocessor, on the TensorFlow backend.
-        top_k: How many pieces `fill_mask` returns for each mask.
-        precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+        top_k: The number of pieces that `fill_mask` returns for each mask.
+        precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
 
     Raises:
-        InputError: If the backend is another, the model is another or has no tokenizer, or `top_k` is less than 1.
+        InputError: If the backend is not TensorFlow, the model is of another kind or has no tokenizer, or `top_k` is
+            less than 1.
 
     Example:
     ```python
@@ -47,14 +48,14 @@ class FillMask(TextModule):
 
     @tf.function(input_signature=[TEXT])
     def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Guess the pieces behind each `[MASK]`.
+        """Predict the piece at each `[MASK]`.
 
         Args:
             text: Strings `[batch]`.
 
         Returns:
-            `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first; where a
-            text has fewer masks than another, empty strings and zeros. `mask_count`, int32 `[batch]`.
+            `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first, padded with
+            empty strings and zeros; and `mask_count`, int32 `[batch]`.
         """
         inputs = self._pack(self._tokenizer(text))
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
@@ -101,7 +102,7 @@ class FillMask(TextModule):
             token_ids: Ids, int32 `[batch, tokens]`.
             padding_mask: 1 where there is a token, int32 `[batch, tokens]`.
             segment_ids: Int32 `[batch, tokens]`.
-            mask_positions: Where to predict, int32 `[batch, predictions]`; no more than there are tokens.
+            mask_positions: Positions to predict, int32 `[batch, predictions]`, no more than there are tokens.
 
         Returns:
             `logits`, float32 `[batch, predictions, vocabulary]`.
@@ -117,12 +118,12 @@ class FillMask(TextModule):
 
     @tf.function(input_signature=[])
     def vocabulary(self) -> dict[str, tf.Tensor]:
-        """Give the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
+        """Return the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
         return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
 
 
 def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
-    """A position's logits are as many as the vocabulary: a short request could ask for all the memory there is."""
+    """Bound the number of logits: positions times vocabulary, a short request could exhaust the memory."""
     shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
     return [
         tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),

@@ -16,14 +16,14 @@ _CUT = rb"\1" + _SEPARATOR
 
 
 class TagWords(TextModule):
-    """The signatures of a tagger's SavedModel; usable as they are, too.
+    """The signatures of a tagger's SavedModel, also usable directly.
 
     Args:
         model: A `TibertTokenClassifier` with a preprocessor, on the TensorFlow backend.
         precision: As in `TextModule`.
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
 
     Example:
     ```python

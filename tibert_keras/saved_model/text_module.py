@@ -22,10 +22,10 @@ class TextModule(tf.Module):
 
     Args:
         model: A model with a preprocessor, on the TensorFlow backend.
-        precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+        precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
     """
 
     # The methods that are signatures. The first is `serving_default`; the others go by their own names.
