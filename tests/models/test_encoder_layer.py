@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tests.support.accumulation import PARTS, train
 from tests.support.base import TestCase
+from tests.support.micro_batches import PARTS, train
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras.models.encoder_layer import flat_layers
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from keras import tree
 
-from tests.support import accumulation
-from tests.support.accumulation import BATCH, MODELS, PARTS, STEPS, data, train
+from tests.support import micro_batches
 from tests.support.base import TestCase
+from tests.support.micro_batches import BATCH, MODELS, PARTS, STEPS, data, train
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
@@ -106,7 +106,7 @@ def test_replicas(name, tmp_path):
         "CUDA_VISIBLE_DEVICES": "",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }
-    subprocess.run([sys.executable, accumulation.__file__, name, tmp_path / "runs.npz"], env=environment, check=True)
+    subprocess.run([sys.executable, micro_batches.__file__, name, tmp_path / "runs.npz"], env=environment, check=True)
     runs = np.load(tmp_path / "runs.npz")
     for quantity in ("logs", "weights"):
         np.testing.assert_allclose(runs[f"two_{quantity}"], runs[f"one_{quantity}"], rtol=0, atol=3e-6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.models.tibert_tokenizer import SPACES, absorb_spaces_in_graph
+from tibert_keras.models.tibert_tokenizer import absorb_spaces_in_graph
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.text_module import TEXT, TextModule
-from tibert_keras.tagging.words import SYLLABLE_PATTERN
+from tibert_keras.tibetan import SYLLABLE_PATTERN, TOKENIZER_SPACES
 
 # No text in UTF-8 has this byte.
 _SEPARATOR = b"\xff"
@@ -99,10 +99,10 @@ class TagWords(TextModule):
         flat, rows = syllables.flat_values, syllables.value_rowids()
         space = " " if self._tokenizer.underline_between_sections else ""
         is_first = tf.range(tf.size(flat, tf.int64)) == tf.gather(syllables.row_starts(), rows)
-        ended = tf.strings.regex_full_match(flat, f"(?s).*{SPACES}")
-        after_space = is_first | tf.strings.regex_full_match(flat, f"{SPACES}(?s).*")
+        ended = tf.strings.regex_full_match(flat, f"(?s).*{TOKENIZER_SPACES}")
+        after_space = is_first | tf.strings.regex_full_match(flat, f"{TOKENIZER_SPACES}(?s).*")
         # Nothing comes before the first syllable.
         after_space |= tf.concat([tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool), ended[:-1]], axis=0)
-        units = tf.strings.regex_replace(tf.strings.regex_replace(flat, f"^{SPACES}|{SPACES}$", ""), SPACES, space)
+        units = tf.strings.regex_replace(tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", ""), TOKENIZER_SPACES, space)
         units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
         return absorb_spaces_in_graph(self.sentence_piece.tokenize(units), *self._tokenizer.space_and_mask)

@@ -1,6 +1,6 @@
-"""Trains small models with LAMB, on batches whose parts have unequally many masked tokens.
+"""Short trainings with LAMB, in whole batches and in micro-batches.
 
-As a script, `accumulation.py MODEL FILE`, it trains on one device, and in micro-batches on two.
+As a script, `micro_batches.py MODEL FILE`, it trains on one device, and in micro-batches on two.
 """
 
 from __future__ import annotations
