@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import keras
@@ -52,6 +53,12 @@ class TestTibertBackbone(TestCase):
     def test_layer(self):
         shapes = {"sequence_output": (2, 5, 64), "pooled_output": (2, 64)}
         self.run_layer_test(self.make, self.inputs, shapes, num_weights=25)
+
+    def test_arguments(self):
+        backbone = self.make(dropout=0.1)
+        arguments = inspect.signature(TibertBackbone).parameters
+        assert set(backbone.get_config()) - {"name", "trainable"} <= set(arguments)
+        assert keras.models.clone_model(backbone).get_config() == backbone.get_config()
 
     def test_saving(self, tmp_path):
         self.run_model_saving_test(self.make(), self.inputs, tmp_path)

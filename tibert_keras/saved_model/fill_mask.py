@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.text_module import TEXT, TextModule
 
@@ -34,7 +35,7 @@ class FillMask(TextModule):
 
     signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")
 
-    def __init__(self, model: TibertMaskedLM, *, top_k: int = 5, precision: Precision = "float32") -> None:
+    def __init__(self, model: TibertTask, *, top_k: int = 5, precision: Precision = "float32") -> None:
         super().__init__(model, precision=precision)
         if not isinstance(model, TibertMaskedLM):
             raise InputError(

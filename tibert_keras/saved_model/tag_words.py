@@ -103,6 +103,7 @@ class TagWords(TextModule):
         after_space = is_first | tf.strings.regex_full_match(flat, f"{TOKENIZER_SPACES}(?s).*")
         # Nothing comes before the first syllable.
         after_space |= tf.concat([tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool), ended[:-1]], axis=0)
-        units = tf.strings.regex_replace(tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", ""), TOKENIZER_SPACES, space)
+        units = tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
+        units = tf.strings.regex_replace(units, TOKENIZER_SPACES, space)
         units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
         return absorb_spaces_in_graph(self.sentence_piece.tokenize(units), *self._tokenizer.space_and_mask)
