@@ -56,7 +56,7 @@ class TestTibertBackbone(TestCase):
 
     def test_arguments(self):
         backbone = self.make(dropout=0.1)
-        arguments = inspect.signature(TibertBackbone).parameters
+        arguments = inspect.signature(TibertBackbone.__init__).parameters
         assert set(backbone.get_config()) - {"name", "trainable"} <= set(arguments)
         assert keras.models.clone_model(backbone).get_config() == backbone.get_config()
 
