@@ -30,7 +30,6 @@ class TibertClassifier(TibertTask):
 
     labels: list[str]
     dropout: float
-    preprocessor: Any
 
     @classmethod
     def from_preset(
