@@ -13,8 +13,9 @@ import pytest
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import Champion, choose_champion, find_preset
+from tibert_keras.runs.champion import Champion, choose_champion
 from tibert_keras.runs.checkpoints import VARIABLES_FILE
+from tibert_keras.runs.folder import find_preset
 
 
 def copy_run(run: Path, copy: Path, losses: dict[int, tuple[float, float | None]]) -> Path:

@@ -18,14 +18,13 @@ from tests.support import google_albert
 from tests.support.damage import flip_bit
 from tests.support.interruptions import At, PowerCutError, cut_power, poison
 from tibert_keras import TibertBackbone, TibertMaskedLM
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, RunInterrupted
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.runs.champion import find_preset
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.history import History
 from tibert_keras.training.pretrain import pretrain
-from tibert_keras.training.termination import RunInterrupted
 
 
 def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:

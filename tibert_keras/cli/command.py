@@ -11,8 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError
 
 from tibert_keras.cli.flags import parse
-from tibert_keras.errors import InputError
-from tibert_keras.training.termination import RunInterrupted
+from tibert_keras.errors import InputError, RunInterrupted
 
 
 def run_command(verbs: Mapping[str, Callable[[Any], None]], arguments: Sequence[str]) -> int:

@@ -10,13 +10,13 @@ from tibert_keras.cards.card import write_card
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import choose_champion, find_preset
-from tibert_keras.runs.summary import plot_runs, summarize_runs, table
+from tibert_keras.runs.champion import choose_champion
+from tibert_keras.runs.folder import find_preset
+from tibert_keras.runs.summary import plot_runs, summarize_runs, summary_table
 from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
 from tibert_keras.storage import join
-from tibert_keras.training.against_transformers import check_loss, hugging_face_loss, require_transformers
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.evaluate import evaluate
+from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 from tibert_keras.training.pretrain import pretrain
 from tibert_keras.training.workers import is_chief
 
@@ -68,7 +68,7 @@ def runs(flags: RunsFlags) -> None:
     summaries = summarize_runs(flags.run_dir)
     if flags.plot:
         plot_runs(summaries, flags.plot)
-    print(table(summaries))
+    print(summary_table(summaries))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def score(flags: EvaluateFlags) -> None:
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
         print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")
-        check_loss(scores["loss"], theirs, model=flags.model)
+        check_same_loss(scores["loss"], theirs, model=flags.model)
 
 
 @dataclass(frozen=True, kw_only=True)
