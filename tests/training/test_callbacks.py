@@ -12,7 +12,7 @@ from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History
 from tibert_keras.runs.run import Run
-from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress, Termination
+from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.strategy import Strategy
 
@@ -66,7 +66,7 @@ class TestCheckpointEachInterval:
         progress.run.checkpoints = Noted(folder)
         progress.run.state.num_examples = 7
         config = make_config(folder, divergence_factor=factor)
-        saving = CheckpointEachInterval(progress.run, config, strategy=Strategy(), termination=Termination())
+        saving = CheckpointEachInterval(progress.run, config, strategy=Strategy(), told_to_stop=lambda: False)
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.optimizer = LAMB(0.5)
         model.optimizer.build(model.trainable_variables)

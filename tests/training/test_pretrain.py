@@ -125,6 +125,18 @@ class TestFiles:
         assert {path: path.stat().st_mtime_ns for path in files} == files
         assert {path for name in ("checkpoints", "logs") for path in (run / name).rglob("*")} == files.keys()
 
+    def test_a_run_of_an_older_version(self, finished_run, run_config, sample_records, tmp_path):
+        """Without its kind and without options that are newer, in the middle of the way."""
+        run = tmp_path / "run"
+        shutil.copytree(finished_run, run)
+        shutil.rmtree(run / "checkpoints/22")
+        content = yaml.safe_load((run / "config.yaml").read_text())
+        assert (content.pop("kind"), content.pop("rematerialize"), content.pop("sop")) == ("pretrain", False, False)
+        (run / "config.yaml").write_text(yaml.safe_dump(content))
+        pretrain(run_config(run, validation_file=f"{sample_records}/held_out/*.tf_record"))
+        assert_same(run, finished_run)
+        assert yaml.safe_load((run / "config.yaml").read_text())["kind"] == "pretrain"
+
 
 class TestStopped:
     """A run that was stopped and given again ends with the very bits of one that was not."""

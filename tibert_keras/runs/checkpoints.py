@@ -211,8 +211,13 @@ class Checkpoints:
         with open_binary(join(self.path(step), VARIABLES_FILE)) as file, np.load(file, allow_pickle=False) as saved:
             return dict(saved)
 
-    def restore(self, model: keras.Model, step: int) -> None:
+    def restore(self, model: keras.Model, step: int, *, metrics: bool = False) -> None:
         """Restore the variables of a model and, if it is compiled, those of its optimizer.
+
+        Args:
+            model: The model.
+            step: The step of the checkpoint.
+            metrics: Restore the states of the metrics instead, to resume a window of the training loss.
 
         Raises:
             InputError: If the checkpoint is damaged or of another model.
@@ -220,14 +225,8 @@ class Checkpoints:
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         variables = variables_by_name(model)
-        others = {name: variable for name, variable in variables.items() if not name.startswith("metric/")}
-        assign_values(others, self.read(step), place=self.path(step))
-
-    def restore_metrics(self, model: keras.Model, step: int) -> None:
-        """Restore the states of a model's metrics, to resume a window of the training loss."""
-        variables = variables_by_name(model)
-        metrics = {name: variable for name, variable in variables.items() if name.startswith("metric/")}
-        assign_values(metrics, self.read(step), place=self.path(step))
+        wanted = {name: variables[name] for name in variables if name.startswith("metric/") == metrics}
+        assign_values(wanted, self.read(step), place=self.path(step))
 
     def last_good(self) -> str:
         """A sentence for messages that names the checkpoint to go on from."""
@@ -266,12 +265,7 @@ def variables_by_name(model: keras.Model) -> dict[str, Any]:
 
 
 def check_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray], *, place: str) -> None:
-    """Check that a checkpoint has a value of the right shape for each variable.
-
-    Args:
-        variables: The variables by name.
-        values: The values by name.
-        place: The checkpoint, for the message.
+    """Check that the values of a checkpoint, whose path is `place`, have the names and shapes of variables.
 
     Raises:
         InputError: If a value is missing or of another shape.
@@ -287,7 +281,7 @@ def check_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray],
 
 
 def assign_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray], *, place: str) -> None:
-    """Assign to each variable its value in a checkpoint; arguments and errors are those of `check_values`."""
+    """Assign to each variable its value in a checkpoint, after `check_values`."""
     check_values(variables, values, place=place)
     for name, variable in variables.items():
         variable.assign(values[name])

@@ -83,7 +83,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         run: The run. It writes files only in the chief; other workers just take part in what all must do together.
         config: The options.
         strategy: Where the run trains.
-        termination: Tells when the run should stop.
+        told_to_stop: Tells whether the run should stop; see `catching_sigterm`.
         asynchronous: Whether training may continue before a checkpoint is written.
     """
 
@@ -93,14 +93,14 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         config: PretrainConfig,
         *,
         strategy: Strategy,
-        termination: Termination,
+        told_to_stop: Callable[[], bool],
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
         self.run = run
         self.config = config
         self.strategy = strategy
-        self.termination = termination
+        self.told_to_stop = told_to_stop
         self.asynchronous = asynchronous
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -114,7 +114,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         state = self.run.state
         if state.step % self.config.save_checkpoints_steps:
             # The window was interrupted, and Keras has just reset its averages.
-            self.run.checkpoints.restore_metrics(self.model, state.step)
+            self.run.checkpoints.restore(self.model, state.step, metrics=True)
         else:
             state.first_step, state.seconds = state.step, 0.0
         self.started = time.monotonic() - state.seconds
@@ -123,7 +123,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
         # Measured before the validation, which follows the last batch and does not count for the throughput.
         self.run.state.seconds = time.monotonic() - self.started
         in_window = self.run.state.step % self.config.save_checkpoints_steps
-        if self.termination.is_set() and in_window and not self.model.stop_training:
+        if self.told_to_stop() and in_window and not self.model.stop_training:
             self._save()
             self._stop_if_told()
 
@@ -164,7 +164,7 @@ class CheckpointEachInterval(keras.callbacks.Callback):
             self.run.checkpoints.wait()
 
     def _stop_if_told(self) -> None:
-        if self.termination.is_set():
+        if self.told_to_stop():
             self.run.checkpoints.wait()
             self.strategy.wait_for_workers()
             raise RunInterrupted(self.run.state.step)
@@ -205,36 +205,23 @@ def norms(model: keras.Model) -> dict[str, float]:
     return figures
 
 
-class Termination:
-    """Tells whether a run should stop.
+@contextmanager
+def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
 
     Args:
         any_worker: Tells whether a flag is set on any of several workers, which must stop at the same step.
+
+    Yields:
+        A function that tells whether this or another worker has received it. All workers must call it at the same
+        points.
     """
-
-    def __init__(self, any_worker: Callable[[bool], bool] = bool) -> None:
-        self._any_worker = any_worker
-        self._noted = False
-
-    def note(self, *_: Any) -> None:
-        """Note that this process should stop."""
-        self._noted = True
-
-    def is_set(self) -> bool:
-        """Whether this or another worker should stop. All workers must call this at the same points."""
-        return self._any_worker(self._noted)
-
-
-@contextmanager
-def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Termination]:
-    """Note SIGTERM, by which preemptible machines give notice, instead of ending; `any_worker` as in `Termination`."""
-    termination = Termination(any_worker)
-    if threading.current_thread() is not threading.main_thread():
-        # Python lets only the main thread handle signals.
-        yield termination
-        return
-    previous = signal.signal(signal.SIGTERM, termination.note)
+    received: list[int] = []
+    # Python lets only the main thread handle signals.
+    handles = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number)) if handles else None
     try:
-        yield termination
+        yield lambda: any_worker(bool(received))
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if handles:
+            signal.signal(signal.SIGTERM, previous)

@@ -48,7 +48,7 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
-    _check_own_lengths(records, model)
+    check_records(records, model)
     model.compile(
         loss=MaskedLanguageModelLoss(),
         # Metrics average over all masked tokens, whatever the batches.
@@ -82,13 +82,24 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
 
 # === Whether records fit a model ===
 def check_records(
-    records: Records, model: TibertMaskedLM, *, max_seq_length: int, max_predictions_per_seq: int
+    records: Records,
+    model: TibertMaskedLM,
+    *,
+    max_seq_length: int | None = None,
+    max_predictions_per_seq: int | None = None,
 ) -> None:
     """Check that records fit a model's tokenizer, sizes and tasks.
+
+    Args:
+        records: The records.
+        model: The model.
+        max_seq_length: The length that their sequences should have; by default any.
+        max_predictions_per_seq: The number of predictions that their sequences should have; by default any.
 
     Raises:
         InputError: If they do not, with both values.
     """
+    max_seq_length = max_seq_length or records.max_seq_length
     vocabulary_size, positions = model.backbone.vocabulary_size, model.backbone.max_sequence_length
     if max_seq_length > positions:
         raise InputError(
@@ -99,7 +110,7 @@ def check_records(
         records.check_tokenizer(model.preprocessor.tokenizer.proto)
     records.check(
         max_seq_length=max_seq_length,
-        max_predictions_per_seq=max_predictions_per_seq,
+        max_predictions_per_seq=max_predictions_per_seq or records.max_predictions_per_seq,
         vocabulary_size=vocabulary_size,
     )
     if isinstance(model, TibertPretraining) and records.sop is False:
@@ -117,11 +128,6 @@ def check_records(
                 f"The records are of a larger vocabulary. Received: token id {largest} in {records.paths[0]!r}, "
                 f"vocabulary size {vocabulary_size} for the model. Give the model or tokenizer of the records."
             )
-
-
-def _check_own_lengths(records: Records, model: TibertMaskedLM) -> None:
-    lengths = {"max_seq_length": records.max_seq_length, "max_predictions_per_seq": records.max_predictions_per_seq}
-    check_records(records, model, **lengths)
 
 
 @contextmanager
@@ -201,7 +207,7 @@ def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_
     portable = read_keras(os.fspath(model))
     if not isinstance(portable.model, TibertMaskedLM):
         raise InputError(f"The model predicts no masked tokens. Received: {os.fspath(model)!r}. Give a whole one.")
-    _check_own_lengths(records, portable.model)
+    check_records(records, portable.model)
     with tempfile.TemporaryDirectory() as folder:
         write_hugging_face(portable, Path(folder) / "model")
         theirs = AutoModelForMaskedLM.from_pretrained(Path(folder) / "model").eval()

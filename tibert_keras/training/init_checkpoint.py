@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,6 +27,8 @@ _NOT_IN_SHAPES = {
     True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
 }
 
+# The parts of a checkpoint that a new run takes over; random generators and metrics are its own.
+_STATE = ("model/", "optimizer/")
 # Lists the names of all variables in the new run's folder. They are too many for the log.
 NAMES_FILE = "init_checkpoint.json"
 
@@ -40,7 +42,7 @@ class InitCheckpoint:
     Attributes:
         place: Its path, for messages.
         step: Its global step.
-        values: Weights and the state of the optimizer, under the names that `Checkpoints` gives to variables.
+        values: The weights and the state of the optimizer, under the names that `Checkpoints` gives to variables.
         run_dir: The folder of its run; `None` for a checkpoint of Google's.
     """
 
@@ -48,11 +50,6 @@ class InitCheckpoint:
     step: int
     values: dict[str, np.ndarray]
     run_dir: str | None = None
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the values."""
-        return set(self.values)
 
 
 def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None:
@@ -76,9 +73,8 @@ def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None
         )
     if checkpoint.run_dir is not None:
         _check_tokenizer(model, checkpoint.run_dir)
-    variables = variables_by_name(model)
-    shared = _training_state(variables) & checkpoint.names
-    check_values({name: variables[name] for name in shared}, checkpoint.values, place=checkpoint.place)
+    shared = {name: value for name, value in _training_state(model).items() if name in checkpoint.values}
+    check_values(shared, checkpoint.values, place=checkpoint.place)
     _check_architecture(model, checkpoint)
 
 
@@ -101,10 +97,9 @@ def restore_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig, *, wr
         InputError: If there is no undamaged checkpoint, or it is of another model.
     """
     checkpoint = read_init_checkpoint(model, config)
-    variables = variables_by_name(model)
-    mine, theirs = _training_state(variables), _training_state(checkpoint.names)
-    shared = {name: variables[name] for name in mine & theirs}
-    assign_values(shared, checkpoint.values, place=checkpoint.place)
+    variables = _training_state(model)
+    mine, theirs = variables.keys(), checkpoint.values.keys()
+    assign_values({name: variables[name] for name in mine & theirs}, checkpoint.values, place=checkpoint.place)
     names = {"taken_over": mine & theirs, "new_here": mine - theirs, "left_there": theirs - mine}
     _log_number(f"Taken over from {checkpoint.place}", names["taken_over"])
     _log_number("New here, with initial values", names["new_here"])
@@ -119,8 +114,8 @@ def restore_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig, *, wr
     return checkpoint.step
 
 
-def _training_state(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.startswith(("model/", "optimizer/"))}
+def _training_state(model: keras.Model) -> dict[str, Any]:
+    return {name: value for name, value in variables_by_name(model).items() if name.startswith(_STATE)}
 
 
 def read_init_checkpoint(model: keras.Model, config: PretrainConfig) -> InitCheckpoint:
@@ -136,7 +131,8 @@ def read_init_checkpoint(model: keras.Model, config: PretrainConfig) -> InitChec
     run_dir, step = found
     checkpoints = Checkpoints(run_dir)
     step = (checkpoints.last_whole() or 0) if step is None else step
-    return InitCheckpoint(place=checkpoints.path(step), step=step, values=checkpoints.read(step), run_dir=run_dir)
+    values = {name: value for name, value in checkpoints.read(step).items() if name.startswith(_STATE)}
+    return InitCheckpoint(place=checkpoints.path(step), step=step, values=values, run_dir=run_dir)
 
 
 def _read_google(prefix: str, model: keras.Model, optimizer: str) -> InitCheckpoint:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ _LAST = "lower the learning rate and give another output_dir."
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True)
 class TrainingLoop:
     """Runs `fit()` until the last step. An epoch of Keras is the window between two checkpoints.
 
@@ -34,25 +36,16 @@ class TrainingLoop:
         model: The compiled model.
         records: The training records.
         validation_batches: The batches to validate on after each window, or `None`.
+        rollbacks: The number of rollbacks to each checkpoint so far.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        config: PretrainConfig,
-        *,
-        strategy: Strategy,
-        model: TibertMaskedLM,
-        records: Records,
-        validation_batches: Any,
-    ) -> None:
-        self.run = run
-        self.config = config
-        self.strategy = strategy
-        self.model = model
-        self.records = records
-        self.validation_batches = validation_batches
-        self.rollbacks: Counter[int] = Counter()
+    run: Run
+    config: PretrainConfig
+    strategy: Strategy
+    model: TibertMaskedLM
+    records: Records
+    validation_batches: Any
+    rollbacks: Counter[int] = field(default_factory=Counter)
 
     def train(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Train until the last step, or until a callback stops the training.

@@ -116,13 +116,9 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
 
 
 def _check_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+    lengths = {"max_seq_length": config.max_seq_length, "max_predictions_per_seq": config.max_predictions_per_seq}
     for source in filter(None, sources):
-        check_records(
-            source,
-            model,
-            max_seq_length=config.max_seq_length,
-            max_predictions_per_seq=config.max_predictions_per_seq,
-        )
+        check_records(source, model, **lengths)
 
 
 def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:

@@ -101,7 +101,7 @@ def _train(
     progress = StepProgress(run, config)
     # Even after an exception, the bar is closed before anything else is printed, and the last checkpoint is written.
     with (
-        catching_sigterm(strategy.any_worker) as termination,
+        catching_sigterm(strategy.any_worker) as told_to_stop,
         closing(progress.bar),
         logging_redirect_tqdm(),
         closing(run.checkpoints),
@@ -110,13 +110,13 @@ def _train(
             run,
             config,
             strategy=strategy,
-            termination=termination,
+            told_to_stop=told_to_stop,
             # The caller's callbacks rely on the checkpoint being written.
             asynchronous=not callbacks,
         )
         loop = TrainingLoop(
-            run,
-            config,
+            run=run,
+            config=config,
             strategy=strategy,
             model=model,
             records=records,

@@ -14,7 +14,6 @@ import keras
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.workers import (
-    any_worker,
     is_chief,
     multi_worker_strategy,
     reporting_lost_workers,
@@ -46,7 +45,12 @@ class Strategy:
 
     def any_worker(self, flag: bool) -> bool:
         """Whether the flag is set on any worker. All workers must call this at the same points."""
-        return any_worker(self._distribute, flag) if this_worker()[1] > 1 else flag
+        if this_worker()[1] == 1:
+            return flag
+        import tensorflow as tf
+
+        with reporting_lost_workers():
+            return bool(self._distribute.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
 
     def wait_for_workers(self) -> None:
         """Wait until all workers have called this, so that all see what the chief wrote before."""

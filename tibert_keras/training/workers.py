@@ -84,14 +84,6 @@ def multi_worker_strategy() -> Any:
         ) from error
 
 
-def any_worker(strategy: Any, flag: bool) -> bool:
-    """Whether the flag is set on any worker. Waits until all workers have called this."""
-    import tensorflow as tf
-
-    with reporting_lost_workers():
-        return bool(strategy.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
-
-
 @contextmanager
 def reporting_lost_workers() -> Iterator[None]:
     """Report in one line that the connection with another worker, or with a remote TPU, is lost.
