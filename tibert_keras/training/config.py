@@ -34,44 +34,43 @@ class PretrainConfig:
     Args:
         input_file: TFRecord files to train on: a path, a glob pattern, or several with commas between them.
         output_dir: Folder of the run, local or `gs://`: checkpoints, history, TensorBoard's logs and the champion.
-        albert_config_file: Google's `albert_config.json`, which describes the model's architecture; or give `preset`.
+        albert_config_file: Google's `albert_config.json`, which describes the architecture. Give it or `preset`.
         preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
-        spm_model_file: The SentencePiece model that the records were made with, for the champion to take text. By
-            default the one beside the records, where `tibert records` puts it.
-        validation_file: Held-out TFRecord files for a validation loss at every checkpoint, which then chooses the
-            champion.
-        init_checkpoint: Begin with the last checkpoint of this run, with this checkpoint of one
-            (`RUN/checkpoints/STEP`), or with one of Google's code (`model.ckpt-800000`): its weights, the optimizer's
-            moments and the global step.
-        sop: Learn the order of sentences (SOP) too, from records made with `--sop`.
-        do_train: Train; without it, only choose the champion of a run that is there.
-        do_eval: Evaluate the champion on `validation_file` in the end.
-        train_batch_size: Examples a step, over all replicas.
-        gradient_accumulation_steps: Parts, one after another, in which a step computes the gradient of its batch:
-            less memory for the same step. They must divide the batch of each replica.
-        eval_batch_size: Examples a step of validation and evaluation; a validation takes whole batches only.
-        max_eval_steps: Most steps of a validation at a checkpoint.
+        spm_model_file: The SentencePiece model of the records, with which the champion takes text. The default is the
+            one beside the records, where `tibert records` puts it.
+        validation_file: Held-out TFRecord files for a validation loss at each checkpoint, by which the champion is then
+            chosen.
+        init_checkpoint: Begin with the last checkpoint of a run, with a certain one (`RUN/checkpoints/STEP`), or with
+            one of Google's code (`model.ckpt-800000`): its weights, the optimizer's moments and the global step.
+        sop: Learn the sentence order (SOP) too, from records made with `--sop`.
+        do_train: Train. Without it, only the champion of an existing run is chosen.
+        do_eval: Evaluate the champion on `validation_file` at the end.
+        train_batch_size: Examples in a step, over all replicas.
+        gradient_accumulation_steps: Number of parts in which a step computes the gradient of its batch, one after
+            another, to save memory. It must divide the batch of each replica.
+        eval_batch_size: Examples in a step of validation and evaluation. A validation takes whole batches only.
+        max_eval_steps: Maximum number of steps of the validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
         max_predictions_per_seq: Prediction slots of the sequences in the records.
-        optimizer: `lamb`, the original's, or `adamw`, Google's: the same update without the trust ratio.
-        learning_rate: Learning rate at the end of the warm-up, the highest.
-        num_train_steps: Step at which training ends, and at which the decaying rate would be 0.
-        num_warmup_steps: Steps over which the rate rises from 0.
-        start_warmup_step: Step at which it begins to rise.
-        save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
+        optimizer: `lamb`, as in the original, or `adamw`, Google's: the same update without the trust ratio.
+        learning_rate: Learning rate at the end of the warm-up, its maximum.
+        num_train_steps: Step at which training ends, and at which the learning rate reaches 0.
+        num_warmup_steps: Steps over which the learning rate rises from 0.
+        start_warmup_step: Step at which the warm-up starts.
+        save_checkpoints_steps: Steps from one checkpoint to the next, which are the window of the training loss.
         keep_checkpoint_max: How many of the last checkpoints are kept, besides the best by each criterion.
-        divergence_factor: The loss has diverged when a window's is so many times the lowest before it, or not finite.
-        on_divergence: What then happens: `stop`, or `rollback` to the last checkpoint, to go on with the examples that
-            follow the window.
-        iterations_per_loop: Steps that run without a look outside, if given: many on a TPU, one elsewhere.
+        divergence_factor: The loss has diverged if that of a window is more than this many times the lowest before it,
+            or not finite.
+        on_divergence: What happens then: `stop`, or `rollback` to the last checkpoint, to continue with the examples
+            after the window.
+        iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
-        deterministic: Take no operation that may give other bits when it is repeated, where the device has such;
-            slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` (or `bfloat16`, for short) for computing in bfloat16.
-        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
-            `false` runs it op by op, many times slower.
-        rematerialize: Compute each layer but the small last one again in the backward pass, not keeping its
-            activations: slower, in less memory.
+        deterministic: Avoid operations that may give other bits when repeated, as some devices have; slower there.
+        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16.
+        jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
+            On JAX, `false` runs it op by op, which is many times slower.
+        rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
+            activations, which is slower and takes less memory.
         use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.

@@ -13,12 +13,7 @@ import keras
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.workers import (
-    is_chief,
-    multi_worker_strategy,
-    reporting_lost_workers,
-    this_worker,
-)
+from tibert_keras.training.workers import is_chief, multi_worker_strategy, reporting_lost_workers, this_worker
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,7 +89,7 @@ def _log_devices(kind: str, count: int) -> None:
 
 
 def use_deterministic_operations() -> None:
-    """Make this process avoid operations whose results may differ when repeated, as those of some do on GPUs.
+    """Make this process avoid operations whose results may differ when repeated, as some do on GPUs.
 
     On JAX it must be called before the first operation.
     """
