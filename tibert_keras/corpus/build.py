@@ -99,7 +99,8 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     """
     # Absolute, for workers with another working directory.
     volumes = [
-        replace(volume, path=absolute(volume.path)) for volume in find_volumes(config.input_file, edition=config.edition)
+        replace(volume, path=absolute(volume.path))
+        for volume in find_volumes(config.input_file, edition=config.edition)
     ]
     partitions = _partition(volumes, config.validation_volumes)
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
@@ -204,9 +205,7 @@ def _make_file(
         return result
 
 
-def _write_corpus_file(
-    volumes: Sequence[Volume], path: Path, config: CorpusConfig
-) -> tuple[FileCounts, ReadingReport]:
+def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
     """Write volumes, in this order, to one corpus file. It depends on nothing else, so it can run anywhere."""
     counts, total = FileCounts(volumes=[volume.number for volume in volumes]), ReadingReport()
     with path.open("w", encoding="utf-8", newline="\n") as file:
