@@ -239,7 +239,7 @@ class TestSteps:
         Path("corpus/corpus.json").unlink()
         shutil.copy("corpus/train_text1.txt", "corpus/train_text9.txt")
         shutil.rmtree("records")
-        Path("tokenizer/tokenizer.json").unlink()
+        Path("tokenizer/tokenizer_manifest.json").unlink()
         words_of_records = ["--input_file=corpus/train_*.txt", "--output_dir=records", *self.RECORDS, *self.ONE_WORKER]
         assert main(["records", *words_of_records]) == 0
         notes, commands = self.commands(self.gather())

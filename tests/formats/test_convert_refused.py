@@ -10,8 +10,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.formats.test_torch_files import Call, archive
 from tests.support import google_albert
+from tests.support.pickles import Call, archive
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
@@ -20,8 +20,7 @@ from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.formats.google_checkpoint import write_google, write_google_checkpoint
 from tibert_keras.formats.google_names import read_google_checkpoint, to_google
 from tibert_keras.formats.hugging_face_weights import read_weights
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.formats.test_hugging_face import inputs
-from tests.support.tiny_models import randomize, tiny
+from tests.support.tiny_models import inputs, randomize, tiny
 from tibert_keras import (
     TibertTextClassifier,
     TibertTextClassifierPreprocessor,
@@ -21,8 +20,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.formats.hugging_face_weights import read_weights
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 
 LABELS = ["NOUN", "VERB+ADP", "CONT"]
 KINDS = {"TokenClassification": TibertTokenClassifier, "SequenceClassification": TibertTextClassifier}

@@ -8,10 +8,10 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
-from tibert_keras.formats.keras_preset import load_task
 from tibert_keras.inference.fill_file import FilledText, FillMaskConfig, fill_file, write_filled
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig, segment_examples, segment_text
 from tibert_keras.inference.tag import TagConfig, tag_text, write_pieces
+from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
 from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
 from tibert_keras.saved_model.versions import next_version
@@ -64,7 +64,7 @@ class ExportFlags:
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
     require_tensorflow()
-    model = load_task(flags.model)
+    model = load_model(flags.model)
     if flags.input_file is not None:
         held_out = read_held_out(
             model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags

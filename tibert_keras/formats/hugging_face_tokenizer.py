@@ -1,4 +1,4 @@
-"""The tokenizer's files in a folder of transformers."""
+"""Reads and writes the tokenizer of a transformers folder, and our tokenizer options in foreign folders."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from tibert_keras.formats.tokenizer_files import (
-    TOKENIZER_CONFIG_FILE,
-    make_tokenizer,
-    options_of,
-    read_tokenizer_config,
-)
+from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, TibertTokenizer, runtime_proto
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.storage import exists, join
+from tibert_keras.storage import exists, join, read_bytes, read_json
+
+# A file of transformers. Beside a checkpoint of Google's it holds nothing but our options.
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+_OPTIONS_KEY = "tibert_tokenizer"
+_OPTIONS = ("tsheg_pretokenization", "underline_between_sections")
 
 # Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
@@ -26,6 +26,44 @@ _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<
 _SIGNS = re.sub("[་༌]", "", INTERSYLLABIC_MARKS)
 
 _LOG = logging.getLogger(__name__)
+
+
+# === Our options, in folders of any format ===
+
+
+def read_tokenizer_config(folder: str) -> dict[str, Any]:
+    """Read a folder's `tokenizer_config.json`; empty if it has none.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    path = join(folder, TOKENIZER_CONFIG_FILE)
+    what, advice = "a configuration of a tokenizer", "Give the folder of an ALBERT."
+    return read_json(path, what=what, advice=advice) if exists(path) else {}
+
+
+def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokenizer:
+    """Make a tokenizer from a SentencePiece model, with our options from a `tokenizer_config.json`.
+
+    Raises:
+        InputError: If the model cannot be read or lacks the special pieces of an ALBERT.
+    """
+    given = config.get(_OPTIONS_KEY)
+    options = given if isinstance(given, dict) else {}
+    named = {name: bool(options[name]) for name in _OPTIONS if name in options}
+    content = read_bytes(spm_model_file)
+    try:
+        return TibertTokenizer(content, **named)
+    except InputError as error:
+        raise InputError(f"{error} It is of {spm_model_file!r}: give the model's own tokenizer.") from error
+
+
+def tokenizer_options(tokenizer: TibertTokenizer) -> dict[str, Any]:
+    """Our options, as they are written to `tokenizer_config.json`."""
+    return {_OPTIONS_KEY: {name: getattr(tokenizer, name) for name in _OPTIONS}}
+
+
+# === A folder of transformers ===
 
 
 def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTokenizer | None:
@@ -87,7 +125,7 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
         "do_lower_case": False,
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **options_of(tokenizer),
+        **tokenizer_options(tokenizer),
     }
     for name, content in ((TOKENIZER_CONFIG_FILE, config), ("special_tokens_map.json", special)):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

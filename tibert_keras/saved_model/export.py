@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.keras_preset import Task, load_task
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.runs.champion import choose_champion
 from tibert_keras.runs.history import History
+from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.compact_weights import Precision
 from tibert_keras.saved_model.tag_words import TagWords
@@ -25,6 +25,9 @@ from tibert_keras.saved_model.text_module import TextModule, require_tensorflow
 from tibert_keras.saved_model.versions import SAVED_MODEL
 from tibert_keras.saved_model.warm_up import write_warm_up
 from tibert_keras.storage import atomic_output, join, list_folder
+
+if TYPE_CHECKING:
+    from tibert_keras.runs.presets import TibertModel
 
 
 class FillMask(TextModule):
@@ -139,7 +142,7 @@ class FillMask(TextModule):
 
 
 def export_saved_model(
-    model: Task | str | os.PathLike[str],
+    model: TibertModel | str | os.PathLike[str],
     output_dir: str | os.PathLike[str],
     *,
     top_k: int = 5,
@@ -177,7 +180,7 @@ def export_saved_model(
             f"Received: output_dir={os.fspath(output_dir)!r}. Choose another."
         )
     require_tensorflow()
-    loaded = load_task(model) if isinstance(model, str | os.PathLike) else model
+    loaded = load_model(model)
     module: TextModule
     if isinstance(loaded, TibertTokenClassifier):
         module = TagWords(loaded, precision=precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
 from tibert_keras.finetuning.tokens import tag_documents
-from tibert_keras.formats.keras_preset import Task
 from tibert_keras.models.labels import label_ids
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
@@ -25,10 +24,15 @@ from tibert_keras.tagging.split import read_split, split_documents
 from tibert_keras.tagging.words import CONTINUATION, Document
 from tibert_keras.training.evaluate import evaluate
 
+if TYPE_CHECKING:
+    from tibert_keras.runs.presets import TibertModel
+
 HeldOut = Records | Sequence[Document] | Sequence[LabelledText]
 
 
-def read_held_out(model: Task, pattern: str, *, split_file: str | None = None, universal_tags: bool = False) -> HeldOut:
+def read_held_out(
+    model: TibertModel, pattern: str, *, split_file: str | None = None, universal_tags: bool = False
+) -> HeldOut:
     """Read what a model is measured on, as a pretraining or a fine-tuning reads it.
 
     Args:
@@ -60,7 +64,7 @@ def read_held_out(model: Task, pattern: str, *, split_file: str | None = None, u
     return read_labelled(pattern) if isinstance(model, TibertTextClassifier) else Records.find(pattern)
 
 
-def compare_precision(model: Task, precision: Precision, held_out: HeldOut) -> str:
+def compare_precision(model: TibertModel, precision: Precision, held_out: HeldOut) -> str:
     """Measure on held-out data what a precision costs.
 
     Args:
@@ -97,7 +101,7 @@ def compare_precision(model: Task, precision: Precision, held_out: HeldOut) -> s
     )
 
 
-def _figures(model: Task, held_out: Any) -> dict[str, float]:
+def _figures(model: TibertModel, held_out: Any) -> dict[str, float]:
     if isinstance(held_out, Records):
         figures = evaluate(model, held_out)
         return {name: figures[name] for name in ("accuracy", "loss")}

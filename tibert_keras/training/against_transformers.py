@@ -11,7 +11,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.hugging_face import write_hugging_face
-from tibert_keras.formats.keras_preset import read_keras
+from tibert_keras.formats.portable import read_keras
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.training.sources import check_records, naming_damage

@@ -1,0 +1,28 @@
+"""Files of PyTorch that are written by hand, so that they may hold what `torch.save` would not write."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+
+
+class Call:
+    """Pickles as a call."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def archive(state, **files):
+    """A `.bin` file with this object, or this pickle, and storages by their keys."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("archive/data.pkl", state if isinstance(state, bytes) else pickle.dumps(state, protocol=2))
+        file.writestr("archive/version", "3\n")
+        for name, data in files.items():
+            file.writestr(f"archive/data/{name}", data)
+    return content.getvalue()
