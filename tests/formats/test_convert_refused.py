@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support import google_albert
-from tests.support.pickles import Call, archive
 from tests.support.tiny_models import randomize, tiny
+from tests.support.torch_archives import Call, archive
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.formats import google_checkpoint, hugging_face

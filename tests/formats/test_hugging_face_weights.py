@@ -10,8 +10,8 @@ import types
 import numpy as np
 import pytest
 
-from tests.support.pickles import Call, archive
 from tests.support.tiny_models import inputs, log_softmax, randomize, tiny
+from tests.support.torch_archives import Call, archive
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face

@@ -12,7 +12,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, TibertTokenizer
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 MARKS = ["(", ")", '"', "-", ".", "–", "£", "€"]
@@ -120,7 +121,11 @@ class TestFiles:
     def test_what_is_written(self, config):
         manifest = train_tokenizer(config)
         folder = Path(config.output_dir)
-        assert sorted(path.name for path in folder.iterdir()) == ["spiece.model", "spiece.vocab", "tokenizer_manifest.json"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "spiece.model",
+            "spiece.vocab",
+            "tokenizer_manifest.json",
+        ]
         assert manifest == json.loads((folder / "tokenizer_manifest.json").read_text(encoding="utf-8"))
         digests = {name: hashlib.sha256((folder.parent / name).read_bytes()).hexdigest() for name in ("a.txt", "b.txt")}
         assert manifest["inputs"] == digests

@@ -11,7 +11,6 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats import google_checkpoint, hugging_face
-from tibert_keras.formats.convert import Format
 from tibert_keras.formats.google_names import standard_names
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
@@ -58,7 +57,7 @@ class Loaded(NamedTuple):
 class Side(NamedTuple):
     """One side of a conversion: the files of a model in some format."""
 
-    format: Format
+    format: str
     path: str
     albert_config_file: str | None = None
     spm_model_file: str | None = None

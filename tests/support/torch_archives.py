@@ -1,4 +1,4 @@
-"""Files of PyTorch that are written by hand, so that they may hold what `torch.save` would not write."""
+"""Archives as `torch.save` writes them, which may hold what it would not write."""
 
 from __future__ import annotations
 
