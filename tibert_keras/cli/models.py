@@ -63,10 +63,11 @@ def export(flags: ExportFlags) -> None:
     # Refuses a folder that holds no model, before TensorFlow is imported.
     model = load_model(flags.model)
 
-    from tibert_keras.saved_model.export import export_saved_model
+    from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
     from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
     from tibert_keras.saved_model.versions import next_version
 
+    require_tensorflow()
     if flags.input_file is not None:
         held_out = read_held_out(
             model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags

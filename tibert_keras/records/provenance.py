@@ -52,6 +52,7 @@ def tokenizer_of(spm_model_file: str) -> dict[str, Any]:
         spm_model_file: Path of the SentencePiece model, as it was given.
 
     Returns:
-        `spm_model_file`, and as `manifest` the content of `tokenizer_manifest.json`, or `None` if there is none of this model.
+        `spm_model_file`, and as `manifest` the content of `tokenizer_manifest.json`, or `None` if there is none of this
+        model.
     """
     return {"spm_model_file": spm_model_file, "manifest": read_tokenizer_manifest(spm_model_file)}
