@@ -23,7 +23,7 @@ from tibert_keras import (
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTokensConfig
 from tibert_keras.finetuning.scores import read_scores, score_table, write_json
-from tibert_keras.finetuning.seeds import find_encoder
+from tibert_keras.finetuning.seeds import load_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
 from tibert_keras.runs.history import History
 from tibert_keras.tagging.metrics import score
@@ -258,8 +258,8 @@ def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
 
 @pytest.mark.parametrize("length, said", [(32, False), (33, True)])
 def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, said):
-    find_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
-    message = f"the encoder learnt 32 positions, those beyond have learnt nothing: max_seq_length={length}"
+    load_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
+    message = f"the encoder was trained on 32 positions, and has learnt nothing of later ones: max_seq_length={length}"
     assert (message in caplog.messages) == said
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from tibert_keras.cards.commands import finetune_command
 from tibert_keras.cards.sections import FILL_IN, Sections, code_versions, table
-from tibert_keras.finetuning.scores import Scores, read_scores, score_rows
-from tibert_keras.finetuning.seeds import CONFUSION_PICTURE
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores, read_scores, score_rows
 from tibert_keras.runs.environment import read_environment
 from tibert_keras.storage import exists, join, read_json
 from tibert_keras.training.config import read_config

@@ -17,6 +17,7 @@ from tibert_keras.storage import atomic_output, exists, join, read_json
 from tibert_keras.training.config import read_config
 
 SCORES_FILE = "scores.json"
+CONFUSION_PICTURE = "confusion.png"
 
 _ADVICE = "Give the folder of a fine-tuning that has ended."
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
+from tibert_keras.finetuning.text import LabelledText, read_labelled
 from tibert_keras.finetuning.tokens import tag_documents
 from tibert_keras.formats.keras_preset import Task
 from tibert_keras.models.labels import label_ids
