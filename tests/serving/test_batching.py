@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tibert_keras.serving.batching import Batcher, Task
+from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.protocol import RequestError
 
 
@@ -48,7 +48,7 @@ def run(scenario, **limits):
 
 
 async def submit(batcher, squares, *numbers, length=0, kind="squares"):
-    return await batcher.submit([Task(kind, squares, number, length) for number in numbers])
+    return await batcher.submit([BatchItem(kind, squares, number, length) for number in numbers])
 
 
 async def held_up(batcher, squares, *waiting):
@@ -153,7 +153,7 @@ class TestLimits:
         squares = Squares(held=True)
 
         def asking(batcher, *sizes):
-            return batcher.submit([Task("squares", squares, 2, size=size) for size in sizes])
+            return batcher.submit([BatchItem("squares", squares, 2, size=size) for size in sizes])
 
         async def scenario(batcher):
             first, tasks = await held_up(batcher, squares, asking(batcher, 60, 30))

@@ -130,7 +130,7 @@ class TestRemote:
             tf.io.gfile.copy(f"ram://remote/whole/variables/{name}", f"{folder}/2/variables/{name}")
         model.refresh()
         assert list(model.failures) == [2]
-        monkeypatch.setattr("tibert_keras.serving.models._PATIENCE", 0)
+        monkeypatch.setattr("tibert_keras.serving.models._RETRY_SECONDS", 0)
         model.refresh()
         assert said(model) == 20 and not model.failures
 
@@ -200,7 +200,7 @@ class TestForeignModels:
             key: np.array(value, "int32") if key == "number" else np.array([each.encode() for each in value], object)
             for key, value in given.items()
         }
-        tasks = of.tasks(arrays)
+        tasks = of.items(arrays)
         assert len(tasks) == (2 if name == "lengths" else 1)
         answer = of.join([answer for task in tasks for answer in task.compute([task.payload])])
         assert {key: value.tolist() for key, value in answer.items()} == expected

@@ -210,7 +210,7 @@ def train(
     steps = len(batches) * config.num_epochs
     _compile(config, model, steps=steps)
     with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
-        best = _BestEpoch(config, task, History(folder), bar)
+        best = _BestEpoch(task, batches, History(folder), bar)
         # Not KerasHub's `fit`, which would preprocess the batches.
         keras.Model.fit(model, batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
     return best.result()
@@ -227,7 +227,7 @@ class _ShuffledBatches(keras.utils.PyDataset):
         self.x, self.y, self.weights = sequences
         self.size = min(config.train_batch_size, len(self.y)) // config.gradient_accumulation_steps or 1
         self.rng = np.random.default_rng(seed)
-        self.order = self.rng.permutation(len(self.y))
+        self.order = np.arange(len(self.y))
 
     def __len__(self) -> int:
         return len(self.y) // self.size
@@ -237,26 +237,30 @@ class _ShuffledBatches(keras.utils.PyDataset):
         x = {name: values[chosen] for name, values in self.x.items()}
         return (x, self.y[chosen]) if self.weights is None else (x, self.y[chosen], self.weights[chosen])
 
-    def on_epoch_end(self) -> None:
+    def shuffle(self) -> None:
+        """Draw the order of the next epoch. Keras calls `on_epoch_end` more often than there are epochs."""
         self.order = self.rng.permutation(len(self.y))
 
 
 class _BestEpoch(keras.callbacks.EarlyStopping):
     """Scores each epoch on the validation data and restores the best one at the end; moves a bar across all epochs."""
 
-    def __init__(self, config: FinetuneConfig, task: FinetuningTask, history: History, bar: tqdm[Any]) -> None:
-        patience = config.patience or config.num_epochs
+    def __init__(self, task: FinetuningTask, batches: _ShuffledBatches, history: History, bar: tqdm[Any]) -> None:
+        patience = task.config.patience or task.config.num_epochs
         super().__init__(task.criterion, mode="max", patience=patience, restore_best_weights=True)
-        self.task, self.history, self.bar = task, history, bar
+        self.task, self.batches, self.history, self.bar = task, batches, history, bar
         self.scores: list[dict[str, float]] = []
         self.started = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.batches.shuffle()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.bar.update():
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        number, step, loss = epoch + 1, (epoch + 1) * self.params["steps"], float(logs["loss"])
+        number, step, loss = epoch + 1, (epoch + 1) * len(self.batches), float(logs["loss"])
         if not math.isfinite(loss):
             raise DivergedError(
                 step, f"The loss is not finite in epoch {number}. Received: {loss}. Lower the learning rate."
