@@ -35,7 +35,7 @@ class TestProcess:
 
     def run(self, *given: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tibert_keras.cli.main", *given]
-        root = Path(__file__).resolve().parents[1]
+        root = Path(__file__).resolve().parents[2]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
     @pytest.mark.slow

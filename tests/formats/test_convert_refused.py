@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.formats.test_torch_files import Call, archive
 from tests.support import google_albert
 from tests.support.tiny_models import randomize, tiny
+from tests.support.torch_archives import Call, archive
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.formats import google_checkpoint, hugging_face

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from tests.support import google_albert
-from tests.support.tiny_models import randomize, tiny
+from tests.support.tiny_models import inputs, log_softmax, randomize, tiny
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import variable_shapes
 from tibert_keras.formats.hugging_face import (
@@ -27,21 +27,6 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 
 BLOCK = "albert.encoder.albert_layer_groups.0.albert_layers.0"
-
-
-def inputs(backbone, length=12):
-    rng = np.random.default_rng(1)
-    mask = np.ones((3, length), "int32")
-    mask[1, 7:] = 0
-    return {
-        "token_ids": rng.integers(0, backbone.vocabulary_size, mask.shape),
-        "segment_ids": rng.integers(0, backbone.num_segments, mask.shape),
-        "padding_mask": mask,
-    }
-
-
-def log_softmax(logits):
-    return np.asarray(ops.convert_to_numpy(ops.log_softmax(logits)))
 
 
 class TestTable:

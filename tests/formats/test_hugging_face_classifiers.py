@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.formats.test_hugging_face import inputs
-from tests.support.tiny_models import randomize, tiny
+from tests.support.tiny_models import inputs, randomize, tiny
 from tibert_keras import (
     TibertTextClassifier,
     TibertTextClassifierPreprocessor,

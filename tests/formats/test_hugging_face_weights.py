@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.formats.test_hugging_face import inputs, log_softmax
-from tests.support.tiny_models import randomize, tiny
+from tests.support.tiny_models import inputs, log_softmax, randomize, tiny
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face

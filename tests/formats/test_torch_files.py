@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import zipfile
 
 import numpy as np
 import pytest
 
+from tests.support.torch_archives import Call, archive
 from tibert_keras.errors import InputError
 from tibert_keras.formats.torch_files import read_torch_file
-
-
-class Call:
-    """Pickles as a call."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
-
-
-def archive(state, *, compression=zipfile.ZIP_STORED, others=(), **files):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as file:
-        file.writestr("archive/data.pkl", state if isinstance(state, bytes) else pickle.dumps(state, protocol=2))
-        for name, data in [*((f"data/{name}", data) for name, data in files.items()), *others]:
-            file.writestr(f"archive/{name}", data)
-    return content.getvalue()
-
 
 # Pickles without PyTorch, with the names of its functions and types: written by hand, in opcodes of protocol 2.
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.models.test_gradient_accumulation import PARTS, train
 from tests.support.base import TestCase
+from tests.support.micro_batches import PARTS, train
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.records.test_masking import (
+from tests.support.masking import (
     CLS,
     SEP,
     assert_well_formed,

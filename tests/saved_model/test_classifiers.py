@@ -13,15 +13,11 @@ import requests
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tests.saved_model.test_export import ops_of
 from tests.support.running import running
-from tests.support.tiny_models import randomize, tiny
+from tests.support.saved_models import classifier_of, ops_of, tagger_of
 from tibert_keras import (
     TibertTextClassifier,
     TibertTextClassifierPreprocessor,
-    TibertTokenClassifier,
-    TibertTokenClassifierPreprocessor,
-    TibertTokenizer,
 )
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
@@ -40,30 +36,12 @@ from tibert_keras.tagging.reading import read_tagged
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
 
-LABELS = ["ADP", "NOUN", "PUNCT", "CONT"]
 TEXTS = ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "Latin 12་", "༄༅། །", "ཀ\u200bཁ \u200b", "་་", "ཆོས་[MASK]། [MASK]"]
-
-
-def tagger_of(spm_model, **options):
-    tokenizer = TibertTokenizer(spm_model, tsheg_pretokenization=True, **options)
-    preprocessor = TibertTokenClassifierPreprocessor(tokenizer, labels=LABELS, sequence_length=32)
-    return randomize(
-        TibertTokenClassifier(
-            tiny(vocabulary_size=400, max_sequence_length=32), labels=LABELS, preprocessor=preprocessor
-        )
-    )
 
 
 @pytest.fixture(scope="module")
 def tagger(spm_models):
     return tagger_of(spm_models["bpe"])
-
-
-def classifier_of(spm_model, **options):
-    tokenizer = TibertTokenizer(spm_model, **options)
-    preprocessor = TibertTextClassifierPreprocessor(tokenizer, labels=["prose", "verse"], sequence_length=32)
-    backbone = tiny(vocabulary_size=400, max_sequence_length=32)
-    return randomize(TibertTextClassifier(backbone, labels=["prose", "verse"], preprocessor=preprocessor))
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tests.support.saved_models import ops_of
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -32,7 +32,7 @@ from tibert_keras.saved_model.warm_up import WARM_UP_FILE
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.pretrain import pretrain
 
-SERVE = Path(__file__).with_name("serve.py")
+SERVE = Path(__file__).parents[1] / "support/serve.py"
 # Two masks, none, and one.
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་ལྡན་འདས་[MASK]། །", "བཀྲ་ཤིས།", "[MASK]"]
 
@@ -213,14 +213,6 @@ class TestFillMask:
         np.testing.assert_allclose(
             answer["probabilities"], fill.fill_mask(tf.constant(TEXTS))["probabilities"], atol=0.01
         )
-
-
-def ops_of(folder: Path) -> set[str]:
-    """All ops of a SavedModel, those of its functions too."""
-    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
-    functions = {function.signature.name for function in graph.library.function}
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return {node.op for node in nodes} - functions
 
 
 @tensorflow_only

@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from tests.saved_model.test_classifiers import classifier_of, tagger_of
 from tests.support.running import running
+from tests.support.saved_models import classifier_of, tagger_of
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.serving.models import load_models
 from tibert_keras.serving.openapi import describe

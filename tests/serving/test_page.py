@@ -10,8 +10,8 @@ import pytest
 import requests
 import tensorflow as tf
 
-from tests.saved_model.test_classifiers import tagger_of
 from tests.support.running import SlowFiller, fake_model, running, signature, wait_until
+from tests.support.saved_models import tagger_of
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.serving.models import load_models
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from keras import ops
 
 from tibert_keras.models.tibert_backbone import TibertBackbone
 
@@ -18,3 +19,18 @@ def randomize(model):
         # Far from the initial values, so that an exchange of any two variables shows.
         weight.assign(rng.normal(0.5 if weight.path.endswith("gamma") else 0, 0.3, weight.shape))
     return model
+
+
+def inputs(backbone, length=12):
+    rng = np.random.default_rng(1)
+    mask = np.ones((3, length), "int32")
+    mask[1, 7:] = 0
+    return {
+        "token_ids": rng.integers(0, backbone.vocabulary_size, mask.shape),
+        "segment_ids": rng.integers(0, backbone.num_segments, mask.shape),
+        "padding_mask": mask,
+    }
+
+
+def log_softmax(logits):
+    return np.asarray(ops.convert_to_numpy(ops.log_softmax(logits)))

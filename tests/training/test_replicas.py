@@ -20,7 +20,7 @@ from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.checkpoints import VARIABLES_FILE
 from tibert_keras.runs.history import History
 
-SCRIPT = Path(__file__).with_name("train_on_replicas.py")
+SCRIPT = Path(__file__).parents[1] / "support/train_on_replicas.py"
 # What is compared with what.
 KINDS = {
     "2 devices": "1 device",

@@ -20,13 +20,13 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from tibert_keras.corpus.report import ReadingReport
-from tibert_keras.corpus.sections import DOCUMENT_BREAK, SHADS
+from tibert_keras.corpus.sections import DOCUMENT_BREAK
+from tibert_keras.tibetan import BLOCK, EDITION_SPACES, SHADS
 
 Reading = Literal["original", "corrected"]
 
-_TIBETAN = "\u0f00-\u0fff"
-_PLAIN = re.compile(f"[{_TIBETAN} ]*")
-_SPACES = re.compile("[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]")
+_PLAIN = re.compile(f"[{BLOCK} ]*")
+_SPACES = re.compile(EDITION_SPACES)
 # Two ids of the Tengyur lack the closing brace.
 _TOHOKU_ID = re.compile(r"\{[DT]\d+(?:-\d+|[a-z])?\}?")
 _PAIR = re.compile(
@@ -37,7 +37,7 @@ _PAIR = re.compile(
     )
 )
 _PAIR_KINDS = {"{": "archaic spelling", "(": "correction", "<": "correction in angle brackets"}
-_BRACKETED = re.compile(rf"\[([{_TIBETAN} ]+)\]|\{{([{_TIBETAN} ]+)\}}")
+_BRACKETED = re.compile(rf"\[([{BLOCK} ]+)\]|\{{([{BLOCK} ]+)\}}")
 _UNCLOSED = re.compile(r"[({<][^)}>]*$")
 
 _STRAY_KINDS = {
@@ -50,7 +50,7 @@ _STRAY_KINDS = {
     "stray sign": r"[@*\u2018\u2019\]]",
     "Devanagari": "[\u0900-\u097f]+",
     "control character": "[\x00-\x1c\x1e\x1f\x7f-\x9f\u200b-\u200f]",
-    "unknown": rf"[^{_TIBETAN} {DOCUMENT_BREAK}#:\ufffd\ufeff0-9@*\u2018\u2019\]\u0900-\u097f]+",
+    "unknown": rf"[^{BLOCK} {DOCUMENT_BREAK}#:\ufffd\ufeff0-9@*\u2018\u2019\]\u0900-\u097f]+",
 }
 _STRAY = re.compile("|".join(f"({pattern})" for pattern in _STRAY_KINDS.values()))
 _STRAY_NAMES = list(_STRAY_KINDS)

@@ -18,15 +18,16 @@ import yaml
 
 from tibert_keras.corpus.markup import Reading, join_split_pairs, resolve_markup
 from tibert_keras.corpus.report import ReadingReport
-from tibert_keras.corpus.sections import DOCUMENT_BREAK, SHADS
+from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.errors import InputError
 from tibert_keras.storage import list_folder, read_bytes, read_lines
+from tibert_keras.tibetan import SHADS, YIG_MGO
 
 _BASE_PATH = re.compile(r"(?:^|(?P<opf>.*)/)base/(?P<volume>v(?P<number>\d+))\.txt")
 _LAYERS = {"Correction.yml": "correction", "Archaic.yml": "modern"}
 # A work's offset may lie a few characters beside the border it means, even inside a word: it counts from the next
 # place where a section can start.
-_SECTION_START = re.compile(rf"(?<=[{SHADS} \n])(?![{SHADS}])|(?=[\u0f04\u0f05])")
+_SECTION_START = re.compile(rf"(?<=[{SHADS} \n])(?![{SHADS}])|(?=[{YIG_MGO}])")
 _CONTEXT = 12
 
 

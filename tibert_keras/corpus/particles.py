@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-TSHEG = "\u0f0b"
+from tibert_keras.tibetan import LETTERS, SUFFIXES, TSHEG
 
 # A consonant that ends a syllable bare, behind its vowel sign, subjoined letter or another consonant, closes it.
-_SUFFIX = re.compile("(?<=[\u0f40-\u0fbc])[གངདནབམརལས]$")
+_SUFFIX = re.compile(f"(?<=[{LETTERS}])[{SUFFIXES}]$")
 
 
 def _classes(**spellings: str) -> dict[str, str]:

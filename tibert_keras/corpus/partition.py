@@ -10,8 +10,7 @@ from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Volume, read_volume
 from tibert_keras.storage import sha256
-
-_TSHEGS = ("\u0f0b", "\u0f0c")
+from tibert_keras.tibetan import TSHEGS
 
 
 @dataclass(kw_only=True)
@@ -78,4 +77,4 @@ def _count(section: str, counts: FileCounts) -> None:
         return
     counts.sections += 1
     counts.characters += len(section)
-    counts.tshegs += sum(map(section.count, _TSHEGS))
+    counts.tshegs += sum(map(section.count, TSHEGS))

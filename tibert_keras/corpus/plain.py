@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.storage import read_lines
+from tibert_keras.tibetan import EDITION_SPACES
 
-_SPACES = re.compile(r"[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]")
+_SPACES = re.compile(EDITION_SPACES)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufeff]")
 
 

@@ -11,12 +11,12 @@ import random
 from collections.abc import Iterator
 
 from tibert_keras.corpus import sample_words as words
-from tibert_keras.corpus.particles import TSHEG, add_particle
+from tibert_keras.corpus.particles import add_particle
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output
+from tibert_keras.tibetan import SHAD, TSHEG
 
-_SHAD = "\u0f0d"
-_OPENER = f"\u0f04\u0f05\u0f05{_SHAD} {_SHAD}"
+_OPENER = f"\u0f04\u0f05\u0f05{SHAD} {SHAD}"
 _MAX_SECTIONS = 60
 
 # A section a line: words, `+particle` for what follows the spelling before it, `{name}` for the cast of the document.
@@ -208,6 +208,6 @@ def _punctuate(sections: list[str]) -> list[str]:
     document, opener = [], _OPENER
     for section in sections:
         # The tsheg stays between ང or ངོ and a shad, so that they are not taken for another letter.
-        document.append(f"{opener}{section}{TSHEG * section.endswith(('ང', 'ངོ'))}{_SHAD}")
-        opener = _SHAD if section.endswith("\u0f7c") else ""
+        document.append(f"{opener}{section}{TSHEG * section.endswith(('ང', 'ངོ'))}{SHAD}")
+        opener = SHAD if section.endswith("\u0f7c") else ""
     return document

@@ -13,13 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from tibert_keras.tibetan import SHADS, YIG_MGO
+
 # Readers put this where a document starts; ASCII's "group separator" is in no edition.
 DOCUMENT_BREAK = "\x1d"
 
-# Shad, double shad, tsheg shad and their kin, and the gter tsheg that stands for a shad in treasure texts.
-SHADS = "\u0f0d\u0f0e\u0f0f\u0f10\u0f11\u0f12\u0f14"
 _ENDINGS = tuple(SHADS)
-_YIG_MGO = re.compile("[\u0f04\u0f05]+")
+_YIG_MGO = re.compile(f"[{YIG_MGO}]+")
 _LETTER = re.compile(r"\w")
 
 
@@ -62,7 +62,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         text = rest + line
         if text.endswith(_ENDINGS):
             text += " "
-        if "\u0f04" in text or "\u0f05" in text:
+        if any(mark in text for mark in YIG_MGO):
             text = _YIG_MGO.sub(rf"{DOCUMENT_BREAK}\g<0>", text)
         if DOCUMENT_BREAK in text:
             text = text.replace(DOCUMENT_BREAK, f" {DOCUMENT_BREAK} ")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.storage import open_binary
+from tibert_keras.tibetan import TSHEG
 
 ErrorHandling = Literal["strict", "skip"]
 
@@ -17,7 +18,7 @@ _BLOCK_BYTES = 1 << 22
 LONGEST_SECTION = 1 << 18
 # The search for the best 64 encodings takes time with the square of it.
 LONGEST_SAMPLED_SECTION = 1 << 12
-_SEPARATORS = (" ", "་")
+_SEPARATORS = (" ", TSHEG)
 
 
 class SectionReader:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.models.tibert_tokenizer import SPACES, TibertTokenizer, absorb_spaces_in_graph
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, absorb_spaces_in_graph
 from tibert_keras.saved_model.compact_weights import Precision
 from tibert_keras.saved_model.text_module import TextModule
-from tibert_keras.tagging.words import SYLLABLE_PATTERN
+from tibert_keras.tibetan import SYLLABLE_PATTERN, TOKENIZER_SPACES
 
 # No text in UTF-8 has this byte.
 _SEPARATOR = b"\xff"
@@ -100,10 +100,12 @@ def _encode(tokenizer: TibertTokenizer, syllables: tf.RaggedTensor) -> tf.Ragged
     flat, rows = syllables.flat_values, syllables.value_rowids()
     space = " " if tokenizer.underline_between_sections else ""
     is_first = tf.range(tf.size(flat, tf.int64)) == tf.gather(syllables.row_starts(), rows)
-    ended = tf.strings.regex_full_match(flat, f"(?s).*{SPACES}")
-    after_space = is_first | tf.strings.regex_full_match(flat, f"{SPACES}(?s).*")
+    ended = tf.strings.regex_full_match(flat, f"(?s).*{TOKENIZER_SPACES}")
+    after_space = is_first | tf.strings.regex_full_match(flat, f"{TOKENIZER_SPACES}(?s).*")
     # The first of all has none before it.
     after_space |= tf.concat([tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool), ended[:-1]], axis=0)
-    units = tf.strings.regex_replace(tf.strings.regex_replace(flat, f"^{SPACES}|{SPACES}$", ""), SPACES, space)
+    units = tf.strings.regex_replace(
+        tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", ""), TOKENIZER_SPACES, space
+    )
     units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
     return absorb_spaces_in_graph(tokenizer._sentence_piece.tokenize(units), *tokenizer.space_and_mask)
