@@ -163,7 +163,7 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         seed = config.seed + index
         keras.utils.set_random_seed(seed)
         model = task.make_model(config.mixed_precision)
-        result = {"seed": seed, **train(config, task, model, seed=seed, folder=folder)}
+        result = {"seed": seed, **_train(config, task, model, seed, folder)}
         if part == "test":
             result["test"] = task.measure(model, "test")
         scores.seeds.append(result)
@@ -188,24 +188,8 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     return scores
 
 
-def train(
-    config: FinetuneConfig, task: FinetuningTask, model: keras.Model, *, seed: int, folder: str
-) -> dict[str, Any]:
-    """Train a model, and restore the weights of its best epoch.
-
-    Args:
-        config: The options.
-        task: What to learn.
-        model: The model, which is compiled anew.
-        seed: Seed of the order of the data.
-        folder: Folder to write the history into.
-
-    Returns:
-        The best `epoch`, counted from 1, the number of `epochs`, their `seconds`, and the `validation` scores.
-
-    Raises:
-        DivergedError: If the loss is not finite.
-    """
+def _train(config: FinetuneConfig, task: FinetuningTask, model: keras.Model, seed: int, folder: str) -> dict[str, Any]:
+    """Train a model, restore its best epoch, and return the number and the scores of that epoch."""
     batches = _ShuffledBatches(task.sequences, config, seed=seed)
     steps = len(batches) * config.num_epochs
     _compile(config, model, steps=steps)
@@ -213,14 +197,16 @@ def train(
         best = _BestEpoch(task, batches, History(folder), bar)
         # Not KerasHub's `fit`, which would preprocess the batches.
         keras.Model.fit(model, batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
-    return best.result()
+    return {
+        "epoch": best.best_epoch + 1,
+        "epochs": len(best.scores),
+        "seconds": best.seconds,
+        "validation": best.scores[best.best_epoch],
+    }
 
 
 class _ShuffledBatches(keras.utils.PyDataset):
-    """Batches in another order each epoch.
-
-    All batches are whole, and so of one shape: the sequences left over are others in each epoch.
-    """
+    """Full batches, so that all have one shape; which sequences are left over changes with each epoch."""
 
     def __init__(self, sequences: Sequences, config: FinetuneConfig, *, seed: int) -> None:
         super().__init__()
@@ -272,15 +258,6 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         super().on_epoch_end(epoch, scores)
         is_best = self.best_epoch == epoch
         _LOG.info("epoch %d: loss %.4f, %s%s", number, loss, _shown(scores, self.task.columns), " (best)" * is_best)
-
-    def result(self) -> dict[str, Any]:
-        """The best epoch and its scores, as `train` returns them."""
-        return {
-            "epoch": self.best_epoch + 1,
-            "epochs": len(self.scores),
-            "seconds": self.seconds,
-            "validation": self.scores[self.best_epoch],
-        }
 
 
 def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:

@@ -56,14 +56,6 @@ class Batcher:
         max_queue_size: Maximum number of waiting items, not counting the batch under way.
         max_queue_bytes: Maximum size of the waiting items.
         on_batch: Called with the size of each batch.
-
-    Example:
-    ```python
-    batcher = Batcher(max_batch_size=8, max_queue_size=100)
-    running = asyncio.create_task(batcher.run())
-    [answer] = await batcher.submit([BatchItem("squares", lambda numbers: [n * n for n in numbers], 3)])
-    await batcher.stop()
-    ```
     """
 
     def __init__(

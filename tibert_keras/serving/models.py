@@ -97,14 +97,6 @@ class ServedModel:
     Attributes:
         versions: The versions served, by number.
         failures: Why versions could not be loaded, by number.
-
-    Example:
-    ```python
-    model = ServedModel("tibert", "tibert", num_versions=1)
-    model.refresh()
-    number, version = model.find(None)
-    version.signatures["serving_default"].inputs
-    ```
     """
 
     def __init__(self, name: str, folder: str, *, num_versions: int = 1) -> None:
