@@ -25,9 +25,9 @@ class TestRefused:
         [
             ([], "There is no model to serve"),
             (["m", "--port=65536"], "port must be from 0 to 65535. Received: 65536"),
-            (["m", "--timeout=0"], "timeout must be positive. Received: timeout=0"),
-            (["m", "--max_batch_size=0"], "max_batch_size must be positive. Received: max_batch_size=0"),
-            (["m", "--max_queue_size=-1"], "max_queue_size must be positive. Received: max_queue_size=-1"),
+            (["m", "--timeout=0"], "timeout must be a positive number of seconds. Received: 0"),
+            (["m", "--max_batch_size=0"], "max_batch_size must be at least 1. Received: 0"),
+            (["m", "--max_queue_size=-1"], "max_queue_size must be at least 1. Received: -1"),
             (["m", "--port=0"], "Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: 'm'"),
             (["m", "--host=192.0.2.1"], "Cannot listen there: "),
             (["m", "--token_file=none"], "Cannot read the file"),

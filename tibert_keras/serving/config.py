@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -9,12 +10,11 @@ from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
 from tibert_keras.saved_model.versions import find_saved_model
-from tibert_keras.training.config import check_options
 
-_POSITIVE = [
+_POSITIVE_INTEGERS = (
     "num_versions", "max_batch_size", "max_queue_size", "max_queue_bytes", "max_gap_queue_size", "max_request_bytes",
-    "max_answer_bytes", "timeout", "poll_seconds",
-]  # fmt: skip
+    "max_answer_bytes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,13 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not self.models:
             raise InputError("There is no model to serve. Received: models=[]. Give the folder of a SavedModel.")
-        check_options(self, positive=_POSITIVE, not_negative=[])
+        for name in _POSITIVE_INTEGERS:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
+        for name in ("timeout", "poll_seconds"):
+            # Rejects NaN too.
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be a positive number of seconds. Received: {getattr(self, name)}.")
         if not 0 <= self.port < 65536:
             raise InputError(f"port must be from 0 to 65535. Received: {self.port}.")
 
