@@ -1,4 +1,4 @@
-"""A signature that is run for several requests at once: each gets what it would have got alone."""
+"""A signature run for several requests at once: each gets the same answer as alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answer(of, arrays):
 
 
 def together(of, *requests):
-    """The answers to requests whose tasks are computed in one batch."""
+    """The answers to requests whose items are computed in one batch."""
     tasks = [of.items(arrays) for arrays in requests]
     assert len({task.kind for each in tasks for task in each}) == 1
     answers = iter(tasks[0][0].compute([task.payload for each in tasks for task in each]))
@@ -53,7 +53,7 @@ class TestRows:
                     np.testing.assert_allclose(given[key] * scale, array * scale, atol=1e-5)
 
     def test_ids(self, version):
-        """Requests of other lengths than others' are of another kind."""
+        """Requests of different lengths are of different kinds."""
         of = version.signatures["masked_lm"]
         ids = np.array([[2, 9, 4, 3], [2, 8, 4, 3]], "int32")
         given = {
@@ -81,7 +81,7 @@ class TestRows:
         assert caught.value.status == 400
 
     def test_words_and_tags(self):
-        """The padding of string outputs is cut off, and what is beside it."""
+        """The padding of string outputs is cut off, and the values beside it."""
         words = {"words": tf.TensorSpec([None, None], tf.string), "scores": tf.TensorSpec([None, None], tf.float32)}
 
         def split(text):
@@ -117,11 +117,11 @@ def test_how_much_waits():
 
 
 class TestSizeOfAnswers:
-    """A few bytes can ask for more than the memory holds."""
+    """A few bytes can request more than the memory holds."""
 
     @pytest.mark.parametrize("rank", [1, 2])
     def test_together_with_others(self, rank):
-        """One row is too large, or all of a request are; the others of the batch are answered."""
+        """One row is too large, or a request in all; the others of the batch are answered."""
         shapes = {"text": tf.TensorSpec([None], tf.string)}, {"a": tf.TensorSpec([None, 1000][:rank], tf.int32)}
         of = signature(lambda text: {"a": np.ones([len(text), 1000][:rank], "int32")}, *shapes)
         row = 4 if rank == 1 else 4000
@@ -141,7 +141,7 @@ class TestSizeOfAnswers:
 
 
 def test_outputs_that_turn_out_not_to_be_by_row():
-    """Refused once; from then on computed request by request."""
+    """The request is refused once; later ones are computed request by request."""
     of = signature(lambda text: {"length": [len(each) for each in text if each != b"-"]}, TEXT, LENGTH)
     tasks = of.items(texts("ab", "c"))
     begun = [answer for task in tasks for answer in task.compute([task.payload])]
@@ -158,7 +158,7 @@ class TestWithoutRows:
         [
             ({"text": tf.TensorSpec([], tf.string)}, LENGTH),
             (TEXT, {"length": tf.TensorSpec([], tf.int32)}),
-            # How much of it is padding cannot be told.
+            # Its padding cannot be recognized.
             (TEXT, {"length": tf.TensorSpec([None, None], tf.float32)}),
         ],
     )

@@ -54,7 +54,9 @@ class Signature:
 
     def sample(self) -> Arrays:
         """Make inputs of three rows that most signatures accept."""
-        shapes = {name: [3, *(2 if size < 0 else size for size in spec.shape[1:])] for name, spec in self.inputs.items()}
+        shapes = {
+            name: [3, *(2 if size < 0 else size for size in spec.shape[1:])] for name, spec in self.inputs.items()
+        }
         return {
             name: np.full(shapes[name], b"a b" if spec.dtype == object else 0, spec.dtype)
             for name, spec in self.inputs.items()
@@ -92,7 +94,8 @@ class Signature:
             raise RequestError(400, "The inputs must have equally many rows, at least one.")
         rows = [{name: array[index] for name, array in arrays.items()} for index in range(counts.pop())]
         return [
-            BatchItem((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row)) for row in rows
+            BatchItem((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row))
+            for row in rows
         ]
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
