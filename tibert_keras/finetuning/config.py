@@ -1,4 +1,4 @@
-"""The options of a fine-tuning, and the checks of them that need no Keras."""
+"""The options of a fine-tuning, and checks that need no Keras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POSITIVE = [
     "max_seq_length", "patience", "lora_rank",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["seed", "warmup_share", "dropout"]
-# The options that may change when a run is continued: it keeps its seeds and trains the missing ones.
+# The options that may change when a run is resumed; it keeps its seeds, and trains the missing ones.
 _CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
 # The options that name the parts of the data.
 _PARTS = ("input_file", "validation_file", "test_file")

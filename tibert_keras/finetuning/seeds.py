@@ -147,7 +147,7 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     note_environment(config.output_dir, 0, data["files"])
     _LOG.info("baseline: %s", _shown(scores.baseline, task.columns))
     folders = [join(config.output_dir, f"seed_{index}") for index in range(config.num_seeds)]
-    # All of them before a training: a later seed may be better than the one that is missing.
+    # Read before any training: a later seed may be better than a missing one.
     finished = {
         folder: read_json(path, what="the scores of a seed", advice="Remove it, to train again.")
         for folder in folders
@@ -158,7 +158,7 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         if folder in finished:
             continue
         if exists(folder):
-            # A killed training left it.
+            # Left by a training that was killed.
             remove_folder(folder)
         seed = config.seed + index
         keras.utils.set_random_seed(seed)

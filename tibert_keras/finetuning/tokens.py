@@ -96,7 +96,7 @@ class _Tagging(FinetuningTask):
         return {
             "documents": {part: len(documents) for part, documents in self.parts.items()},
             "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
-            # With other words in the training data, others are seen and unseen.
+            # The training words decide which words count as seen.
             "measured_on": words,
         }
 

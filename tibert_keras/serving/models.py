@@ -70,7 +70,7 @@ class Version:
         self._warm_up(folder)
 
     def _warm_up(self, folder: str) -> None:
-        """Run each signature once, on the warm-up requests in the model or on made-up inputs, for no client to wait."""
+        """Run each signature once, on the model's warm-up requests or on made-up inputs, so that no client waits."""
         untried = dict(self.signatures)
         try:
             for name, inputs in read_warm_up(folder):

@@ -67,14 +67,14 @@ def reference_page(description: Mapping[str, Any]) -> str:
 
 @cache
 def _template() -> str:
-    """The description that is the same for all models, as JSON, which has no parts in common."""
+    """The part of the description that does not depend on the models, as JSON."""
     template = yaml.safe_load((_FOLDER / "openapi.yaml").read_text(encoding="utf-8"))
     del template["x-parts"]
     return json.dumps(template)
 
 
 def _predict_bodies(signatures: Mapping[str, Mapping[str, TensorSpec]]) -> list[dict[str, Any]]:
-    """The bodies of `:predict`: both forms for each signature, or in general if none is to be revealed."""
+    """The bodies of `:predict`: both forms for each signature, or for any if there are none to show."""
     rows = {"type": "array", "minItems": 1, "description": _INSTANCES}
     if not signatures:
         return [_predict_body(None, "instances", rows), _predict_body(None, "inputs", {"description": _INPUTS})]
