@@ -85,7 +85,7 @@ def convert(config: ConvertConfig) -> None:
 
 
 def fill_mask(config: FillMaskConfig) -> None:
-    """Guess what is in the gaps of texts."""
+    """Fill gaps in texts with ranked guesses."""
     from tibert_keras.inference.fill_file import fill_file, write_filled
 
     filled = fill_file(config)
