@@ -321,7 +321,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a disk error in a task is no message", "parallel.py",
-        "    except (InputError, OSError) as error:\n        return error", "    except InputError as error:\n        return error",
+        "    except (InputError, OSError) as error:\n        return error",
+        "    except InputError as error:\n        return error",
         "tests/test_parallel.py",
     ),
     Mutation(
