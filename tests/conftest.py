@@ -26,7 +26,7 @@ LONGEST_FILES = (
     "models/test_gradient_accumulation.py",
     "training/test_replicas.py",
     "training/test_pretrain.py",
-    "models/test_rematerialization.py",
+    "models/test_encoder_layer.py",
     "models/test_tibert_masked_lm.py",
     "training/test_workers.py",
     "test_parallel.py",

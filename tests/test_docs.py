@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.cli.command import split_verb
 from tibert_keras.cli.flags import parse
-from tibert_keras.cli.main import VERBS
+from tibert_keras.cli.main import VERBS, split_verb
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

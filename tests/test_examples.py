@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.cli.command import split_verb
 from tibert_keras.cli.flags import parse
-from tibert_keras.cli.main import VERBS
+from tibert_keras.cli.main import VERBS, split_verb
 from tibert_keras.corpus.sample import sample_documents
 from tibert_keras.finetuning.labelled_texts import read_labelled
 

@@ -15,9 +15,8 @@ import yaml
 from tibert_keras.cards.card import card_text, write_card
 from tibert_keras.cards.commands import corpus_commands, pretrain_command, records_command, tokenizer_command
 from tibert_keras.cards.facts import RunFacts, gather_facts
-from tibert_keras.cli.command import split_verb
 from tibert_keras.cli.flags import parse
-from tibert_keras.cli.main import VERBS, main
+from tibert_keras.cli.main import VERBS, main, split_verb
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone

@@ -17,9 +17,12 @@ from tibert_keras.inference.gaps import (
     edge,
     fill_in,
     find_gaps,
+    leading_marks,
     readable,
+    syllables_of,
 )
 from tibert_keras.inference.piece_table import PieceTable
+from tibert_keras.tibetan import SHADS
 
 
 class TestFindGaps:
@@ -83,6 +86,12 @@ class TestReadable:
         assert [edge(each) for each in ["ཀ", "ི", "ྱ", "་", "།", "༄", " ", "", "]", "༡"]] == [
             LETTER, SIGN, SIGN, TSHEG_MARK, MARK, MARK, SPACE, SPACE, MARK, LETTER,
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("mark", SHADS + "༄༆༈༓༔༼༽࿐࿙")
+    def test_every_shad_head_mark_and_bracket_is_a_mark(self, mark):
+        assert edge(mark) == MARK and leading_marks(f"{mark}ཀ") == mark
+        assert syllables_of(f"ཀ{mark}ཁ") == ["ཀ", "ཁ"]
+        assert readable(f"ཀ{mark}", before="", after="") == "ཀ" == readable("ཀ", before=mark, after=mark)
 
 
 class TestPieceTable:

@@ -16,6 +16,7 @@ from tibert_keras.finetuning.text import _Classification, finetune_text
 from tibert_keras.inference.segment import SegmentConfig, segment_text, sentences
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.tagging.sentence_ends import _SECTION, cut_sections, section_ends, sentence_examples
+from tibert_keras.tibetan import SHADS
 from tibert_keras.training.config import read_config
 
 # A sentence ends after སོ།, and after nothing else.
@@ -75,6 +76,10 @@ class TestSections:
         assert "".join(sections) == text and sections == list(cut_sections([text]))
         assert sections[:3] == ["  ཀ་ཁ། །", "ག\n།།\n ", "ང" + sections[2][1:]]
         assert [end.section for end in section_ends(sections)] == sections
+
+    @pytest.mark.parametrize("shad", SHADS)
+    def test_a_section_ends_at_each_shad(self, shad):
+        assert list(cut_sections([f"ཀ{shad} {shad}ཁ་ག"])) == [f"ཀ{shad} {shad}", "ཁ་ག"]
 
     def test_what_stands_on_both_sides(self):
         ends = list(section_ends(["ཀ་ཁ། ", "ག་ང།\n", "ཅ"]))

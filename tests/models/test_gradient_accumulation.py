@@ -15,15 +15,12 @@ from keras import tree
 
 from tests.support import micro_batches
 from tests.support.base import TestCase
-from tests.support.micro_batches import BATCH, MODELS, PARTS, STEPS, data, train
+from tests.support.micro_batches import BATCH, MODELS, ON_JAX, PARTS, STEPS, data, train
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
-
-# JAX takes far longer without XLA, TensorFlow far longer with it: what is not about it goes the shorter way.
-ON_JAX = keras.backend.backend() == "jax"
 
 
 @functools.lru_cache

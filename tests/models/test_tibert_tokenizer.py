@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,28 +256,6 @@ class TestSampling(TestCase):
         first, second = (in_graph(tokenizer, sample_lines) for _ in range(2))
         assert sum(a != b for a, b in zip(first, second, strict=True)) > len(sample_lines) / 2
         assert tokenizer.detokenize(first) == self.best(tokenizer, sample_lines)
-
-    def test_the_seed_alone_decides(self, tokenizer, sample_lines):
-        lines = sample_lines[:10]
-        expected = {seed: tokenizer.encode_seeded(lines, seed=seed) for seed in range(20)}
-        assert len({str(rows) for rows in expected.values()}) == 20
-        tokenizer.encode(lines)
-        with ThreadPoolExecutor(8) as threads:
-            seeds = [*reversed(range(20))] * 3
-            again = list(threads.map(lambda seed: tokenizer.encode_seeded(lines, seed=seed), seeds))
-        assert again == [expected[seed] for seed in seeds]
-
-    def test_the_seed_stays_out_of_other_sampling(self, tokenizer, sample_lines):
-        draws = []
-        for _ in range(2):
-            tokenizer.encode_seeded(sample_lines[:1], seed=1)
-            draws.append(tokenizer.encode(sample_lines))
-        assert draws[0] != draws[1]
-
-    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
-    def test_off_by_default(self, spm_models, sample_lines, kind):
-        tokenizer = TibertTokenizer(spm_models[kind])
-        assert tokenizer.encode(sample_lines) == tokenizer.encode_seeded(sample_lines, seed=1)
 
     def best(self, tokenizer, lines):
         """The lines as they come back without sampling; the unigram recipe leaves out the rarest letters."""

@@ -9,9 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
 from tibert_keras.tagging.words import (
-    SYLLABLE_PATTERN,
     Document,
     TaggedWord,
     known_words,
@@ -20,6 +18,7 @@ from tibert_keras.tagging.words import (
     syllable_labels,
     word_key,
 )
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SYLLABLE_PATTERN
 
 
 @pytest.mark.parametrize(

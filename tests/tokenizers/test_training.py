@@ -12,7 +12,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, TibertTokenizer
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 MARKS = ["(", ")", '"', "-", ".", "–", "£", "€"]

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tibert_keras.corpus.build import CorpusConfig, build_corpus
+from tibert_keras.corpus.build import CorpusConfig
 from tibert_keras.errors import InputError
-from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.inspection import inspect_records, readable_examples, tokenizer_of_records
-from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
+from tibert_keras.tokenizers.training import TokenizerConfig
 
 
 def corpus(config: CorpusConfig) -> None:
     """Turn an edition of the canon into text files, a section a line."""
+    from tibert_keras.corpus.build import build_corpus
+
     print(build_corpus(config).summary())
 
 
 def tokenizer(config: TokenizerConfig) -> None:
     """Train a SentencePiece model on text files."""
+    from tibert_keras.tokenizers.training import train_tokenizer
+
     manifest = train_tokenizer(config)
     print(f"{manifest['vocab_size']} pieces ({manifest['model_type']}) in {config.output_dir}/spiece.model")
 
 
 def records(config: RecordsConfig) -> None:
     """Turn text files into TFRecords of masked examples."""
+    from tibert_keras.records.build import build_records
+
     print(build_records(config).summary())
 
 
@@ -52,8 +56,10 @@ class InspectFlags:
             raise InputError(f"num_examples must not be negative. Received: {self.num_examples}.")
 
 
-def look(flags: InspectFlags) -> None:
+def records_inspect(flags: InspectFlags) -> None:
     """Show statistics of a record file, and examples as text with the masks marked."""
+    from tibert_keras.records.inspection import inspect_records, readable_examples, tokenizer_of_records
+
     tokenizer = tokenizer_of_records(flags.file, spm_model_file=flags.spm_model_file)
     statistics = inspect_records(flags.file, tokenizer=tokenizer)
     if flags.plot:

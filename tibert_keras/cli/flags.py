@@ -40,6 +40,7 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     # Not abbreviated: a flag that is added later must not change what an old command means.
     parser = ArgumentParser(prog=name, description=inspect.getdoc(function), exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with values for any of the flags below")
+    parser.add_argument("--verbose", action="store_true", help="Show what TensorFlow and other libraries log too.")
     kinds = get_type_hints(config_class)
     # The value where there are no words.
     positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL & kinds.keys()}
@@ -53,6 +54,8 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
     switches = {field for field, kind in kinds.items() if kind is bool}
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
+    # Read by `main`: it has to come before the libraries are imported.
+    del values["verbose"]
     for config in values.pop("config") or []:
         for field, none in positional.items():
             # argparse puts "no words" in place of what the file says.

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
-from tibert_keras.cli import data as prepare
-from tibert_keras.cli import finetune, train, use
-from tibert_keras.cli.command import run_command
-from tibert_keras.cli.quickstart import QuickstartConfig, run_quickstart
+from tibert_keras.cli import data, models, training
+from tibert_keras.cli.quickstart import quickstart
+from tibert_keras.errors import InputError
+from tibert_keras.training.termination import RunInterrupted
 
-
-def quickstart(config: QuickstartConfig) -> None:
-    """Run every stage on a small made-up corpus, in a few minutes."""
-    use.print_filled(run_quickstart(config))
-
-
+# Functions of one dataclass each, which gives the flags and the help. They import what they use when they run.
 VERBS: dict[str, Callable[[Any], None]] = {
     "quickstart": quickstart,
-    "corpus": prepare.corpus,
-    "tokenizer": prepare.tokenizer,
-    "records": prepare.records,
-    "records inspect": prepare.look,
-    "pretrain": train.train,
-    "runs": train.runs,
-    "champion": train.champion,
-    "evaluate": train.score,
-    "export": use.export,
-    "convert": use.exchange,
-    "card": train.card,
-    "finetune tokens": finetune.tokens,
-    "finetune text": finetune.text,
-    "fill-mask": use.fill,
-    "tag": use.tag,
-    "segment": use.segment,
-    "segment examples": use.make_segment_examples,
-    "serve": use.serve_models,
+    "corpus": data.corpus,
+    "tokenizer": data.tokenizer,
+    "records": data.records,
+    "records inspect": data.records_inspect,
+    "pretrain": training.pretrain,
+    "runs": training.runs,
+    "champion": training.champion,
+    "evaluate": training.evaluate,
+    "finetune tokens": training.finetune_tokens,
+    "finetune text": training.finetune_text,
+    "card": training.card,
+    "export": models.export,
+    "convert": models.convert,
+    "fill-mask": models.fill_mask,
+    "tag": models.tag,
+    "segment": models.segment,
+    "segment examples": models.segment_examples,
+    "serve": models.serve,
 }
 
 
@@ -47,9 +45,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `tibert`; those of the process by default.
 
     Returns:
-        The exit status, as of `run_command`.
+        The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not, 130 if the
+        keyboard interrupted it.
     """
-    return run_command(VERBS, sys.argv[1:] if arguments is None else arguments)
+    verb, words = split_verb(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], VERBS)
+    if verb in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if verb not in VERBS:
+        print(f"tibert: no such verb. Received: {verb!r}. Give one of {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    _set_up_logging(verbose="--verbose" in words)
+    return _run(verb, words)
+
+
+def split_verb(words: Sequence[str], verbs: Container[str]) -> tuple[str, Sequence[str]]:
+    """Separate the verb, of one word or two, from what follows."""
+    count = 2 if " ".join(words[:2]) in verbs else 1
+    return " ".join(words[:count]), words[count:]
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    """Send the log to standard error: of this package alone, unless asked for what other libraries say too."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logging.getLogger("tibert_keras").setLevel(logging.INFO)
+    if not verbose:
+        # What TensorFlow's C++ code says at start-up of CUDA, processors and its own flags. Fatal errors remain.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    # Imported for a verb only: the list of verbs needs neither.
+    from jsonargparse import ArgumentError
+
+    from tibert_keras.cli.flags import parse
+
+    try:
+        VERBS[verb](parse(VERBS[verb], words, name=f"tibert {verb}"))
+    except ArgumentError as error:
+        return _complain(verb, f"{str(error).rstrip('.')}. See `tibert {verb} --help`.", status=2)
+    except InputError as error:
+        return _complain(verb, str(error), status=1)
+    except OSError as error:
+        # The disk is full, or a folder cannot be written to.
+        return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
+    except RunInterrupted as stop:
+        # Not a failure: whoever sent the signal means to go on.
+        return _complain(verb, str(stop), status=0)
+    except KeyboardInterrupt:
+        return _complain(verb, "Stopped.", status=130)
+    return 0
+
+
+def _complain(verb: str, message: str, *, status: int) -> int:
+    print(f"tibert {verb}: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS)) + 2
+    lines = [f"  {verb:<{width}}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in VERBS.items()]
+    return "\n".join(["usage: tibert VERB [FLAGS], tibert VERB --help", "", *lines])
 
 
 if __name__ == "__main__":

@@ -7,23 +7,20 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tibert_keras.cli.models import print_filled
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.sample import sample_documents, write_sample
 from tibert_keras.errors import InputError
-from tibert_keras.inference.fill_file import FilledText, fill_texts
-from tibert_keras.inference.gaps import TSHEG
-from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import Champion
-from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
+from tibert_keras.tibetan import SHAD, TSHEG
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.evaluate import evaluate
-from tibert_keras.training.pretrain import pretrain
+
+if TYPE_CHECKING:
+    from tibert_keras.inference.fill_file import FilledText
+    from tibert_keras.runs.champion import Champion
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,6 +43,11 @@ class QuickstartConfig:
     num_train_steps: int = 6000
 
 
+def quickstart(config: QuickstartConfig) -> None:
+    """Run every stage on a small made-up corpus, in a few minutes."""
+    print_filled(run_quickstart(config))
+
+
 def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
     """Make a corpus, train a tokenizer and a nano-sized model on it, and fill gaps in held-out text.
 
@@ -59,6 +61,12 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
         InputError: If the model fills less than 60% of the masked tokens of held-out text, or the backend cannot
             export it.
     """
+    from tibert_keras.inference.fill_file import fill_texts
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.records.pipeline import Records
+    from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
+    from tibert_keras.training.evaluate import evaluate
+
     started = time.monotonic()
     require_tensorflow()
     folder = Path(config.output_dir)
@@ -93,6 +101,8 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
 
 def _prepare(folder: Path, tokenizer: str) -> None:
     """Make the corpus, the tokenizer and the records."""
+    from tibert_keras.records.build import build_records
+
     write_sample(f"{folder}/sample", num_files=10)
     corpus = CorpusConfig(
         input_file=f"{folder}/sample/*.txt", output_dir=f"{folder}/corpus", validation_volumes=[10], workers=1
@@ -136,6 +146,8 @@ def _prepare(folder: Path, tokenizer: str) -> None:
 
 
 def _train(folder: Path, num_train_steps: int) -> Champion:
+    from tibert_keras.training.pretrain import pretrain
+
     return pretrain(
         PretrainConfig(
             input_file=f"{folder}/records/*.tf_record",
@@ -159,7 +171,7 @@ def _make_gaps() -> dict[str, str]:
     for document in sample_documents(seed=2, num_documents=5):
         syllables = " ".join(document[2:6]).split(TSHEG)
         middle = len(syllables) // 2
-        while "།" in syllables[middle]:
+        while SHAD in syllables[middle]:
             middle += 1
         missing, syllables[middle] = syllables[middle], "[GAP:1]"
         gaps[TSHEG.join(syllables)] = missing

@@ -1,16 +1,16 @@
-"""The editorial markup that Esukhia's editions and OpenPecha's base texts share.
+"""Resolve the editorial markup shared by Esukhia's editions and OpenPecha's base texts.
 
-| markup | meaning | what becomes of it |
+| markup | meaning | result |
 |---|---|---|
-| `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | a document starts, if wanted |
+| `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | starts a document, if wanted |
 | `{archaic,modern}` | normalised spelling | one of the two |
 | `(error,correction)` `<error,correction>` | correction, either side may be empty | one of the two |
-| `[X]` | error candidate | the text stays, the brackets go |
-| `{X}` | a slip for it: the metre of its one verse wants the text | the text stays, the braces go |
-| `#` `:` | anchors of notes on the Peydurma edition | go |
-| `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | slips of the keyboard, bad bytes | go |
+| `[X]` | error candidate | the text without the brackets |
+| `{X}` | the same, mistyped (its one verse needs the text for its metre) | the text without the braces |
+| `#` `:` | anchors of notes on the Peydurma edition | dropped |
+| `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | typing errors, bad bytes | dropped |
 
-The comma may be a low quotation mark (U+201A). Whatever else is not Tibetan goes as well, as unknown markup.
+The comma may be a low quotation mark (U+201A). Everything else that is not Tibetan is dropped as unknown markup.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from tibert_keras.corpus.report import ReadingReport
-from tibert_keras.corpus.sections import DOCUMENT_BREAK, SHADS
+from tibert_keras.corpus.sections import DOCUMENT_BREAK
+from tibert_keras.tibetan import BLOCK, EDITION_SPACES, SHADS
 
 Reading = Literal["original", "corrected"]
 
-_TIBETAN = "\u0f00-\u0fff"
-_PLAIN = re.compile(f"[{_TIBETAN} ]*")
-_SPACES = re.compile("[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]")
+_PLAIN = re.compile(f"[{BLOCK} ]*")
+_SPACES = re.compile(EDITION_SPACES)
 # Two ids of the Tengyur lack the closing brace.
 _TOHOKU_ID = re.compile(r"\{[DT]\d+(?:-\d+|[a-z])?\}?")
 _PAIR = re.compile(
@@ -37,7 +37,7 @@ _PAIR = re.compile(
     )
 )
 _PAIR_KINDS = {"{": "archaic spelling", "(": "correction", "<": "correction in angle brackets"}
-_BRACKETED = re.compile(rf"\[([{_TIBETAN} ]+)\]|\{{([{_TIBETAN} ]+)\}}")
+_BRACKETED = re.compile(rf"\[([{BLOCK} ]+)\]|\{{([{BLOCK} ]+)\}}")
 _UNCLOSED = re.compile(r"[({<][^)}>]*$")
 
 _STRAY_KINDS = {
@@ -50,7 +50,7 @@ _STRAY_KINDS = {
     "stray sign": r"[@*\u2018\u2019\]]",
     "Devanagari": "[\u0900-\u097f]+",
     "control character": "[\x00-\x1c\x1e\x1f\x7f-\x9f\u200b-\u200f]",
-    "unknown": rf"[^{_TIBETAN} {DOCUMENT_BREAK}#:\ufffd\ufeff0-9@*\u2018\u2019\]\u0900-\u097f]+",
+    "unknown": rf"[^{BLOCK} {DOCUMENT_BREAK}#:\ufffd\ufeff0-9@*\u2018\u2019\]\u0900-\u097f]+",
 }
 _STRAY = re.compile("|".join(f"({pattern})" for pattern in _STRAY_KINDS.values()))
 _STRAY_NAMES = list(_STRAY_KINDS)
@@ -58,10 +58,10 @@ _CONTEXT = 12
 
 
 def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join two lines where a pair such as `{archaic,modern}` is broken over the line end.
+    """Join two lines where a pair such as `{archaic,modern}` crosses the line end.
 
     Args:
-        lines: Numbered lines, without line markers. Lines without text are passed over.
+        lines: Numbered lines, without line markers. Empty lines are skipped.
 
     Yields:
         Numbered lines; a joined line has the first one's number.
@@ -76,7 +76,7 @@ def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, st
                 yield held_number, joined
                 held = ""
                 continue
-            # It never closes, or not here: this is left to be reported as unknown markup.
+            # It does not close here. `resolve_markup` reports it as unknown markup.
             yield held_number, held
         held = line if _UNCLOSED.search(line) else ""
         held_number = number
@@ -94,11 +94,11 @@ def resolve_markup(
     reading: Reading = "original",
     tohoku_documents: bool = True,
 ) -> str:
-    """Take the markup out of a line of text, and count it.
+    """Remove the markup from a line of text, and count it.
 
     Args:
         text: A line without its line marker.
-        report: Takes the counts and the places with unknown markup.
+        report: Collects the counts and the places with unknown markup.
         line: Number of the line in its file.
         reading: Which side of a pair to keep: "original" the first, "corrected" the second.
         tohoku_documents: Whether a Tohoku id starts a document.
@@ -126,7 +126,7 @@ def _resolve_pairs(text: str, report: ReadingReport, *, side: int) -> str:
         return kept
 
     found = 1
-    while found:  # Again for what was nested: `(X,{A,B})`.
+    while found:  # Repeat for nested pairs: `(X,{A,B})`.
         text, found = _PAIR.subn(choose, text)
     return text
 

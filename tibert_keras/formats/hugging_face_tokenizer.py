@@ -16,14 +16,14 @@ from tibert_keras.formats.tokenizer_files import (
     options_of,
     read_tokenizer_config,
 )
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS, SPACES, TibertTokenizer, runtime_proto
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.storage import exists, join
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SEPARATE_MARKS, TOKENIZER_SPACES
+from tibert_keras.tokenizers.sentence_piece import runtime_proto
 
 # Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
-# The marks that are no part of the syllable before them.
-_SIGNS = re.sub("[་༌]", "", INTERSYLLABIC_MARKS)
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,12 +101,13 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
     """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(runtime_proto(tokenizer, tokenizer.proto))
+    content = runtime_proto(tokenizer.proto, explicit_spaces=tokenizer.spaces_are_explicit)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(content)
     fast = Tokenizer(_pieces(proto))
     fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
     if tokenizer.tsheg_pretokenization:
         cut = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
-        before_sign = pre_tokenizers.Split(Regex(f"▁?[{_SIGNS}]"), "isolated")
+        before_sign = pre_tokenizers.Split(Regex(f"▁?[{SEPARATE_MARKS}]"), "isolated")
         fast.pre_tokenizer = pre_tokenizers.Sequence([before_sign, cut]) if by_syllable else cut
     fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
     # Of the text around a special token each side is normalised by itself, as if there were nothing beside it. Not so
@@ -129,7 +130,10 @@ def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.Normal
     steps: list[Any] = []
     if tokenizer.spaces_are_explicit:
         space = " " if tokenizer.underline_between_sections else ""
-        steps += [normalizers.Replace(Regex(rf"\A{SPACES}|{SPACES}\z"), ""), normalizers.Replace(Regex(SPACES), space)]
+        steps += [
+            normalizers.Replace(Regex(rf"\A{TOKENIZER_SPACES}|{TOKENIZER_SPACES}\z"), ""),
+            normalizers.Replace(Regex(TOKENIZER_SPACES), space),
+        ]
         steps += [normalizers.Prepend(space)] if space else []
     if spec.precompiled_charsmap:
         # `Precompiled` takes a letter and its marks for one, if they are of five bytes at most, and where it knows only

@@ -13,13 +13,13 @@ from tibert_keras.inference.gaps import (
     MASK,
     MAX_TOKENS,
     SIGN,
-    TSHEG,
     UNMARKED,
     Gap,
     edge,
     leading_marks,
     syllables_of,
 )
+from tibert_keras.tibetan import TSHEG
 
 # A piece has fewer characters than that on average: what is further away from a gap lies outside the model's window.
 _CHARACTERS_PER_TOKEN = 16

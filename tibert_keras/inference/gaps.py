@@ -7,21 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.tibetan import BLOCK, COMBINING_SIGNS, PUNCTUATION, TSHEG, TSHEGS
 
 MASK = "[MASK]"
-TSHEG = "་"
 # Beyond it the guesses say little, and the search takes long.
 MAX_SYLLABLES = 8
 MAX_TOKENS = 16
 
 GAP = re.compile(r"(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?")
 _RANGE = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?")
-_MARKS = re.compile(f"[{INTERSYLLABIC_MARKS}]*")
-_SYLLABLE = re.compile(rf"[^{INTERSYLLABIC_MARKS}\s]+")
-# Vowel signs, subjoined letters and other signs that stand on a letter.
-_COMBINING = "\u0f18\u0f19\u0f35\u0f37\u0f39\u0f3e\u0f3f\u0f71-\u0f84\u0f86\u0f87\u0f8d-\u0fbc\u0fc6"
-TIBETAN = re.compile("[ \u0f00-\u0fd8]+")
+_MARKS = re.compile(f"[{PUNCTUATION}]*")
+_SYLLABLE = re.compile(rf"[^{PUNCTUATION}\s]+")
+TIBETAN = re.compile(f"[ {BLOCK}]+")
 
 # What the edge of a piece or of a text is.
 LETTER, SIGN, TSHEG_MARK, MARK, SPACE = range(5)
@@ -119,11 +116,11 @@ def edge(character: str) -> int:
     """Tell what a character at the edge of a text or piece is; the edge of an empty text is a space."""
     if not character or character.isspace():
         return SPACE
-    if character in (TSHEG, "༌"):
+    if character in TSHEGS:
         return TSHEG_MARK
-    if character in INTERSYLLABIC_MARKS or not TIBETAN.fullmatch(character):
+    if character in PUNCTUATION or not TIBETAN.fullmatch(character):
         return MARK
-    return SIGN if re.match(f"[{_COMBINING}]", character) else LETTER
+    return SIGN if character in COMBINING_SIGNS else LETTER
 
 
 def leading_marks(text: str) -> str:
@@ -144,7 +141,7 @@ def readable(spelled: str, *, before: str, after: str) -> str:
         before: The text before the gap.
         after: The text after it.
     """
-    text = spelled.strip(f"{INTERSYLLABIC_MARKS} ")
+    text = spelled.strip(f"{PUNCTUATION} ")
     # A letter that touches the gap is the end, or the beginning, of another syllable.
     left = TSHEG if edge(before[-1:]) in (LETTER, SIGN) else ""
     right = TSHEG if edge(after[:1]) in (LETTER, SIGN) or GAP.match(after) else ""

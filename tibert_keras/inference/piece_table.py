@@ -9,14 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from tibert_keras.inference.gaps import LETTER, MARK, SIGN, SPACE, TIBETAN, TSHEG_MARK, UNMARKED, edge, syllables_of
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
+from tibert_keras.tibetan import NATIVE_SYLLABLE, PUNCTUATION
 
-_ENCLOSED = re.compile(rf"(?<=[{INTERSYLLABIC_MARKS} ])[^{INTERSYLLABIC_MARKS}\s]+(?=[{INTERSYLLABIC_MARKS}])")
-# Prefix, stack, vowel, two suffixes and the particles that are written in one with them. Which letter goes with which
-# is left to the model.
-_NATIVE = re.compile(
-    "[གདབམའ]?[\u0f40-\u0f6c][\u0f90-\u0fbc]*[\u0f71-\u0f7d\u0f80]?[གངདནབམའརལས]?[སད]?(འ([ིོུ]|[ིུ]ས|ང|མ))*|[\u0f20-\u0f33]+"
-)
+_ENCLOSED = re.compile(rf"(?<=[{PUNCTUATION} ])[^{PUNCTUATION}\s]+(?=[{PUNCTUATION}])")
+_NATIVE = re.compile(NATIVE_SYLLABLE)
 # Which edge may follow which.
 _FOLLOWS = {
     LETTER: {LETTER, SIGN, TSHEG_MARK, MARK, SPACE},  # no shad is written after ག, but the space is

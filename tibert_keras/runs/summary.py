@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import SCORES_FILE
-from tibert_keras.pictures import write_picture
 from tibert_keras.runs.champion import CHAMPION_FILE
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.columns import in_columns
 from tibert_keras.runs.history import History
-from tibert_keras.storage import exists, is_remote, join, read_json
+from tibert_keras.storage import exists, is_remote, join, read_json, write_picture
 from tibert_keras.training.config import CONFIG_FILE, read_config
 
 Status = Literal["finished", "running", "stopped", "not begun"]

@@ -7,16 +7,15 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tibert_keras.tagging.words import split_syllables
+from tibert_keras.tibetan import SHADS, SYLLABLE_SPACES
 
 # The label of a section's end at which a sentence ends, and of one inside a sentence.
 SENTENCE, SECTION = "sentence", "section"
 # Syllables before and after it by which a classifier tells: together they fit in 64 pieces, with most vocabularies.
 _BEFORE, _AFTER = 20, 10
 
-_SHADS = "།༎༏༐༑༔"
-_SHADS_AND_SPACES = f"{_SHADS} \t\n\v\f\r\u00a0\u3000"
-_SHAD = re.compile(f"[{_SHADS}]")
-_SECTION = re.compile(rf"[^{_SHADS}]*[{_SHADS}](?:[{_SHADS}]|\s)*|[^{_SHADS}]+\Z")
+_SHAD = re.compile(f"[{SHADS}]")
+_SECTION = re.compile(rf"[^{SHADS}]*[{SHADS}](?:[{SHADS}]|\s)*|[^{SHADS}]+\Z")
 
 
 class SectionEnd(NamedTuple):
@@ -105,7 +104,7 @@ def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]
     # Cut as a text is when its sentences are not known: a line that begins with a shad goes on with the last one's.
     end = 0
     for section_end in section_ends(cut_sections([text])):
-        last_letter = end + len(section_end.section.rstrip(_SHADS_AND_SPACES))
+        last_letter = end + len(section_end.section.rstrip(SHADS + SYLLABLE_SPACES))
         end += len(section_end.section)
         label = SENTENCE if ends.intersection(range(last_letter, end + 1)) else SECTION
         yield label, section_end.before, section_end.after

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
+from tibert_keras.tibetan import SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
 
 # The tag of words that have none, or one too rare to be learned.
 UNKNOWN_TAG = "UNK"
@@ -15,13 +16,6 @@ CONTINUATION = "CONT"
 # Between the tags of words that were joined, as in `NOUN+ADP`.
 TAG_SEPARATOR = "+"
 
-_TSHEGS = "་༌"
-# With the tshegs, the marks of `tsheg_pretokenization`.
-_SIGNS = "༄༅༈།༑༔༜྾"
-_SPACES = " \t\n\v\f\r\u00a0\u3000"
-_LETTERS = f"[^{_TSHEGS}{_SIGNS}{_SPACES}]"
-# In this form RE2 takes it too. The last alternative is a text of nothing but spaces.
-SYLLABLE_PATTERN = f"[{_SPACES}]*(?:{_LETTERS}*[{_TSHEGS}]|{_LETTERS}+|[{_SIGNS}])[{_SPACES}]*|[{_SPACES}]+"
 _SYLLABLE = re.compile(SYLLABLE_PATTERN)
 
 
@@ -85,7 +79,7 @@ def split_syllables(text: str) -> list[str]:
 
 def word_key(form: str) -> str:
     """A word without spaces around it and tshegs at its end, which depend on what comes next."""
-    return form.strip(_SPACES).rstrip(_TSHEGS) or form
+    return form.strip(SYLLABLE_SPACES).rstrip(TSHEGS) or form
 
 
 def known_words(documents: Iterable[Document]) -> set[str]:

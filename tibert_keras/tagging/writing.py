@@ -13,10 +13,10 @@ from typing import Any
 from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
 from tibert_keras.tagging.reading import ESCAPES
 from tibert_keras.tagging.words import TaggedWord
+from tibert_keras.tibetan import SYLLABLE_SPACES
 
 # What a form cannot have within a line, within words with spaces between them, and within the last column of CoNLL-U.
 _IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
-_SPACES = " \t\r\n\u00a0\u3000"
 
 
 def escape(text: str, characters: str) -> str:
@@ -82,7 +82,7 @@ def _sentence(number: int, words: list[TaggedWord], before: str, after: str) -> 
 
 
 def _word_rows(first: int, word: TaggedWord, before: str, after: str) -> list[str]:
-    form = word.form.strip(_SPACES)
+    form = word.form.strip(SYLLABLE_SPACES)
     # A line of nothing but spaces is a word of spaces.
     start = word.form.index(form) if form else len(word.form)
     before, after = before + word.form[:start], word.form[start + len(form) :] + after

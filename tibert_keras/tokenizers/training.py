@@ -18,8 +18,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.models.tibert_tokenizer import INTERSYLLABIC_MARKS
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 
 # `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
 # unigram vocabulary of the ALBERT paper with its size and coverage.

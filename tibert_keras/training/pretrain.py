@@ -12,6 +12,7 @@ import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
@@ -168,7 +169,7 @@ def _begin(
         # The averages of an interrupted window are restored before the first step, in which Keras would make their
         # variables.
         batches = records.training_batches(config.train_batch_size, seed=config.seed, sop=config.sop)
-        model._symbolic_build(data_batch=batches.element_spec)
+        build_training_variables(model, batches.element_spec)
     if taken_over:
         # From now on the run stands on its own, whatever becomes of the other.
         checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_steps={step})

@@ -1,4 +1,4 @@
-"""The verbs that take a model elsewhere and use it."""
+"""The verbs of trained models: export, convert, use and serve them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.convert import ConvertConfig, convert
-from tibert_keras.formats.keras_preset import load_task
-from tibert_keras.inference.fill_file import FilledText, FillMaskConfig, fill_file, write_filled
-from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig, segment_examples, segment_text
-from tibert_keras.inference.tag import TagConfig, tag_text, write_pieces
-from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
-from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
-from tibert_keras.saved_model.versions import next_version
+from tibert_keras.formats.convert import ConvertConfig
+from tibert_keras.inference.fill_file import FilledText, FillMaskConfig
+from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
+from tibert_keras.inference.tag import TagConfig
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.server import serve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +58,11 @@ class ExportFlags:
 
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
+    from tibert_keras.formats.keras_preset import load_task
+    from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
+    from tibert_keras.saved_model.precision import compare_precision, read_held_out
+    from tibert_keras.saved_model.versions import next_version
+
     require_tensorflow()
     model = load_task(flags.model)
     if flags.input_file is not None:
@@ -75,16 +75,20 @@ def export(flags: ExportFlags) -> None:
     print(output_dir)
 
 
-def exchange(config: ConvertConfig) -> None:
+def convert(config: ConvertConfig) -> None:
     """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and prove it."""
+    from tibert_keras.formats.convert import convert
+
     proof = convert(config)
     for name, difference in proof.differences.items():
         print(f"{name}: {difference:.1e}")
     print(f"largest difference: {proof.largest:.1e}")
 
 
-def fill(config: FillMaskConfig) -> None:
+def fill_mask(config: FillMaskConfig) -> None:
     """Guess what is in the gaps of texts."""
+    from tibert_keras.inference.fill_file import fill_file, write_filled
+
     filled = fill_file(config)
     if config.output_file is not None:
         print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
@@ -102,28 +106,38 @@ def print_filled(filled: Iterable[FilledText]) -> None:
 
 def tag(config: TagConfig) -> None:
     """Find the words of texts and their parts of speech."""
-    _give_out(tag_text(config), config.output_file)
+    from tibert_keras.inference.tag import tag_text
+
+    _write_pieces(tag_text(config), config.output_file)
 
 
 def segment(config: SegmentConfig) -> None:
     """Cut texts into sentences, at the ends of sections."""
-    _give_out(segment_text(config), config.output_file)
+    from tibert_keras.inference.segment import segment_text
+
+    _write_pieces(segment_text(config), config.output_file)
 
 
-def make_segment_examples(config: SegmentExamplesConfig) -> None:
+def segment_examples(config: SegmentExamplesConfig) -> None:
     """Make examples for `tibert finetune text` from text with a sentence a line."""
+    from tibert_keras.inference.segment import segment_examples
+
     for label, count in segment_examples(config).items():
         print(f"{label}: {count}")
 
 
-def _give_out(pieces: Iterable[str], output_file: str | None) -> None:
+def _write_pieces(pieces: Iterable[str], output_file: str | None) -> None:
     if output_file is not None:
+        from tibert_keras.inference.tag import write_pieces
+
         write_pieces(pieces, output_file)
         return
     for piece in pieces:
         print(piece, end="")
 
 
-def serve_models(config: ServeConfig) -> None:
+def serve(config: ServeConfig) -> None:
     """Serve SavedModels over HTTP, with a page for filling gaps. Ends at SIGTERM or Ctrl-C."""
+    from tibert_keras.serving.server import serve
+
     serve(config, on_ready=lambda url: print(url, flush=True))

@@ -1,24 +1,17 @@
-"""The verbs of runs: training, comparing, choosing, measuring and describing them."""
+"""The verbs of runs: train, compare, choose, evaluate and describe them."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
-from tibert_keras.cards.card import write_card
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import choose_champion, find_preset
-from tibert_keras.runs.summary import plot_runs, summarize_runs, table
-from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.storage import join
-from tibert_keras.training.against_transformers import check_loss, hugging_face_loss, require_transformers
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.evaluate import evaluate
-from tibert_keras.training.pretrain import pretrain
-from tibert_keras.training.workers import is_chief
+
+if TYPE_CHECKING:
+    from tibert_keras.finetuning.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +25,20 @@ class PretrainFlags(PretrainConfig):
     export_saved_model: bool = False
 
 
-def train(flags: PretrainFlags) -> None:
+def pretrain(flags: PretrainFlags) -> None:
     """Pretrain a masked language model. Given again, the same command goes on where it was stopped."""
+    from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+    from tibert_keras.training.pretrain import pretrain
+    from tibert_keras.training.workers import is_chief
+
     exports = flags.export_saved_model and is_chief()
     callbacks = [SavedModelOfBest(flags.output_dir)] if exports else []
-    names = {config_field.name for config_field in dataclasses.fields(PretrainConfig)}
-    config = PretrainConfig(**{name: getattr(flags, name) for name in names})
+    config = PretrainConfig(**{field.name: getattr(flags, field.name) for field in fields(PretrainConfig)})
     champion = pretrain(config, callbacks=callbacks)
     if exports:
         # Once more: the run may have been killed while the last one was written.
         export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
-    _print_fields(dataclasses.asdict(champion))
+    _print_fields(asdict(champion))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +61,8 @@ class RunsFlags:
 
 def runs(flags: RunsFlags) -> None:
     """Show how far runs are, their losses and their speed, as a table."""
+    from tibert_keras.runs.summary import plot_runs, summarize_runs, table
+
     summaries = summarize_runs(flags.run_dir)
     if flags.plot:
         plot_runs(summaries, flags.plot)
@@ -91,7 +89,9 @@ class ChampionFlags:
 
 def champion(flags: ChampionFlags) -> None:
     """Choose the best checkpoint of one run or several, and write it as a preset."""
-    _print_fields(dataclasses.asdict(choose_champion(flags.run_dir, criterion=flags.criterion)))
+    from tibert_keras.runs.champion import choose_champion
+
+    _print_fields(asdict(choose_champion(flags.run_dir, criterion=flags.criterion)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +112,14 @@ class EvaluateFlags:
     against: Literal["huggingface"] | None = None
 
 
-def score(flags: EvaluateFlags) -> None:
+def evaluate(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.records.pipeline import Records
+    from tibert_keras.runs.champion import find_preset
+    from tibert_keras.training.against_transformers import check_loss, hugging_face_loss, require_transformers
+    from tibert_keras.training.evaluate import evaluate
+
     if flags.against is not None:
         require_transformers()  # before the work of minutes
     model = TibertMaskedLM.from_preset(find_preset(flags.model))
@@ -144,9 +150,34 @@ class CardFlags:
 
 def card(flags: CardFlags) -> None:
     """Write the card of a run, CARD.md: its data, code, commands, options and results, from what it recorded."""
+    from tibert_keras.cards.card import write_card
+
     print(write_card(flags.run_dir))
 
 
-def _print_fields(fields: dict[str, Any]) -> None:
-    for name, value in fields.items():
+def finetune_tokens(config: FinetuneTokensConfig) -> None:
+    """Fine-tune a tagger of words and parts of speech, and measure it. Given again, it goes on with missing seeds."""
+    from tibert_keras.finetuning.tokens import finetune_tokens
+
+    _show_scores(config, finetune_tokens(config))
+
+
+def finetune_text(config: FinetuneTextConfig) -> None:
+    """Fine-tune a classifier of texts, and measure it. Given again, it goes on with missing seeds."""
+    from tibert_keras.finetuning.text import finetune_text
+
+    _show_scores(config, finetune_text(config))
+
+
+def _show_scores(config: FinetuneConfig, scores: Scores) -> None:
+    """Write the card of a run, and print its scores."""
+    from tibert_keras.cards.card import write_card
+    from tibert_keras.finetuning.scores import score_table
+
+    write_card(config.output_dir)
+    print(score_table(config.output_dir, scores, config.others))
+
+
+def _print_fields(values: dict[str, Any]) -> None:
+    for name, value in values.items():
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

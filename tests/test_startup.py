@@ -1,0 +1,162 @@
+"""What a command line imports, in processes of its own; and that Keras finds the classes all the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+from tibert_keras.cli.main import VERBS
+
+HEAVY = ("tensorflow", "tensorflow_text", "keras", "keras_hub", "keras_nlp", "jax", "torch")
+ROOT = Path(__file__).resolve().parents[1]
+
+# Runs command lines one after another, and tells their exit statuses and which of the heavy modules are there then.
+RUN = """
+import json, sys
+from tibert_keras.cli.main import main
+statuses = []
+for words in json.loads(sys.argv[1]):
+    try:
+        statuses.append(main(words))
+    except SystemExit as stop:
+        statuses.append(stop.code)
+print(json.dumps([statuses, sorted(sys.modules.keys() & set(json.loads(sys.argv[2])))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """Runs command lines in a process in which, and in whose workers, no heavy module can be imported."""
+    folder = tmp_path_factory.mktemp("light")
+    attempts = folder / "attempts"
+    for name in HEAVY:
+        # An `except ImportError` does not hide the attempt.
+        (folder / f"{name}.py").write_text(
+            f"open({str(attempts)!r}, 'a').write('{name}\\n')\nraise ImportError('no {name} here')\n"
+        )
+
+    def run(*commands: list[str]) -> list[int]:
+        attempts.write_text("")
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, json.dumps(commands), json.dumps(HEAVY)],
+            env=environment, cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        statuses, imported = json.loads(done.stdout.splitlines()[-1])
+        assert (imported, attempts.read_text()) == ([], ""), done.stderr
+        return statuses
+
+    return run
+
+
+def test_help(light) -> None:
+    statuses = light([], ["--help"], *([*verb.split(), "--help"] for verb in VERBS))
+    assert statuses == [0] * (2 + len(VERBS))
+
+
+def test_from_an_edition_to_records(light, tmp_path) -> None:
+    from tibert_keras.corpus.sample import write_sample
+
+    write_sample(f"{tmp_path}/sample", num_documents=40, num_files=4)
+    statuses = light(
+        ["corpus", f"--input_file={tmp_path}/sample/*.txt", f"--output_dir={tmp_path}/corpus", "--workers=2"],
+        ["tokenizer", f"--input_file={tmp_path}/corpus/*.txt", f"--output_dir={tmp_path}/spm", "--vocab_size=300"],
+        ["records", f"--input_file={tmp_path}/corpus/*.txt", f"--output_dir={tmp_path}/records", "--workers=2",
+         f"--spm_model_file={tmp_path}/spm/spiece.model", "--max_seq_length=32", "--max_predictions_per_seq=5"],
+    )  # fmt: skip
+    assert statuses == [0, 0, 0]
+    assert list((tmp_path / "records").glob("*.tf_record"))
+
+
+def test_what_runs_recorded(light, finished_run) -> None:
+    assert light(["runs", str(finished_run)], ["card", str(finished_run)]) == [0, 0]
+
+
+# A flag that does not exist is refused for every verb; these name files and folders that do not.
+NOTHING = {
+    "corpus": ["--input_file=nothing/*.txt", "--output_dir=out"],
+    "tokenizer": ["--input_file=nothing/*.txt", "--output_dir=out"],
+    "records": ["--input_file=nothing/*.txt", "--output_dir=out", "--spm_model_file=nothing.model"],
+    "records inspect": ["nothing.tf_record"],
+    "pretrain": ["--input_file=nothing/*.tf_record", "--output_dir=out", "--preset=tibert_nano"],
+    "runs": ["nothing"],
+    "champion": ["nothing"],
+    "evaluate": ["--model=nothing", "--input_file=nothing/*.tf_record"],
+    "finetune tokens": ["--input_file=nothing", "--validation_file=nothing", "--output_dir=out", "--model=nothing"],
+    "finetune text": ["--input_file=nothing", "--validation_file=nothing", "--output_dir=out", "--model=nothing"],
+    "card": ["nothing"],
+    "export": ["--model=nothing", "--output_dir=out"],
+    "convert": ["--from=keras", "--input=nothing", "--to=google", "--output=out"],
+    "fill-mask": ["--model=nothing", "བཀྲ་[MASK]"],
+    "tag": ["--model=nothing", "བཀྲ་ཤིས།"],
+    "segment": ["--model=nothing", "བཀྲ་ཤིས།"],
+    "segment examples": ["--input_file=nothing", "--output_file=out.tsv"],
+    "serve": ["nothing"],
+}
+
+
+def test_refusals(light) -> None:
+    assert NOTHING.keys() == VERBS.keys() - {"quickstart"}
+    flags = [[*verb.split(), "--no_such_flag=1"] for verb in VERBS]
+    files = [[*verb.split(), *words] for verb, words in NOTHING.items()]
+    assert light(*flags, *files) == [2] * len(flags) + [1] * len(files)
+
+
+LOAD = """
+import json, pickle, sys
+{imports}
+folder = sys.argv[1]
+import keras, keras_hub
+registered = [name for name in keras.saving.get_custom_objects() if name.startswith("tibert_keras>")]
+model = keras.saving.load_model(folder + "/model.keras")
+with open(folder + "/model.pickle", "rb") as file:
+    pickled = pickle.load(file)
+with open(folder + "/config.json") as file:
+    config = json.load(file)
+task = keras_hub.models.MaskedLM.from_preset(folder + "/preset")
+kinds = [type(each).__name__ for each in (model, pickled, keras.saving.deserialize_keras_object(config), task)]
+print(json.dumps([len(registered), kinds]))
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, small_preset):
+    """A folder with the same model as a `.keras` file, a preset, a pickle and a configuration."""
+    import pickle
+
+    from tibert_keras import TibertMaskedLM
+
+    folder = tmp_path_factory.mktemp("saved")
+    model = TibertMaskedLM.from_preset(small_preset)
+    model.save(folder / "model.keras")
+    model.save_to_preset(str(folder / "preset"))
+    (folder / "model.pickle").write_bytes(pickle.dumps(model))
+    (folder / "config.json").write_text(json.dumps(keras.saving.serialize_keras_object(model)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import tibert_keras, keras",
+        "import keras, tibert_keras",
+        "import tibert_keras, keras_hub",
+        "import tibert_keras, keras_nlp",
+        "from tibert_keras import PretrainConfig",
+        "from tibert_keras import LAMB",
+    ],
+)
+def test_keras_finds_the_classes_without_their_being_named(imports, saved) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD.format(imports=imports), str(saved)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [14, ["TibertMaskedLM"] * 4]

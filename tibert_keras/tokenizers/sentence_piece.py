@@ -1,0 +1,207 @@
+"""Encodes Tibetan text with a SentencePiece model, without Keras."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import sentencepiece
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2
+
+from tibert_keras.errors import InputError
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
+
+UNIT_SEPARATOR = "\x1f"
+
+_CLS, _SEP, _PAD, _MASK = SPECIAL_TOKENS = ("[CLS]", "[SEP]", "<pad>", "[MASK]")
+_SPACE_PIECE = "▁"
+
+_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
+_NO_TEXT = (_Piece.UNKNOWN, _Piece.CONTROL, _Piece.UNUSED)
+
+# SentencePiece has one seed for the whole process.
+_SEED_LOCK = threading.Lock()
+
+
+class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
+    """A SentencePiece model with the options of `TibertTokenizer`.
+
+    KerasHub's tokenizer calls `Encode`, `Decode` and the vocabulary of the class that this one extends.
+
+    Args:
+        proto: The content of the SentencePiece model.
+        tsheg_pretokenization: As for `TibertTokenizer`, and so the next three.
+        underline_between_sections: Encode the space before a section as `▁`.
+        nbest_size: Sample among so many best encodings; 0 gives the best.
+        alpha: The smoothing of the sampling.
+        out_type: `int` for ids, `str` for pieces.
+
+    Attributes:
+        proto: The content of the SentencePiece model.
+        special_token_ids: The ids of `[CLS]`, `[SEP]`, `<pad>` and `[MASK]`.
+        ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
+        ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
+        starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
+
+    Raises:
+        InputError: If `proto` is not a SentencePiece model or lacks a special token.
+    """
+
+    def __init__(
+        self,
+        proto: bytes,
+        *,
+        tsheg_pretokenization: bool = False,
+        underline_between_sections: bool = True,
+        nbest_size: int = 0,
+        alpha: float = 1.0,
+        out_type: type[int] | type[str] = int,
+    ) -> None:
+        self.proto = proto
+        self.tsheg_pretokenization = tsheg_pretokenization
+        self.nbest_size = nbest_size
+        self.explicit_spaces = tsheg_pretokenization or not underline_between_sections
+        super().__init__(
+            model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces),
+            out_type=out_type,
+            enable_sampling=nbest_size != 0,
+            nbest_size=nbest_size,
+            alpha=alpha,
+        )
+        self._section_space = " " if underline_between_sections else ""
+        self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
+        self.special_token_ids = self._ids(SPECIAL_TOKENS)
+        self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
+        pieces = sentencepiece_model_pb2.ModelProto.FromString(proto).pieces
+        # A model from elsewhere may have more control pieces, such as `<s>`.
+        no_text = [number for number, piece in enumerate(pieces) if piece.type in _NO_TEXT]
+        self.ordinary_token_ids = np.setdiff1d(np.arange(len(pieces), dtype="int32"), no_text + self.special_token_ids)
+        self.ends_syllable = np.array([piece.piece.endswith(tuple(INTERSYLLABIC_MARKS)) for piece in pieces], bool)
+        self.starts_section = np.array([piece.piece.startswith(_SPACE_PIECE) for piece in pieces], bool)
+
+    def _ids(self, pieces: Sequence[str]) -> list[int]:
+        return [int(self.piece_to_id(piece)) for piece in pieces]
+
+    def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
+        """Tell where syllables start: after a mark between syllables, a space or a special token.
+
+        Args:
+            token_ids: int `[..., L]`.
+
+        Returns:
+            bool `[..., L]`. A piece that holds the end of one syllable and the start of the next belongs to the
+            former, so that what lies between two starts is always whole syllables.
+        """
+        special = np.isin(token_ids, self.special_token_ids)
+        starts = self.starts_section[token_ids] | special
+        starts[..., 1:] |= self.ends_syllable[token_ids[..., :-1]] | special[..., :-1]
+        starts[..., 0] = True
+        return starts
+
+    def Encode(self, texts: list[str], **_: Any) -> list[list[Any]]:  # noqa: N802
+        """Encode as `encode` does: KerasHub calls this name."""
+        return self.encode(texts)
+
+    def encode(self, texts: list[str]) -> list[list[Any]]:
+        """Encode texts of any number and length into ids, or pieces, neither padded nor truncated."""
+        if self.explicit_spaces:
+            units = [self._spell_out(text) for text in texts]
+            pieces = self._encode_units(itertools.chain.from_iterable(units))
+            return [[piece for _ in text for piece in next(pieces)] for text in units]
+        return [self._absorb_spaces(tokens) for tokens in self._encode(texts)]
+
+    def encode_seeded(self, texts: list[str], *, seed: int) -> list[list[int]]:
+        """Sample encodings that depend on nothing but the seed, from 0 to 2**32 - 2."""
+        # SentencePiece takes the seed once a thread, when the thread's generator is first used.
+        with _SEED_LOCK, ThreadPoolExecutor(max_workers=1) as fresh_thread:
+            sentencepiece.set_random_generator_seed(seed)
+            return fresh_thread.submit(self.encode, texts).result()
+
+    def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+        """Encode texts that are cut into syllables; see `TibertTokenizer.encode_syllables`."""
+        if not self.tsheg_pretokenization:
+            raise InputError(
+                "The tokenizer's pieces may cross syllables. Received: tsheg_pretokenization=False. "
+                "Make one of the same model with True."
+            )
+        units = [self._spell_out_syllables(syllables) for syllables in texts]
+        encoded = self._encode_units(unit for text in units for unit in text)
+        return [[next(encoded) for _ in text] for text in units]
+
+    def _encode_units(self, units: Iterable[str]) -> Iterator[list[Any]]:
+        """The pieces of each unit, whose spaces are written out."""
+        units = list(units)
+        if self.nbest_size:
+            return map(self._absorb_spaces, self._encode(units))
+        # The same few syllables come again and again.
+        different = list(set(units))
+        known = dict(zip(different, map(self._absorb_spaces, self._encode(different)), strict=True))
+        return map(known.__getitem__, units)
+
+    def _encode(self, texts: list[str]) -> list[list[Any]]:
+        if self.nbest_size == 0:
+            # Records are made by processes, one a core.
+            return super().Encode(texts, num_threads=1)
+        # A batch goes to SentencePiece's own threads, each with a generator of its own: text by text it stays here.
+        return [super(SentencePieceEncoder, self).Encode(text) for text in texts]
+
+    def _absorb_spaces(self, tokens: list[Any]) -> list[Any]:
+        """Drop the space piece before a mask, which takes its place as a masked piece does in training."""
+        if self._space_and_mask[1] not in tokens:
+            return tokens
+        followers = [*tokens[1:], None]
+        return [token for token, after in zip(tokens, followers, strict=True) if (token, after) != self._space_and_mask]
+
+    def _spell_out(self, text: str) -> list[str]:
+        """Write out the spaces of a text and cut it into the units that are encoded one by one."""
+        text = "".join(self._section_space + section for section in re.split(TOKENIZER_SPACES, text) if section)
+        if self.tsheg_pretokenization:
+            text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{UNIT_SEPARATOR}", text)
+        return text.split(UNIT_SEPARATOR)
+
+    def _spell_out_syllables(self, syllables: Sequence[str]) -> list[str]:
+        """Write out the spaces of a text as `_spell_out` does, syllable by syllable."""
+        units, after_space = [], True
+        for syllable in syllables:
+            first, *others = re.split(TOKENIZER_SPACES, f"{' ' if after_space else ''}{syllable}")
+            units.append(first + "".join(self._section_space + section for section in others if section))
+            after_space = bool(others) and not others[-1]
+        return units
+
+
+def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
+    """Return the model as it is run: `[MASK]` is found in text, and explicit spaces are kept as they are.
+
+    A control symbol is never matched in text, so `[MASK]` is retyped; all other text encodes as before.
+
+    Args:
+        proto: The content of a SentencePiece model.
+        explicit_spaces: Whether spaces are written out before encoding, not added and collapsed by SentencePiece.
+
+    Raises:
+        InputError: If it is not a SentencePiece model or lacks a special token.
+    """
+    try:
+        model = sentencepiece_model_pb2.ModelProto.FromString(proto)
+    except DecodeError as error:
+        raise InputError(f"Not a SentencePiece model: {error}. Received: {len(proto)} bytes.") from error
+    if not model.pieces:
+        raise InputError(f"Not a SentencePiece model: it has no pieces. Received: {len(proto)} bytes.")
+    for special in sorted(set(SPECIAL_TOKENS) - {piece.piece for piece in model.pieces}):
+        raise InputError(
+            f"Cannot find special token `{special!r}` in the SentencePiece model. "
+            f"Received: a model of {len(model.pieces)} pieces. Train one with `tibert tokenizer`."
+        )
+    for piece in model.pieces:
+        if piece.piece == _MASK:
+            piece.type = _Piece.USER_DEFINED
+    if explicit_spaces:
+        model.normalizer_spec.add_dummy_prefix = False
+        model.normalizer_spec.remove_extra_whitespaces = False
+    return bytes(model.SerializeToString())
