@@ -28,7 +28,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "albert": {"model_type": "unigram", "vocab_size": 30_000, "character_coverage": 0.99995},
 }
 
-MANIFEST_FILE = "tokenizer.json"
+MANIFEST_FILE = "tokenizer_manifest.json"
+# Its name in older folders. Hugging Face calls the tokenizer itself so.
+_OLDER_MANIFEST_FILE = "tokenizer.json"
 CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
 # A list, not the comma-separated string of the original: read as CSV, its quotation mark swallows the rest.
 USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
@@ -54,7 +56,7 @@ class TokenizerConfig:
 
     Args:
         input_file: Text files to train on: a path, a glob pattern, or several with commas between them.
-        output_dir: Folder for `spiece.model`, `spiece.vocab` and `tokenizer.json` (how they were made).
+        output_dir: Folder for `spiece.model`, `spiece.vocab` and `tokenizer_manifest.json` (how they were made).
         recipe: `olive` (BPE, 10,000 pieces, every character covered) or `albert` (unigram, 30,000 pieces,
             99.995% of the characters covered).
         model_type: `bpe` or `unigram`, in place of the recipe's.
@@ -86,7 +88,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         config: What to train on and how.
 
     Returns:
-        The manifest that is written to `tokenizer.json`: options, inputs and the SHA-256 of the model.
+        The manifest that is written to `tokenizer_manifest.json`: options, inputs and the SHA-256 of the model.
 
     Raises:
         InputError: If an input cannot be read, the vocabulary is larger than the text supports, or the folder holds
@@ -123,33 +125,34 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
 
 
 def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
-    """Read the manifest beside a SentencePiece model, or return `None` if none beside it is of this model.
+    """Read the manifest beside a SentencePiece model, or return `None` if there is none of this model.
 
     Args:
         spm_model_file: Path of the model.
     """
-    path = join(os.path.dirname(spm_model_file) or ".", MANIFEST_FILE)
-    if not exists(path):
-        return None
-    try:
-        manifest = read_json(path, what="a manifest of a tokenizer", advice="")
-    except InputError:
-        return None
-    # Folders of Hugging Face have a file of this name too, which is the tokenizer itself.
-    return manifest if manifest.get("sha256") == sha256(spm_model_file) else None
+    for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE):
+        path = join(os.path.dirname(spm_model_file) or ".", name)
+        try:
+            manifest = read_json(path, what="a manifest of a tokenizer", advice="") if exists(path) else {}
+        except InputError:
+            continue
+        if manifest and manifest.get("sha256") == sha256(spm_model_file):
+            return manifest
+    return None
 
 
 def _check_folder(config: TokenizerConfig) -> None:
     """Check that nothing is lost when the folder is replaced, which is done as a whole."""
     names = list_folder(config.output_dir)
-    if names and MANIFEST_FILE not in names:
+    manifest_file = next((name for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE) if name in names), None)
+    if names and manifest_file is None:
         raise InputError(
             f"The output folder is not empty and holds no tokenizer. Received: output_dir={config.output_dir!r}. "
             "Choose another."
         )
-    if names:
+    if manifest_file is not None:
         previous = read_json(
-            join(config.output_dir, MANIFEST_FILE),
+            join(config.output_dir, manifest_file),
             what="a manifest of a tokenizer",
             advice="Choose another output_dir.",
         )
