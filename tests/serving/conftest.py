@@ -1,4 +1,4 @@
-"""A model that is served."""
+"""An exported model to serve."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig
+from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
 from tibert_keras.storage import join
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.workers import is_chief
@@ -160,6 +160,7 @@ def card(flags: CardFlags) -> None:
 
 def finetune_tokens(config: FinetuneTokensConfig) -> None:
     """Fine-tune a tagger of words and parts of speech, and measure it. Given again, it goes on with missing seeds."""
+    check_run(config)  # before Keras is imported
     from tibert_keras.finetuning.tokens import finetune_tokens
 
     _show_scores(config, finetune_tokens(config))
@@ -167,6 +168,7 @@ def finetune_tokens(config: FinetuneTokensConfig) -> None:
 
 def finetune_text(config: FinetuneTextConfig) -> None:
     """Fine-tune a classifier of texts, and measure it. Given again, it goes on with missing seeds."""
+    check_run(config)  # before Keras is imported
     from tibert_keras.finetuning.text import finetune_text
 
     _show_scores(config, finetune_text(config))
