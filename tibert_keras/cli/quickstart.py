@@ -12,7 +12,7 @@ from typing import Any
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.sample import sample_documents, write_sample
 from tibert_keras.errors import InputError
-from tibert_keras.inference.fill_file import FilledText, fill_texts
+from tibert_keras.inference.fill import FilledText, fill_texts
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig

@@ -9,7 +9,7 @@ from typing import Literal
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.keras_preset import load_task
-from tibert_keras.inference.fill_file import FilledText, FillMaskConfig, fill_file, write_filled
+from tibert_keras.inference.fill import FilledText, FillMaskConfig, fill_file, write_filled
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig, segment_examples, segment_text
 from tibert_keras.inference.tag import TagConfig, tag_text, write_pieces
 from tibert_keras.saved_model.export import export_saved_model, require_tensorflow

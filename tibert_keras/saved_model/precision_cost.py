@@ -18,10 +18,10 @@ from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.compact_weights import CompactWeights, Precision
-from tibert_keras.tagging.metrics import score
-from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.metrics import score_tagging
+from tibert_keras.tagging.preparation import prepare_documents
 from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.split import read_split, split_documents
+from tibert_keras.tagging.reading import read_split, split_documents
 from tibert_keras.tagging.words import CONTINUATION, Document
 from tibert_keras.training.evaluate import evaluate
 
@@ -51,7 +51,7 @@ def read_held_out(model: Task, pattern: str, *, split_file: str | None = None, u
             parts = split_documents(documents, read_split(split_file))
             documents = parts["test"] or parts["validation"]
         kept = [label for label in model.labels if label != CONTINUATION]
-        return prepare(documents, universal_tags=universal_tags, keep_tags=kept)
+        return prepare_documents(documents, universal_tags=universal_tags, keep_tags=kept)
     if split_file is not None or universal_tags:
         raise InputError(
             "Only a tagger is measured on documents with tags. Received: "
@@ -103,7 +103,7 @@ def _figures(model: Task, held_out: Any) -> dict[str, float]:
         return {name: figures[name] for name in ("accuracy", "loss")}
     if isinstance(model, TibertTokenClassifier):
         # Which words it was trained on is not known here, nor asked for.
-        figures = score(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
+        figures = score_tagging(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
         return {"joint_f1": figures["joint_f1"]}
     return {"accuracy": _accuracy(model, held_out)}
 
