@@ -12,6 +12,8 @@ from typing import Any
 
 from tibert_keras.saved_model.versions import find_saved_model
 
+_KERAS_OPTIMIZERS = "keras.src.optimizers"
+
 
 def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
     """Load a model that fills masks. A SavedModel needs TensorFlow and TensorFlow Text only, no Keras.
@@ -52,9 +54,9 @@ def _register_tokenizer_ops() -> None:
     import tensorflow as tf
 
     package = find_spec("tensorflow_text")
-    folders = (package and package.submodule_search_locations) or []
-    if libraries := [path for folder in folders for path in Path(folder).glob("python/ops/_sentencepiece_tokenizer.so")]:
-        tf.load_op_library(str(libraries[0]))
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    if (library := folder / "python/ops/_sentencepiece_tokenizer.so").exists():
+        tf.load_op_library(str(library))
     else:
         import tensorflow_text  # noqa: F401  (raises if it is missing, and works wherever its ops are)
 
@@ -63,13 +65,13 @@ def _register_tokenizer_ops() -> None:
 def _without_keras() -> Iterator[None]:
     """Keep TensorFlow from importing Keras, which a SavedModel does not need and which takes seconds.
 
-    TensorFlow imports it last, if it can, to register optimizers. Keras can still be imported later.
+    TensorFlow imports this module of Keras at the end, if it can, to register optimizers. It comes with Keras later.
     """
     if "keras" in sys.modules or "tensorflow" in sys.modules:
         yield
         return
-    sys.modules["keras"] = None  # type: ignore[assignment]
+    sys.modules[_KERAS_OPTIMIZERS] = None  # type: ignore[assignment]
     try:
         yield
     finally:
-        del sys.modules["keras"]
+        del sys.modules[_KERAS_OPTIMIZERS]
