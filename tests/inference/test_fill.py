@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
+
 import keras
 import pytest
 import tensorflow as tf
-from tibert_keras.errors import InputError
-from tibert_keras.inference.fill import FilledMask, fill_mask
-from tibert_keras.saved_model.export import export_saved_model
-import json
-from tibert_keras.cli.main import main
-from tibert_keras.inference.fill import FillMaskConfig, fill_texts, read_texts, write_filled
-from tibert_keras.inference.fill import fill_gaps, fill_mask
-from tibert_keras.inference.loading import load_fill_mask
-from tibert_keras.saved_model.export import FillMask
 
+from tibert_keras.cli.main import main
+from tibert_keras.errors import InputError
+from tibert_keras.inference.fill import (
+    FilledMask,
+    FillMaskConfig,
+    fill_gaps,
+    fill_mask,
+    fill_texts,
+    read_texts,
+    write_filled,
+)
+from tibert_keras.inference.loading import load_fill_mask
+from tibert_keras.saved_model.export import FillMask, export_saved_model
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 
@@ -99,7 +105,6 @@ def assert_same(actual: list[FilledMask], expected: list[FilledMask]) -> None:
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours._replace(probabilities=[]) == theirs._replace(probabilities=[])
         assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-5)
-
 
 
 @pytest.fixture(scope="module")

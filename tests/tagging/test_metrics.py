@@ -6,19 +6,16 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
-from tibert_keras.errors import InputError
-from tibert_keras.tagging.metrics import mean_f1, score_tagging
-from tibert_keras.tagging.words import Document, TaggedWord
-from pathlib import Path
-import numpy as np
-from tibert_keras.tagging.metrics import ConfusionMatrix
-from tibert_keras.tagging.metrics import score_tagging
-from tibert_keras.tagging.metrics import MostFrequentTag
-from tibert_keras.tagging.preparation import prepare_documents
-from tibert_keras.tagging.words import Document, known_words, labels_of
 
+from tibert_keras.errors import InputError
+from tibert_keras.tagging.metrics import ConfusionMatrix, MostFrequentTag, mean_f1, score_tagging
+from tibert_keras.tagging.preparation import prepare_documents
+from tibert_keras.tagging.words import Document, TaggedWord, known_words, labels_of
 
 TRUE = "ཀ་ཁ་|NOUN ག་|VERB ང་|NOUN ཅ|ADP །|PUNCT"
 FOUND = "ཀ་|NOUN ཁ་|ADP ག་|NOUN ང་ཅ|NOUN །|PUNCT"

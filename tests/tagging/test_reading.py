@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
-import pytest
-from tibert_keras.errors import InputError
-from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
-from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.words import Document, TaggedWord
 from collections import Counter
 from collections.abc import Callable
-from tibert_keras.tagging.reading import make_split, read_split, split_documents, write_split
-from tibert_keras.tagging.words import Document
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.errors import InputError
+from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
+from tibert_keras.tagging.reading import make_split, read_split, read_tagged, split_documents, write_split
+from tibert_keras.tagging.words import Document, TaggedWord
 
 
 def read(tmp_path: Path, content: str, *, name: str = "text.txt") -> dict[str, list[tuple[str, str]]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-import pytest
-from tibert_keras.tagging.windows import consecutive_windows, overlapping_windows
 from itertools import chain
 from types import SimpleNamespace
+
 import numpy as np
+import pytest
+
 from tibert_keras import TibertTokenClassifierPreprocessor, TibertTokenizer
-from tibert_keras.tagging.windows import tag_lines
+from tibert_keras.tagging.windows import consecutive_windows, overlapping_windows, tag_lines
 from tibert_keras.tagging.words import TaggedWord, split_syllables
 
 

@@ -17,8 +17,7 @@ from tibert_keras.finetuning.seeds import CONFUSION_PICTURE, begin, data_hashes,
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 from tibert_keras.storage import join
-from tibert_keras.tagging.metrics import ConfusionMatrix
-from tibert_keras.tagging.metrics import mean_f1
+from tibert_keras.tagging.metrics import ConfusionMatrix, mean_f1
 
 
 def finetune_text(config: FinetuneTextConfig) -> Scores:

@@ -25,13 +25,10 @@ from tibert_keras.finetuning.seeds import (
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.storage import join
-from tibert_keras.tagging.metrics import TaggingScores, score_tagging
-from tibert_keras.tagging.metrics import MostFrequentTag
+from tibert_keras.tagging.metrics import MostFrequentTag, TaggingScores, score_tagging
 from tibert_keras.tagging.preparation import prepare_documents
-from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.reading import read_split, split_documents
-from tibert_keras.tagging.windows import tag_lines
-from tibert_keras.tagging.windows import consecutive_windows
+from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
+from tibert_keras.tagging.windows import consecutive_windows, tag_lines
 from tibert_keras.tagging.words import UNKNOWN_TAG, Document, TaggedWord, known_words, labels_of, split_syllables
 
 # All but those of the boundaries are split into words seen in training and not seen.

@@ -20,8 +20,7 @@ from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.compact_weights import CompactWeights, Precision
 from tibert_keras.tagging.metrics import score_tagging
 from tibert_keras.tagging.preparation import prepare_documents
-from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.reading import read_split, split_documents
+from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
 from tibert_keras.tagging.words import CONTINUATION, Document
 from tibert_keras.training.evaluate import evaluate
 
