@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 
+from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.lamb import LAMB
@@ -35,7 +36,7 @@ def test_a_train_step(sample_records, model_class, dtype):
     options = {} if sop else {"loss": MaskedLanguageModelLoss(), "weighted_metrics": [metric]}
     model.compile(LAMB(WarmupPolynomialDecay(0.01, 20, 3)), jit_compile=False, **options)
     model.optimizer.build(model.trainable_variables)
-    model._symbolic_build(data_batch=batches.element_spec)
+    build_training_variables(model, batches.element_spec)
 
     step = tf.function(model.train_step, jit_compile=True, input_signature=[batches.element_spec])
     # What XLA cannot compile raises here.
