@@ -3,75 +3,101 @@
 from __future__ import annotations
 
 import ast
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "tibert_keras"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tibert_keras"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+IDS = [path.relative_to(PACKAGE).as_posix() for path in MODULES]
 
-# What each subpackage may import of the others; SHARED_MODULES, at the top, are everyone's.
-ALLOWED = {
-    "corpus": set(),
-    "tokenizers": set(),
-    "models": set(),
-    "optimizers": set(),
-    "tagging": set(),
-    "data": {"corpus", "tokenizers", "tagging"},
-    "training": {"tagging", "data", "models", "optimizers", "tokenizers"},
-    "export": {"corpus", "tagging", "tokenizers", "data", "models", "optimizers", "training"},
-    "serving": {"export"},
-    "verbs": {"corpus", "tokenizers", "data", "models", "training", "export", "serving"},
-}
-SHARED_MODULES = {"errors", "pictures", "script", "storage", "tasks"}
+# Each may import what stands before it, and the modules at the top, which are everyone's.
+ORDER = [
+    "corpus", "tokenizers", "records", "tagging", "optimizers", "models", "runs", "formats", "training", "finetuning",
+    "saved_model", "inference", "cards", "serving", "cli",
+]  # fmt: skip
+SHARED_MODULES = {"errors", "storage", "tibetan", "parallel"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
-WITHOUT_TENSORFLOW = ["models", "optimizers", "training", "records/masking.py", "records/examples.py"]
-
-
-def _imports(tree: ast.AST) -> list[str]:
-    names = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide where a name comes from"
-            names.append(node.module or "")
-            if node.module == "tibert_keras":
-                names += [f"tibert_keras.{alias.name}" for alias in node.names]
-    return names
+WITHOUT_TENSORFLOW = [*ORDER[: ORDER.index("saved_model")], "cards", "cli"]
+# `tibert --help` and the verbs before training import these; tests/test_startup.py looks at what they load in fact.
+LIGHT = ["errors.py", "storage.py", "tibetan.py", "parallel.py", "corpus", "tokenizers", "records", "tagging", "runs",
+         "cards", "cli"]  # fmt: skip
 
 
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def _imports(nodes: list[ast.stmt]) -> list[str]:
+    names = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            module = node.module or ""
+            # `from tibert_keras.formats import hugging_face` imports a module.
+            submodules = [f"{module}.{alias.name}" for alias in node.names]
+            names += [name for name in submodules if _file(name)] or [module]
+    return names
+
+
+def _file(module: str) -> Path | None:
+    path = ROOT / module.replace(".", "/")
+    candidates = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((file for file in candidates if file in MODULES), None)
+
+
+def _all_imports(path: Path) -> list[str]:
+    return _imports([node for node in ast.walk(_tree(path)) if isinstance(node, ast.stmt)])
+
+
+@pytest.mark.parametrize("path", MODULES, ids=IDS)
 def test_imports_point_up_the_list_only(path: Path) -> None:
-    subpackage = path.relative_to(PACKAGE).parts[0]
-    if subpackage not in ALLOWED:
-        pytest.skip("a module at the top puts the parts together")
-    for name in _imports(_tree(path)):
+    folder = path.relative_to(PACKAGE).parts[0]
+    if folder == "__init__.py":
+        pytest.skip("the package gives the public names")
+    allowed = SHARED_MODULES | set(ORDER[: ORDER.index(folder) + 1] if folder in ORDER else [])
+    for name in _all_imports(path):
         if name.startswith("tibert_keras."):
-            imported = name.split(".")[1]
-            assert imported in {subpackage} | SHARED_MODULES | ALLOWED[subpackage], f"{path} imports {name}"
+            assert name.split(".")[1] in allowed, f"{path} imports {name}"
 
 
-def test_every_subpackage_is_in_the_list() -> None:
-    subpackages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert subpackages <= ALLOWED.keys()
+def test_no_module_imports_itself_in_a_circle() -> None:
+    files = {path: [_file(name) for name in _all_imports(path)] for path in MODULES}
+    graph = {path: [file for file in found if file and file.name != "__init__.py"] for path, found in files.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 
-@pytest.mark.parametrize("name", WITHOUT_TENSORFLOW)
-def test_no_tensorflow_at_module_level(name: str) -> None:
-    place = PACKAGE / name
-    for path in [place] if place.is_file() else place.rglob("*.py"):
-        top_level = [node for node in _tree(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
-        for node in top_level:
-            for imported in _imports(node):
-                assert imported.split(".")[0] not in {"tensorflow", "tensorflow_text"}, f"{path} imports {imported}"
+def test_every_folder_is_in_the_list_and_exports_nothing() -> None:
+    faces = sorted(PACKAGE.glob("*/__init__.py"))
+    assert {face.parent.name for face in faces} == set(ORDER)
+    for face in faces:
+        assert [type(node) for node in _tree(face).body] == [ast.Expr], f"{face} has more than a docstring"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize("names", [("tensorflow", "tensorflow_text")], ids=["tensorflow"])
+@pytest.mark.parametrize("place", WITHOUT_TENSORFLOW)
+def test_no_tensorflow_at_module_level(place: str, names: tuple[str, ...]) -> None:
+    _check_top_level(place, names)
+
+
+@pytest.mark.parametrize("place", LIGHT)
+def test_light_modules(place: str) -> None:
+    _check_top_level(place, ("tensorflow", "tensorflow_text", "keras", "keras_nlp", "jax", "sklearn", "matplotlib"))
+
+
+def _check_top_level(place: str, names: tuple[str, ...]) -> None:
+    path = PACKAGE / place
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        for name in _imports(_tree(file).body):
+            assert name.split(".")[0] not in names, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=IDS)
 def test_modules_and_functions_stay_small(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert source.count("\n") <= 350, "split it"
@@ -84,3 +110,9 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
 
 def test_there_is_no_utils() -> None:
     assert not [path for path in PACKAGE.rglob("*") if path.stem in {"utils", "helpers", "common", "misc"}]
+
+
+def test_no_test_imports_another() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for name in _all_imports(path):
+            assert not re.match(r"tests\.(.*\.)?(test_|conftest)", name), f"{path} imports {name}"

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.records import examples
-from tibert_keras.records import one_file
+from tibert_keras.records import examples, one_file
 from tibert_keras.records import text_reader as sections
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig

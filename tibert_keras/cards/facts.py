@@ -8,12 +8,12 @@ from typing import Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.runs.champion import CHAMPION_FILE, INITIAL_PRESET, TOKENIZER_ASSET, Champion, read_champion
+from tibert_keras.runs.champion import Champion, read_champion
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import hash_records, read_environment
+from tibert_keras.runs.folder import CHAMPION_FILE, INITIAL_PRESET, TOKENIZER_ASSET, read_config
 from tibert_keras.runs.history import History
 from tibert_keras.storage import exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.config import read_config
 
 _ADVICE = "Choose the folder of another run."
 

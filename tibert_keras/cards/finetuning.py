@@ -11,8 +11,8 @@ from tibert_keras.cards.sections import FILL_IN, Sections, code_versions, table
 from tibert_keras.finetuning.scores import Scores, read_scores, score_rows
 from tibert_keras.finetuning.seeds import CONFUSION_PICTURE
 from tibert_keras.runs.environment import read_environment
+from tibert_keras.runs.folder import read_config, read_kind
 from tibert_keras.storage import exists, join, read_json
-from tibert_keras.training.config import read_config
 
 _HEADER = """---
 language: bo
@@ -48,7 +48,7 @@ def is_finetuning(run_dir: str) -> bool:
     Raises:
         InputError: If the folder holds no run.
     """
-    return "min_tag_count" in (config := read_config(run_dir)) or "validation_share" in config
+    return read_kind(run_dir) != "pretrain"
 
 
 def finetuning_sections(run_dir: str) -> Sections:
@@ -58,7 +58,7 @@ def finetuning_sections(run_dir: str) -> Sections:
         InputError: If a file of the run is damaged, or no seed has ended.
     """
     config, scores = read_config(run_dir), read_scores(run_dir)
-    is_tagger = "min_tag_count" in config
+    is_tagger = read_kind(run_dir) == "finetune tokens"
     labels = " and ".join(f"`{label}`" for label in scores.data.get("labels", []))
     options = [(name, value) for name, value in config.items() if name not in _PATHS and value is not None]
     sections = {

@@ -60,7 +60,7 @@ def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
     from tibert_keras.formats.keras_preset import load_task
     from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
-    from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
+    from tibert_keras.saved_model.precision import compare_precision, read_held_out
     from tibert_keras.saved_model.versions import next_version
 
     require_tensorflow()

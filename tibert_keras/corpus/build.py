@@ -203,9 +203,7 @@ def _make_file(
         return result
 
 
-def _write_corpus_file(
-    volumes: Sequence[Volume], path: Path, config: CorpusConfig
-) -> tuple[FileCounts, ReadingReport]:
+def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
     """Write volumes, in this order, to one corpus file. It depends on nothing else, so it can run anywhere."""
     counts, total = FileCounts(volumes=[volume.number for volume in volumes]), ReadingReport()
     with path.open("w", encoding="utf-8", newline="\n") as file:

@@ -18,10 +18,9 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.runs.champion import INITIAL_PRESET, find_preset
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
+from tibert_keras.runs.folder import INITIAL_PRESET, find_preset, read_config
 from tibert_keras.storage import exists, join, open_binary, read_json
-from tibert_keras.training.config import read_config
 
 Task = TibertMaskedLM | TibertTokenClassifier | TibertTextClassifier
 
