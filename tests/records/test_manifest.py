@@ -90,7 +90,7 @@ def test_records_note_the_corpus_and_the_tokenizer(records, shuffle):
     assert source["folder"] == "corpus" and noted["files"][source["file"]] == source["sha256"]
     assert manifest.made_from["tokenizer"] == {
         "spm_model_file": "tokenizer/spiece.model",
-        "manifest": json.loads(Path("tokenizer/tokenizer.json").read_text(encoding="utf-8")),
+        "manifest": json.loads(Path("tokenizer/tokenizer_manifest.json").read_text(encoding="utf-8")),
     }
     assert Manifest.read("records") == manifest
 
@@ -124,17 +124,26 @@ def test_the_digest_is_the_hash_of_an_older_manifest(records):
 
 
 def test_files_of_others(records):
-    """Folders of Hugging Face have a `tokenizer.json` too."""
+    """Folders of Hugging Face have a `tokenizer.json`, as the manifest was called in older folders."""
     Path("corpus/corpus.json").write_text("[]")
-    for content in ("{", "{}", json.dumps({"model": {}, "sha256": "0" * 64})):
-        Path("tokenizer/tokenizer.json").write_text(content)
-        assert describe_tokenizer("tokenizer/spiece.model")["manifest"] is None
+    Path("tokenizer/tokenizer_manifest.json").unlink()
+    for name in ("tokenizer.json", "tokenizer_manifest.json"):
+        for content in ("{", "{}", json.dumps({"model": {}, "sha256": "0" * 64})):
+            Path("tokenizer", name).write_text(content)
+            assert describe_tokenizer("tokenizer/spiece.model")["manifest"] is None
     assert describe_corpora(["corpus/train_text1.txt", "sample/001_a.txt"]) == {}
-    Path("tokenizer/tokenizer.json").unlink()
+    Path("tokenizer/tokenizer_manifest.json").unlink()
     assert build_records(records).made_from == {
         "corpora": {},
         "tokenizer": {"spm_model_file": "tokenizer/spiece.model", "manifest": None},
     }
+
+
+def test_an_older_tokenizer(records):
+    expected = describe_tokenizer("tokenizer/spiece.model")
+    assert expected["manifest"] is not None
+    Path("tokenizer/tokenizer_manifest.json").rename("tokenizer/tokenizer.json")
+    assert describe_tokenizer("tokenizer/spiece.model") == expected
 
 
 def test_an_older_corpus(corpus, records):

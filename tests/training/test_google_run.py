@@ -17,8 +17,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.google_checkpoint import find_google_files, read_google, write_google, write_google_checkpoint
 from tibert_keras.formats.google_names import read_google_checkpoint
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining

@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tibert_keras.formats.keras_preset import load_task
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.runs.champion import choose_champion
 from tibert_keras.runs.history import History
+from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.precision import Precision
@@ -59,7 +59,7 @@ def export_saved_model(
     """
     check_export_folder(output_dir)
     require_tensorflow()
-    loaded = load_task(model) if isinstance(model, str | os.PathLike) else model
+    loaded = load_model(model)
     module: TextModule
     if isinstance(loaded, TibertTokenClassifier):
         module = TagWords(loaded, precision=precision)

@@ -202,7 +202,7 @@ def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_
     from transformers import AutoModelForMaskedLM
 
     from tibert_keras.formats.hugging_face import write_hugging_face
-    from tibert_keras.formats.keras_preset import read_keras
+    from tibert_keras.formats.portable import read_keras
 
     portable = read_keras(os.fspath(model))
     if not isinstance(portable.model, TibertMaskedLM):
