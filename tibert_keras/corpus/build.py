@@ -97,11 +97,9 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
         >>> sorted(report.files)
         ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
+    volumes = find_volumes(config.input_file, edition=config.edition)
     # Absolute, for workers with another working directory.
-    volumes = [
-        replace(volume, path=absolute(volume.path))
-        for volume in find_volumes(config.input_file, edition=config.edition)
-    ]
+    volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
     partitions = _partition(volumes, config.validation_volumes)
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
     existing = CorpusReport.read(config.output_dir)
