@@ -20,8 +20,7 @@ from transformers import AutoModelForMaskedLM
 from tibert_keras import TibertMaskedLM
 from tibert_keras.formats.google_checkpoint import find_google_files, read_google
 from tibert_keras.formats.hugging_face import write_hugging_face
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 

@@ -23,8 +23,9 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.records.build import RecordsConfig
 from tibert_keras.records.manifest import Manifest
 from tibert_keras.runs.environment import environment, note_environment, read_environment
+from tibert_keras.runs.folder import read_config, write_config
 from tibert_keras.storage import sha256
-from tibert_keras.training.config import PretrainConfig, read_config, write_config
+from tibert_keras.training.config import PretrainConfig
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ class TestCard:
         assert f"{environment()['versions']['keras']}" in text and "the one that the run read" in text
         backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=400)
         assert f"Its encoder has {backbone.count_params():,} parameters." in text
-        assert "are not there any more" not in text and "changed since" not in text
+        assert "no longer exist" not in text and "changed since" not in text
 
     def test_what_people_wrote_is_kept(self, run):
         assert main(["card", str(run)]) == 0
@@ -121,7 +122,7 @@ class TestCard:
         digest = read_environment(str(run))[-1]["manifests"][str(moved)]
         shutil.rmtree(moved)
         text = card_text(gather_facts(run))
-        assert "The files are not there any more" in text and f"| {moved} | {digest} |" in text
+        assert "The files no longer exist" in text and f"| {moved} | {digest} |" in text
 
     @pytest.mark.parametrize(
         "name, content",
@@ -225,7 +226,7 @@ class TestSteps:
     def test_pasted_into_another_folder(self, facts, tmp_path, monkeypatch, capfd):
         """They make the very same records."""
         notes, commands = self.commands(facts)
-        assert notes.startswith("To be given in the folder in which the run was begun. Paths") and "\n" not in notes
+        assert notes.startswith("Run these in the folder where the run was started. Paths") and "\n" not in notes
         assert [command[0] for command in commands] == ["corpus", "tokenizer", "records", "records", "pretrain"]
         shutil.copytree("sample it", tmp_path / "second/sample it")
         monkeypatch.chdir(tmp_path / "second")
@@ -238,7 +239,7 @@ class TestSteps:
         Path("corpus/corpus.json").unlink()
         shutil.copy("corpus/train_text1.txt", "corpus/train_text9.txt")
         shutil.rmtree("records")
-        Path("tokenizer/tokenizer.json").unlink()
+        Path("tokenizer/tokenizer_manifest.json").unlink()
         words_of_records = ["--input_file=corpus/train_*.txt", "--output_dir=records", *self.RECORDS, *self.ONE_WORKER]
         assert main(["records", *words_of_records]) == 0
         notes, commands = self.commands(self.gather())

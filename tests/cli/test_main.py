@@ -258,10 +258,10 @@ class TestBadInput:
     @pytest.mark.parametrize("options", [["--vocab_size=200"], ["--recipe=albert"]])
     def test_the_folder_of_another_tokenizer(self, refuse, sample_corpus, spm_models, options):
         folder = Path(spm_models["bpe"]).parent
-        before = (folder / "tokenizer.json").read_bytes()
+        before = (folder / "tokenizer_manifest.json").read_bytes()
         given = ["tokenizer", f"--input_file={sample_corpus}/*.txt", *options]
         refuse("there, .* now", *given, output=f"--output_dir={folder}")
-        assert (folder / "tokenizer.json").read_bytes() == before
+        assert (folder / "tokenizer_manifest.json").read_bytes() == before
 
     def test_a_folder_that_cannot_be(self, refuse, sample_corpus, text):
         text.write_text("a file")

@@ -20,8 +20,7 @@ from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.formats.google_checkpoint import write_google, write_google_checkpoint
 from tibert_keras.formats.google_names import read_google_checkpoint, to_google
 from tibert_keras.formats.hugging_face_weights import read_weights
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 

@@ -14,13 +14,12 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import variable_shapes
 from tibert_keras.formats.hugging_face import (
     HUGGING_FACE,
-    read_config,
+    read_albert_config,
     read_hugging_face,
     standard_weights,
     write_hugging_face,
 )
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.formats.renaming import from_theirs, to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -204,9 +203,17 @@ class TestBadInput:
 
     def test_defaults(self, folder):
         (folder / "config.json").write_text('{"model_type": "albert"}')
-        assert read_config(str(folder))["hidden_size"] == 4096
+        assert read_albert_config(str(folder))["hidden_size"] == 4096
 
     def test_other_initial_values(self, folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.01}))
         assert type(read_hugging_face(str(folder)).model) is TibertMaskedLM
+
+
+def test_special_tokens_of_the_configuration(converted):
+    """What transformers pads with, begins and ends a text with, if nobody asks its tokenizer."""
+    config = json.loads((converted["huggingface"] / "config.json").read_text())
+    tokenizer = TibertMaskedLM.from_preset(str(converted["keras"])).preprocessor.tokenizer
+    expected = [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert [config[f"{name}_token_id"] for name in ("pad", "bos", "eos")] == expected

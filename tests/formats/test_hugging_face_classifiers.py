@@ -20,8 +20,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.formats.hugging_face_weights import read_weights
-from tibert_keras.formats.keras_preset import read_keras
-from tibert_keras.formats.portable import PortableModel
+from tibert_keras.formats.portable import PortableModel, read_keras
 
 LABELS = ["NOUN", "VERB+ADP", "CONT"]
 KINDS = {"TokenClassification": TibertTokenClassifier, "SequenceClassification": TibertTextClassifier}

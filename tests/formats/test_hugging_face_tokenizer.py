@@ -89,7 +89,7 @@ class TestReading:
         if config is not None:
             (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
         assert read_tokenizer(str(tmp_path)) is not None
-        assert "makes letters small or drops accents" in caplog.text
+        assert "lower-cases letters or drops accents" in caplog.text
         caplog.clear()
         (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "keep_accents": true}')
         read_tokenizer(str(tmp_path))

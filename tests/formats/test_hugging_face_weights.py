@@ -1,19 +1,29 @@
-"""Weights of transformers: in one file or in parts, in all types of floats, and what is refused."""
+"""Weights of transformers: of safetensors and PyTorch, in one file or in parts, in all types of floats."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import types
 
 import numpy as np
 import pytest
 
 from tests.support.tiny_models import inputs, log_softmax, randomize, tiny
+from tests.support.torch_archives import Call, archive
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.portable import PortableModel
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+
+# The pickle of `{"w": tensor}` as `torch.save` writes it: six floats of the storage "0".
+TENSOR = (
+    b"\x80\x02}U\x01wctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQ"
+    b"K\x00K\x06\x85K\x01\x85\x89}tRs."
+)
 
 
 @pytest.fixture
@@ -178,3 +188,127 @@ class TestTypes:
         (folder / "model.safetensors").unlink()
         with pytest.raises(InputError, match="neither model.safetensors nor pytorch_model.bin. Received: '.*hf'"):
             read_weights(str(folder))
+
+
+class TestTorch:
+    """PyTorch's files, which are pickles."""
+
+    @pytest.fixture(autouse=True)
+    def libraries(self):
+        self.torch = pytest.importorskip("torch", reason="torch reads its files")
+
+    def read(self, state, folder, **kwargs):
+        self.torch.save(state, folder / "pytorch_model.bin", **kwargs)
+        return read_weights(str(folder))
+
+    def test_element_types_and_layouts(self, tmp_path):
+        torch = self.torch
+        base = torch.arange(24.0).reshape(4, 6)
+        state = {
+            "whole": base,
+            "transposed": base.T,
+            "part": base[1:3, 2:],
+            "scalar": torch.tensor(3.0),
+            "empty": torch.zeros(0, 5),
+            "half": base.half(),
+            "bfloat16": base.bfloat16(),
+            "double": base.double(),
+            "long": torch.arange(5),
+            "parameter": torch.nn.Parameter(base),
+        }
+        arrays = self.read(state, tmp_path)
+        assert arrays.keys() == state.keys()
+        for name, tensor in state.items():
+            expected = tensor.detach() if name == "long" else tensor.detach().float()
+            np.testing.assert_array_equal(arrays[name], expected.numpy())
+            assert arrays[name].dtype == expected.numpy().dtype and arrays[name].shape == tuple(tensor.shape)
+
+    def test_state_of_a_module(self, tmp_path):
+        module = self.torch.nn.Sequential(self.torch.nn.Linear(3, 2), self.torch.nn.LayerNorm(2))
+        assert list(self.read(module.state_dict(), tmp_path)) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+
+    def test_older_than_archives(self, tmp_path):
+        arrays = self.read({"w": self.torch.ones(2)}, tmp_path, _use_new_zipfile_serialization=False)
+        np.testing.assert_array_equal(arrays["w"], [1, 1])
+
+    def test_remote(self, tmp_path, monkeypatch):
+        self.torch.save({"w": self.torch.ones(2)}, tmp_path / "pytorch_model.bin")
+        np.testing.assert_array_equal(read_weights(f"file://{tmp_path}")["w"], [1, 1])
+
+    def test_a_whole_module_is_code(self, tmp_path):
+        with pytest.raises(InputError, match="carries code: it calls 'torch.nn.modules.linear.Linear'. Received"):
+            self.read({"layer": self.torch.nn.Linear(2, 2)}, tmp_path)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            Call(os.system, "touch MARK"),
+            Call(eval, "open('MARK', 'w')"),
+            Call(exec, "open('MARK', 'w')"),
+            Call(getattr, "", "upper"),
+        ],
+        ids=["system", "eval", "exec", "getattr"],
+    )
+    def test_code_is_not_run(self, call, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for state in (call, {"w": call}, [call]):
+            (tmp_path / "pytorch_model.bin").write_bytes(archive(state))
+            with pytest.raises(
+                InputError, match=r"The file carries code: it calls '[\w.]+'\. Received: '.*\.bin'. Ask"
+            ) as caught:
+                read_weights(str(tmp_path))
+            assert "\n" not in str(caught.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["pytorch_model.bin"]
+
+    def test_names_are_quoted(self, tmp_path):
+        (tmp_path / "pytorch_model.bin").write_bytes(archive(b"\x80\x02ca\x1b[31m\nb\n."))
+        with pytest.raises(InputError, match=r"it calls 'a\\x1b\[31m.b'"):
+            read_weights(str(tmp_path))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"PK\x03\x04 and nothing else",
+            b"\xff" * 100,
+            archive(b""),
+            archive(b"\x80\x02"),
+            archive(b"\x80\x04\x8c\x01a."),
+            archive([1, 2]),
+            archive({"w": "no tensor"}),
+            archive({1: 2}),
+            # No storage, and one that is too short.
+            archive(TENSOR),
+            archive(TENSOR, **{"0": b"\0" * 20}),
+        ],
+        ids=range(11),
+    )
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    def test_damaged(self, content, tmp_path):
+        (tmp_path / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(
+            InputError, match=r"Not a whole file of PyTorch's: .+\. Received: '.*\.bin'. Give"
+        ) as caught:
+            read_weights(str(tmp_path))
+        assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+
+    def test_cut_short(self, tmp_path):
+        path = tmp_path / "pytorch_model.bin"
+        self.torch.save({"w": self.torch.zeros(1000)}, path)
+        for length in (1, 100, 3000, path.stat().st_size - 10):
+            path.write_bytes(path.read_bytes()[:length])
+            with pytest.raises(InputError, match="Not a whole file of PyTorch's: "):
+                read_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize("installed", [None, "2.5.1"])
+def test_without_torch(installed, folder, monkeypatch):
+    torch = installed and types.SimpleNamespace(__version__=installed)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    message = (
+        r"read with torch 2\.6 or later, which is not installed. Received: '.*\.bin'. Install torch .*safetensors."
+    )
+    with pytest.raises(InputError, match=message) as caught:
+        read_weights(str(folder))
+    assert "\n" not in str(caught.value)

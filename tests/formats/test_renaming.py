@@ -30,23 +30,23 @@ SHAPES = {name: array.shape for name, array in OURS.items() if "adam" not in nam
 class TestRow:
     def test_lies_the_same(self):
         row = Row("a", "b")
-        assert row.shape_there((2, 3)) == (2, 3) and row.shape_there(()) == ()
+        assert row.their_shape((2, 3)) == (2, 3) and row.their_shape(()) == ()
 
     def test_heads_become_one_axis(self):
         array = np.arange(24).reshape(2, 3, 4)
         for inputs, shape in ((0, (24,)), (1, (2, 12)), (2, (6, 4)), (3, (24,))):
             row = Row("a", "b", inputs=inputs)
-            assert row.to_there(array).shape == row.shape_there(array.shape) == shape
-            assert row.to_there(array).ravel().tolist() == list(range(24))
-            np.testing.assert_array_equal(row.to_here(row.to_there(array), array.shape), array)
+            assert row.to_theirs(array).shape == row.their_shape(array.shape) == shape
+            assert row.to_theirs(array).ravel().tolist() == list(range(24))
+            np.testing.assert_array_equal(row.to_ours(row.to_theirs(array), array.shape), array)
 
     def test_transposed(self):
         array = np.arange(24).reshape(2, 3, 4)
         row = Row("a", "b", inputs=1, transposed=True)
-        there = row.to_there(array)
+        there = row.to_theirs(array)
         np.testing.assert_array_equal(there, array.reshape(2, 12).T)
-        assert there.flags.c_contiguous and there.shape == row.shape_there(array.shape)
-        np.testing.assert_array_equal(row.to_here(there, array.shape), array)
+        assert there.flags.c_contiguous and there.shape == row.their_shape(array.shape)
+        np.testing.assert_array_equal(row.to_ours(there, array.shape), array)
 
 
 class TestTable:

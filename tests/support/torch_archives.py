@@ -1,4 +1,4 @@
-"""Archives as `torch.save` writes them, without PyTorch."""
+"""Archives as `torch.save` writes them, which may hold what it would not write."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class Call:
         return self.function, self.arguments
 
 
-def archive(state, *, compression=zipfile.ZIP_STORED, others=(), **files):
+def archive(state, **files):
+    """A `.bin` file with this object, or this pickle, and storages by their keys."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as file:
+    with zipfile.ZipFile(content, "w") as file:
         file.writestr("archive/data.pkl", state if isinstance(state, bytes) else pickle.dumps(state, protocol=2))
-        for name, data in [*((f"data/{name}", data) for name, data in files.items()), *others]:
-            file.writestr(f"archive/{name}", data)
+        file.writestr("archive/version", "3\n")
+        for name, data in files.items():
+            file.writestr(f"archive/data/{name}", data)
     return content.getvalue()

@@ -85,7 +85,7 @@ class TestRecipes:
     def test_one_with_scores_that_were_not_rounded_is_not_replaced(self, config):
         unigram = replace(config, recipe="albert", vocab_size=45)
         train_tokenizer(unigram)
-        path = Path(config.output_dir) / "tokenizer.json"
+        path = Path(config.output_dir) / "tokenizer_manifest.json"
         manifest = json.loads(path.read_text(encoding="utf-8"))
         assert manifest.pop("score_step") == 1 / 2048
         train_tokenizer(unigram)
@@ -121,8 +121,12 @@ class TestFiles:
     def test_what_is_written(self, config):
         manifest = train_tokenizer(config)
         folder = Path(config.output_dir)
-        assert sorted(path.name for path in folder.iterdir()) == ["spiece.model", "spiece.vocab", "tokenizer.json"]
-        assert manifest == json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "spiece.model",
+            "spiece.vocab",
+            "tokenizer_manifest.json",
+        ]
+        assert manifest == json.loads((folder / "tokenizer_manifest.json").read_text(encoding="utf-8"))
         digests = {name: hashlib.sha256((folder.parent / name).read_bytes()).hexdigest() for name in ("a.txt", "b.txt")}
         assert manifest["inputs"] == digests
         assert manifest["sha256"] == hashlib.sha256((folder / "spiece.model").read_bytes()).hexdigest()
@@ -137,7 +141,14 @@ class TestFiles:
             train_tokenizer(replace(config, vocab_size=61))
         with pytest.raises(InputError, match="tsheg_pretokenization=False there, True now"):
             train_tokenizer(replace(config, tsheg_pretokenization=True))
-        (Path(config.output_dir) / "tokenizer.json").unlink()
+        # An older folder's manifest has the name of a file of Hugging Face's.
+        manifest = Path(config.output_dir) / "tokenizer_manifest.json"
+        manifest.rename(manifest.with_name("tokenizer.json"))
+        with pytest.raises(InputError, match="vocab_size=60 there, 61 now"):
+            train_tokenizer(replace(config, vocab_size=61))
+        train_tokenizer(config)
+        assert manifest.exists() and not manifest.with_name("tokenizer.json").exists()
+        manifest.unlink()
         with pytest.raises(InputError, match="holds no tokenizer. Received: output_dir="):
             train_tokenizer(config)
         assert len(list(Path(config.output_dir).iterdir())) == 2

@@ -1,4 +1,4 @@
-"""The commands that made a run, put together from what it recorded, to be pasted into a shell."""
+"""Composes the shell commands that reproduce a run from what it recorded."""
 
 from __future__ import annotations
 
@@ -6,22 +6,72 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tibert_keras.corpus.build import CorpusConfig
 from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.manifest import Manifest
-from tibert_keras.records.provenance import folder_of
+from tibert_keras.records.manifest import Manifest, folder_of
 from tibert_keras.storage import join
 from tibert_keras.tokenizers.training import TokenizerConfig
 from tibert_keras.training.config import PretrainConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The commands that reproduce a pretraining run, from the editions' files on.
+
+    Attributes:
+        commands: The commands in order.
+        not_recorded: What is missing from them.
+        texts_unknown: Whether the folder of the texts was not recorded.
+    """
+
+    commands: list[str]
+    not_recorded: list[str]
+    texts_unknown: bool
+
+
+def reproduction_steps(config: Mapping[str, Any], manifests: Iterable[tuple[str, Manifest | None]]) -> Steps:
+    """Compose the commands that reproduce a pretraining run.
+
+    Args:
+        config: The run's options.
+        manifests: The folders of its records, each with its manifest if it has one.
+    """
+    missing, before, records = [], [], []
+    for path, manifest in manifests:
+        missing += _not_recorded(path, manifest)
+        if manifest is not None and (command := records_command(path, manifest)):
+            before += [*corpus_commands(manifest), tokenizer_command(manifest) or ""]
+            records.append(command)
+    texts_unknown = any("$TEXTS" in command for command in records)
+    if texts_unknown:
+        records.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
+    # Training and validation may share a corpus and a tokenizer. Corpora come before tokenizers.
+    before = sorted(filter(None, dict.fromkeys(before)), key=lambda command: not command.startswith("tibert corpus"))
+    return Steps(
+        commands=[*before, *records, pretrain_command(config)], not_recorded=missing, texts_unknown=texts_unknown
+    )
+
+
+def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
+    """Name what is unknown about the making of a folder of records."""
+    if manifest is None or not manifest.sources:
+        return [f"From which texts `{path}` was made"]
+    parts = []
+    if any(corpus_of(source, manifest) is None for source in manifest.sources.values()):
+        parts.append(f"How the texts of `{path}` were made of an edition")
+    if not tokenizer_command(manifest):
+        parts.append(f"How the tokenizer of `{path}` was trained")
+    return parts
+
+
 def pretrain_command(options: Mapping[str, Any]) -> str:
-    """Give the `tibert pretrain` that a run was made with.
+    """Compose the `tibert pretrain` of a run.
 
     Args:
         options: The run's configuration.
@@ -30,7 +80,7 @@ def pretrain_command(options: Mapping[str, Any]) -> str:
 
 
 def finetune_command(options: Mapping[str, Any]) -> str:
-    """Give the `tibert finetune` that a run was made with.
+    """Compose the `tibert finetune` of a run.
 
     Args:
         options: The run's configuration.
@@ -41,7 +91,7 @@ def finetune_command(options: Mapping[str, Any]) -> str:
 
 
 def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:
-    """The folder of the corpus that a text of records is from; `None` if that was not recorded, or the text changed.
+    """Find the corpus folder of a text; `None` if it was not recorded or the text has changed.
 
     Args:
         source: Its entry in the manifest.
@@ -50,13 +100,13 @@ def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:
     folder = source.get("folder")
     if folder is None or folder not in (corpora := manifest.made_from.get("corpora", {})):
         return None
-    # An older corpus did not note its input.
+    # Older corpora did not record their input.
     known = corpora[folder]["input_file"] is not None
     return str(folder) if known and corpora[folder]["files"].get(source["file"]) == source["sha256"] else None
 
 
 def corpus_commands(manifest: Manifest) -> list[str]:
-    """Give the `tibert corpus` of each corpus that texts of records are from."""
+    """Compose the `tibert corpus` of each corpus that provided texts of records."""
     corpora = manifest.made_from.get("corpora", {})
     folders = {corpus_of(source, manifest) for source in manifest.sources.values()} - {None}
     return [
@@ -73,9 +123,9 @@ def corpus_commands(manifest: Manifest) -> list[str]:
 
 
 def tokenizer_command(manifest: Manifest) -> str | None:
-    """Give the `tibert tokenizer` that the tokenizer of records was trained with; `None` if it was not recorded."""
+    """Compose the `tibert tokenizer` of the tokenizer of records; `None` if it was not recorded."""
     made = manifest.made_from.get("tokenizer", {})
-    # One of another name was renamed by hand.
+    # A model of another name was renamed by hand.
     if not made.get("manifest") or os.path.basename(made["spm_model_file"]) != TOKENIZER_FILE:
         return None
     folder = folder_of(made["spm_model_file"])
@@ -83,15 +133,15 @@ def tokenizer_command(manifest: Manifest) -> str | None:
 
 
 def records_command(folder: str, manifest: Manifest | None) -> str | None:
-    """Give the `tibert records` that a folder of records was made with; `None` if its texts were not recorded.
+    """Compose the `tibert records` of a folder of records; `None` if its texts were not recorded.
 
-    Where their names were, but not their folder, the command has the shell variable `TEXTS` for it. The tokenizer is
-    the trained one, or the copy beside the records if nothing is known of how it was trained.
+    If only the names of the texts were recorded, the shell variable `TEXTS` stands for their folder. The tokenizer is
+    the trained one, or the copy beside the records if its training was not recorded.
     """
     if manifest is None or not manifest.sources:
         return None
     sources = {source["file"]: source.get("folder") for source in manifest.sources.values()}
-    # A comma would part two names.
+    # A comma separates two names.
     texts = [
         shlex.quote(join(place, name).replace(",", "?")) if place else f'"$TEXTS"/{shlex.quote(name.replace(",", "?"))}'
         for name, place in sorted(sources.items())

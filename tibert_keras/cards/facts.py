@@ -1,4 +1,4 @@
-"""What a run recorded of itself, gathered for its card. What was not recorded, or is gone, is `None` or empty."""
+"""Reads what a run recorded, for its card. What was not recorded, or is gone, is `None` or empty."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores, read_scores, score_rows
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.runs.champion import CHAMPION_FILE, INITIAL_PRESET, TOKENIZER_ASSET, Champion, read_champion
+from tibert_keras.runs.champion import Champion, read_champion
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import hash_records, read_environment
+from tibert_keras.runs.folder import (
+    CHAMPION_FILE,
+    CHAMPION_PRESET,
+    INITIAL_PRESET,
+    TOKENIZER_ASSET,
+    read_config,
+    read_kind,
+)
 from tibert_keras.runs.history import History
 from tibert_keras.storage import exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.config import read_config
 
 _ADVICE = "Choose the folder of another run."
 
@@ -24,10 +32,10 @@ class RecordFolder:
 
     Attributes:
         path: The folder.
-        files: Names of those of its files that the run reads.
+        files: The names of the files in it that the run reads.
         manifest: Its manifest, or `None` if it has none, as folders of Google's records.
-        sha256: The hash that `hash_records` gives for it.
-        changed: Whether that is another than when the run read it last; `None` if the run did not note it.
+        sha256: Its hash, from `hash_records`.
+        changed: Whether the hash differs from the one that the run noted last; `None` if it noted none.
     """
 
     path: str
@@ -38,27 +46,38 @@ class RecordFolder:
 
     @property
     def used(self) -> Manifest | None:
-        """The manifest with the entries of the files alone that the run reads."""
+        """The manifest, reduced to the files that the run reads."""
         return self.manifest and self.manifest.only(*self.files)
+
+    @property
+    def file_rows(self) -> list[tuple[Any, ...]]:
+        """A row for each file: its name, examples and hash, and the name and hash of its text."""
+        if (used := self.used) is None:
+            return []
+        known = [(name, used.files.get(name, {}), used.sources.get(name, {})) for name in self.files]
+        return [
+            (name, file.get("examples", "-"), file.get("sha256", "-"), text.get("file", "-"), text.get("sha256", "-"))
+            for name, file, text in known
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the files of a run tell.
+    """What the files of a pretraining run tell.
 
     Attributes:
         run_dir: Its folder.
         config: Its options.
-        step: Step of its last checkpoint; 0 without one.
+        step: The step of its last checkpoint; 0 without one.
         rows: Its history.
-        num_examples: Examples of its training records, as it counted them.
-        environment: What it ran with, from which step on.
+        num_examples: The number of examples that it counted in its training records.
+        environment: The versions that it ran with, each with the step from which it did.
         champion: Its champion, if one has been chosen.
         backbone: The configuration of its encoder.
-        parameter_count: Parameters of its encoder.
-        tokenizer_sha256: Of its SentencePiece model.
-        records: By option (`input_file`, `validation_file`) the folders of records that are still there.
-        lost_records: The hashes that it noted of records that are not there any more, as `hash_records` gives them.
+        parameter_count: The number of parameters of its encoder.
+        tokenizer_sha256: The hash of its SentencePiece model.
+        records: The folders of records that still exist, by option (`input_file`, `validation_file`).
+        lost_records: The hashes that it noted of records that are gone, by the names that `hash_records` gives them.
     """
 
     run_dir: str
@@ -74,19 +93,98 @@ class RunFacts:
     records: dict[str, list[RecordFolder]] = field(default_factory=dict)
     lost_records: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def folders(self) -> list[RecordFolder]:
+        """The folders of records, each once: training and validation may share one."""
+        return list({folder.path: folder for role in self.records.values() for folder in role}.values())
 
-def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts:
-    """Read what a run recorded, and the manifests of its records where these are still there.
+    @property
+    def seconds(self) -> float:
+        """How long its intervals took."""
+        return sum(row.get("seconds", 0) for row in self.rows)
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there is a loss to draw."""
+        return any("loss" in row for row in self.rows)
+
+    @property
+    def champion_row(self) -> dict[str, float]:
+        """The row of the history at the champion's step; empty if there is none."""
+        step = self.champion and self.champion.step
+        return next((row for row in self.rows if row["step"] == step), {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningFacts:
+    """What the files of a fine-tuning tell.
+
+    Attributes:
+        run_dir: Its folder.
+        config: Its options.
+        environment: The versions that it ran with.
+        scores: Its scores.
+        score_rows: The table of the scores, from `score_rows`.
+        parameter_count: The number of parameters of its champion.
+        confusion_picture: The name of the picture of its confusion matrix, if there is one.
+    """
+
+    run_dir: str
+    config: dict[str, Any]
+    environment: list[dict[str, Any]]
+    scores: Scores
+    score_rows: list[list[str]]
+    parameter_count: int | None
+    confusion_picture: str | None
+
+    @property
+    def is_tagger(self) -> bool:
+        """Whether it labels tokens, not texts."""
+        return "min_tag_count" in self.config
+
+    @property
+    def counts(self) -> list[tuple[Any, ...]]:
+        """The sizes of the parts of its data: a row for each unit that was counted."""
+        data = self.scores.data
+        parts = ("train", "validation", "test")
+        return [
+            (unit, *(data[unit].get(part, "-") for part in parts))
+            for unit in ("documents", "words", "texts")
+            if unit in data
+        ]
+
+
+def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
+    """Read what a run recorded.
 
     Raises:
-        InputError: If the folder holds no run, or a file in it is damaged.
+        InputError: If the folder holds no run, a file in it is damaged, or it is a fine-tuning of which no seed has
+            ended.
     """
     run_dir = os.fspath(run_dir).rstrip("/") or "/"
     config = read_config(run_dir)
+    return _run_facts(run_dir, config) if read_kind(run_dir) == "pretrain" else _finetuning_facts(run_dir, config)
+
+
+def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:
+    scores = read_scores(run_dir)
+    count = (_json(join(run_dir, CHAMPION_PRESET, "metadata.json")) or {}).get("parameter_count")
+    return FinetuningFacts(
+        run_dir=run_dir,
+        config=config,
+        environment=read_environment(run_dir),
+        scores=scores,
+        score_rows=score_rows(run_dir, scores),
+        parameter_count=count if isinstance(count, int) else None,
+        confusion_picture=CONFUSION_PICTURE if exists(join(run_dir, CONFUSION_PICTURE)) else None,
+    )
+
+
+def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
     environment = read_environment(run_dir)
     noted = environment[-1]["manifests"] if environment else {}
     paths = {option: _paths(config[option]) for option in ("input_file", "validation_file") if config.get(option)}
-    # Of a folder's files together, as the run noted it: those of training and validation may lie in one.
+    # One hash for all files of a folder, as the run noted it: training and validation may share a folder.
     now = hash_records(path for found in paths.values() for path in found)
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
@@ -116,12 +214,12 @@ def _paths(pattern: str) -> list[str]:
     try:
         return expand_glob(pattern)
     except InputError:
-        # They may be long gone, or elsewhere.
+        # The records may have been removed or moved.
         return []
 
 
 def _names(folder: str) -> set[str]:
-    """Under which names `hash_records` may have a folder."""
+    """The names under which `hash_records` may have a folder."""
     return {folder, join(folder, MANIFEST_FILE)}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from tibert_keras.errors import InputError
-from tibert_keras.finetuning.scores import SCORES_FILE, read_scores
+from tibert_keras.errors import InputError, check_options
+from tibert_keras.finetuning.scores import read_scores
+from tibert_keras.runs.folder import SCORES_FILE, Kind, check_folder, find_preset
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.config import check_folder, check_options
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
@@ -59,6 +59,8 @@ class FinetuneConfig:
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
             `false` runs it op by op, many times slower.
     """
+
+    kind: ClassVar[Kind]
 
     input_file: str
     output_dir: str
@@ -123,6 +125,8 @@ class FinetuneTokensConfig(FinetuneConfig):
         dupe_offset: Words by which the cuts shift from one pass to the next.
     """
 
+    kind = "finetune tokens"
+
     split_file: str | None = None
     universal_tags: bool = False
     min_tag_count: int = 100
@@ -154,6 +158,8 @@ class FinetuneTextConfig(FinetuneConfig):
         validation_share: Share of the texts, drawn at random, to choose the best epoch on if there is no
             `validation_file`.
     """
+
+    kind = "finetune text"
 
     validation_share: float = 0.1
 
@@ -199,9 +205,6 @@ def find_encoder(config: FinetuneConfig) -> str:
     Raises:
         InputError: If there is none, or its encoder has fewer positions than the sequences.
     """
-    # Not at the top: the module imports Keras.
-    from tibert_keras.runs.champion import find_preset
-
     preset = find_preset(config.model)
     encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE).get("config", {})
     positions = encoder.get("max_sequence_length", 0)

@@ -16,17 +16,16 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from tibert_keras.errors import DivergedError
 from tibert_keras.finetuning.config import FinetuneConfig, data_hashes, find_encoder
-from tibert_keras.finetuning.scores import SCORES_FILE, Scores, check_data, fingerprint, write_json, write_scores
+from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
 from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
-from tibert_keras.runs.champion import CHAMPION_PRESET
 from tibert_keras.runs.environment import note_environment
+from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, write_config
 from tibert_keras.runs.history import History
 from tibert_keras.storage import atomic_output, exists, join, read_json, remove_folder
-from tibert_keras.training.config import write_config
-from tibert_keras.training.divergence import DivergedError
 
 # Inputs, labels and weights, each with the sequences along its first axis.
 Sequences = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]

@@ -1,4 +1,4 @@
-"""Folders of Google's ALBERT: `albert_config.json`, `model.ckpt-N` and the SentencePiece model."""
+"""Reads and writes folders of Google's ALBERT: `albert_config.json`, `model.ckpt-N` and the SentencePiece model."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import (
     STEP,
+    find_google_checkpoint,
     from_google,
     global_step,
-    is_google_checkpoint,
-    part_layers,
     read_google_checkpoint,
+    split_layers,
     to_google,
     variable_shapes,
 )
-from tibert_keras.formats.portable import PortableModel, architecture, fill
-from tibert_keras.formats.tokenizer_files import (
+from tibert_keras.formats.hugging_face_tokenizer import (
     TOKENIZER_CONFIG_FILE,
     make_tokenizer,
-    options_of,
     read_tokenizer_config,
+    tokenizer_options,
 )
+from tibert_keras.formats.portable import PortableModel, clean_albert_config, make_portable
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.build import TOKENIZER_FILE
@@ -39,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class GoogleFiles(NamedTuple):
-    """Where the parts of a model of Google's are.
+    """The paths of the files of a Google model.
 
     Attributes:
         prefix: The checkpoint, without `.index`.
@@ -73,17 +72,8 @@ def find_google_files(
     Raises:
         InputError: If there is no checkpoint.
     """
-    path = path.rstrip("/")
-    folder = path
-    if is_google_checkpoint(path):
-        prefix, folder = path, os.path.dirname(path) or "."
-    elif found := [name.removesuffix(".index") for name in list_folder(path) if name.endswith(".index")]:
-        prefix = join(path, max(found, key=_step))
-    else:
-        raise InputError(
-            f"No checkpoint of Google's is there. Received: {path!r}. "
-            "Give a folder with model.ckpt-N.index, or the path up to `model.ckpt-N`."
-        )
+    prefix = find_google_checkpoint(path)
+    folder = os.path.dirname(prefix) or "."
     models = [join(folder, name) for name in list_folder(folder) if name.endswith(".model")]
     return GoogleFiles(
         prefix=prefix,
@@ -92,23 +82,17 @@ def find_google_files(
     )
 
 
-def _step(name: str) -> tuple[int, str]:
-    number = name.rpartition("-")[2]
-    # Published ones are called `model.ckpt-best`.
-    return (int(number) if number.isdigit() else -1, name)
-
-
 def read_google(files: GoogleFiles) -> PortableModel:
     """Read a model of Google's, with the state of its training.
 
     Args:
-        files: Its files, of `find_google_files`.
+        files: Its files, from `find_google_files`.
 
     Returns:
-        The model, with the heads, moments and step that the checkpoint has.
+        The model with the heads, moments and step that the checkpoint has.
 
     Raises:
-        InputError: If a file cannot be read, or the three do not belong together.
+        InputError: If a file cannot be read, or checkpoint, configuration and tokenizer do not match.
     """
     variables, config = read_variables(files)
     full = TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
@@ -122,7 +106,7 @@ def read_google(files: GoogleFiles) -> PortableModel:
     else:
         options = read_tokenizer_config(os.path.dirname(files.tokenizer) or ".")
         tokenizer = make_tokenizer(files.tokenizer, options)
-    return fill(
+    return make_portable(
         full,
         from_google(variables, variable_shapes(full)),
         step=global_step(variables),
@@ -130,37 +114,28 @@ def read_google(files: GoogleFiles) -> PortableModel:
     )
 
 
-def read_config(files: GoogleFiles) -> dict[str, Any]:
-    """Read the configuration.
-
-    Raises:
-        InputError: If it cannot be read, or describes what is not supported.
-    """
-    advice = "Give the model's `albert_config_file`."
-    return architecture(read_json(files.config, what="an ALBERT configuration", advice=advice))
-
-
 def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read variables and configuration, of a model with layers that share all or nothing.
+    """Read variables and configuration, with a group for each layer where `split_layers` makes one.
 
     Args:
-        files: Where they are.
+        files: Their paths.
 
     Returns:
-        The variables by Google's names, and the configuration, as `part_layers` gives them.
+        The variables by Google's names, and the content of `albert_config.json`.
 
     Raises:
         InputError: If a file cannot be read, or something in it is not supported.
     """
-    config = read_config(files)
-    return part_layers(read_google_checkpoint(files.prefix), config)
+    advice = "Give the model's `albert_config_file`."
+    config = clean_albert_config(read_json(files.config, what="an ALBERT configuration", advice=advice))
+    return split_layers(read_google_checkpoint(files.prefix), config)
 
 
 def write_google(portable: PortableModel, folder: Path) -> None:
-    """Write a model so that Google's code goes on with it: weights, moments and global step.
+    """Write a model from which Google's code can go on training: weights, moments and global step.
 
     Args:
-        portable: The model; a global step that is not known becomes 0.
+        portable: The model. An unknown global step becomes 0.
         folder: A new folder.
 
     Raises:
@@ -174,12 +149,12 @@ def write_google(portable: PortableModel, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
         (folder / TOKENIZER_FILE).write_bytes(portable.tokenizer.proto)
-        options = json.dumps(options_of(portable.tokenizer), indent=2)
+        options = json.dumps(tokenizer_options(portable.tokenizer), indent=2)
         (folder / TOKENIZER_CONFIG_FILE).write_text(options + "\n", encoding="utf-8")
 
 
 def write_google_checkpoint(prefix: Path, variables: dict[str, np.ndarray]) -> None:
-    """Write variables as TensorFlow 1's `Saver` does, with the file `checkpoint` by which it finds the last one."""
+    """Write variables as TensorFlow 1's `Saver` does, with the file `checkpoint` that names the last one."""
     import tensorflow as tf
 
     names = sorted(variables)

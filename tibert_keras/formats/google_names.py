@@ -1,4 +1,4 @@
-"""The checkpoints of Google's ALBERT (TensorFlow 1): their names for our variables, and reading them."""
+"""Maps the variables of Google's ALBERT checkpoints (TensorFlow 1) to ours, and reads the checkpoints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
+from tibert_keras.storage import exists, join, list_folder
 
 STEP = "global_step"
 _OPTIMIZERS = {"beta1_power", "beta2_power"}
 _KERAS_NORM = re.compile(r"(?P<scope>.*/)(?P<norm>layer_normalization(?:_\d+)?)/(?P<rest>(?:gamma|beta).*)")
-# What all layers of a group share and, by TensorFlow's scopes, what one layer has of its own: Google's code enters the
-# scope `group_0` anew for each layer, so that from the second on it is `group_0_1`, `group_0_2` and so on.
+# Variables that a group's layers share, and variables of one layer. Google's code enters the scope `group_0` anew for
+# each layer, so TensorFlow calls it `group_0_1`, `group_0_2` and so on from the second layer on.
 _SHARED = re.compile(r"(?P<root>.*/)group_(?P<group>\d+)/(?P<rest>inner_group_\d+/.*)")
 _OWN = re.compile(r"(?P<root>.*/)group_\d+(?:_\d+)?/layer_(?P<layer>\d+)/(?P<rest>inner_group_\d+/.*)")
 
@@ -67,22 +68,22 @@ GOOGLE: tuple[Row, ...] = (
 
 
 def variable_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's weights by path."""
+    """Get the shapes of a model's weights by path."""
     return {weight.path: tuple(weight.shape) for weight in model.weights}
 
 
 def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Turn Google's variables into ours, by path; `from_theirs` says how, and what is refused.
+    """Convert Google's variables into ours, as `from_theirs` does.
 
     Args:
-        variables: Variables and moments by Google's names, with or without `global_step`, which is left out.
+        variables: Variables and moments by Google's names. `global_step` is ignored.
         shapes: The shapes of our variables by path.
 
     Returns:
-        Our variables by path, and moments.
+        Our variables and moments by path.
     """
     named = standard_names({name: array for name, array in variables.items() if name != STEP})
-    # TensorFlow names what an optimizer keeps of a variable after it.
+    # An optimizer's variables are named after the variable that they belong to.
     of_others = {name for name in named if name.rpartition("/")[0] in named and not split_slot(name)[1]}
     of_others |= _OPTIMIZERS & named.keys()
     if of_others:
@@ -91,7 +92,7 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
     embedding_dim, hidden_dim = shapes["embedding_projection/kernel"]
     implied = {}
     if embedding_dim == hidden_dim:
-        # Google maps embeddings to the hidden size only where the two differ; we always do.
+        # Google projects the embeddings only if their size differs from the hidden size. We always do.
         implied = {
             "embedding_projection/kernel": np.eye(hidden_dim, dtype="float32"),
             "embedding_projection/bias": np.zeros(hidden_dim, "float32"),
@@ -100,11 +101,11 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
 
 
 def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turn our variables, by path, and their moments into Google's.
+    """Convert our variables and moments, by path, into Google's.
 
     Raises:
-        InputError: If the embedding size is the hidden size and the mapping between the two has learnt something:
-            Google has none then.
+        InputError: If the embedding size equals the hidden size and the projection between them is not the identity:
+            Google has no projection then.
     """
     kernel, bias = arrays["embedding_projection/kernel"], arrays["embedding_projection/bias"]
     if kernel.shape[0] == kernel.shape[1]:
@@ -120,15 +121,14 @@ def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the layer normalisations of a changed copy of Google's code the names that they have in the original.
+    """Rename the variables of TF Hub modules and modified copies of Google's code to the original names.
 
-    With Keras's layer in place of contrib's they are `layer_normalization`, `layer_normalization_1` and so on, counted
-    through the whole graph; in one scope their order is that of `LayerNorm` and `LayerNorm_1`. A TF Hub module puts
-    `module/` before all names.
+    A TF Hub module prefixes every name with `module/`. Copies that use Keras's layer normalisation instead of contrib's
+    call it `layer_normalization`, `layer_normalization_1` and so on, numbered across the whole graph. Within a scope
+    they come in the order of `LayerNorm` and `LayerNorm_1`.
 
     Raises:
-        InputError: If each layer has normalisations of its own, where ALBERT's layers share them; `part_layers` goes
-            before this then.
+        InputError: If layers have normalisations of their own, which ALBERT's layers share. Call `split_layers` first.
     """
     renamed = {name.removeprefix("module/"): array for name, array in variables.items()}
     scopes: dict[str, set[str]] = {}
@@ -150,50 +150,51 @@ def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {_KERAS_NORM.sub(standard, name): array for name, array in renamed.items()}
 
 
-def part_layers(
+def split_layers(
     variables: Mapping[str, np.ndarray], config: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Make a group of each layer, where each has layer normalisations of its own.
+    """Make each layer a group of its own, if the layers have layer normalisations of their own.
 
-    Keras's layer in place of contrib's makes its variables anew in each layer, while the matrices, which
-    `tf.get_variable` makes, are those of the group. With as many groups as layers, and the matrices repeated, that is
-    an ALBERT as others are. It computes the same, but would be trained otherwise: moments and step are left out.
+    In copies of Google's code with Keras's layer normalisation, each layer creates its own normalisations, while the
+    group's layers share the matrices, which come from `tf.get_variable`. With one group per layer and the matrices
+    repeated, the model is an ordinary ALBERT with the same outputs. Further training would change it differently, so
+    moments and step are dropped.
 
     Args:
         variables: Variables and moments by Google's names.
-        config: The configuration, of `albert_config.json`.
+        config: The content of `albert_config.json`.
 
     Returns:
-        Both as they are, if the layers share all; else those of the other model.
+        The variables and the configuration, unchanged if the layers share everything.
     """
     if not any(_OWN.fullmatch(name) and _KERAS_NORM.fullmatch(name) for name in variables):
         return dict(variables), dict(config)
     layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
-    parted = {}
+    split = {}
     for name, array in variables.items():
         if name == STEP or split_slot(name)[1]:
             continue
         if own := _OWN.fullmatch(name):
-            parted[f"{own['root']}group_{own['layer']}/{own['rest']}"] = array
+            split[f"{own['root']}group_{own['layer']}/{own['rest']}"] = array
         elif shared := _SHARED.fullmatch(name):
             for layer in range(layers):
                 if layer * groups // layers == int(shared["group"]):
-                    parted[f"{shared['root']}group_{layer}/{shared['rest']}"] = array
+                    split[f"{shared['root']}group_{layer}/{shared['rest']}"] = array
         else:
-            parted[name] = array
+            split[name] = array
     _LOG.warning(
         "Each layer has layer normalisations of its own: made a group of each, %d in all, with the matrices that they "
         "share repeated. Dropped the optimizer's moments and the step, which are of shared matrices.",
         layers,
     )
-    return parted, {**config, "num_hidden_groups": layers}
+    return split, {**config, "num_hidden_groups": layers}
 
 
 def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
-    """The step of a checkpoint of Google's, or `None` if it has none.
+    """Get the global step from a checkpoint's variables, or `None` if they have none.
 
     Raises:
-        InputError: If it is no whole number.
+        InputError: If it is not an integer.
     """
     step = variables.get(STEP)
     if step is not None and (step.shape != () or not np.issubdtype(step.dtype, np.integer)):
@@ -205,10 +206,34 @@ def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
 
 
 def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:
-    """Whether there is a checkpoint of TensorFlow under this prefix, such as `model.ckpt-800000`."""
-    import tensorflow as tf
+    """Tell whether a TensorFlow checkpoint has this prefix, such as `model.ckpt-800000`."""
+    return exists(f"{os.fspath(prefix)}.index")
 
-    return bool(tf.io.gfile.exists(f"{os.fspath(prefix)}.index"))
+
+def find_google_checkpoint(path: str) -> str:
+    """Find the prefix of a checkpoint.
+
+    Args:
+        path: The prefix, or a folder with one checkpoint or several, of which the last is taken.
+
+    Raises:
+        InputError: If there is no checkpoint.
+    """
+    path = path.rstrip("/")
+    if is_google_checkpoint(path):
+        return path
+    if found := [name.removesuffix(".index") for name in list_folder(path) if name.endswith(".index")]:
+        return join(path, max(found, key=_step))
+    raise InputError(
+        f"No checkpoint of Google's is there. Received: {path!r}. "
+        "Give a folder with model.ckpt-N.index, or the path up to `model.ckpt-N`."
+    )
+
+
+def _step(name: str) -> tuple[int, str]:
+    number = name.rpartition("-")[2]
+    # Published checkpoints are called `model.ckpt-best`.
+    return (int(number) if number.isdigit() else -1, name)
 
 
 def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -218,10 +243,10 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
         prefix: Its path without `.index`, local or `gs://`.
 
     Returns:
-        The variables by name; floats as float32.
+        The variables by name, floats as float32.
 
     Raises:
-        InputError: If there is none or it is damaged.
+        InputError: If there is no checkpoint or it is damaged.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Folders of Hugging Face's transformers: `config.json`, the weights, and the tokenizer's files."""
+"""Reads and writes folders of Hugging Face's transformers: `config.json`, weights and tokenizer."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import variable_shapes
 from tibert_keras.formats.hugging_face_tokenizer import read_tokenizer, write_tokenizer
-from tibert_keras.formats.hugging_face_weights import WEIGHTS_FILE, read_weights
-from tibert_keras.formats.portable import PortableModel, architecture, fill
+from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, WEIGHTS_FILE, read_config_file, read_weights
+from tibert_keras.formats.portable import PortableModel, clean_albert_config, make_portable
 from tibert_keras.formats.renaming import Row, from_theirs, to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.storage import join, read_json
-
-CONFIG_FILE = "config.json"
+from tibert_keras.storage import join
 
 _OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
 
-# Values that `AlbertConfig` has where a file leaves them out; a file may say other sizes, but only these of the rest.
+# The defaults of `AlbertConfig`, for values that a file leaves out. Sizes may differ; the rest must be as below.
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 30000,
     "embedding_size": 128,
@@ -46,12 +44,12 @@ _DEFAULTS: dict[str, Any] = {
 }
 _FIXED: dict[str, tuple[Any, ...]] = {
     "model_type": ("albert",),
-    # What Google calls "gelu"; transformers' own "gelu" is another function, 1e-4 away.
+    # What Google calls "gelu". The "gelu" of transformers is another function, which differs by 1e-4.
     "hidden_act": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_eps": (1e-12,),
     "position_embedding_type": ("absolute",),
 }
-# What is computed from other variables there, and from which.
+# Variables of transformers that repeat other ones.
 _TIED = {
     "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
     "predictions.decoder.bias": "predictions.bias",
@@ -107,7 +105,7 @@ _ONE_CLASS = "single_label_classification"
 
 
 def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> PortableModel:
-    """Read a folder that transformers wrote.
+    """Read a folder of transformers.
 
     It may hold an `AlbertForMaskedLM`, `AlbertForPreTraining`, `AlbertForTokenClassification`,
     `AlbertForSequenceClassification` or `AlbertModel`.
@@ -117,48 +115,53 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
         spm_model_file: The SentencePiece model; by default the folder's `spiece.model`, if there is one.
 
     Returns:
-        The model, with the heads that the folder has.
+        The model with the heads that the folder has.
 
     Raises:
-        InputError: If a file cannot be read, or configuration, weights and tokenizer do not belong together.
+        InputError: If a file cannot be read, or configuration, weights and tokenizer do not match.
     """
-    config, weights = read_config(path), standard_weights(read_weights(path))
-    # Between equal sizes the mapping is not Google's identity there, but learnt.
+    config, weights = read_albert_config(path), standard_weights(read_weights(path))
+    # transformers trains the embedding projection even between equal sizes, where Google has the identity.
     backbone = TibertBackbone.from_albert_config(config, dtype="float32", identity_projection=False)
-    full = _classifier(_read_json(path), backbone) if _CLASSIFIER_WEIGHT in weights else TibertPretraining(backbone)
+    has_classifier = _CLASSIFIER_WEIGHT in weights
+    full = _classifier(read_config_file(path), backbone) if has_classifier else TibertPretraining(backbone)
     head_input(path, weights)
     arrays = from_theirs(HUGGING_FACE, weights, variable_shapes(full))
-    return fill(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
+    return make_portable(full, arrays, tokenizer=read_tokenizer(path, spm_model_file=spm_model_file))
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """Read the sizes in `config.json`, under the same names as in Google's `albert_config.json`.
+def read_albert_config(path: str) -> dict[str, Any]:
+    """Read `config.json` as the content of Google's `albert_config.json`, which names sizes alike.
 
     Raises:
-        InputError: If it cannot be read, or describes something else than Google's ALBERT.
+        InputError: If it cannot be read, or describes anything but Google's ALBERT.
     """
-    config = _read_json(path)
-    # Every folder of transformers names its model; others have a config.json too.
+    config = read_config_file(path)
+    # Other folders have a config.json too, but only transformers names a model_type in it.
     for name, allowed in _FIXED.items():
         if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
             raise InputError(
                 f"Only {name}={allowed[0]!r} is supported. "
                 f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
             )
-    return architecture({**{name: config.get(name, value) for name, value in _DEFAULTS.items()}, "hidden_act": "gelu"})
+    sizes = {name: config.get(name, value) for name, value in _DEFAULTS.items()}
+    return clean_albert_config({**sizes, "hidden_act": "gelu"})
 
 
 def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
-    """The output that a folder's classifier reads, `"sequence_output"` or `"pooled_output"`; `None` without one.
+    """Get the output that a folder's classifier reads.
 
     Args:
         path: The folder.
-        weights: Its weights, of `standard_weights`.
+        weights: Its weights, from `standard_weights`.
+
+    Returns:
+        `"sequence_output"` or `"pooled_output"`; `None` if there is no classifier.
 
     Raises:
-        InputError: If it reads a pooler's output, and the pooler is missing.
+        InputError: If it reads the pooler's output, but the pooler is missing.
     """
-    make = _classifier_class(_read_json(path))
+    make = _classifier_class(read_config_file(path))
     if make is TibertTextClassifier and "albert.pooler.weight" not in weights:
         raise InputError(
             f"The classifier's pooler is missing. Received: {path!r} without albert.pooler.weight, whose output an "
@@ -167,20 +170,14 @@ def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
     return {TibertTokenClassifier: "sequence_output", TibertTextClassifier: "pooled_output"}.get(make)
 
 
-def _read_json(path: str) -> dict[str, Any]:
-    return read_json(
-        join(path, CONFIG_FILE), what="a configuration of transformers", advice="Give the folder of an ALBERT."
-    )
-
-
 def _classifier_class(config: Mapping[str, Any]) -> Any:
-    """The class of ours for the classifier that a folder holds, or `None` if it says to hold something else."""
+    """Get our class for the classifier that a `config.json` names, or `None` if it names none."""
     names = config.get("architectures")
     return next((ours for name, ours in _CLASSIFIERS.items() if isinstance(names, list) and name in names), None)
 
 
 def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
-    """An untrained classifier of the kind and with the labels that `config.json` has."""
+    """Make an untrained classifier with the class and labels of a `config.json`."""
     make = _classifier_class(config)
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     labels = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else [None]
@@ -190,7 +187,7 @@ def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
             f"architectures={config.get('architectures')}, id2label={names}. Give one of {', '.join(_CLASSIFIERS)}, "
             "with a different label for each number from 0 on."
         )
-    # With one class transformers takes the logit for a number, where the file says nothing.
+    # If the file gives no problem_type, transformers treats a single label as a regression.
     problem = config.get("problem_type") or (_ONE_CLASS if len(labels) > 1 else "regression")
     if make is TibertTextClassifier and problem != _ONE_CLASS:
         raise InputError(
@@ -207,10 +204,10 @@ def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
 
 
 def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the names of `AlbertForPreTraining` to any ALBERT's, and leave out what follows from other variables.
+    """Rename the variables of any ALBERT class to those of `AlbertForPreTraining`, and drop repeated ones.
 
     Raises:
-        InputError: If an output layer is not tied to the embeddings, as ours is.
+        InputError: If the output layer is not tied to the embeddings, as ours is.
     """
     encoder = ("embeddings.", "encoder.", "pooler.")
     named = {f"albert.{name}" if name.startswith(encoder) else name: array for name, array in arrays.items()}
@@ -233,10 +230,10 @@ def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_hugging_face(portable: PortableModel, folder: Path) -> None:
-    """Write a model so that transformers' `AutoModelFor...` and `AutoTokenizer` load it without options.
+    """Write a folder that `AutoModelFor...` and `AutoTokenizer` of transformers load without options.
 
-    The pooler goes along, for those who fine-tune: `AlbertForMaskedLM` and `AlbertForTokenClassification` themselves
-    leave it unused.
+    The pooler is included for further fine-tuning, although `AlbertForMaskedLM` and `AlbertForTokenClassification` do
+    not use it.
 
     Args:
         portable: The model.
@@ -246,7 +243,7 @@ def write_hugging_face(portable: PortableModel, folder: Path) -> None:
 
     folder.mkdir()
     arrays = to_theirs(HUGGING_FACE, portable.weights)
-    # Without the metadata transformers refuses the file.
+    # transformers refuses the file without this metadata.
     save_file({name: arrays[name] for name in sorted(arrays)}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if portable.tokenizer is not None:

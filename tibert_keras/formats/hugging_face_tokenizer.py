@@ -1,4 +1,4 @@
-"""The tokenizer's files in a folder of transformers."""
+"""Reads and writes the tokenizer of a transformers folder, and our tokenizer options in foreign folders."""
 
 from __future__ import annotations
 
@@ -10,26 +10,64 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from tibert_keras.formats.tokenizer_files import (
-    TOKENIZER_CONFIG_FILE,
-    make_tokenizer,
-    options_of,
-    read_tokenizer_config,
-)
+from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.storage import exists, join
+from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SEPARATE_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import runtime_proto
 
-# Between a mark and what it stands on, if that is a space or only one of the two is Tibetan.
+# A file of transformers. Beside a checkpoint of Google's it holds nothing but our options.
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+_OPTIONS_KEY = "tibert_tokenizer"
+_OPTIONS = ("tsheg_pretokenization", "underline_between_sections")
+
+# The place between a combining mark and its base, if the base is a space or only one of the two is Tibetan.
 _STRAY = r"(?<=[\p{Z}▁])(?=\p{M})|(?<=\p{Tibetan})(?=[\p{M}&&\P{Tibetan}])|(?<=\P{Tibetan})(?=[\p{M}&&\p{Tibetan}])"
 
 _LOG = logging.getLogger(__name__)
 
 
+# === Our options, in folders of any format ===
+
+
+def read_tokenizer_config(folder: str) -> dict[str, Any]:
+    """Read a folder's `tokenizer_config.json`; empty if it has none.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    path = join(folder, TOKENIZER_CONFIG_FILE)
+    what, advice = "a configuration of a tokenizer", "Give the folder of an ALBERT."
+    return read_json(path, what=what, advice=advice) if exists(path) else {}
+
+
+def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokenizer:
+    """Make a tokenizer from a SentencePiece model, with our options from a `tokenizer_config.json`.
+
+    Raises:
+        InputError: If the model cannot be read or lacks the special pieces of an ALBERT.
+    """
+    given = config.get(_OPTIONS_KEY)
+    options = given if isinstance(given, dict) else {}
+    named = {name: bool(options[name]) for name in _OPTIONS if name in options}
+    content = read_bytes(spm_model_file)
+    try:
+        return TibertTokenizer(content, **named)
+    except InputError as error:
+        raise InputError(f"{error} It is of {spm_model_file!r}: give the model's own tokenizer.") from error
+
+
+def tokenizer_options(tokenizer: TibertTokenizer) -> dict[str, Any]:
+    """Our options, as they are written to `tokenizer_config.json`."""
+    return {_OPTIONS_KEY: {name: getattr(tokenizer, name) for name in _OPTIONS}}
+
+
+# === A folder of transformers ===
+
+
 def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTokenizer | None:
-    """Read a folder's tokenizer, from its SentencePiece model.
+    """Read a folder's tokenizer from its SentencePiece model.
 
     Args:
         path: The folder.
@@ -48,10 +86,10 @@ def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTok
         )
         return None
     config = read_tokenizer_config(path)
-    # What transformers does where the file does not say.
+    # These are the defaults of transformers.
     if config.get("do_lower_case", True) or not config.get("keep_accents", False):
         _LOG.warning(
-            "The tokenizer in %r makes letters small or drops accents before SentencePiece sees the text, and Tibetan "
+            "The tokenizer in %r lower-cases letters or drops accents before SentencePiece sees the text, and Tibetan "
             "vowel signs with them. Here the text stays as it is: other text than Tibetan gets other ids.",
             path,
         )
@@ -59,13 +97,13 @@ def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTok
 
 
 def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int, by_syllable: bool = False) -> None:
-    """Write `tokenizer.json`, `spiece.model` and what describes them.
+    """Write `tokenizer.json`, `spiece.model` and their configuration.
 
     Args:
         tokenizer: The tokenizer.
         folder: The model's folder.
-        max_length: Tokens that the model takes.
-        by_syllable: Whether no piece is to cross a mark's front either, as `encode_syllables` has it.
+        max_length: The most tokens that the model takes.
+        by_syllable: Whether to split before marks too, as `encode_syllables` does, so that no piece crosses one.
     """
     (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
     _fast_tokenizer(tokenizer, by_syllable=by_syllable).save(str(folder / "tokenizer.json"))
@@ -80,14 +118,14 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
     }
     config = {
         **special,
-        # Of `tokenizer.json` as it is: `AlbertTokenizer` would build one of its own from the pieces.
+        # Loads `tokenizer.json` as it is. `AlbertTokenizer` would build its own from the pieces.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        # For those who build one from `spiece.model`: the vowel signs of Tibetan are accents to them.
+        # For code that builds a tokenizer from `spiece.model`, and would drop Tibetan vowel signs as accents.
         "keep_accents": True,
         "do_lower_case": False,
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        **options_of(tokenizer),
+        **tokenizer_options(tokenizer),
     }
     for name, content in ((TOKENIZER_CONFIG_FILE, config), ("special_tokens_map.json", special)):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -98,7 +136,7 @@ def _unknown(proto: bytes) -> int:
 
 
 def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
-    """The same tokenizer in Hugging Face's library: its normalisation, its pieces and its special tokens."""
+    """Build the same tokenizer in Hugging Face's library: normalisation, pieces and special tokens."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 
     content = runtime_proto(tokenizer.proto, explicit_spaces=tokenizer.spaces_are_explicit)
@@ -110,8 +148,8 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
         before_sign = pre_tokenizers.Split(Regex(f"▁?[{SEPARATE_MARKS}]"), "isolated")
         fast.pre_tokenizer = pre_tokenizers.Sequence([before_sign, cut]) if by_syllable else cut
     fast.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    # Of the text around a special token each side is normalised by itself, as if there were nothing beside it. Not so
-    # around a mask, which is looked for in what normalisation has made of the whole.
+    # The text on either side of a special token is normalised on its own, except for the mask, which is looked for in
+    # the normalised text.
     for token in (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token):
         fast.add_special_tokens([AddedToken(token, special=True, normalized=token == tokenizer.mask_token)])
     cls, sep = tokenizer.cls_token, tokenizer.sep_token
@@ -124,7 +162,7 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
 
 
 def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.NormalizerSpec) -> Any:
-    """What SentencePiece does to a text before it looks for pieces, and ours to the spaces, as a list of steps."""
+    """Build the normalisation: SentencePiece's own, after our treatment of spaces."""
     from tokenizers import Regex, normalizers
 
     steps: list[Any] = []
@@ -136,15 +174,15 @@ def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.Normal
         ]
         steps += [normalizers.Prepend(space)] if space else []
     if spec.precompiled_charsmap:
-        # `Precompiled` takes a letter and its marks for one, if they are of five bytes at most, and where it knows only
-        # how the letter begins it drops the rest. A control character, which is dropped again, keeps them apart.
+        # `Precompiled` looks up a letter together with its marks, if they are at most five bytes long, and drops the
+        # rest where it knows only a prefix of them. A control character, removed afterwards, keeps the two apart.
         steps += [normalizers.Replace(Regex(_STRAY), "\x1f"), normalizers.Precompiled(spec.precompiled_charsmap)]
         steps.append(normalizers.Replace("\x1f", ""))
     if spec.remove_extra_whitespaces:
         steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     if spec.add_dummy_prefix:
         steps.append(normalizers.Prepend(" "))
-    # A mask takes the place of the space before it.
+    # A mask replaces the space before it.
     mask = re.escape(tokenizer.mask_token)
     steps += [normalizers.Replace(Regex(f" (?={mask})"), ""), normalizers.Replace(" ", "▁")]
     return normalizers.Sequence(steps)
@@ -157,7 +195,7 @@ def _pieces(proto: sentencepiece_model_pb2.ModelProto) -> Any:
     if spec.model_type == spec.UNIGRAM:
         return models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=spec.unk_id)
     ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
-    # SentencePiece merges the pair whose piece has the highest score; of a pair's piece only the score is known.
+    # SentencePiece merges the pair whose joint piece has the highest score.
     merges = sorted(
         (-piece.score, ids[left], ids[right], left, right)
         for piece in proto.pieces

@@ -1,60 +1,76 @@
-"""The weights in a folder of transformers as NumPy arrays: of safetensors or PyTorch's, in one file or several."""
+"""Reads the files of a transformers folder: its `config.json`, and the weights as NumPy arrays."""
 
 from __future__ import annotations
 
+import io
+import pickle
+import re
+import zipfile
 from collections.abc import Callable
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import in_float32
-from tibert_keras.formats.torch_files import elements, read_torch_file
-from tibert_keras.storage import exists, join, read_bytes, read_json
+from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
 
+CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
 
-# The format's names of element types, as `elements` takes them.
-_TYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "BF16": "bfloat16",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "<i1",
-    "U8": "<u1",
-    "BOOL": "?",
+# The element types of safetensors. Its own NumPy reader has no bfloat16.
+_TYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
 }
 _ADVICE = "Give a folder that `save_pretrained` of transformers wrote."
 
 Arrays = dict[str, np.ndarray]
 
 
+def read_config_file(path: str) -> dict[str, Any]:
+    """Read a folder's `config.json` as it is.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    advice = "Give the folder of an ALBERT."
+    return read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice=advice)
+
+
 def read_weights(path: str) -> Arrays:
-    """Read a folder's `model.safetensors` or else its `pytorch_model.bin`; either may be cut in several files.
+    """Read a folder's `model.safetensors`, or else its `pytorch_model.bin`. Either may be split into several files.
 
     Args:
         path: The folder.
 
     Returns:
-        The variables by the names that they have there; floats as float32.
+        The variables under their names in the files, floats as float32.
 
     Raises:
-        InputError: If neither is there, a file is missing or damaged, or one carries code.
+        InputError: If the folder has neither, a file is missing or damaged, or a pickle asks for anything but tensors.
     """
     for name, read in ((WEIGHTS_FILE, _read_safetensors), (TORCH_FILE, _read_torch)):
         if exists(join(path, name)):
             return in_float32(read(join(path, name)))
-        # transformers puts large models in several files, and this beside them.
+        # transformers splits large models and writes this index beside the parts.
         if exists(join(path, f"{name}.index.json")):
             return in_float32(_read_parts(path, f"{name}.index.json", read))
     raise InputError(f"The folder has neither {WEIGHTS_FILE} nor {TORCH_FILE}. Received: {path!r}. {_ADVICE}")
 
 
 def _read_parts(folder: str, name: str, read: Callable[[str], Arrays]) -> Arrays:
-    """Read the files that an index names, each of which must hold what the index says, and nothing else."""
+    """Read the files that an index names. Each must hold exactly the variables that the index lists for it."""
     index = join(folder, name)
     places = read_json(index, what="an index of weights", advice=_ADVICE).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(part, str) for part in places.values()):
@@ -75,23 +91,69 @@ def _read_parts(folder: str, name: str, read: Callable[[str], Arrays]) -> Arrays
     return arrays
 
 
-def _read_torch(path: str) -> Arrays:
-    return read_torch_file(path, read_bytes(path))
-
-
 def _read_safetensors(path: str) -> Arrays:
     from safetensors import SafetensorError, deserialize
 
     content = read_bytes(path)
     try:
-        # Not `safetensors.numpy`, which has no bfloat16.
         return {
-            name: elements(tensor["data"], _TYPES[tensor["dtype"]]).reshape(tensor["shape"])
+            name: np.frombuffer(tensor["data"], _TYPES[tensor["dtype"]]).reshape(tensor["shape"])
             for name, tensor in deserialize(content)
         }
-    # A type that is not known here, such as those of 8 bits, is a missing key.
+    # An unsupported element type, such as those of 8 bits, raises a KeyError.
     except (SafetensorError, KeyError) as error:
         raise InputError(
             f"Not a whole safetensors file of numbers that NumPy knows: {' '.join(str(error).split())}. "
             f"Received: {path!r}. Give it anew, as float32, float16 or bfloat16."
         ) from error
+
+
+def _read_torch(path: str) -> Arrays:
+    torch = _import_torch(path)
+    file: Any = io.BytesIO(read_bytes(path)) if is_remote(path) else path
+    try:
+        # Files of PyTorch before 1.6 are no ZIP archives and cannot be mapped.
+        mapped = not is_remote(path) and zipfile.is_zipfile(path)
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        if not isinstance(state, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+        ):
+            raise ValueError("it holds something else than tensors by name")
+        # NumPy has no bfloat16.
+        return {
+            name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in state.items()
+        }
+    except Exception as error:  # a damaged pickle may raise any
+        raise _refused(path, error) from error
+
+
+def _import_torch(path: str) -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        torch = None  # type: ignore[assignment]
+    # Until 2.6 a crafted file could run code in spite of `weights_only` (CVE-2025-32434).
+    if torch is None or torch.__version__ < "2.6":
+        raise InputError(
+            f"PyTorch's files are read with torch 2.6 or later, which is not installed. Received: {path!r}. "
+            "Install torch (`pip install torch`), or save the model as safetensors."
+        )
+    return torch
+
+
+def _refused(path: str, error: Exception) -> InputError:
+    """Explain why `torch.load` failed. Its own message advises to load the file without protection."""
+    if isinstance(error, pickle.UnpicklingError):
+        if found := re.search(r"GLOBAL (.+?) (?:was not|whose)", str(error), re.DOTALL):
+            return InputError(
+                f"The file carries code: it calls {found[1]!r}. Received: {path!r}. "
+                "Ask its author for a model.safetensors, which cannot carry any."
+            )
+        reason = str(error).rpartition("error:")[2].partition("Check the documentation")[0]
+    else:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return InputError(
+        f"Not a whole file of PyTorch's: {' '.join(reason.split())}. "
+        f"Received: {path!r}. Give it anew, or as model.safetensors."
+    )

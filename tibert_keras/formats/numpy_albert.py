@@ -1,7 +1,7 @@
-"""ALBERT once more in plain NumPy, on the variables as they lie in a foreign checkpoint: the other side of a proof.
+"""Runs ALBERT in plain NumPy on the variables of a foreign checkpoint, to check a conversion against it.
 
-It shares the readers of files with the conversion, and nothing of what maps one format to the other: no table of names
-and no layout, so that a fault there shows as a difference.
+It shares only the file readers with the conversion. It uses none of the tables that map names and layouts, so a fault
+in these shows as a difference.
 """
 
 from __future__ import annotations
@@ -23,82 +23,45 @@ class Batch(NamedTuple):
     mask_positions: np.ndarray
 
 
-class Names(NamedTuple):
-    """Where a format keeps the layers: `{group}` and `{inner}` stand for numbers."""
-
-    words: str
-    positions: str
-    segments: str
-    embedding_norm: str
-    mapping: str
-    layer: str
-    query: str
-    key: str
-    value: str
-    attention: str
-    attention_norm: str
-    widen: str
-    narrow: str
-    layer_norm: str
-    pooler: str
-    transform: str
-    transform_norm: str
-    output_bias: str
-    order: str
-    order_bias: str
-    classes: str
-
-
-GOOGLE_NAMES = Names(
-    words="bert/embeddings/word_embeddings",
-    positions="bert/embeddings/position_embeddings",
-    segments="bert/embeddings/token_type_embeddings",
-    embedding_norm="bert/embeddings/LayerNorm",
-    mapping="bert/encoder/embedding_hidden_mapping_in",
-    layer="bert/encoder/transformer/group_{group}/inner_group_{inner}",
-    query="/attention_1/self/query",
-    key="/attention_1/self/key",
-    value="/attention_1/self/value",
-    attention="/attention_1/output/dense",
-    attention_norm="/LayerNorm",
-    widen="/ffn_1/intermediate/dense",
-    narrow="/ffn_1/intermediate/output/dense",
-    layer_norm="/LayerNorm_1",
-    pooler="bert/pooler/dense",
-    transform="cls/predictions/transform/dense",
-    transform_norm="cls/predictions/transform/LayerNorm",
-    output_bias="cls/predictions/output_bias",
-    order="cls/seq_relationship/output_weights",
-    order_bias="cls/seq_relationship/output_bias",
-    classes="output",
-)
-HUGGING_FACE_NAMES = Names(
-    words="albert.embeddings.word_embeddings.weight",
-    positions="albert.embeddings.position_embeddings.weight",
-    segments="albert.embeddings.token_type_embeddings.weight",
-    embedding_norm="albert.embeddings.LayerNorm",
-    mapping="albert.encoder.embedding_hidden_mapping_in",
-    layer="albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}",
-    query=".attention.query",
-    key=".attention.key",
-    value=".attention.value",
-    attention=".attention.dense",
-    attention_norm=".attention.LayerNorm",
-    widen=".ffn",
-    narrow=".ffn_output",
-    layer_norm=".full_layer_layer_norm",
-    pooler="albert.pooler",
-    transform="predictions.dense",
-    transform_norm="predictions.LayerNorm",
-    output_bias="predictions.bias",
-    order="sop_classifier.classifier.weight",
-    order_bias="sop_classifier.classifier.bias",
-    classes="classifier",
-)
+# The names of the layers in Google's checkpoints and in folders of transformers. `{group}` and `{inner}` are numbers.
+# Names that begin with a slash or a dot follow the name of the layer.
+_NAMES = {
+    "words": ("bert/embeddings/word_embeddings", "albert.embeddings.word_embeddings.weight"),
+    "positions": ("bert/embeddings/position_embeddings", "albert.embeddings.position_embeddings.weight"),
+    "segments": ("bert/embeddings/token_type_embeddings", "albert.embeddings.token_type_embeddings.weight"),
+    "embedding_norm": ("bert/embeddings/LayerNorm", "albert.embeddings.LayerNorm"),
+    "mapping": ("bert/encoder/embedding_hidden_mapping_in", "albert.encoder.embedding_hidden_mapping_in"),
+    "layer": (
+        "bert/encoder/transformer/group_{group}/inner_group_{inner}",
+        "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}",
+    ),
+    "query": ("/attention_1/self/query", ".attention.query"),
+    "key": ("/attention_1/self/key", ".attention.key"),
+    "value": ("/attention_1/self/value", ".attention.value"),
+    "attention": ("/attention_1/output/dense", ".attention.dense"),
+    "attention_norm": ("/LayerNorm", ".attention.LayerNorm"),
+    "widen": ("/ffn_1/intermediate/dense", ".ffn"),
+    "narrow": ("/ffn_1/intermediate/output/dense", ".ffn_output"),
+    "layer_norm": ("/LayerNorm_1", ".full_layer_layer_norm"),
+    "pooler": ("bert/pooler/dense", "albert.pooler"),
+    "transform": ("cls/predictions/transform/dense", "predictions.dense"),
+    "transform_norm": ("cls/predictions/transform/LayerNorm", "predictions.LayerNorm"),
+    "output_bias": ("cls/predictions/output_bias", "predictions.bias"),
+    "order": ("cls/seq_relationship/output_weights", "sop_classifier.classifier.weight"),
+    "order_bias": ("cls/seq_relationship/output_bias", "sop_classifier.classifier.bias"),
+    "classes": ("output", "classifier"),
+}
+GOOGLE_NAMES = {name: google for name, (google, _) in _NAMES.items()}
+HUGGING_FACE_NAMES = {name: hugging_face for name, (_, hugging_face) in _NAMES.items()}
 
 
 def plain_outputs(
-    variables: Arrays, config: Mapping[str, Any], names: Names, batch: Batch, *, classifies: str | None = None
+    variables: Arrays,
+    config: Mapping[str, Any],
+    names: Mapping[str, str],
+    batch: Batch,
+    *,
+    classifies: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Run ALBERT of https://arxiv.org/abs/1909.11942 on a checkpoint's variables.
 
@@ -107,10 +70,10 @@ def plain_outputs(
         config: Sizes under the names of `albert_config.json`.
         names: The format's names.
         batch: The inputs.
-        classifies: What the classifier's head reads, if there is one: `"sequence_output"` or `"pooled_output"`.
+        classifies: The output that the classifier reads, if there is one: `"sequence_output"` or `"pooled_output"`.
 
     Returns:
-        `sequence_output` `[batch, sequence, hidden]` and, where the checkpoint has what it takes, `pooled_output`
+        `sequence_output` `[batch, sequence, hidden]` and, if the checkpoint has the variables, `pooled_output`
         `[batch, hidden]` and log-probabilities: `masked_lm` `[batch, predictions, vocabulary]`, `sentence_order`
         `[batch, 2]` and a classifier's `classes` `[batch, ..., classes]`.
     """
@@ -118,40 +81,42 @@ def plain_outputs(
     dense, norm = _google_layers(variables) if google else _torch_layers(variables)
 
     length = batch.token_ids.shape[1]
-    x = variables[names.words][batch.token_ids]
-    x = x + variables[names.positions][:length] + variables[names.segments][batch.segment_ids]
-    x = norm(x, names.embedding_norm)
-    if not google or names.mapping + "/kernel" in variables:
-        x = dense(x, names.mapping)
+    x = variables[names["words"]][batch.token_ids]
+    x = x + variables[names["positions"]][:length] + variables[names["segments"]][batch.segment_ids]
+    x = norm(x, names["embedding_norm"])
+    if not google or names["mapping"] + "/kernel" in variables:
+        x = dense(x, names["mapping"])
 
     layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
     unseen = np.where(batch.padding_mask[:, None, None, :] > 0, 0.0, -1e9).astype("float32")
     for number in range(layers):
         for inner in range(config["inner_group_num"]):
-            layer = names.layer.format(group=number * groups // layers, inner=inner)
+            layer = names["layer"].format(group=number * groups // layers, inner=inner)
 
             def heads(x: np.ndarray, name: str, layer: str = layer) -> np.ndarray:
                 # [batch, heads, sequence, size]
                 return dense(x, layer + name).reshape(*x.shape[:2], config["num_attention_heads"], -1).swapaxes(1, 2)
 
-            query, key, value = heads(x, names.query), heads(x, names.key), heads(x, names.value)
+            query, key, value = heads(x, names["query"]), heads(x, names["key"]), heads(x, names["value"])
             scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(query.shape[-1])) + unseen
             seen = (np.exp(_log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
-            x = norm(x + dense(seen, layer + names.attention), layer + names.attention_norm)
-            wide = _gelu(dense(x, layer + names.widen))
-            x = norm(x + dense(wide, layer + names.narrow), layer + names.layer_norm)
+            x = norm(x + dense(seen, layer + names["attention"]), layer + names["attention_norm"])
+            wide = _gelu(dense(x, layer + names["widen"]))
+            x = norm(x + dense(wide, layer + names["narrow"]), layer + names["layer_norm"])
 
     outputs = {"sequence_output": x}
-    if names.output_bias in variables:
+    if names["output_bias"] in variables:
         chosen = np.take_along_axis(x, batch.mask_positions[..., None], axis=1)
-        hidden = norm(_gelu(dense(chosen, names.transform)), names.transform_norm)
-        outputs["masked_lm"] = _log_softmax(hidden @ variables[names.words].T + variables[names.output_bias])
-    if any(name.startswith(names.pooler) for name in variables):
-        pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names.pooler))
-        if names.order in variables:
-            outputs["sentence_order"] = _log_softmax(pooled @ variables[names.order].T + variables[names.order_bias])
+        hidden = norm(_gelu(dense(chosen, names["transform"])), names["transform_norm"])
+        outputs["masked_lm"] = _log_softmax(hidden @ variables[names["words"]].T + variables[names["output_bias"]])
+    if any(name.startswith(names["pooler"]) for name in variables):
+        pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names["pooler"]))
+        if names["order"] in variables:
+            outputs["sentence_order"] = _log_softmax(
+                pooled @ variables[names["order"]].T + variables[names["order_bias"]]
+            )
     if classifies is not None:
-        outputs["classes"] = _log_softmax(dense(outputs[classifies], names.classes))
+        outputs["classes"] = _log_softmax(dense(outputs[classifies], names["classes"]))
     return outputs
 
 

@@ -1,34 +1,47 @@
-"""What goes from one format to another: a model, and the state of its training where there is one."""
+"""The model that passes from one format to another, and this package's own side: presets, runs and checkpoints."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.renaming import split_slot
+from tibert_keras.formats.renaming import SLOTS, split_slot
 from tibert_keras.models.tibert_backbone import TibertBackbone, check_albert_config
 from tibert_keras.models.tibert_classifier import TibertClassifier
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
+from tibert_keras.runs.folder import INITIAL_PRESET, read_config
+from tibert_keras.runs.presets import load_model
+from tibert_keras.storage import exists, join, open_binary
+
+if TYPE_CHECKING:
+    from tibert_keras.runs.folder import INITIAL_PRESET, read_config
+from tibert_keras.models.tibert_task import TibertTask
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PortableModel:
-    """A model between two formats.
+    """A model on its way from one format to another, with the state of its training if there is one.
 
     Attributes:
         model: A `TibertBackbone`, `TibertMaskedLM`, `TibertPretraining` or a classifier, in float32.
-        moments: The optimizer's, by the path of their variable with `/adam_m` or `/adam_v` behind it; may be empty.
-        step: The global step of its training, or `None` if it is not known.
-        tokenizer: The model's tokenizer, or `None`.
+        moments: The optimizer's moments, by the path of their variable followed by `/adam_m` or `/adam_v`; may be
+            empty.
+        step: The global step, or `None` if it is not known.
+        tokenizer: The tokenizer, or `None`.
 
     Example:
     ```python
@@ -53,10 +66,14 @@ class PortableModel:
         return {weight.path: keras.ops.convert_to_numpy(weight) for weight in self.model.weights}
 
 
-def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a configuration of Google's for a trained model, and leave out what only an untrained one needs.
+# === From a foreign format ===
 
-    Of two different dropouts, which only a further training would use, one is left: our encoder has no other.
+
+def clean_albert_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the `albert_config.json` of a trained model, and remove what only an untrained one needs.
+
+    Our encoder has a single dropout. If the two in the file differ, `hidden_dropout_prob` is kept; only further
+    training would use them.
 
     Raises:
         InputError: If something in it is not supported.
@@ -75,28 +92,27 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def fill(
+def make_portable(
     full: Any,
     arrays: Mapping[str, np.ndarray],
     *,
     step: int | None = None,
     tokenizer: TibertTokenizer | None = None,
 ) -> PortableModel:
-    """Give a full model the values of a foreign format, and leave out the heads that it did not bring.
+    """Assign foreign values to a model, and drop the heads that the foreign format did not bring.
 
     Args:
-        full: A model with every part that the format may bring: a `TibertPretraining`, or a classifier.
+        full: A model with every part that the format may bring: a `TibertPretraining` or a classifier.
         arrays: Variables and moments by path.
         step: The global step.
         tokenizer: The tokenizer.
 
     Returns:
-        The portable model: a classifier, or with a head for the order of sentences or for masked tokens, or an encoder
-        alone.
+        A classifier, a model for pretraining with both heads, a masked language model, or an encoder alone.
 
     Raises:
-        InputError: If the tokenizer's vocabulary has another size, or there is a head for the order of sentences and
-            none for masked tokens.
+        InputError: If the tokenizer's vocabulary has another size, or there is a sentence-order head but none for
+            masked tokens.
     """
     check_vocabulary(full.backbone, tokenizer)
     masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
@@ -124,13 +140,88 @@ def fill(
 
 
 def check_vocabulary(backbone: TibertBackbone, tokenizer: TibertTokenizer | None) -> None:
-    """Check that ids mean the same to both.
+    """Check that the tokenizer's vocabulary is as large as the model's.
 
     Raises:
-        InputError: If their vocabularies differ in size.
+        InputError: If their sizes differ.
     """
     if tokenizer is not None and tokenizer.vocabulary_size() != backbone.vocabulary_size:
         raise InputError(
             f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
             f"vocab_size={backbone.vocabulary_size} in the model. Give the tokenizer that it was trained with."
         )
+
+
+# === From and to presets ===
+
+
+def read_keras(path: str) -> PortableModel:
+    """Read a preset, a run's champion, or a checkpoint, `RUN/checkpoints/STEP`, with its moments and step.
+
+    Args:
+        path: Its folder.
+
+    Returns:
+        The model, in float32.
+
+    Raises:
+        InputError: If it is none of these, or damaged.
+    """
+    path = path.rstrip("/")
+    if (parts := split_checkpoint(path)) is not None:
+        return _read_checkpoint(*parts)
+    with _explain_load_errors(path):
+        if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
+            # An encoder alone, with or without its tokenizer.
+            model = TibertBackbone.from_preset(path, dtype="float32")
+            tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
+            return PortableModel(model=model, tokenizer=tokenizer)
+        model = load_model(path, dtype="float32")
+    return PortableModel(model=model, tokenizer=_tokenizer(model))
+
+
+def write_keras(portable: PortableModel, folder: Path) -> None:
+    """Write a model as a preset."""
+    portable.model.save_to_preset(os.fspath(folder))
+    if portable.model is portable.backbone and portable.tokenizer is not None:
+        portable.tokenizer.save_to_preset(os.fspath(folder))
+
+
+def _tokenizer(model: TibertTask) -> TibertTokenizer | None:
+    return model.preprocessor and model.preprocessor.tokenizer
+
+
+@contextmanager
+def _explain_load_errors(path: str) -> Iterator[None]:
+    """Turn any error that Keras raises while it loads a preset into an `InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The preset cannot be loaded: {type(error).__name__}: {reason}. Received: {path!r}. "
+            "Give a folder that `save_to_preset` wrote, or a run."
+        ) from error
+
+
+def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
+    checkpoints = Checkpoints(run_dir)
+    if step not in checkpoints.steps:
+        raise InputError(
+            f"No checkpoint is there. Received: '{checkpoints.folder}/{step}'. Give one of {checkpoints.steps}."
+        )
+    initial = join(run_dir, INITIAL_PRESET)
+    with _explain_load_errors(initial):
+        model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    checkpoints.restore(model, step)
+    optimizer = read_config(run_dir)["optimizer"]
+    moments = {}
+    with open_binary(join(checkpoints.folder, str(step), VARIABLES_FILE)) as file, np.load(file) as saved:
+        for weight in model.weights:
+            for slot in SLOTS:
+                name = moment_name(optimizer, weight.path, slot)
+                if name in saved:
+                    moments[f"{weight.path}/{slot}"] = saved[name]
+    return PortableModel(model=model, moments=moments, step=step, tokenizer=_tokenizer(model))

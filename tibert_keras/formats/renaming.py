@@ -1,4 +1,4 @@
-"""Tables of names: what our variables are called and how they lie in another format, read in both directions."""
+"""Renames and reshapes variables between our models and another format, by one table read in both directions."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from tibert_keras.errors import InputError
 
-# The moments of an optimizer, each under the name of its variable with one of these behind it.
+# The moments of an optimizer: the name of a variable, followed by one of these.
 SLOTS = ("adam_m", "adam_v")
-# Parts of a model that another may lack; the encoder is needed whole.
+# The optional parts of a model. The encoder must be complete.
 _PARTS = ("pooled_dense", "mlm_head", "sop_head", "logits")
 
 _LOG = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
-    """One variable in both formats; `{group}` and `{inner}` stand for the numbers of a layer: of its group, and in it.
+    """One variable in both formats. `{group}` and `{inner}` stand for a layer's group and its number in the group.
 
     Attributes:
         ours: The path of our variable.
-        theirs: The name there.
-        inputs: How many of our first axes are the layer's inputs; they become one axis there, and the others, such as
-            the attention heads, another. `None` if the array lies the same there.
-        transposed: Whether outputs come first there.
+        theirs: Its name in the other format.
+        inputs: The number of our leading axes that are the layer's inputs. The other format merges these into one axis
+            and the remaining ones, such as the attention heads, into another. `None` if it keeps our shape.
+        transposed: Whether the other format has the outputs first.
     """
 
     ours: str
@@ -36,20 +37,20 @@ class Row(NamedTuple):
     inputs: int | None = None
     transposed: bool = False
 
-    def shape_there(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape there of what has this shape here."""
+    def their_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Convert our shape into theirs."""
         if self.inputs is None:
             return tuple(shape)
         axes = [math.prod(part) for part in (shape[: self.inputs], shape[self.inputs :]) if part]
         return tuple(reversed(axes) if self.transposed else axes)
 
-    def to_there(self, array: np.ndarray) -> np.ndarray:
-        """An array of ours as it lies there."""
-        there = self.shape_there(array.shape)
-        return np.ascontiguousarray(array.reshape(there[::-1]).T) if self.transposed else array.reshape(there)
+    def to_theirs(self, array: np.ndarray) -> np.ndarray:
+        """Convert our array into theirs."""
+        shape = self.their_shape(array.shape)
+        return np.ascontiguousarray(array.reshape(shape[::-1]).T) if self.transposed else array.reshape(shape)
 
-    def to_here(self, array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """An array from there in this shape of ours."""
+    def to_ours(self, array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Convert their array into ours, which has this shape."""
         return (array.T if self.transposed else array).reshape(shape)
 
 
@@ -60,21 +61,21 @@ def from_theirs(
     *,
     implied: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Turn the variables of another format into ours. Each of them, and each of ours, is accounted for.
+    """Convert the variables of another format into ours. Every variable on either side is accounted for.
 
     Args:
         table: The names.
-        arrays: The variables there by name; moments of an optimizer have `/adam_m` or `/adam_v` behind it.
+        arrays: Their variables by name. Moments of an optimizer have `/adam_m` or `/adam_v` after the name.
         shapes: The shapes of our variables by path.
-        implied: The values of those of ours that the other format may leave out.
+        implied: Values of our variables that the other format may leave out.
 
     Returns:
-        Our variables by path, and moments likewise. Whole parts that are missing there, of pooler, `mlm_head`,
-        `sop_head` and `logits`, are missing here; their parts that the model lacks are dropped, and the log says so.
+        Our variables and moments by path. An optional part (pooler, `mlm_head`, `sop_head`, `logits`) that they lack is
+        left out. One that our model lacks is dropped and logged.
 
     Raises:
-        InputError: If a variable there is not known, has another shape or holds what no training gives, or one of ours
-            is missing there.
+        InputError: If one of their variables is unknown, has another shape, is not finite or not of floats, or if they
+            lack one of ours.
     """
     by_name = {row.theirs: row for row in _rows(table, shapes).values()}
     ours = {}
@@ -82,14 +83,14 @@ def from_theirs(
         base, slot = split_slot(name)
         row = by_name.get(base)
         if row is not None:
-            expected = row.shape_there(shapes[row.ours])
+            expected = row.their_shape(shapes[row.ours])
             if array.shape != expected:
                 raise InputError(
                     f"A variable has another shape than the configuration says. Received: {name} of shape "
                     f"{array.shape}, {expected} in the model. Give the configuration that belongs to the weights."
                 )
             _check_numbers(name, array)
-            ours[row.ours + slot] = row.to_here(array, shapes[row.ours])
+            ours[row.ours + slot] = row.to_ours(array, shapes[row.ours])
         elif (part := _part(table, base)) is not None and not _has_part(shapes, part):
             _LOG.info("Dropped %s, because the model has no %s.", name, part)
         else:
@@ -103,30 +104,33 @@ def from_theirs(
 
 
 def to_theirs(table: Sequence[Row], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Turn our variables, by path, and their moments into another format's.
+    """Convert our variables and moments, by path, into those of another format.
 
     Raises:
-        InputError: If one has no name there, or holds what no training gives.
+        InputError: If one has no name there, is not finite, or is not of floats.
     """
     rows = _rows(table, [split_slot(name)[0] for name in arrays])
     theirs = {}
     for name, array in arrays.items():
         path, slot = split_slot(name)
         _check_numbers(name, array)
-        theirs[rows[path].theirs + slot] = rows[path].to_there(array)
+        theirs[rows[path].theirs + slot] = rows[path].to_theirs(array)
     return theirs
 
 
 def in_float32(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays with their floats as float32."""
+    """Convert all floats to float32."""
     return {
-        name: array.astype("float32", copy=False) if np.issubdtype(array.dtype, np.floating) else array
+        # To NumPy bfloat16 is no subtype of its floats.
+        name: array.astype("float32", copy=False)
+        if np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16
+        else array
         for name, array in arrays.items()
     }
 
 
 def split_slot(name: str) -> tuple[str, str]:
-    """Part the name of a variable from the `/adam_m` or `/adam_v` behind it, if there is one."""
+    """Split off the `/adam_m` or `/adam_v` at the end of a name; empty if there is none."""
     base, _, last = name.rpartition("/")
     return (base, f"/{last}") if last in SLOTS else (name, "")
 
@@ -145,7 +149,7 @@ def _check_numbers(name: str, array: np.ndarray) -> None:
 
 
 def _rows(table: Sequence[Row], paths: Iterable[str]) -> dict[str, Row]:
-    """The row of each of our variables, with numbers for its placeholders."""
+    """Find the row of each of our variables, and fill in its placeholders."""
     rows = {}
     for path in paths:
         for row in table:
@@ -162,7 +166,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def _part(table: Sequence[Row], name: str) -> str | None:
-    """The optional part that a name there belongs to."""
+    """Find the optional part that one of their names belongs to."""
     for row in table:
         part = row.ours.partition("/")[0]
         if part in _PARTS and row.theirs == name:
@@ -181,6 +185,6 @@ def _check_missing(table: Sequence[Row], ours: Mapping[str, np.ndarray], shapes:
         if path.partition("/")[0] not in absent:
             row = _rows(table, [path])[path]
             raise InputError(
-                f"A variable is missing. Received: no {row.theirs} of shape {row.shape_there(shapes[path])}. "
+                f"A variable is missing. Received: no {row.theirs} of shape {row.their_shape(shapes[path])}. "
                 "Give whole weights, and the configuration that belongs to them."
             )

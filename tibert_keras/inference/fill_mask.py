@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.keras_preset import load_task
 from tibert_keras.inference.gap_score import Candidate
 from tibert_keras.inference.gap_search import search_gaps
 from tibert_keras.inference.gaps import GAP, MASK, find_gaps, shorten
-from tibert_keras.saved_model.export import FillMask
+from tibert_keras.runs.presets import load_model
+from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.versions import find_saved_model
 
 
@@ -49,7 +49,7 @@ def load_fill_mask(model: str | os.PathLike[str], *, top_k: int = 5) -> Any:
         import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
 
         return tf.saved_model.load(saved_model)
-    return FillMask(load_task(model), top_k=top_k)
+    return FillMask(load_model(model), top_k=top_k)
 
 
 def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
