@@ -234,8 +234,7 @@ MUTATIONS = [
     # === finetuning ===
     Mutation(
         "the worst epoch is kept", "finetuning/seeds.py",
-        "scores[criterion] <= self.scores[criterion]", "scores[criterion] > self.scores[criterion]",
-        "tests/finetuning/test_tokens.py",
+        'mode="max"', 'mode="min"', "tests/finetuning/test_tokens.py",
     ),
     Mutation(
         "all seeds are the same", "finetuning/seeds.py",
@@ -283,7 +282,7 @@ MUTATIONS = [
     # === serving ===
     Mutation(
         "the token is not asked for", "serving/app.py",
-        "self._app if self._lets_in(scope) else _no_token", "self._app", "tests/serving/test_endpoints.py",
+        "self._app if self._is_authorized(scope) else _no_token", "self._app", "tests/serving/test_endpoints.py",
     ),
     Mutation(
         "answers go to the wrong requests", "serving/batching.py",
@@ -292,7 +291,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the queue has no end", "serving/batching.py",
-        "if len(self) + len(tasks) > self._max_queue_size or waiting", "if waiting",
+        "if len(self) + len(items) > self._max_queue_size or waiting", "if waiting",
         "tests/serving/test_batching.py",
     ),
     # === cli ===

@@ -40,16 +40,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Metrics:
-    """The metrics of one server, for Prometheus.
-
-    Attributes:
-        registry: The metrics together.
-        requests: Requests by endpoint and status.
-        seconds: Their durations, by endpoint.
-        batches: Sizes of batches, by queue.
-        waiting: Number of waiting items, by queue.
-        versions: 1 for each version that is served.
-    """
+    """The metrics of one server, for Prometheus."""
 
     def __init__(self) -> None:
         self.registry = registry = prometheus.CollectorRegistry()
