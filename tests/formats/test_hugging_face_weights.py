@@ -292,6 +292,14 @@ class TestTorch:
             read_weights(str(tmp_path))
         assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
 
+    def test_an_altered_byte(self, tmp_path):
+        path, numbers = tmp_path / "pytorch_model.bin", self.torch.arange(6.0)
+        self.torch.save({"w": numbers}, path)
+        content = numbers.numpy().tobytes()
+        path.write_bytes(path.read_bytes().replace(content, content[:-1] + b"\x41"))
+        with pytest.raises(InputError, match="Not a whole file of PyTorch's: ValueError: the checksum of "):
+            read_weights(str(tmp_path))
+
     def test_cut_short(self, tmp_path):
         path = tmp_path / "pytorch_model.bin"
         self.torch.save({"w": self.torch.zeros(1000)}, path)
