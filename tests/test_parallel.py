@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
+from tibert_keras import parallel
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.errors import InputError
@@ -34,6 +36,26 @@ def results(function, tasks, **options):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_once(workers):
     assert results(divmod, [(n, 3) for n in range(9)], workers=workers) == {n: divmod(n, 3) for n in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("workers", "input_bytes", "processes"),
+    [(0, 0, []), (0, (4 << 20) - 1, []), (0, 4 << 20, [2]), (0, 30 << 20, [8]), (0, None, [8]), (3, 0, [3])],
+)
+def test_small_inputs_need_no_processes(monkeypatch, workers, input_bytes, processes):
+    started = []
+
+    @contextlib.contextmanager
+    def count_processes(workers):
+        started.append(workers)
+        with ThreadPoolExecutor(workers) as executor:
+            yield executor
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(parallel, "_processes", count_processes)
+    found = results(divmod, [(n, 3) for n in range(9)], workers=workers, input_bytes=input_bytes)
+    assert found == {n: divmod(n, 3) for n in range(9)}
+    assert started == processes
 
 
 def test_nothing_to_do():

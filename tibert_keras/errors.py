@@ -1,9 +1,10 @@
-"""The one error that users of the command line are meant to see, and the check that most often raises it."""
+"""The errors that users of the command line see, and the checks of options that raise them most often."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class InputError(ValueError):
@@ -12,6 +13,54 @@ class InputError(ValueError):
     The message is one line: what is wrong, the value received, and what to do. The command line prints it
     and exits with status 1; from Python it is an ordinary `ValueError`.
     """
+
+
+class DivergedError(InputError):
+    """The training loss or a weight is not finite, or the loss has risen far above what it was.
+
+    Args:
+        step: The global step at which this was noticed.
+        message: What is wrong.
+    """
+
+    def __init__(self, step: int, message: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class RunInterrupted(Exception):  # noqa: N818 (nothing went wrong)
+    """A run was told to stop and has saved a checkpoint, from which the same command resumes it.
+
+    Args:
+        step: The step of the checkpoint.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"Stopped at step {step}, where a checkpoint is. Give the same command again to go on.")
+        self.step = step
+
+
+def check_options(config: Any, *, positive: Sequence[str], not_negative: Sequence[str]) -> None:
+    """Check the choices and numbers among the fields of a dataclass. Fields that are `None` are not checked.
+
+    Args:
+        config: The dataclass. Each field of a `Literal` type must have one of its values.
+        positive: Names of the fields that must be positive and finite.
+        not_negative: Names of the fields that must be at least 0.
+
+    Raises:
+        InputError: If a value is not allowed.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            choices = ", ".join(map(repr, get_args(kind)))
+            raise InputError(f"No such {name}. Received: {name}={getattr(config, name)!r}. Give one of {choices}.")
+    for name in [*positive, *not_negative]:
+        value = getattr(config, name)
+        # Rejects NaN too.
+        if value is not None and not (0 < value < math.inf if name in positive else value >= 0):
+            lowest = "positive" if name in positive else "at least 0"
+            raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
 
 
 def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, folder: str) -> None:

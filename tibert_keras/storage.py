@@ -1,7 +1,6 @@
-"""Files that are found by pattern, read with clear errors, and written whole or not at all.
+"""Find files by pattern, read them with clear errors, and write them whole or not at all.
 
-Paths may be local or of any scheme that `tf.io.gfile` knows (`gs://...`); TensorFlow is imported only for the
-latter.
+Paths may be local or have any scheme of `tf.io.gfile`, such as `gs://`. Only remote paths import TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,32 +16,35 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tibert_keras.errors import InputError
 
-# The end of the name of what is not whole yet.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The ending of unfinished files and folders.
 UNFINISHED = ".part"
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` has a scheme, such as `gs://`, and so is not on this machine."""
+    """Return whether `path` has a scheme, such as `gs://`."""
     return "://" in os.fspath(path)
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """The path as processes with another working directory need it."""
+    """Make a path valid in any working directory."""
     return os.fspath(path) if is_remote(path) else os.path.abspath(path)
 
 
 def join(folder: str | os.PathLike[str], *names: str) -> str:
-    """Join a local or remote folder, with or without a slash at its end, and names below it."""
+    """Join a local or remote folder, with or without a trailing slash, and names."""
     return "/".join([os.fspath(folder).rstrip("/"), *names])
 
 
 @contextmanager
 def _remote(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Give `tf.io.gfile`, and put its errors in words."""
+    """Yield `tf.io.gfile`, and turn its errors into `InputError`."""
     import tensorflow as tf
 
     try:
@@ -53,20 +55,19 @@ def _remote(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def expand_glob(pattern: str) -> list[str]:
-    """List the files that a pattern, or several with commas between them, stand for.
+    """List the files that match a pattern, or one of several.
 
     Args:
-        pattern: A path or glob pattern, or several separated by commas, as the original scripts'
-            `--input_file`.
+        pattern: A path or glob pattern, or several separated by commas, as the original scripts' `--input_file`.
 
     Returns:
-        The paths, each once, sorted.
+        The paths, sorted and without duplicates.
 
     Raises:
         InputError: If one of the patterns matches no file.
     """
     paths: set[str] = set()
-    # Names of canon volumes hold commas now and then: take an existing path as it is.
+    # Some names of canon volumes contain commas.
     parts = [pattern] if Path(pattern).is_file() else pattern.split(",")
     for part in filter(None, (part.strip() for part in parts)):
         if is_remote(part):
@@ -74,7 +75,7 @@ def expand_glob(pattern: str) -> list[str]:
                 found = gfile.glob(part)
         else:
             found = [match for match in glob.glob(part, recursive=True) if Path(match).is_file()]
-            # They hold brackets too, which are no pattern then.
+            # Some contain brackets, which are not a pattern then.
             found = found or ([part] if Path(part).is_file() else [])
         if not found:
             raise InputError(f"No file matches the pattern. Received: {part!r}. Check the path, and quote the pattern.")
@@ -91,18 +92,14 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
         InputError: If it cannot be opened.
     """
     if is_remote(path):
-        return _open_remote(os.fspath(path))
+        with _remote(path) as gfile:
+            # A GFile is opened only when it is first read.
+            gfile.stat(path)
+            return gfile.GFile(path, "rb")
     try:
         return open(path, "rb")  # noqa: PTH123, SIM115 (the caller closes it)
     except OSError as error:
         raise InputError(f"Cannot read the file: {error.strerror or error}. Received: {os.fspath(path)!r}.") from error
-
-
-def _open_remote(path: str) -> IO[bytes]:
-    with _remote(path) as gfile:
-        # A GFile is opened when it is first read: ask now whether it is there.
-        gfile.stat(path)
-        return gfile.GFile(path, "rb")
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -116,11 +113,11 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
 
     Args:
         path: The file.
-        what: What it should be, for the message.
-        advice: What to do if it is not, for the message.
+        what: What the file should be, for the message.
+        advice: What to do otherwise, for the message.
 
     Raises:
-        InputError: If it cannot be read or is no JSON object.
+        InputError: If it cannot be read or is not a JSON object.
     """
     try:
         content = read_bytes(path)
@@ -136,9 +133,9 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
-    r"""Iterate over the lines of a UTF-8 file, without their line ends and without a byte-order mark.
+    r"""Iterate over the lines of a UTF-8 file, without line ends and byte-order mark.
 
-    Only `\n` ends a line, as in every edition read here; a `\r` before it goes too.
+    Only `\n`, with or without a `\r` before it, ends a line.
 
     Raises:
         InputError: If the file cannot be read, is empty, or is not UTF-8 (naming the byte).
@@ -162,9 +159,9 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def list_folder(path: str | os.PathLike[str]) -> list[str]:
-    """The names in a local or remote folder, sorted; none if there is no such folder.
+    """List the names in a local or remote folder, sorted, or none if there is no such folder.
 
-    Unfinished outputs, which a process that was killed may have left, are not among them.
+    Unfinished outputs of killed processes are left out.
     """
     if is_remote(path):
         with _remote(path) as gfile:
@@ -175,7 +172,7 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a local or remote file or folder of this name."""
+    """Return whether there is a local or remote file or folder of this name."""
     if not is_remote(path):
         return Path(path).exists()
     with _remote(path) as gfile:
@@ -183,7 +180,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def size(path: str | os.PathLike[str]) -> int:
-    """The size of a local or remote file, in bytes."""
+    """Return the size of a local or remote file, in bytes."""
     if not is_remote(path):
         return Path(path).stat().st_size
     with _remote(path) as gfile:
@@ -191,7 +188,7 @@ def size(path: str | os.PathLike[str]) -> int:
 
 
 def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Give a file another name on the same local or remote storage, in place of an older one of that name."""
+    """Rename a file on the same local or remote storage, replacing an older one of that name."""
     if not is_remote(target):
         Path(source).replace(target)
         return
@@ -200,7 +197,7 @@ def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
-    """Remove a local or remote folder with all that is in it."""
+    """Remove a local or remote folder and its content."""
     if not is_remote(path):
         shutil.rmtree(path)
         return
@@ -210,7 +207,7 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Give the path of a folder on this machine: a local one's own, or a temporary copy of a remote one."""
+    """Yield a local path of a folder: its own, or that of a temporary copy of a remote folder."""
     if not is_remote(path):
         yield os.fspath(path)
         return
@@ -226,7 +223,7 @@ def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open_binary(path) as file:
         while block := file.read(1 << 20):
@@ -251,19 +248,17 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> Iterator[Path]:
-    """Give a temporary local path for a file or folder that appears at `path` only when it is whole.
+    """Yield a temporary local path for a file or folder that appears at `path` only when it is whole.
 
-    What the body wrote is synced to disk and moved to `path` (for a remote path: copied there) when the body
-    ends; if the body raises, it is removed and whatever `path` held before stays as it was.
+    When the body ends, the output is synced to disk and moved to `path`, or copied if that is remote. If the body
+    raises, the output is removed, and `path` stays as it was.
 
     Args:
-        path: Where the file or folder will be. Parent folders are made. An older one of that name is
-            replaced.
-        last: Name of the file by which readers tell that a folder is whole. A remote folder fills up file by file,
-            and this one comes last.
+        path: Final path of the file or folder. Parent folders are made. An older file or folder is replaced.
+        last: Name of the file by which readers tell that a folder is whole. It is copied to a remote folder last.
 
     Yields:
-        A path that does not exist yet, beside the final one if that is local.
+        A path that does not exist yet, in the folder of the final one if that is local.
     """
     final = os.fspath(path).rstrip("/")
     if is_remote(final):
@@ -274,9 +269,8 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
         return
     target = Path(final)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # One process at a time writes an output: what is here already was left by one that was killed, or is being
-    # written by one that counts as lost and must not get in the way of this one.
-    # Of this output only: `.run2.part` is being written by somebody else when this one is `run`.
+    # One process at a time writes an output, so an unfinished one was left by a process that was killed or lost.
+    # `.run2.part` does not belong to the output `run`.
     leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\w+)?{re.escape(UNFINISHED)}")
     for sibling in target.parent.iterdir():
         if leftover.fullmatch(sibling.name):
@@ -288,7 +282,7 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
         for part in [*temporary.rglob("*"), temporary]:
             _sync(part)
         if target.is_dir():
-            # A folder cannot be replaced in one go: the old one goes aside for the moment.
+            # A folder cannot be replaced atomically: move the old one aside.
             target.rename(replaced)
         temporary.replace(target)
         _sync(target.parent)
@@ -305,3 +299,20 @@ def _copy_to_remote(source: Path, target: str, *, last: str | None) -> None:
             gfile.makedirs(remote.rpartition("/")[0])
             gfile.copy(os.fspath(file), f"{remote}{UNFINISHED}", overwrite=True)
             gfile.rename(f"{remote}{UNFINISHED}", remote, overwrite=True)
+
+
+def write_picture(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure as a PNG file.
+
+    Args:
+        figure: The figure.
+        path: A path with the ending `.png`. An older picture is replaced.
+
+    Raises:
+        InputError: If `path` has another ending or is a folder.
+    """
+    # A typing error must not replace a record file or a folder.
+    if not os.fspath(path).endswith(".png") or Path(path).is_dir():
+        raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")
+    with atomic_output(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

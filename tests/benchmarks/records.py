@@ -65,24 +65,21 @@ class Stopwatch:
 def measure(source: str, output_dir: str, options: dict[str, Any]) -> dict[str, Any]:
     """Build the records of one file on one core, and report."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    import tensorflow as tf
-
     from tibert_keras.records import build as records
-    from tibert_keras.records import one_file as partition
+    from tibert_keras.records import one_file
     from tibert_keras.records import text_reader as sections
     from tibert_keras.records.build import build_records
     from tibert_keras.records.config import RecordsConfig
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
     watch = Stopwatch()
     sections.SectionReader.__iter__ = watch.time("read", sections.SectionReader.__iter__)
-    partition.TibertTokenizer.encode = watch.time("tokenize", partition.TibertTokenizer.encode)
-    partition.cut_document = watch.time("pack", partition.cut_document)
-    partition.lay_out = watch.time("pack", partition.lay_out)
-    partition.mask_tokens = watch.time("mask", partition.mask_tokens)
-    partition.serialize_examples = watch.time("encode", partition.serialize_examples)
-    tf.io.TFRecordWriter.write = watch.time("write", tf.io.TFRecordWriter.write)
-    for module in (partition, records):
+    one_file.SentencePieceEncoder.encode = watch.time("tokenize", one_file.SentencePieceEncoder.encode)
+    one_file.cut_document = watch.time("pack", one_file.cut_document)
+    one_file.lay_out = watch.time("pack", one_file.lay_out)
+    one_file.mask_tokens = watch.time("mask", one_file.mask_tokens)
+    one_file.serialize_examples = watch.time("encode", one_file.serialize_examples)
+    one_file.write_records = watch.time("write", one_file.write_records)
+    for module in (one_file, records):
         module.record_tokenizer = watch.time("load", module.record_tokenizer)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

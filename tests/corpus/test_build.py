@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
-from tibert_keras.corpus.manifest import CorpusReport
+from tibert_keras.corpus.report import CorpusReport
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 

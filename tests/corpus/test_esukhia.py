@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup, read_esukhia
+from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
+from tibert_keras.storage import read_lines
 
 
 def read(*lines: str, **options) -> tuple[list[list[str]], ReadingReport]:
@@ -135,7 +136,7 @@ def test_excerpts_of_the_edition(shared: Path) -> None:
     folder = shared / "data/fixtures"
     for path in sorted(folder.glob("derge-*/text/*.txt")):
         report = ReadingReport(str(path))
-        documents = list(group_documents(split_sections(read_esukhia(str(path), report))))
+        documents = list(group_documents(split_sections(esukhia_text(read_lines(path), report))))
         assert documents, path
         assert report.unknown == [], path
         assert all("\u0f00" <= sign <= "\u0fff" or sign == " " for section in documents[0] for sign in section)
@@ -145,7 +146,7 @@ def test_a_whole_volume(kangyur: Path) -> None:
     """Counts of markup, against an independent count over the raw file."""
     report = ReadingReport()
     (path,) = kangyur.glob("074_*.txt")
-    sections = list(split_sections(read_esukhia(str(path), report)))
+    sections = list(split_sections(esukhia_text(read_lines(path), report)))
     raw = path.read_text(encoding="utf-8")
     assert report.unknown == []
     assert report.markup["note anchor #"] == raw.count("#") == 858

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
-from tibert_keras.corpus.particles import add_particle, last_letter
 from tibert_keras.corpus.sample import sample_documents, write_sample
+from tibert_keras.corpus.sample_words import add_particle, last_letter
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 

@@ -25,11 +25,11 @@ from tibert_keras.finetuning.config import FinetuneTokensConfig
 from tibert_keras.finetuning.scores import read_scores, score_table, write_json
 from tibert_keras.finetuning.seeds import find_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
+from tibert_keras.runs.folder import write_config
 from tibert_keras.runs.history import History
 from tibert_keras.tagging.metrics import score
 from tibert_keras.tagging.reading import read_tagged
 from tibert_keras.tagging.words import Document, TaggedWord, known_words
-from tibert_keras.training.config import write_config
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill_file import FillMaskConfig, fill_texts, read_texts, write_filled
 from tibert_keras.inference.fill_mask import fill_gaps, fill_mask, load_fill_mask
-from tibert_keras.saved_model.export import FillMask
+from tibert_keras.saved_model.fill_mask import FillMask
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 

@@ -18,7 +18,8 @@ from tibert_keras.inference.gap_model import GapModel
 from tibert_keras.inference.gap_score import Candidate
 from tibert_keras.inference.gaps import find_gaps, syllables_of
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.saved_model.export import FillMask, export_saved_model
+from tibert_keras.saved_model.export import export_saved_model
+from tibert_keras.saved_model.fill_mask import FillMask
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 

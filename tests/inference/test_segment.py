@@ -15,9 +15,9 @@ from tibert_keras.finetuning.config import FinetuneTextConfig
 from tibert_keras.finetuning.text import _Classification, finetune_text
 from tibert_keras.inference.segment import SegmentConfig, segment_text, sentences
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+from tibert_keras.runs.folder import read_config
 from tibert_keras.tagging.sentence_ends import _SECTION, cut_sections, section_ends, sentence_examples
 from tibert_keras.tibetan import SHADS
-from tibert_keras.training.config import read_config
 
 # A sentence ends after སོ།, and after nothing else.
 CLAUSES = ("ཆོས་བསྟན་ནས།", "གོས་ཕུལ་ཏེ།", "རྒྱལ་པོ་དང་། །", "མདོ་རྫོགས་སོ། །", "ཁྱིམ་དུ་གཤེགས་སོ།")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import keras
@@ -52,6 +53,14 @@ class TestTibertBackbone(TestCase):
     def test_layer(self):
         shapes = {"sequence_output": (2, 5, 64), "pooled_output": (2, 64)}
         self.run_layer_test(self.make, self.inputs, shapes, num_weights=25)
+
+    def test_arguments(self):
+        backbone = self.make(dropout=0.1)
+        arguments = inspect.signature(TibertBackbone.__init__).parameters
+        assert set(backbone.get_config()) - {"name", "trainable"} <= set(arguments)
+        copy = keras.models.clone_model(backbone)
+        copy.set_weights(backbone.get_weights())
+        self.assert_close(copy(self.inputs), backbone(self.inputs))
 
     def test_saving(self, tmp_path):
         self.run_model_saving_test(self.make(), self.inputs, tmp_path)

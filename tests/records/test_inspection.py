@@ -114,7 +114,7 @@ class TestGoogle:
         examples = readable_examples(path, tokenizer=tokenizer, count=400)
         assert len(examples) == 322
         # Without the marks every segment is text of the corpus, as SentencePiece has normalised it.
-        [corpus] = tokenizer._sentence_piece_spm.Normalize([(golden / "input.txt").read_text(encoding="utf-8")])
+        [corpus] = tokenizer.Normalize([(golden / "input.txt").read_text(encoding="utf-8")])
         corpus = corpus.replace("▁", " ")
         for example in examples:
             assert example.count(" [SEP] ") == 1 and "[CLS]" not in example
@@ -144,7 +144,7 @@ class TestOurRecords:
             grouped = itertools.groupby(enumerate(positions), lambda pair: pair[1] - pair[0])
             runs.update(len(list(group)) for _, group in grouped)
             lengths[sum(example["input_mask"])] += 1
-            pieces.update(tokenizer.id_to_token(token_id) for token_id in ids[: sum(example["input_mask"])])
+            pieces.update(tokenizer.id_to_piece(token_id) for token_id in ids[: sum(example["input_mask"])])
             segments.append((max(example["segment_ids"]), example["next_sentence_labels"][0]))
         tokens, masked = pieces.total(), became.total()
         text = Counter({piece: count for piece, count in pieces.items() if piece not in ("[CLS]", "[SEP]")})
@@ -208,7 +208,7 @@ class TestOurRecords:
                 "next_sentence_labels": [1],
             },
         )
-        a, b, c, d = (tokenizer.id_to_token(number).replace("▁", " ") for number in (first, second, third, fourth))
+        a, b, c, d = (tokenizer.id_to_piece(number).replace("▁", " ") for number in (first, second, third, fourth))
         [text] = readable_examples(path, tokenizer=tokenizer, count=3)
         assert text == f"{a}⟦{b}→[MASK]⟧ [SEP] ⟦{b}→{d}⟧⟦{c}=⟧".strip()
         statistics = inspect_records(path, tokenizer=tokenizer)

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.records import examples
-from tibert_keras.records import one_file as partition
+from tibert_keras.records import examples, one_file
 from tibert_keras.records import text_reader as sections
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
@@ -118,7 +117,7 @@ class TestAnyText:
     def test_a_document_that_does_not_fit(self, config, text, monkeypatch):
         monkeypatch.setattr(sections, "_BLOCK_BYTES", 1 << 14)
         monkeypatch.setattr(examples, "_WINDOW", 1 << 10)
-        monkeypatch.setattr(partition, "_BATCH", 64)
+        monkeypatch.setattr(one_file, "_BATCH", 64)
         document = "\n".join(filter(None, text.split("\n"))) + "\n"
         peaks = []
         for number, times in enumerate((2, 2, 60)):

@@ -1,4 +1,4 @@
-"""Serialized examples: the bytes that TensorFlow's own message gives."""
+"""Serialized examples and record files: the bytes that TensorFlow writes, and what it reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tibert_keras.records.serialization import serialize_examples
+from tibert_keras.errors import InputError
+from tibert_keras.records.serialization import parse_example, read_records, serialize_examples, write_records
 
 # Values on both sides of each border between numbers of bytes.
 BORDERS = [0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**28 - 1, 2**28, 2**31 - 1]
@@ -100,3 +101,86 @@ def test_the_order_of_features_does_not_matter():
 
 def test_no_rows():
     assert list(serialize_examples({"x": np.zeros((0, 5), "int32"), "y": np.zeros((0, 3), "float32")})) == []
+
+
+# Lengths around those of blocks and of numbers of bytes; a record may be empty.
+RECORDS = [b"", b"x", *(np.random.default_rng(n).bytes(n) for n in (7, 8, 255, 256, 1000, 65_535, 65_536, 3_000_000))]
+
+
+class TestRecordFiles:
+    @pytest.fixture
+    def path(self, tmp_path):
+        path = tmp_path / "a.tf_record"
+        with path.open("wb") as file:
+            assert write_records(file, RECORDS[:3]) == 3
+            assert write_records(file, iter(RECORDS[3:])) == len(RECORDS) - 3
+            assert write_records(file, []) == 0
+        return path
+
+    def test_the_bytes_are_those_of_tensorflow(self, path, tmp_path):
+        with tf.io.TFRecordWriter(str(tmp_path / "b.tf_record")) as writer:
+            for record in RECORDS:
+                writer.write(record)
+        assert path.read_bytes() == (tmp_path / "b.tf_record").read_bytes()
+
+    def test_both_read_them(self, path):
+        assert list(read_records(path)) == RECORDS
+        assert [record.numpy() for record in tf.data.TFRecordDataset(str(path))] == RECORDS
+
+    def test_on_other_file_systems(self, path):
+        remote = "ram://tibert-records/a.tf_record"
+        tf.io.gfile.makedirs("ram://tibert-records")
+        tf.io.gfile.copy(str(path), remote, overwrite=True)
+        assert list(read_records(remote)) == RECORDS
+
+    def test_an_empty_file(self, tmp_path):
+        (tmp_path / "empty").touch()
+        assert list(read_records(tmp_path / "empty")) == []
+
+    # Every byte of the third record and its frame, 7 + 16 of them, after those of lengths 0 and 1.
+    @pytest.mark.parametrize("place", range(33, 56))
+    def test_any_damaged_byte_is_found(self, path, place):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 0x10
+        path.write_bytes(content)
+        records = read_records(path)
+        assert [next(records), next(records)] == RECORDS[:2]
+        with pytest.raises(InputError, match=r"cut short or damaged at example 2. Received: .*a.tf_record'"):
+            next(records)
+
+    @pytest.mark.parametrize("place", range(33, 56))
+    def test_any_cut_is_found(self, path, place):
+        path.write_bytes(path.read_bytes()[:place])
+        if place == 33:
+            assert len(list(read_records(path))) == 2
+            return
+        with pytest.raises(InputError, match="cut short or damaged at example 2"):
+            list(read_records(path))
+
+
+class TestParsing:
+    def test_what_was_serialized(self):
+        features = {
+            "integers": np.array([BORDERS, BORDERS[::-1]]),
+            "floats": np.array([[0.5, -1e38], [np.inf, 1e-40]], "float32"),
+            "ཀ": np.array([[3], [4]]),
+        }
+        for row, serialized in enumerate(serialize_examples(features)):
+            parsed = parse_example(serialized, path="a")
+            assert parsed.keys() == features.keys()
+            for name, values in features.items():
+                assert parsed[name].dtype == values.dtype and np.array_equal(parsed[name], values[row])
+
+    def test_what_tensorflow_serialized(self):
+        integers = tf.train.Feature(int64_list=tf.train.Int64List(value=[-1, 2**62]))
+        texts = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"]))
+        example = tf.train.Example(features=tf.train.Features(feature={"a": integers, "b": texts}))
+        parsed = parse_example(example.SerializeToString(), {"a": 2}, path="a")
+        assert parsed["a"].tolist() == [-1, 2**62] and not len(parsed["b"])
+
+    @pytest.mark.parametrize("sizes", [{"b": 1}, {"a": 3}, {"masked_lm_weights": 2}])
+    def test_features_that_are_missing(self, sizes):
+        (serialized,) = serialize_examples({"a": np.array([[1, 2]]), "masked_lm_weights": np.array([[1, 0]])})
+        (name,) = sizes
+        with pytest.raises(InputError, match=rf"Not a record of masked examples: .*'{name}', and has .* Received: 'f'"):
+            parse_example(serialized, sizes, path="f")

@@ -13,7 +13,7 @@ import pytest
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import Champion, choose_champion, find_preset
+from tibert_keras.runs.champion import Champion, choose_champion
 from tibert_keras.runs.checkpoints import VARIABLES_FILE
 
 
@@ -95,13 +95,3 @@ class TestChooseChampion:
         run = copy_run(finished_run, tmp_path / "run", {5: (0.5, None)})
         with pytest.raises(InputError, match="No checkpoint with a val_loss is there"):
             choose_champion([run], criterion="val_loss")
-
-
-class TestFindPreset:
-    def test_a_run_or_its_preset(self, finished_run):
-        preset = f"{finished_run}/champion"
-        assert find_preset(finished_run) == find_preset(preset) == preset
-
-    def test_neither(self, tmp_path):
-        with pytest.raises(InputError, match=f"Received: '{tmp_path}'"):
-            find_preset(tmp_path)

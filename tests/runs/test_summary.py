@@ -16,7 +16,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import read_scores
 from tibert_keras.runs.checkpoints import STATE_FILE, Checkpoints
 from tibert_keras.runs.history import History
-from tibert_keras.runs.summary import RunSummary, plot_runs, summarize_runs, table
+from tibert_keras.runs.summary import RunSummary, plot_runs, summarize_runs, summary_table
 
 HISTORY = """step,loss,val_loss,seconds,examples_per_second
 10,9.0,9.5,100,10
@@ -117,7 +117,7 @@ class TestFineTuning:
         return tmp_path / "tagger"
 
     def test_a_seed_is_a_run(self, run):
-        lines = table(summarize_runs([run])).splitlines()
+        lines = summary_table(summarize_runs([run])).splitlines()
         assert lines == [
             "run     status      step    loss  best loss  at step  val_loss  best F1  examples/s  champion",
             "seed_0  finished   30/40  1.5000     1.0000       20         -   0.7500           -        20",
@@ -180,7 +180,7 @@ class TestTable:
     def test_lines(self, tmp_path):
         begun = make_run(tmp_path / "a run", steps=[40], history=HISTORY, age=9e6, num_train_steps=1_000_000)
         (begun / "champion.json").write_text('{"step": 30}')
-        lines = table(summarize_runs([begun, make_run(tmp_path / "new")])).splitlines()
+        lines = summary_table(summarize_runs([begun, make_run(tmp_path / "new")])).splitlines()
         assert lines == [
             "run    status             step    loss  best loss  at step  val_loss  best F1  examples/s  champion",
             "a run  stopped    40/1,000,000  6.0000     5.0000       30    5.7500        -        25.0        30",
@@ -189,7 +189,7 @@ class TestTable:
 
     def test_runs_of_one_name(self, tmp_path):
         runs = [make_run(tmp_path / name / "run") for name in "ab"]
-        lines = table(summarize_runs(runs)).splitlines()
+        lines = summary_table(summarize_runs(runs)).splitlines()
         assert [line.split()[0] for line in lines[1:]] == [str(run) for run in runs]
 
 
@@ -223,7 +223,7 @@ class TestCommand:
     def test_table_and_picture(self, finished_run, tmp_path, capsys):
         picture = tmp_path / "picture.png"
         assert main(["runs", str(finished_run), f"--plot={picture}"]) == 0
-        assert capsys.readouterr().out == f"{table(summarize_runs([finished_run]))}\n"
+        assert capsys.readouterr().out == f"{summary_table(summarize_runs([finished_run]))}\n"
         assert imread(picture).ndim == 3
 
     @pytest.mark.parametrize("arguments", [[], ["{}/none"], ["{}", "--plot={}/curves.pdf"]])

@@ -25,11 +25,10 @@ from tibert_keras.finetuning.tokens import tag_documents
 from tibert_keras.inference.fill_mask import load_fill_mask
 from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.classify_text import ClassifyText
-from tibert_keras.saved_model.compact_weights import Precision
 from tibert_keras.saved_model.export import export_saved_model
-from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
+from tibert_keras.saved_model.precision import Precision, compare_precision, read_held_out
 from tibert_keras.saved_model.tag_words import TagWords
-from tibert_keras.saved_model.warm_up import WARM_UP_FILE
+from tibert_keras.saved_model.versions import WARM_UP_FILE
 from tibert_keras.serving.models import load_models
 from tibert_keras.tagging.metrics import score
 from tibert_keras.tagging.reading import read_tagged
@@ -243,7 +242,7 @@ class TestPrecision:
         (tmp_path / "held_out.tsv").write_text(self.LABELLED, encoding="utf-8")
         before, seen = classifier.get_weights(), []
         monkeypatch.setattr(
-            "tibert_keras.saved_model.precision_cost._figures",
+            "tibert_keras.saved_model.precision._figures",
             lambda model, _: seen.append(model.get_weights()) or {"accuracy": 0.5},
         )
         held_out = read_held_out(classifier, f"{tmp_path}/held_out.tsv")

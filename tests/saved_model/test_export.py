@@ -24,11 +24,10 @@ from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPrep
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.history import History
-from tibert_keras.saved_model.compact_weights import Precision
-from tibert_keras.saved_model.export import FillMask, SavedModelOfBest, export_saved_model
-from tibert_keras.saved_model.precision_cost import compare_precision
-from tibert_keras.saved_model.versions import find_saved_model, next_version
-from tibert_keras.saved_model.warm_up import WARM_UP_FILE
+from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+from tibert_keras.saved_model.fill_mask import FillMask
+from tibert_keras.saved_model.precision import Precision, compare_precision
+from tibert_keras.saved_model.versions import WARM_UP_FILE, find_saved_model
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.pretrain import pretrain
 
@@ -260,21 +259,6 @@ class TestStockServing:
             served, expected = signature(tf.constant(texts)), keras_model.fill_mask(tf.constant(texts))
             assert (served["pieces"].numpy() == expected["pieces"].numpy()).all()
             np.testing.assert_allclose(served["probabilities"], expected["probabilities"], atol=1e-5)
-
-    def test_versions(self, finished_run, tmp_path):
-        assert next_version(tmp_path) == f"{tmp_path}/1" and find_saved_model(tmp_path) is None
-        for version, name in ((1, "1"), (2, "10")):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "saved_model.pb").touch()
-            assert find_saved_model(tmp_path) == f"{tmp_path}/{name}", version
-        assert next_version(tmp_path) == f"{tmp_path}/11"
-        # What TensorFlow Serving does not write itself is no version.
-        for name in ("0", "012", "\u0f21", "13.part"):
-            (tmp_path / name).mkdir()
-        assert next_version(tmp_path) == f"{tmp_path}/11"
-        # One that is still being copied is not there yet.
-        (tmp_path / "11").mkdir()
-        assert find_saved_model(tmp_path) == f"{tmp_path}/10"
 
 
 @tensorflow_only

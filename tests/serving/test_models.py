@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.support.running import save
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.warm_up import WARM_UP_FILE, write_warm_up
+from tibert_keras.saved_model.versions import WARM_UP_FILE, write_warm_up
 from tibert_keras.serving.models import ServedModel, load_models
 from tibert_keras.serving.protocol import RequestError
 

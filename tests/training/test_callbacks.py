@@ -7,18 +7,25 @@ from types import SimpleNamespace
 import keras
 import pytest
 
+from tibert_keras.errors import DivergedError
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History
+from tibert_keras.runs.run import Run
 from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.divergence import DivergedError
+from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.strategy import Strategy
-from tibert_keras.training.termination import Termination
 
 
-def make_progress(folder, **kwargs) -> StepProgress:
-    options = {"start_step": 0, "num_train_steps": 10, "batch_size": 4, "checkpoints": Checkpoints(folder)}
-    progress = StepProgress(**{**options, **kwargs})
+def make_config(folder, **options) -> PretrainConfig:
+    fixed = {"input_file": "", "preset": "tibert_nano", "num_train_steps": 10, "train_batch_size": 4}
+    return PretrainConfig(output_dir=str(folder), **fixed, **{"save_checkpoints_steps": 2, **options})
+
+
+def make_progress(folder, *, start_step=0) -> StepProgress:
+    run = Run(folder)
+    run.state.step = start_step
+    progress = StepProgress(run, make_config(folder))
     progress.set_model(SimpleNamespace(stop_training=False))
     progress.on_epoch_begin(0)
     return progress
@@ -29,11 +36,11 @@ class TestStepProgress:
         progress = make_progress(tmp_path, start_step=4)
         progress.on_train_batch_end(0, {"loss": 1.0})
         progress.on_train_batch_end(1, {"loss": 1.0})
-        assert (progress.step, progress.model.stop_training) == (6, False)
+        assert (progress.run.state.step, progress.model.stop_training) == (6, False)
         progress.on_epoch_begin(1)
         # Several steps in one execution: Keras names the last.
         progress.on_train_batch_end(3, {"loss": 1.0})
-        assert (progress.step, progress.model.stop_training) == (10, True)
+        assert (progress.run.state.step, progress.model.stop_training) == (10, True)
 
     @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
     def test_a_loss_that_is_not_finite(self, tmp_path, loss):
@@ -56,17 +63,10 @@ class TestCheckpointEachInterval:
                 saved.append((step, state, best_steps, [row["step"] for row in History(folder).rows]))
 
         progress = make_progress(folder)
-        saving = CheckpointEachInterval(
-            checkpoints=Noted(folder),
-            history=History(folder),
-            progress=progress,
-            log_dir=folder / "logs",
-            state={"num_examples": 7},
-            interval=2,
-            divergence_factor=factor,
-            termination=Termination(),
-            strategy=Strategy(),
-        )
+        progress.run.checkpoints = Noted(folder)
+        progress.run.state.num_examples = 7
+        config = make_config(folder, divergence_factor=factor)
+        saving = CheckpointEachInterval(progress.run, config, strategy=Strategy(), told_to_stop=lambda: False)
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.optimizer = LAMB(0.5)
         model.optimizer.build(model.trainable_variables)
@@ -85,7 +85,7 @@ class TestCheckpointEachInterval:
     @pytest.mark.parametrize("validated, best", [(False, [{2}, {4}, {4}]), (True, [{2}, {2, 4}, {4, 6}])])
     def test_a_row_is_written_before_its_checkpoint_and_names_the_best_ones(self, tmp_path, validated, best):
         saved = self.run(tmp_path, [2.0, 1.0, 3.0], validated=validated)
-        states = [{"num_examples": 7, "first_step": step} for step in (0, 2, 4)]
+        states = [{"step": step + 2, "num_examples": 7, "skipped_batches": 0, "first_step": step} for step in (0, 2, 4)]
         assert saved == list(zip([2, 4, 6], states, best, [[2], [2, 4], [2, 4, 6]], strict=True))
         row = History(tmp_path).rows[-1]
         assert (row["loss"], row.get("val_loss"), row["learning_rate"]) == (3.0, 2 / 3 if validated else None, 0.5)

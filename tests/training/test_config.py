@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.config import PretrainConfig, check_files
 
 
 def make(**options: Any) -> PretrainConfig:
@@ -57,3 +59,71 @@ class TestPretrainConfig:
     def test_one_run_has_one_name(self):
         assert make(output_dir="gs://bucket/run/") == make(output_dir="gs://bucket/run")
         assert make(output_dir="/").output_dir == "/"
+
+
+class TestCheckFiles:
+    @pytest.fixture
+    def check(self, tmp_path):
+        (tmp_path / "a.tf_record").write_bytes(b"")
+
+        def check(**options: Any) -> None:
+            check_files(make(**{"input_file": f"{tmp_path}/a.tf_record", "output_dir": f"{tmp_path}/run", **options}))
+
+        return check
+
+    def test_all_are_there(self, check, finished_run, tmp_path):
+        (tmp_path / "model.ckpt-30.index").write_bytes(b"")
+        (tmp_path / "albert_config.json").write_text("{}")
+        check()
+        check(preset=None, albert_config_file=f"{tmp_path}/albert_config.json")
+        for place in (finished_run, f"{finished_run}/checkpoints/22/", f"{tmp_path}/model.ckpt-30"):
+            check(init_checkpoint=str(place))
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"input_file": "none/*.tf_record"}, "No file matches the pattern. Received: 'none/"),
+            ({"validation_file": "none.tf_record"}, "No file matches the pattern. Received: 'none.tf_record'"),
+            ({"preset": None, "albert_config_file": "none.json"}, "Cannot read the file: .* Received: 'none.json'"),
+            ({"spm_model_file": "none.model"}, "Cannot read the file: .* Received: 'none.model'"),
+            ({"init_checkpoint": "none"}, "No checkpoint is there. Received: init_checkpoint='none'"),
+            ({"init_checkpoint": "RUN/checkpoints/21"}, "No checkpoint is there. Received: init_checkpoint='.*/21'"),
+            ({"init_checkpoint": "RUN/checkpoints"}, "No checkpoint is there. Received: init_checkpoint='.*points'"),
+            ({"output_dir": "RUN"}, "holds results of other options. Received: input_file="),
+        ],
+    )
+    def test_missing(self, check, options, message, finished_run):
+        options = {name: value and value.replace("RUN", str(finished_run)) for name, value in options.items()}
+        with pytest.raises(InputError, match=message):
+            check(**options)
+
+    def test_what_a_run_that_has_begun_does_not_need(self, finished_run, sample_records, run_config, tmp_path):
+        """Its initial preset and its checkpoints outlive the files that they came from."""
+        content = (finished_run / "config.yaml").read_text()
+        run = tmp_path / "run"
+        for name in ("initial", "checkpoints/22"):
+            (run / name).mkdir(parents=True)
+        (run / "initial/task.json").write_text("{}")
+        (run / "checkpoints/22/state.json").write_text("{}")
+        gone = {"spm_model_file": "none.model", "init_checkpoint": "none"}
+        (run / "config.yaml").write_text(content.replace("spm_model_file: null", "spm_model_file: none.model"))
+        config = run_config(run, **gone, validation_file=f"{sample_records}/held_out/*.tf_record")
+        with pytest.raises(InputError, match="init_checkpoint=None there, 'none' now"):
+            check_files(config)
+        changed = (run / "config.yaml").read_text().replace("init_checkpoint: null", "init_checkpoint: none")
+        (run / "config.yaml").write_text(changed)
+        check_files(config)
+
+    def test_without_keras(self):
+        """As the command line does before it imports what trains."""
+        script = (
+            "import sys\n"
+            "from tibert_keras.training.config import PretrainConfig, check_files\n"
+            "try: check_files(PretrainConfig(input_file='none', output_dir='run', preset='tibert_nano'))\n"
+            "except ValueError as error: print(error)\n"
+            "print(sys.modules.keys() & {'keras', 'keras_hub', 'keras_nlp', 'tensorflow'})"
+        )
+        environment = {"PYTHONPATH": ":".join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("No file matches") and done.stdout.endswith("set()\n")

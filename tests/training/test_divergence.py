@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.support.interruptions import At, PowerCutError, cut_power, poison
+from tibert_keras.errors import DivergedError
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.runs.history import History
-from tibert_keras.training.divergence import DivergedError
 from tibert_keras.training.pretrain import pretrain
 
 

@@ -1,7 +1,11 @@
-"""The scores of a model on records, against plain NumPy."""
+"""The scores of a model on records, against plain NumPy and transformers, and which records do not fit a model."""
 
 from __future__ import annotations
 
+import builtins
+import json
+import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,23 @@ import numpy as np
 import pytest
 
 from tests.support.damage import flip_bit
+from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.pipeline import Records
-from tibert_keras.training.evaluate import evaluate
+from tibert_keras.training import evaluate as evaluate_module
+from tibert_keras.training.evaluate import (
+    check_records,
+    check_same_loss,
+    evaluate,
+    hugging_face_loss,
+    reporting_damaged_records,
+)
+
+LENGTHS = {"max_seq_length": 32, "max_predictions_per_seq": 5}
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +95,126 @@ class TestEvaluate:
     def test_no_batch(self, model, held_out):
         with pytest.raises(InputError, match="batch_size=0"):
             evaluate(model, held_out, batch_size=0)
+
+
+def read(records: Records) -> None:
+    with reporting_damaged_records(None, records):
+        for _ in records.evaluation_batches(8):
+            pass
+
+
+class TestReportingDamagedRecords:
+    def test_whole(self, own_records):
+        read(own_records)
+
+    def test_a_flipped_bit(self, own_records):
+        index = flip_bit(Path(own_records.paths[0]))
+        with pytest.raises(InputError, match=f"damaged at example {index}. Received: '{own_records.paths[0]}'"):
+            read(own_records)
+
+    def test_a_file_that_is_cut_short(self, own_records):
+        path = Path(own_records.paths[0])
+        path.write_bytes(path.read_bytes()[:-7])
+        with pytest.raises(InputError, match=f"damaged at example {own_records.num_examples - 1}"):
+            read(own_records)
+
+    def test_an_example_of_other_lengths(self, own_records, shared):
+        """Without a manifest only the first example has been looked at."""
+        path = Path(own_records.paths[0])
+        with path.open("ab") as file:
+            file.write((shared / "golden/records/records_a.tfrecord").read_bytes())
+        with pytest.raises(InputError, match=f"Example {own_records.num_examples} of .*32 tokens and 5 predictions"):
+            read(own_records)
+
+    def test_other_errors_stay_what_they_are(self, own_records):
+        with pytest.raises(ZeroDivisionError), reporting_damaged_records(own_records):
+            raise ZeroDivisionError
+
+
+class TestCheckRecords:
+    def model(self, spm_model: str, **options) -> TibertMaskedLM:
+        preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_model))
+        return TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor, **options)
+
+    def test_they_belong_together(self, own_records, spm_models):
+        check_records(own_records, self.model(spm_models["bpe"]), **LENGTHS)
+
+    def test_another_tokenizer_of_the_same_size(self, own_records, spm_models):
+        with pytest.raises(InputError, match="another tokenizer. Received: sha256 [0-9a-f]{64}, but [0-9a-f]{64}"):
+            check_records(own_records, self.model(spm_models["unigram"]), **LENGTHS)
+
+    def test_another_vocabulary(self, own_records):
+        model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=399)
+        with pytest.raises(InputError, match="vocabulary size=400 in the records of .*, 399 for the model"):
+            check_records(own_records, model, **LENGTHS)
+
+    def test_a_model_of_fewer_positions(self, own_records, spm_models):
+        with pytest.raises(InputError, match="max_seq_length=1024, positions=512"):
+            check_records(own_records, self.model(spm_models["bpe"]), max_seq_length=1024, max_predictions_per_seq=5)
+
+
+@pytest.fixture
+def words(finished_run, sample_records):
+    return [f"--model={finished_run}", f"--input_file={sample_records}/held_out/*.tf_record", "--against=huggingface"]
+
+
+class TestAgainstHuggingFace:
+    @pytest.fixture(autouse=True)
+    def libraries(self):
+        reason = "transformers and torch are the other side of this comparison"
+        pytest.importorskip("torch", reason=reason)
+        pytest.importorskip("transformers", reason=reason)
+
+    def test_the_verb(self, words, capsys):
+        assert main(["evaluate", *words]) == 0
+        out = capsys.readouterr().out
+        ours, theirs = (float(re.search(rf"^{name}: (.+)", out, re.M)[1]) for name in ("loss", "loss of transformers"))
+        assert ours == pytest.approx(theirs, abs=1e-3)
+        assert float(re.search("^difference: (.+)", out, re.M)[1]) < 1e-5
+
+    def test_batches_do_not_matter(self, finished_run, sample_records):
+        records = Records.find(f"{sample_records}/held_out/*.tf_record")
+        losses = [hugging_face_loss(finished_run, records, batch_size=size) for size in (7, 1000)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+    def test_records_that_do_not_fit(self, finished_run, sample_records, tmp_path):
+        records = Records.find(f"{sample_records}/held_out/*.tf_record")
+        shutil.copytree(sample_records / "held_out", tmp_path / "records")
+        manifest = tmp_path / "records/manifest.json"
+        content = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**content, "tokenizer": {**content["tokenizer"], "sha256": "f00d"}}))
+        with pytest.raises(InputError, match="The records were made with another tokenizer"):
+            hugging_face_loss(finished_run, Records.find(f"{tmp_path}/records/*.tf_record"))
+        TibertBackbone.from_preset("tibert_nano", vocabulary_size=400).save_to_preset(str(tmp_path / "encoder"))
+        with pytest.raises(InputError, match="predicts no masked tokens. Received: '.*/encoder'"):
+            hugging_face_loss(tmp_path / "encoder", records)
+
+    def test_a_difference(self, words, capsys, monkeypatch):
+        monkeypatch.setattr(evaluate_module, "LOSS_TOLERANCE", -1.0)
+        assert main(["evaluate", *words]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tibert evaluate")]
+        assert "transformers does not reproduce the loss. Received: " in line
+
+
+def test_without_the_libraries(words, capsys, monkeypatch):
+    original = builtins.__import__
+
+    def missing(name, *given, **named):
+        if name == "torch":
+            raise ImportError("No module named 'torch'")
+        return original(name, *given, **named)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    assert main(["evaluate", *words]) == 1
+    captured = capsys.readouterr()
+    line = captured.err.splitlines()[-1]
+    assert captured.out == ""
+    assert line.startswith("tibert evaluate: An evaluation against huggingface takes torch and transformers.")
+    assert line.endswith("Run `pip install torch transformers`.")
+
+
+@pytest.mark.parametrize("theirs", [1.0011, float("nan")])
+def test_unequal_losses(theirs):
+    check_same_loss(1.0, 1.0009, model="m")
+    with pytest.raises(InputError, match="Received: 1.000000 here, .* there, for 'm'"):
+        check_same_loss(1.0, theirs, model="m")

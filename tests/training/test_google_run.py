@@ -24,7 +24,7 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.init_checkpoint import take_over
+from tibert_keras.training.init_checkpoint import restore_init_checkpoint
 from tibert_keras.training.pretrain import pretrain
 
 LOSSES = ("masked_lm_loss", "sentence_order_loss")
@@ -64,12 +64,12 @@ def train(model, arrays, steps):
     return {name: [float(row[name]) for row in rows] for name in ("loss", *LOSSES)}
 
 
-class TestTakeOver:
+class TestRestoreInitCheckpoint:
     @pytest.mark.parametrize("name", ["model.ckpt-30", "no_sop/model.ckpt-30"])
     def test_weights_moments_and_step(self, golden, name, config):
         reference = np.load(golden / ("lamb_no_sop.npz" if "no_sop" in name else "lamb_sop.npz"))
         model = pretraining(golden, reference)
-        assert take_over(model, config(golden / name)) == 30
+        assert restore_init_checkpoint(model, config(golden / name)) == 30
         assert int(model.optimizer.iterations) == 30
         worst = google_albert.differences(model, reference)
         assert worst == {"weights": 0, "adam_m": 0, "adam_v": 0}
@@ -78,7 +78,7 @@ class TestTakeOver:
         write_google_checkpoint(tmp_path / "model.ckpt-30", google_albert.keras_named(golden / "model.ckpt-30"))
         reference = np.load(golden / "lamb_sop.npz")
         model = pretraining(golden, reference)
-        assert take_over(model, config(tmp_path / "model.ckpt-30")) == 30
+        assert restore_init_checkpoint(model, config(tmp_path / "model.ckpt-30")) == 30
         assert google_albert.differences(model, reference) == {"weights": 0, "adam_m": 0, "adam_v": 0}
 
     @pytest.mark.parametrize("step", [np.asarray([30, 31]), np.asarray(30.0, "float32")], ids=str)
@@ -86,7 +86,9 @@ class TestTakeOver:
         variables = {**read_google_checkpoint(golden / "model.ckpt-30"), "global_step": step}
         write_google_checkpoint(tmp_path / "model.ckpt-30", variables)
         with pytest.raises(InputError, match="step is not a whole number. Received: global_step of shape"):
-            take_over(pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30"))
+            restore_init_checkpoint(
+                pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30")
+            )
 
     def test_goes_on_along_googles_trajectory(self, golden, tmp_path, config):
         # Google's numbers have no checkpoint of step 15, from which `resume` goes on: it is made here, of Google's
@@ -94,7 +96,7 @@ class TestTakeOver:
         reference = np.load(golden / "lamb_warm_restart.npz")
         arrays = google_albert.batches(reference)
         model = pretraining(golden, reference)
-        take_over(model, config(golden / "model.ckpt-0"))
+        restore_init_checkpoint(model, config(golden / "model.ckpt-0"))
         before = train(model, arrays, range(15))
         np.testing.assert_allclose(before["loss"], np.load(golden / "lamb_sop.npz")["loss"][:15], rtol=0, atol=1e-5)
         moments = {
@@ -105,7 +107,7 @@ class TestTakeOver:
         write_google(PortableModel(model=model, moments=moments, step=15), tmp_path / "google")
 
         model = pretraining(golden, reference, start_warmup_step=15)
-        assert take_over(model, config(tmp_path / "google/model.ckpt-15")) == 15
+        assert restore_init_checkpoint(model, config(tmp_path / "google/model.ckpt-15")) == 15
         resumed = {name.removeprefix("resume/"): value for name, value in reference.items() if "resume/" in name}
         after = train(model, arrays, range(15, 30))
         for name in ("loss", *LOSSES):
@@ -118,7 +120,7 @@ class TestTakeOver:
         model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
         model.compile(google_albert.lamb(np.load(golden / "lamb_sop.npz")))
         model.optimizer.build(model.trainable_variables)
-        assert take_over(model, config(golden / "model.ckpt-30")) == 30
+        assert restore_init_checkpoint(model, config(golden / "model.ckpt-30")) == 30
         assert "Dropped cls/seq_relationship/output_bias, because the model has no sop_head." in caplog.text
         assert f"Taken over from {golden}/model.ckpt-30: 30 variables of the model, 57 of the optimizer." in caplog.text
 
@@ -127,7 +129,7 @@ class TestTakeOver:
         optimizer = google_albert.lamb(np.load(golden / "lamb_sop.npz"))
         model.compile(type(optimizer).from_config({**optimizer.get_config(), "name": "adamw"}))
         model.optimizer.build(model.trainable_variables)
-        take_over(model, config(golden / "model.ckpt-30", optimizer="adamw"))
+        restore_init_checkpoint(model, config(golden / "model.ckpt-30", optimizer="adamw"))
         variable = model.backbone.token_embedding.embeddings
         expected = read_google_checkpoint(golden / "model.ckpt-30")["bert/embeddings/word_embeddings/adam_v"]
         np.testing.assert_array_equal(model.optimizer.slots(variable)["adam_v"], expected)

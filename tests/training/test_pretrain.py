@@ -18,14 +18,13 @@ from tests.support import google_albert
 from tests.support.damage import flip_bit
 from tests.support.interruptions import At, PowerCutError, cut_power, poison
 from tibert_keras import TibertBackbone, TibertMaskedLM
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, RunInterrupted
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.runs.champion import find_preset
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.history import History
 from tibert_keras.training.pretrain import pretrain
-from tibert_keras.training.termination import RunInterrupted
 
 
 def saved(run: Path | str, step: int) -> dict[str, np.ndarray]:
@@ -125,6 +124,18 @@ class TestFiles:
         assert TibertMaskedLM.from_preset(champion.preset)
         assert {path: path.stat().st_mtime_ns for path in files} == files
         assert {path for name in ("checkpoints", "logs") for path in (run / name).rglob("*")} == files.keys()
+
+    def test_a_run_of_an_older_version(self, finished_run, run_config, sample_records, tmp_path):
+        """Without its kind and without options that are newer, in the middle of the way."""
+        run = tmp_path / "run"
+        shutil.copytree(finished_run, run)
+        shutil.rmtree(run / "checkpoints/22")
+        content = yaml.safe_load((run / "config.yaml").read_text())
+        assert (content.pop("kind"), content.pop("rematerialize"), content.pop("sop")) == ("pretrain", False, False)
+        (run / "config.yaml").write_text(yaml.safe_dump(content))
+        pretrain(run_config(run, validation_file=f"{sample_records}/held_out/*.tf_record"))
+        assert_same(run, finished_run)
+        assert yaml.safe_load((run / "config.yaml").read_text())["kind"] == "pretrain"
 
 
 class TestStopped:

@@ -22,7 +22,7 @@ from tibert_keras.runs.history import History
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.pretrain import pretrain
 from tibert_keras.training.strategy import chosen_strategy
-from tibert_keras.training.workers import is_chief, naming_lost_workers, this_worker
+from tibert_keras.training.workers import is_chief, reporting_lost_workers, this_worker
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
 
@@ -91,7 +91,7 @@ def test_what_failed_is_let_go():
     def fail(device):
         raise tf.errors.UnavailableError(None, None, f"device {device} is gone")
 
-    with pytest.raises(InputError, match="device 0 is gone") as caught, naming_lost_workers():
+    with pytest.raises(InputError, match="device 0 is gone") as caught, reporting_lost_workers():
         reduce()
     gc.collect()
     assert caught.value.__cause__ is not None and pools[0]() is None

@@ -9,19 +9,19 @@ from typing import Any
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import Scores, read_scores, score_rows
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.runs.champion import (
+from tibert_keras.runs.champion import Champion, read_champion
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.environment import hash_records, read_environment
+from tibert_keras.runs.folder import (
     CHAMPION_FILE,
     CHAMPION_PRESET,
     INITIAL_PRESET,
     TOKENIZER_ASSET,
-    Champion,
-    read_champion,
+    read_config,
+    read_kind,
 )
-from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.environment import hash_records, read_environment
 from tibert_keras.runs.history import History
 from tibert_keras.storage import exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.config import read_config
 
 CONFUSION_PICTURE = "confusion.png"
 
@@ -165,8 +165,8 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
     """
     run_dir = os.fspath(run_dir).rstrip("/") or "/"
     config = read_config(run_dir)
-    is_finetuning = "min_tag_count" in config or "validation_share" in config
-    return _finetuning_facts(run_dir, config) if is_finetuning else _run_facts(run_dir, config)
+    is_pretraining = read_kind(run_dir) == "pretrain"
+    return _run_facts(run_dir, config) if is_pretraining else _finetuning_facts(run_dir, config)
 
 
 def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:

@@ -11,8 +11,7 @@ from typing import Any
 
 from tibert_keras.cli import data, models, training
 from tibert_keras.cli.quickstart import quickstart
-from tibert_keras.errors import InputError
-from tibert_keras.training.termination import RunInterrupted
+from tibert_keras.errors import InputError, RunInterrupted
 
 # Functions of one dataclass each, which gives the flags and the help. They import what they use when they run.
 VERBS: dict[str, Callable[[Any], None]] = {

@@ -64,7 +64,7 @@ def export(flags: ExportFlags) -> None:
     model = load_model(flags.model)
 
     from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
-    from tibert_keras.saved_model.precision_cost import compare_precision, read_held_out
+    from tibert_keras.saved_model.precision import compare_precision, read_held_out
     from tibert_keras.saved_model.versions import next_version
 
     require_tensorflow()

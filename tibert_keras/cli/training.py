@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.storage import join
-from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.workers import is_chief
 
 if TYPE_CHECKING:
     from tibert_keras.finetuning.scores import Scores
@@ -27,15 +28,16 @@ class PretrainFlags(PretrainConfig):
 
 def pretrain(flags: PretrainFlags) -> None:
     """Pretrain a masked language model. Given again, the same command goes on where it was stopped."""
-    from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
-    from tibert_keras.training.pretrain import pretrain
-    from tibert_keras.training.workers import is_chief
-
-    exports = flags.export_saved_model and is_chief()
-    callbacks = [SavedModelOfBest(flags.output_dir)] if exports else []
     config = PretrainConfig(**{field.name: getattr(flags, field.name) for field in fields(PretrainConfig)})
-    champion = pretrain(config, callbacks=callbacks)
-    if exports:
+    check_files(config)  # before Keras is imported
+    from tibert_keras.training.pretrain import pretrain
+
+    if not (flags.export_saved_model and is_chief()):
+        champion = pretrain(config)
+    else:
+        from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
+
+        champion = pretrain(config, callbacks=[SavedModelOfBest(flags.output_dir)])
         # Once more: the run may have been killed while the last one was written.
         export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
     _print_fields(asdict(champion))
@@ -61,12 +63,12 @@ class RunsFlags:
 
 def runs(flags: RunsFlags) -> None:
     """Show how far runs are, their losses and their speed, as a table."""
-    from tibert_keras.runs.summary import plot_runs, summarize_runs, table
+    from tibert_keras.runs.summary import plot_runs, summarize_runs, summary_table
 
     summaries = summarize_runs(flags.run_dir)
     if flags.plot:
         plot_runs(summaries, flags.plot)
-    print(table(summaries))
+    print(summary_table(summaries))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +116,23 @@ class EvaluateFlags:
 
 def evaluate(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
-    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.records.pipeline import Records
-    from tibert_keras.runs.champion import find_preset
-    from tibert_keras.training.against_transformers import check_loss, hugging_face_loss, require_transformers
-    from tibert_keras.training.evaluate import evaluate
+    from tibert_keras.runs.folder import find_preset
+
+    # Before Keras is imported.
+    preset, records = find_preset(flags.model), Records.find(flags.input_file)
+
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:
         require_transformers()  # before the work of minutes
-    model = TibertMaskedLM.from_preset(find_preset(flags.model))
-    records = Records.find(flags.input_file)
-    scores = evaluate(model, records, batch_size=flags.batch_size)
+    scores = evaluate(TibertMaskedLM.from_preset(preset), records, batch_size=flags.batch_size)
     _print_fields(scores)
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
         print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")
-        check_loss(scores["loss"], theirs, model=flags.model)
+        check_same_loss(scores["loss"], theirs, model=flags.model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Editions of the canon to text files: documents of sections, a section a line."""
+"""Editions of the canon to text files: documents of sections, one section a line."""

@@ -1,27 +1,39 @@
-"""Editions in, corpus files out: `build_corpus`."""
+"""Build a corpus: editions of the canon in, text files out."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.manifest import CorpusReport, check_folder, read_manifest, write_manifest
 from tibert_keras.corpus.markup import Reading
-from tibert_keras.corpus.partition import FileCounts, partition_name, write_partition
-from tibert_keras.corpus.report import ReadingReport
-from tibert_keras.corpus.volumes import Edition, Volume, find_volumes
-from tibert_keras.errors import InputError
+from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
+from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
+from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.parallel import check_shared, run_tasks
-from tibert_keras.storage import UNFINISHED, absolute, atomic_output, join, move, remove_folder, sha256
+from tibert_keras.storage import (
+    UNFINISHED,
+    absolute,
+    atomic_output,
+    join,
+    list_folder,
+    move,
+    remove_folder,
+    sha256,
+    size,
+)
+from tibert_keras.tibetan import TSHEGS
 
 _LOG = logging.getLogger(__name__)
 _NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}
-# Folder in the output folder for the files that wait for the last of them.
+_CORPUS_NAME = re.compile(r"(?:train|validation)_[a-z]+\d+\.txt")
+# Subfolder of the output folder for finished files, until all of them are.
 _WAITING = f".corpus{UNFINISHED}"
 
 
@@ -30,17 +42,17 @@ class CorpusConfig:
     """Options of `build_corpus`.
 
     Args:
-        input_file: Volumes of an edition: paths or glob patterns with commas between them. A folder NAME.opf
-            stands for all its volumes.
-        output_dir: Folder for the corpus files, local or remote; it is made if need be.
-        edition: Edition of the input; auto tells by path and content, for each file.
+        input_file: Volumes of an edition: paths or glob patterns separated by commas. A folder NAME.opf stands for
+            all its volumes.
+        output_dir: Folder for the corpus files, local or remote. It is made if needed.
+        edition: Edition of the input; auto tells it by path and content, for each file.
         reading: Which of two spellings to keep: original is the archaic or uncorrected one, corrected the
             edition's modern or corrected one.
         tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
         validation_volumes: Numbers of volumes held out for validation: they go to files validation_* instead
             of train_*.
-        workers: Processes that work at a time, or 0 for one a core. More than one need a main module that can be
-            imported, as the command line is.
+        workers: Number of processes, or 0 for one a core, fewer if the input is small. In a script, more than one
+            need `if __name__ == "__main__":`.
         scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead.
     """
 
@@ -63,45 +75,49 @@ class CorpusConfig:
 def build_corpus(config: CorpusConfig) -> CorpusReport:
     """Build a corpus of documents and sections from volumes of an edition.
 
-    Volume `v` of the Kangyur goes to `train_kangyur{v % 20}.txt`, after the lower volumes there; a section is a
-    line, an empty line stands between documents. `corpus.json` beside the files tells all options, counts and
-    hashes. If any file cannot be read, nothing is written. A folder that already holds this very corpus is left as
-    it is.
+    Volume `v` of the Kangyur goes to `train_kangyur{v % 20}.txt`, after the lower volumes there. A section is a line,
+    and an empty line separates documents. `corpus.json` beside the files records all options, counts and hashes. If
+    any file cannot be read, nothing is written. A folder that already holds this very corpus is left unchanged.
 
     Args:
         config: The options.
 
     Returns:
-        Counts of what was written and what was left out; `summary()` puts them in words.
+        The content of `corpus.json`: what was written and what was left out.
 
     Raises:
         InputError: If the input cannot be used, or the folder holds another corpus.
 
     Example:
-        >>> from tibert_keras.corpus import CorpusConfig, build_corpus, write_sample
+        >>> from tibert_keras.corpus.build import CorpusConfig, build_corpus
+        >>> from tibert_keras.corpus.sample import write_sample
         >>> _ = write_sample("sample", seed=1, num_documents=40, num_files=4)
         >>> report = build_corpus(CorpusConfig(
         ...     input_file="sample/*.txt", output_dir="corpus", workers=1))
         >>> sorted(report.files)
         ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
-    volumes = find_volumes(config.input_file, edition=config.edition)
-    # For workers with another working directory.
-    volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
+    # Absolute, for workers with another working directory.
+    volumes = [
+        replace(volume, path=absolute(volume.path))
+        for volume in find_volumes(config.input_file, edition=config.edition)
+    ]
     partitions = _partition(volumes, config.validation_volumes)
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
-    existing = read_manifest(config.output_dir)
-    if check_folder(config.output_dir, planned, existing, names=set(partitions)) and existing is not None:
-        _LOG.info("%s holds this corpus already: kept", config.output_dir)
-        if existing.input_file is None:
-            # An older version did not note it.
-            existing = replace(existing, input_file=config.input_file)
-            write_manifest(config.output_dir, existing)
-        return existing
-    return _write(partitions, planned, config)
+    existing = CorpusReport.read(config.output_dir)
+    is_whole = _check_output(config.output_dir, planned, existing, names=set(partitions))
+    if existing is None or not is_whole:
+        return _write(partitions, planned, config)
+    _LOG.info("%s holds this corpus already: kept", config.output_dir)
+    if existing.input_file is None:
+        # Written by an older version.
+        existing = replace(existing, input_file=config.input_file)
+        existing.write(config.output_dir)
+    return existing
 
 
 def _partition(volumes: list[Volume], validation_volumes: list[int]) -> dict[str, list[Volume]]:
+    """Group the volumes by the name of their corpus file."""
     missing = set(validation_volumes) - {volume.number for volume in volumes}
     if missing:
         raise InputError(
@@ -110,18 +126,18 @@ def _partition(volumes: list[Volume], validation_volumes: list[int]) -> dict[str
         )
     partitions: dict[str, list[Volume]] = {}
     for volume in volumes:
-        name = partition_name(volume, validation=volume.number in validation_volumes)
-        partitions.setdefault(name, []).append(volume)
+        part = "validation" if volume.number in validation_volumes else "train"
+        partitions.setdefault(f"{part}_{volume.collection}{volume.partition}.txt", []).append(volume)
     return partitions
 
 
 def _options(config: CorpusConfig) -> dict[str, Any]:
-    """The options that decide what the corpus is; where it lies and who does the work does not."""
+    """Select the options that decide the content of the corpus."""
     options = asdict(replace(config, validation_volumes=sorted(set(config.validation_volumes))))
     return {name: value for name, value in options.items() if name not in _NOT_IN_CORPUS}
 
 
-def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
+def _fingerprint(volumes: Sequence[Volume]) -> dict[str, str]:
     return {
         f"{volume.collection}/{volume.number}/{PurePosixPath(path).name}": sha256(path)
         for volume in volumes
@@ -129,41 +145,85 @@ def _fingerprint(volumes: list[Volume]) -> dict[str, str]:
     }
 
 
+def _check_output(output_dir: str, planned: CorpusReport, existing: CorpusReport | None, *, names: set[str]) -> bool:
+    """Refuse a folder that holds another corpus; return whether it holds the planned one, whole."""
+    if existing is not None:
+        refuse_changes(existing.options | existing.inputs, planned.options | planned.inputs, folder=output_dir)
+    found = {name for name in list_folder(output_dir) if _CORPUS_NAME.fullmatch(name)}
+    if found - names:
+        raise InputError(
+            f"The folder has files of another corpus. Received: output_dir={output_dir!r} with "
+            f"{', '.join(sorted(found - names))}. Take an empty folder, or remove them."
+        )
+    return existing is not None and all(
+        name in found and sha256(join(output_dir, name)) == counts.sha256 for name, counts in existing.files.items()
+    )
+
+
 def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: CorpusConfig) -> CorpusReport:
     names, waiting = sorted(partitions), join(absolute(config.output_dir), _WAITING)
-    results: dict[int, tuple[FileCounts, ReadingReport]] = {}
+    results: dict[str, tuple[FileCounts, ReadingReport]] = {}
     try:
         with tqdm(total=len(names), desc="corpus", unit="file", disable=None) as progress:
 
             def on_result(number: int, result: tuple[FileCounts, ReadingReport]) -> None:
-                results[number] = result
+                results[names[number]] = result
                 progress.update()
 
-            tasks = [(partitions[name], join(waiting, name), planned.inputs, config) for name in names]
-            run_tasks(_partition_file, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
-        # The files get their names together, when the last is whole: an unreadable volume leaves nothing behind.
+            run_tasks(
+                _make_file,
+                [(partitions[name], join(waiting, name), planned.inputs, config) for name in names],
+                workers=config.workers,
+                scheduler=config.scheduler,
+                on_result=on_result,
+                input_bytes=sum(size(volume.path) for volumes in partitions.values() for volume in volumes),
+            )
+        # Rename the files together, when all are whole: an unreadable volume leaves nothing behind.
         for name in names:
             check_shared(join(waiting, name))
             move(join(waiting, name), join(config.output_dir, name))
     finally:
-        # A worker of a cluster may still be writing there: what it leaves is overwritten the next time.
+        # A worker of a cluster may still write there. The next build overwrites it.
         with contextlib.suppress(OSError, InputError):
             remove_folder(waiting)
-    total = ReadingReport()
-    for number in range(len(names)):
-        total.add(results[number][1])
-    files = {name: results[number][0] for number, name in enumerate(names)}
-    done = replace(planned, files=files, reading=total)
-    write_manifest(config.output_dir, done)
-    return done
+    reading = ReadingReport()
+    for name in names:
+        reading.add(results[name][1])
+    report = replace(planned, files={name: results[name][0] for name in names}, reading=reading)
+    report.write(config.output_dir)
+    return report
 
 
-def _partition_file(
-    volumes: list[Volume], path: str, inputs: dict[str, str], config: CorpusConfig
+def _make_file(
+    volumes: Sequence[Volume], path: str, inputs: dict[str, str], config: CorpusConfig
 ) -> tuple[FileCounts, ReadingReport]:
     with atomic_output(path) as local:
-        result = write_partition(volumes, local, reading=config.reading, tohoku_documents=config.tohoku_documents)
+        result = _write_corpus_file(volumes, local, config)
         for name, digest in _fingerprint(volumes).items():
             if inputs[name] != digest:
                 raise InputError(f"The file changed while it was read. Received: {name!r}. Give the command again.")
         return result
+
+
+def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
+    """Write volumes, in this order, to one corpus file. It depends on nothing else, so it can run anywhere."""
+    counts, total = FileCounts(volumes=[volume.number for volume in volumes]), ReadingReport()
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for volume in volumes:
+            report = ReadingReport(volume.path)
+            if counts.documents:
+                file.write("\n")
+            counts.documents += 1
+            for section in read_volume(
+                volume, report, reading=config.reading, tohoku_documents=config.tohoku_documents
+            ):
+                file.write(f"{section}\n")
+                if section:
+                    counts.sections += 1
+                    counts.characters += len(section)
+                    counts.tshegs += sum(map(section.count, TSHEGS))
+                else:
+                    counts.documents += 1
+            total.add(report)
+    counts.sha256 = sha256(path)
+    return counts, total

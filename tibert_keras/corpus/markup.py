@@ -1,16 +1,16 @@
-"""The editorial markup that Esukhia's editions and OpenPecha's base texts share.
+"""Resolve the editorial markup shared by Esukhia's editions and OpenPecha's base texts.
 
-| markup | meaning | what becomes of it |
+| markup | meaning | result |
 |---|---|---|
-| `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | a document starts, if wanted |
+| `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | starts a document, if wanted |
 | `{archaic,modern}` | normalised spelling | one of the two |
 | `(error,correction)` `<error,correction>` | correction, either side may be empty | one of the two |
-| `[X]` | error candidate | the text stays, the brackets go |
-| `{X}` | a slip for it: the metre of its one verse wants the text | the text stays, the braces go |
-| `#` `:` | anchors of notes on the Peydurma edition | go |
-| `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | slips of the keyboard, bad bytes | go |
+| `[X]` | error candidate | the text without the brackets |
+| `{X}` | the same, mistyped (its one verse needs the text for its metre) | the text without the braces |
+| `#` `:` | anchors of notes on the Peydurma edition | dropped |
+| `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | typing errors, bad bytes | dropped |
 
-The comma may be a low quotation mark (U+201A). Whatever else is not Tibetan goes as well, as unknown markup.
+The comma may be a low quotation mark (U+201A). Everything else that is not Tibetan is dropped as unknown markup.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _CONTEXT = 12
 
 
 def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join two lines where a pair such as `{archaic,modern}` is broken over the line end.
+    """Join two lines where a pair such as `{archaic,modern}` crosses the line end.
 
     Args:
-        lines: Numbered lines, without line markers. Lines without text are passed over.
+        lines: Numbered lines, without line markers. Empty lines are skipped.
 
     Yields:
         Numbered lines; a joined line has the first one's number.
@@ -76,7 +76,7 @@ def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, st
                 yield held_number, joined
                 held = ""
                 continue
-            # It never closes, or not here: this is left to be reported as unknown markup.
+            # It does not close here. `resolve_markup` reports it as unknown markup.
             yield held_number, held
         held = line if _UNCLOSED.search(line) else ""
         held_number = number
@@ -94,11 +94,11 @@ def resolve_markup(
     reading: Reading = "original",
     tohoku_documents: bool = True,
 ) -> str:
-    """Take the markup out of a line of text, and count it.
+    """Remove the markup from a line of text, and count it.
 
     Args:
         text: A line without its line marker.
-        report: Takes the counts and the places with unknown markup.
+        report: Collects the counts and the places with unknown markup.
         line: Number of the line in its file.
         reading: Which side of a pair to keep: "original" the first, "corrected" the second.
         tohoku_documents: Whether a Tohoku id starts a document.
@@ -126,7 +126,7 @@ def _resolve_pairs(text: str, report: ReadingReport, *, side: int) -> str:
         return kept
 
     found = 1
-    while found:  # Again for what was nested: `(X,{A,B})`.
+    while found:  # Repeat for nested pairs: `(X,{A,B})`.
         text, found = _PAIR.subn(choose, text)
     return text
 

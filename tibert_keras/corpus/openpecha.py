@@ -1,9 +1,9 @@
-"""Reader of OpenPecha's OPF: `base/vNNN.txt`, with annotations by character offset beside it.
+"""Read OpenPecha's OPF: `base/vNNN.txt`, and annotations by character offset.
 
 `layers/vNNN/Correction.yml` and `Archaic.yml` hold the other reading of some spans, whose `end` is inclusive: the
-text of a span is `base[start : end + 1]`. `index.yml` says at which offset of which volume each work starts. The
-base is one line of print a line, an empty line between pages; the converter left some of the markup of `markup.py`
-in it.
+text of a span is `base[start : end + 1]`. `index.yml` records at which offset of which volume each work starts. A
+line of the base is a line of print, an empty line separates pages. The base still has some of the markup of
+`markup.py`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tibert_keras.tibetan import SHADS, YIG_MGO
 
 _BASE_PATH = re.compile(r"(?:^|(?P<opf>.*)/)base/(?P<volume>v(?P<number>\d+))\.txt")
 _LAYERS = {"Correction.yml": "correction", "Archaic.yml": "modern"}
-# A work's offset may lie a few characters beside the border it means, even inside a word: it counts from the next
-# place where a section can start.
+# A work's offset may be off by a few characters, even inside a word: move it to the next place where a section can
+# start.
 _SECTION_START = re.compile(rf"(?<=[{SHADS} \n])(?![{SHADS}])|(?=[{YIG_MGO}])")
 _CONTEXT = 12
 
 
 class Edit(NamedTuple):
-    """Text to put in the place of `base[start:stop]`, and the kind of annotation that says so."""
+    """Text that replaces `base[start:stop]`, and the kind of annotation it comes from."""
 
     start: int
     stop: int
@@ -41,12 +41,12 @@ class Edit(NamedTuple):
 
 
 def is_openpecha_base(path: str) -> bool:
-    """Whether a path is that of a volume of an OPF: `.../base/vNNN.txt`."""
+    """Return whether a path is that of a volume of an OPF: `.../base/vNNN.txt`."""
     return _BASE_PATH.fullmatch(path) is not None
 
 
 def volume_files(path: str) -> list[str]:
-    """The files that a volume's text depends on: its base, and what there is of layers and index."""
+    """List the files that a volume's text depends on: its base, and the layers and index if they exist."""
     opf, volume, _ = _locate(path)
     layers = f"{opf}/layers/{volume}"
     found = [f"{layers}/{name}" for name in list_folder(layers) if name in _LAYERS]
@@ -57,11 +57,11 @@ def volume_files(path: str) -> list[str]:
 def read_openpecha(
     path: str, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
 ) -> Iterator[str]:
-    """Read a volume, its layers applied, as running text for `split_sections`.
+    """Read a volume, with its layers applied, as running text for `split_sections`.
 
     Args:
         path: The volume's base text, `.../base/vNNN.txt`, local or remote.
-        report: Takes the counts of markup, of annotations applied and of dropped characters.
+        report: Collects the counts of markup, applied annotations and dropped characters.
         reading: "original" keeps the base, "corrected" applies its corrections and modern spellings.
         tohoku_documents: Whether a work of the index starts a document.
 
@@ -91,7 +91,7 @@ def openpecha_text(
     reading: Reading = "original",
     tohoku_documents: bool = True,
 ) -> Iterator[str]:
-    """Apply annotations to a base text and take its markup out; see `read_openpecha`."""
+    """Apply annotations to a base text and remove its markup. See `read_openpecha`."""
     numbered = enumerate(_apply(base, edits, report).split("\n"), start=1)
     for number, text in join_split_pairs(numbered):
         yield resolve_markup(text, report, line=number, reading=reading, tohoku_documents=tohoku_documents)
@@ -110,7 +110,7 @@ def _apply(base: str, edits: Iterable[Edit], report: ReadingReport) -> str:
             continue
         if kind:
             report.count(kind, len(old))
-        # A line end inside the span stays, so that line numbers do; it ends no section by itself.
+        # Keep line ends inside the span, and with them the line numbers. They end no section by themselves.
         parts += [base[position:start], text, "\n" * old.count("\n")]
         position = stop
     return "".join([*parts, base[position:]])
@@ -131,10 +131,10 @@ def _locate(path: str) -> tuple[str, str, int]:
     return match["opf"] or ".", match["volume"], int(match["number"])
 
 
-# By content, not by path, since files change. Every volume needs the index, which takes a third of a second to parse.
+# Every volume needs the index, which takes a third of a second to parse. Files may change, so the key is the content.
 @functools.lru_cache(maxsize=4)
 def _parse_yaml(content: bytes, path: str) -> Any:
-    # LibYAML is about ten times as fast, and layers have thousands of spans, but not every wheel has it.
+    # LibYAML is about ten times as fast, but not every wheel includes it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return yaml.load(content, Loader=loader)
@@ -160,7 +160,7 @@ def _read_layer(path: str) -> list[Edit]:
     for each in _annotations(path):
         span, text = each.get("span"), each.get(_LAYERS[name], 0)
         if text is None:
-            continue  # A place marked without a suggestion: there is no other reading.
+            continue  # A span marked without another reading.
         if not isinstance(text, str):
             raise InputError(
                 f"An annotation lacks {_LAYERS[name]!r}. Received: {each!r} in {path!r}. Fetch the file again."

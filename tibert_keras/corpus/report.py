@@ -1,25 +1,30 @@
-"""What reading an edition left out: every character that did not reach the text, counted by kind."""
+"""`corpus.json`: what a corpus was made from, what is in it, and what was left out of the text."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-_LOG = logging.getLogger(__name__)
+from tibert_keras.errors import InputError
+from tibert_keras.storage import atomic_output, join, list_folder, read_json
 
+CORPUS_FILE = "corpus.json"
 _MAX_LISTED = 1000
 _MAX_LOGGED = 20
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class UnknownMarkup:
-    """One place with markup that no rule of the edition explains.
+    """A place with markup that no rule of the edition explains.
 
     Attributes:
         file: Path of the file.
         line: Line number in it, from 1.
-        text: The signs left out of the text.
+        text: The characters left out of the text.
         context: The same with a few characters of the line on either side.
     """
 
@@ -31,14 +36,14 @@ class UnknownMarkup:
 
 @dataclass
 class ReadingReport:
-    """Counts of what one reader found in its file, or of several such reports added up.
+    """Counts what a reader left out of its file. Reports can be added up.
 
     Attributes:
-        file: Path of the file that is being read, for the places of unknown markup.
+        file: Path of the file being read, for the places of unknown markup.
         markup: Occurrences by kind of markup.
-        dropped: Characters left out of the text by kind of markup; line ends are not counted.
+        dropped: Characters left out of the text by kind of markup, line ends not counted.
         unknown: The first 1,000 places with unknown markup.
-        num_unknown: How many such places there are.
+        num_unknown: Number of all such places.
     """
 
     file: str = ""
@@ -53,7 +58,7 @@ class ReadingReport:
         self.dropped[kind] += num_dropped
 
     def add_unknown(self, line: int, text: str, context: str, *, num_dropped: int | None = None) -> None:
-        """List a place with unknown markup, and log a warning for the first few of a file."""
+        """List a place with unknown markup, and log a warning for the first few in a file."""
         self.count("unknown", len(text) if num_dropped is None else num_dropped)
         self.num_unknown += 1
         if len(self.unknown) < _MAX_LISTED:
@@ -69,3 +74,108 @@ class ReadingReport:
         self.dropped.update(other.dropped)
         self.unknown.extend(other.unknown[: _MAX_LISTED - len(self.unknown)])
         self.num_unknown += other.num_unknown
+
+
+@dataclass(kw_only=True)
+class FileCounts:
+    """Counts of one corpus file.
+
+    Attributes:
+        volumes: Numbers of its volumes.
+        documents: Number of documents.
+        sections: Number of sections.
+        characters: Number of Unicode code points, without line ends.
+        tshegs: Number of tshegs, the dots between syllables: slightly below the number of syllables.
+        sha256: SHA-256 of the file.
+    """
+
+    volumes: list[int]
+    documents: int = 0
+    sections: int = 0
+    characters: int = 0
+    tshegs: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusReport:
+    """The `corpus.json` of a folder of corpus files.
+
+    Attributes:
+        options: The options that decide the content of the corpus.
+        inputs: SHA-256 of each input file, by collection, volume and name.
+        input_file: The pattern of the input files as it was given; `None` in reports of older versions.
+        files: Counts by name of corpus file.
+        reading: What was left out of the text.
+    """
+
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    input_file: str | None = None
+    files: dict[str, FileCounts] = field(default_factory=dict)
+    reading: ReadingReport = field(default_factory=ReadingReport)
+
+    @classmethod
+    def read(cls, folder: str) -> CorpusReport | None:
+        """Read the report of a folder, or return `None` if it has none.
+
+        Raises:
+            InputError: If the folder has another `corpus.json`.
+        """
+        if CORPUS_FILE not in list_folder(folder):
+            return None
+        path = join(folder, CORPUS_FILE)
+        try:
+            content = read_json(path, what="a manifest of a corpus", advice="Take another output_dir.")
+            reading = ReadingReport(
+                markup=Counter(content["markup"]),
+                dropped=Counter(content["dropped_characters"]),
+                unknown=[UnknownMarkup(**place) for place in content["unknown_markup"]],
+                num_unknown=content["num_unknown_markup"],
+            )
+            return cls(
+                options=content["options"],
+                inputs=content["inputs"],
+                input_file=content.get("input_file"),
+                files={name: FileCounts(**counts) for name, counts in content["files"].items()},
+                reading=reading,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"Not a manifest of a corpus. Received: {path!r}. Take another output_dir.") from error
+
+    def write(self, folder: str) -> None:
+        """Write `corpus.json` to a folder."""
+        content = {
+            "options": self.options,
+            "input_file": self.input_file,
+            "inputs": self.inputs,
+            "files": {name: asdict(counts) for name, counts in self.files.items()},
+            "dropped_characters": dict(self.reading.dropped.most_common()),
+            "markup": dict(self.reading.markup.most_common()),
+            "num_unknown_markup": self.reading.num_unknown,
+            "unknown_markup": [asdict(place) for place in self.reading.unknown],
+        }
+        with atomic_output(join(folder, CORPUS_FILE)) as path:
+            path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def total(self, name: str) -> int:
+        """Sum one of the counts ("documents", "sections", "characters", "tshegs") over all files."""
+        return sum(getattr(counts, name) for counts in self.files.values())
+
+    def summary(self) -> str:
+        """Describe the corpus and what was left out of it in a few lines."""
+        volumes = sum(len(counts.volumes) for counts in self.files.values())
+        dropped = ", ".join(f"{count:,} {kind}" for kind, count in self.reading.dropped.most_common())
+        lines = [
+            f"{len(self.files)} files of {volumes} volumes: {self.total('documents'):,} documents, "
+            f"{self.total('sections'):,} sections, {self.total('characters'):,} characters, "
+            f"{self.total('tshegs'):,} tshegs",
+            f"Characters left out: {dropped or 'none'}",
+        ]
+        if self.reading.num_unknown:
+            first = self.reading.unknown[0]
+            lines.append(
+                f"Unknown markup left out in {self.reading.num_unknown:,} places, listed in {CORPUS_FILE}; the first "
+                f"in {first.file}:{first.line}: {first.text!r}"
+            )
+        return "\n".join(lines)

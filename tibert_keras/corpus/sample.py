@@ -1,8 +1,8 @@
-"""A small corpus made up on the spot, for the quickstart and for tests.
+"""Generate a small sample corpus, for the quickstart and for tests.
 
-The documents are grammatical classical Tibetan in the manner of a sutra: a teacher, an audience, a place and a topic
-run through each, lists come in their fixed order, particles follow the spelling and verbs the rank of who acts. The
-prose is formulaic enough that a very small masked language model learns to fill its gaps in a few minutes.
+The documents are grammatical classical Tibetan in the style of a sutra: each has one teacher, audience, place and
+topic, lists have their fixed order, particles agree with the spelling and verbs with the rank of the subject. The
+prose is formulaic enough for a very small masked language model to learn to fill its gaps in a few minutes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 
 from tibert_keras.corpus import sample_words as words
-from tibert_keras.corpus.particles import add_particle
+from tibert_keras.corpus.sample_words import add_particle
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output
 from tibert_keras.tibetan import SHAD, TSHEG
@@ -19,7 +19,7 @@ from tibert_keras.tibetan import SHAD, TSHEG
 _OPENER = f"\u0f04\u0f05\u0f05{SHAD} {SHAD}"
 _MAX_SECTIONS = 60
 
-# A section a line: words, `+particle` for what follows the spelling before it, `{name}` for the cast of the document.
+# A line is a section: words, `+particle`, whose spelling depends on the word before it, and `{name}` from the cast.
 _TITLE = "{topic} {count} བསྟན་པ་ +genitive མདོ"
 _OPENING = """
 སངས་རྒྱས་དང་བྱང་ཆུབ་སེམས་དཔའ་ཐམས་ཅད་ལ་ཕྱག་འཚལ +final
@@ -84,14 +84,14 @@ _Cast = dict[str, str]
 
 
 def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[list[str]]:
-    """Make up documents; the same seed gives the same ones, another seed others of the same kind.
+    """Generate documents. The same seed gives the same documents.
 
     Args:
         seed: Seed of the random choices.
-        num_documents: How many documents to make.
+        num_documents: Number of documents.
 
     Yields:
-        Documents of 20 to 60 sections, most of 6 to 15 syllables, as a corpus file has them.
+        Documents: lists of 20 to 60 sections, most of them of 6 to 15 syllables.
 
     Example:
         >>> document = next(sample_documents(seed=1))
@@ -104,19 +104,19 @@ def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[lis
 
 
 def write_sample(output_dir: str, *, seed: int = 1, num_documents: int = 400, num_files: int = 8) -> list[str]:
-    """Write made-up documents as plain text volumes `001_sample.txt`, ... for `build_corpus`.
+    """Write generated documents as plain text volumes `001_sample.txt`, ... for `build_corpus`.
 
     Args:
         output_dir: Folder for the files, local or remote.
         seed: Seed of the random choices.
-        num_documents: How many documents to make; file k takes every `num_files`-th, starting at the k-th.
-        num_files: How many files to write.
+        num_documents: Number of documents. File k gets every `num_files`-th, starting at the k-th.
+        num_files: Number of files.
 
     Returns:
         The paths of the files.
 
     Raises:
-        InputError: If there are more files than documents, or less than one file.
+        InputError: If there are more files than documents, or no file.
     """
     if not 1 <= num_files <= num_documents:
         raise InputError(
@@ -140,7 +140,7 @@ def _compose(rng: random.Random) -> list[str]:
     closing = _fill(_CLOSING, cast)
     tale = _tale(rng, cast) if rng.random() < 0.5 else []
     frames = _ITEM_FRAMES.split("|")
-    # One frame after the other, each run through the list, until the document is long enough.
+    # Apply one frame after the other to the whole list, until the document is long enough.
     for frame in rng.sample(frames, len(frames)):
         for item in items:
             block = _fill(frame, cast | _liken(item))
@@ -175,7 +175,7 @@ def _cast(rng: random.Random) -> tuple[_Cast, tuple[str, ...]]:
 
 
 def _liken(item: str) -> _Cast:
-    # Always the same simile for the same thing, in an order that has nothing to do with the seed.
+    # The same item always has the same simile, whatever the seed.
     known = sorted({each for items in words.TOPICS.values() for each in items})
     simile, target, act = words.SIMILES[known.index(item) % len(words.SIMILES)]
     return {"item": item, "simile": simile, "object": target, "act": act}
@@ -190,7 +190,7 @@ def _tale(rng: random.Random, cast: _Cast) -> list[str]:
 
 
 def _fill(template: str, cast: _Cast) -> list[str]:
-    """The sections of a template, without punctuation but for the tshegs between syllables."""
+    """Fill a template, and return its sections with tshegs but no other punctuation."""
     sections = []
     for line in template.strip().splitlines():
         section = ""
@@ -204,10 +204,10 @@ def _fill(template: str, cast: _Cast) -> list[str]:
 
 
 def _punctuate(sections: list[str]) -> list[str]:
-    """Put shads at the ends: a sentence ends in the double shad `། །`, whose second half opens the next section."""
+    """Add shads: a sentence ends with the double shad `། །`, whose second half starts the next section."""
     document, opener = [], _OPENER
     for section in sections:
-        # The tsheg stays between ང or ངོ and a shad, so that they are not taken for another letter.
+        # A tsheg separates ང or ངོ from a shad, as with it they look like another letter.
         document.append(f"{opener}{section}{TSHEG * section.endswith(('ང', 'ངོ'))}{SHAD}")
         opener = SHAD if section.endswith("\u0f7c") else ""
     return document

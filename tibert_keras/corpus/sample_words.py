@@ -1,6 +1,10 @@
-"""The words of the sample corpus: who, where, about what, and what it is like."""
+"""The vocabulary of the sample corpus, and the particles, whose spelling depends on the word before them."""
 
 from __future__ import annotations
+
+import re
+
+from tibert_keras.tibetan import LETTERS, SUFFIXES, TSHEG
 
 TEACHERS = (
     "བཅོམ་ལྡན་འདས",
@@ -11,7 +15,7 @@ TEACHERS = (
     "བདེ་བར་གཤེགས་པ",
 )
 
-# The one who asks, and how he is addressed before others.
+# Who asks the question, and his title.
 ASKERS = {
     "ཀུན་དགའ་བོ": "ཚེ་དང་ལྡན་པ",
     "ཤཱ་རིའི་བུ": "ཚེ་དང་ལྡན་པ",
@@ -25,7 +29,7 @@ ASKERS = {
     "ཚངས་པ": "ལྷའི་དབང་པོ",
 }
 
-# A town and the spot by it where teachers stay.
+# A town, and the place nearby where teachers stay.
 PLACES = {
     "མཉན་ཡོད": "རྒྱལ་བྱེད་ཀྱི་ཚལ",
     "རྒྱལ་པོའི་ཁབ": "འོད་མའི་ཚལ",
@@ -53,7 +57,7 @@ CROWDS = ("བརྒྱ", "ལྔ་བརྒྱ", "སྟོང", "ཉིས་
 NUMERALS = ("གཅིག", "གཉིས", "གསུམ", "བཞི", "ལྔ", "དྲུག", "བདུན", "བརྒྱད", "དགུ", "བཅུ", "བཅུ་གཅིག", "བཅུ་གཉིས")
 ORDINALS = ("དང་པོ", *(f"{numeral}་པ" for numeral in NUMERALS[1:]))
 
-# A topic is a list that every learner of the time knew by heart, in its order.
+# A topic is a list that every learner knew by heart, in its order.
 TOPICS = {
     "ཕ་རོལ་ཏུ་ཕྱིན་པ": ("སྦྱིན་པ", "ཚུལ་ཁྲིམས", "བཟོད་པ", "བརྩོན་འགྲུས", "བསམ་གཏན", "ཤེས་རབ"),
     "ཕུང་པོ": ("གཟུགས", "ཚོར་བ", "འདུ་ཤེས", "འདུ་བྱེད", "རྣམ་པར་ཤེས་པ"),
@@ -85,7 +89,7 @@ TOPICS = {
     "ཤེས་རབ": ("ཐོས་པ", "བསམ་པ", "སྒོམ་པ"),
 }
 
-# What something is likened to, what that acts on, and what it does to it.
+# A simile: the likeness, its object, and what it does to the object.
 SIMILES = (
     ("སྒྲོན་མ", "མུན་པ", "སེལ་བ"),
     ("སྨན", "ནད", "འཇོམས་པ"),
@@ -122,3 +126,62 @@ FRUITS = {
 KINGS = ("གསལ་རྒྱལ", "གཟུགས་ཅན་སྙིང་པོ", "ཆོས་འཕེལ", "མེ་འོད", "ནོར་བཟང", "འཕགས་སྐྱེས", "མཐའ་ཡས", "ཟླ་གྲགས")
 SONS = ("ཉི་མའི་འོད", "དཔལ་གྱི་སྡེ", "ནོར་གྱི་བློ", "བློ་གྲོས་རྒྱལ་མཚན", "སེམས་བརྟན", "དགེ་བའི་གོ་ཆ")
 GIFTS = ("གསེར", "དངུལ", "མུ་ཏིག", "བཻ་ཌཱུརྱ", "གོས", "གླང་པོ", "ཁང་བཟང", "མེ་ཏོག")
+
+
+# === Particles ===
+
+# The consonant that closes a syllable: it stands last, after a vowel sign, a subjoined letter or another consonant.
+_SUFFIX = re.compile(f"(?<=[{LETTERS}])[{SUFFIXES}]$")
+
+
+def _classes(**spellings: str) -> dict[str, str]:
+    return {letter: spelling for letters, spelling in spellings.items() for letter in letters}
+
+
+# The spellings of each particle by the last letter of the word before it, "འ" for an open syllable too. A spelling
+# that begins with a hyphen joins the syllable.
+_SPELLINGS: dict[str, dict[str, str]] = {
+    "genitive": _classes(གང="གི", དབས="ཀྱི", ནམརལ="གྱི", འ="-འི"),
+    "ergative": _classes(གང="གིས", དབས="ཀྱིས", ནམརལ="གྱིས", འ="-ས"),
+    "terminative": _classes(གབ="ཏུ", ངདནམརལ="དུ", ས="སུ", འ="-ར"),
+    "final": _classes(ག="གོ", ང="ངོ", ད="དོ", ན="ནོ", བ="བོ", མ="མོ", འ="-འོ", ར="རོ", ལ="ལོ", ས="སོ"),
+    # Verbs that once had a second suffix ད, such as གསོལད, keep its ཏ here.
+    "final-strong": _classes(ནརལ="ཏོ"),
+    "continuative": _classes(ནརལས="ཏེ", ད="དེ", གངབམའ="སྟེ"),
+    "coordinate": _classes(གདབ="ཅིང", ངནམའརལ="ཞིང", ས="ཤིང"),
+    "quotative": _classes(གདབ="ཅེས", ངནམའརལས="ཞེས"),
+    "concessive": _classes(གདབས="ཀྱང", ངནམརལའ="ཡང"),
+    "indefinite": _classes(གདབ="ཅིག", ངནམའརལ="ཞིག", ས="ཤིག"),
+}
+
+
+def last_letter(word: str) -> str:
+    """Return the letter that decides how a particle after `word` is spelt: "འ" if its last syllable is open.
+
+    Example:
+        >>> last_letter("བཅོམ་ལྡན་འདས"), last_letter("སྟོན་པ"), last_letter("དགའ")
+        ('ས', 'འ', 'འ')
+    """
+    match = _SUFFIX.search(word.rstrip(TSHEG).rpartition(TSHEG)[2])
+    return match[0] if match else "འ"
+
+
+def add_particle(word: str, particle: str) -> str:
+    """Append a particle to a word.
+
+    Args:
+        word: A word, without a tsheg at its end.
+        particle: "genitive", "ergative", "terminative", "final", "final-strong", "continuative", "coordinate",
+            "quotative", "concessive" or "indefinite".
+
+    Returns:
+        The word with the particle, as a syllable of its own or joined to the last one.
+
+    Example:
+        >>> add_particle("རྒྱལ་པོ", "genitive"), add_particle("མིག", "genitive"), add_particle("དགའ", "final")
+        ('རྒྱལ་པོའི', 'མིག་གི', 'དགའོ')
+    """
+    spelling = _SPELLINGS[particle][last_letter(word)]
+    if spelling.startswith("-"):
+        return word.removesuffix("འ") + spelling[1:]
+    return f"{word}{TSHEG}{spelling}"

@@ -1,11 +1,11 @@
-"""Running text cut into sections and documents, the same way for every edition.
+"""Split running text into sections and documents, in the same way for every edition.
 
-- A section ends at a space, and at a shad that ends a line whether or not a space follows it (half of them
-  lack it). A syllable or word broken over a line is joined: a line end alone ends nothing.
-- A document starts at a yig mgo (a run of ༄ or ༅) and wherever a reader puts `DOCUMENT_BREAK`.
-- Every section has a letter or digit in it. A piece of punctuation alone goes, behind a space, with the section
-  before it (`…རྫོགས་སོ།། །།`), or at the start of a document with the one that follows (`༄༅༅། །རྒྱ་གར་སྐད་དུ།`).
-  The second half of the double shad `། །` has text behind it, and stays with that as in the original corpus.
+- A section ends at a space, and at a shad that ends a line, with or without a space after it (half of them lack
+  it). A line end alone ends nothing: syllables and words broken over two lines are joined.
+- A document starts at a yig mgo (a run of ༄ or ༅) and at each `DOCUMENT_BREAK` of a reader.
+- Every section has a letter or digit. A piece of punctuation alone is joined, after a space, to the section before
+  it (`…རྫོགས་སོ།། །།`), or at the start of a document to the next (`༄༅༅། །རྒྱ་གར་སྐད་དུ།`). The second half of the
+  double shad `། །` stays with the text after it, as in the original corpus.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from tibert_keras.tibetan import SHADS, YIG_MGO
 
-# Readers put this where a document starts; ASCII's "group separator" is in no edition.
+# Marks the start of a document in running text. No edition has ASCII's "group separator".
 DOCUMENT_BREAK = "\x1d"
 
 _ENDINGS = tuple(SHADS)
@@ -24,13 +24,13 @@ _LETTER = re.compile(r"\w")
 
 
 def split_sections(lines: Iterable[str]) -> Iterator[str]:
-    """Cut running text into sections, in memory that does not grow with the text.
+    """Split running text into sections, as a stream.
 
     Args:
-        lines: Lines without line ends; each goes on where the one before it stopped.
+        lines: Lines without line ends. Each continues the one before.
 
     Yields:
-        Sections, with an empty string between two documents: the lines of a corpus file.
+        The lines of a corpus file: sections, and an empty string between two documents.
     """
     section = opener = ""
     between = False
@@ -73,7 +73,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
 
 
 def group_documents(sections: Iterable[str]) -> Iterator[list[str]]:
-    """Gather the lines of a corpus file (sections, empty strings between documents) into documents.
+    """Group the lines of a corpus file (sections, and an empty string between two documents) into documents.
 
     Yields:
         Lists of sections; none is empty.

@@ -1,4 +1,4 @@
-"""Which edition, collection and volume a file is, and which partition of the corpus it belongs to."""
+"""Find the volumes of an edition, tell their edition, collection and number, and read them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from tibert_keras.corpus.esukhia import has_esukhia_markup, read_esukhia
+from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
-from tibert_keras.corpus.plain import read_plain
+from tibert_keras.corpus.plain import plain_text
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.errors import InputError
@@ -25,14 +25,14 @@ NUM_PARTITIONS = 20
 _HEAD_LINES = 200
 _NUMBER = re.compile(r"v?(\d+)")
 _TOHOKU_ID = re.compile(r"\{[DT](\d+)")
-# The canon's own numbering: the Tengyur goes on where the Kangyur ends.
+# The catalogue numbers the Kangyur and the Tengyur in one sequence.
 _LAST_KANGYUR_ID = 1108
 _COLLECTION_NAMES = {"kangyur": "kangyur", "p000001": "kangyur", "tengyur": "tengyur", "p000002": "tengyur"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """A file with its place in the corpus.
+    """A volume file and its place in the corpus.
 
     Attributes:
         path: Path of the file, local or remote.
@@ -48,17 +48,17 @@ class Volume:
 
     @property
     def partition(self) -> int:
-        """Number of the volume's partition: volume number modulo 20."""
+        """The number of the volume's partition: volume number modulo 20."""
         return self.number % NUM_PARTITIONS
 
     @property
     def source_files(self) -> list[str]:
-        """Every file that the volume's text depends on."""
+        """All files that the volume's text depends on."""
         return volume_files(self.path) if self.edition == "openpecha" else [self.path]
 
 
 def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
-    """Tell an edition by a file's path and first lines, or check that it is the one expected.
+    """Tell a file's edition by its path and first lines, or check that it is the expected one.
 
     Raises:
         InputError: If the file is of another edition than `edition`, or cannot be read.
@@ -80,16 +80,15 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
 
 
 def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
-    """List the volumes that a pattern stands for.
+    """List the volumes that match a pattern.
 
     Args:
-        input_file: Paths or glob patterns with commas between them; a folder `NAME.opf` stands for its
-            volumes.
-        edition: The edition of all files, or "auto" to tell for each.
+        input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
+        edition: The edition of all files, or "auto" to tell it for each.
 
     Returns:
-        The volumes by collection and number. A collection with a file whose name does not begin with a number,
-        or plain text with two of the same number, is numbered from 1 in the order of the paths.
+        The volumes by collection and number. A collection is numbered from 1 in the order of the paths if a file name
+        in it does not start with a number, or if two of its plain text files have the same number.
 
     Raises:
         InputError: If a pattern matches nothing, a file is of another edition, or two files are the same
@@ -110,7 +109,7 @@ def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
 
 def _name_collections(paths: list[str]) -> dict[str, str]:
     names = {path: _name_from_path(path) or _name_from_ids(path) for path in paths}
-    # A volume without a Tohoku id goes on with a text of the volumes beside it.
+    # A volume without a Tohoku id continues a text of the volumes in the same folder.
     folders = {PurePosixPath(path).parent: name for path, name in names.items() if name}
     return {path: name or folders.get(PurePosixPath(path).parent, "text") for path, name in names.items()}
 
@@ -144,7 +143,7 @@ def _number(paths: list[str], *, plain: bool) -> list[tuple[int, str]]:
 def read_volume(
     volume: Volume, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
 ) -> Iterator[str]:
-    """Read a volume as the lines of a corpus file, in memory that does not grow with a plain file.
+    """Read a volume as the lines of a corpus file. Plain text is streamed.
 
     Yields:
         Sections, with an empty string between two documents.
@@ -153,10 +152,12 @@ def read_volume(
         InputError: If a file cannot be read, is empty or not UTF-8, or has no Tibetan in it.
     """
     if volume.edition == "plain":
-        lines = read_plain(volume.path, report)
+        lines = plain_text(read_lines(volume.path), report)
+    elif volume.edition == "esukhia":
+        source = read_lines(volume.path)
+        lines = esukhia_text(source, report, reading=reading, tohoku_documents=tohoku_documents)
     else:
-        read = read_openpecha if volume.edition == "openpecha" else read_esukhia
-        lines = read(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
+        lines = read_openpecha(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
     found_tibetan = False
     for section in split_sections(lines):
         found_tibetan = found_tibetan or has_tibetan(section)
@@ -173,18 +174,17 @@ def read_documents(
     tohoku_documents: bool = True,
     report: ReadingReport | None = None,
 ) -> Iterator[list[str]]:
-    """Stream the documents of one or more files, volume by volume.
+    """Read the documents of one or more files as a stream, volume by volume.
 
     Args:
-        input_file: Paths or glob patterns with commas between them; a folder `NAME.opf` stands for its
-            volumes.
-        edition: The edition of all files, or "auto" to tell for each.
+        input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
+        edition: The edition of all files, or "auto" to tell it for each.
         reading: "original" keeps archaic and uncorrected spellings, "corrected" takes the edition's others.
         tohoku_documents: Whether a text of the Tohoku catalogue starts a document.
-        report: Takes the counts of markup and dropped characters.
+        report: Collects the counts of markup and dropped characters.
 
     Yields:
-        Documents: lists of sections, none empty.
+        Documents: lists of sections. None is empty.
 
     Raises:
         InputError: As `find_volumes` and `read_volume` do.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from tibert_keras.errors import InputError
-from tibert_keras.training.config import check_options
+from tibert_keras.errors import InputError, check_options
+from tibert_keras.runs.folder import Kind
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
@@ -51,6 +51,8 @@ class FinetuneConfig:
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
             `false` runs it op by op, many times slower.
     """
+
+    kind: ClassVar[Kind]
 
     input_file: str
     output_dir: str
@@ -122,6 +124,8 @@ class FinetuneTokensConfig(FinetuneConfig):
         dupe_offset: Words by which the cuts of a walk lie behind those of the one before.
     """
 
+    kind = "finetune tokens"
+
     split_file: str | None = None
     universal_tags: bool = False
     min_tag_count: int = 100
@@ -155,6 +159,8 @@ class FinetuneTextConfig(FinetuneConfig):
         validation_share: Share of the texts, drawn at random, that the epoch is chosen by where there is no
             `validation_file`.
     """
+
+    kind = "finetune text"
 
     validation_share: float = 0.1
 

@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.runs.columns import in_columns
+from tibert_keras.runs.folder import SCORES_FILE, read_config
+from tibert_keras.runs.summary import in_columns
 from tibert_keras.storage import atomic_output, exists, join, read_json
-from tibert_keras.training.config import read_config
-
-SCORES_FILE = "scores.json"
 
 _ADVICE = "Give the folder of a fine-tuning that has ended."
 

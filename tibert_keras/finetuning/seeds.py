@@ -15,18 +15,16 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
-from tibert_keras.finetuning.scores import SCORES_FILE, Scores, check_data, read_scores, write_json, write_scores
+from tibert_keras.finetuning.scores import Scores, check_data, read_scores, write_json, write_scores
 from tibert_keras.models.tibert_presets import foreign_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
-from tibert_keras.runs.champion import CHAMPION_PRESET, find_preset
 from tibert_keras.runs.environment import note_environment
+from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, check_folder, find_preset, write_config
 from tibert_keras.runs.history import History
 from tibert_keras.storage import absolute, atomic_output, exists, expand_glob, join, read_json, remove_folder, sha256
-from tibert_keras.training.config import check_folder, write_config
-from tibert_keras.training.divergence import DivergedError
 
 CONFUSION_PICTURE = "confusion.png"
 # What a run may be given again with: seeds are added to those that are there.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import find_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_config_file
-from tibert_keras.runs.champion import find_preset
 from tibert_keras.runs.checkpoints import split_checkpoint
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, exists, join, list_folder
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,14 +20,10 @@ from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.runs.champion import INITIAL_PRESET
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
+from tibert_keras.runs.folder import INITIAL_PRESET, read_config
 from tibert_keras.runs.presets import load_model
 from tibert_keras.storage import exists, join, open_binary
-from tibert_keras.training.config import read_config
-
-if TYPE_CHECKING:
-    from tibert_keras.runs.presets import TibertModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -187,7 +183,7 @@ def write_keras(portable: PortableModel, folder: Path) -> None:
         portable.tokenizer.save_to_preset(os.fspath(folder))
 
 
-def _tokenizer(model: TibertModel) -> TibertTokenizer | None:
+def _tokenizer(model: Any) -> TibertTokenizer | None:
     return model.preprocessor and model.preprocessor.tokenizer
 
 

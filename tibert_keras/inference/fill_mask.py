@@ -14,7 +14,7 @@ from tibert_keras.inference.gap_score import Candidate
 from tibert_keras.inference.gap_search import search_gaps
 from tibert_keras.inference.gaps import GAP, MASK, find_gaps, shorten
 from tibert_keras.runs.presets import load_model
-from tibert_keras.saved_model.export import FillMask
+from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.versions import find_saved_model
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.inference.tag import TextConfig, with_tibetan
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-from tibert_keras.runs.champion import find_preset
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
 from tibert_keras.tagging.sentence_ends import (
     SECTION,

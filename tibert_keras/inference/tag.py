@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.runs.champion import find_preset
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, open_binary
 from tibert_keras.tagging.tag_lines import tag_lines
 from tibert_keras.tagging.words import TaggedWord

@@ -1,4 +1,4 @@
-"""A training step in micro-batches, one after another, that is the step of the whole batch in less memory."""
+"""Takes a training step in micro-batches: the step of the whole batch, in less memory."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from keras import ops, tree
 from tibert_keras.errors import InputError
 
 
-def tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
-    """Take a step of `keras.Model.train_step` on TensorFlow, in micro-batches.
+def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
+    """Take the step of `keras.Model.train_step` in micro-batches.
 
     Args:
         model: A compiled model.
-        data: A replica's share of a batch, as `train_step` gets it.
+        *args: What `train_step` gets: a replica's share of a batch (TensorFlow), or the values of the variables and a
+            batch (JAX).
         steps: The number of micro-batches.
 
     Returns:
-        The logs.
+        What `train_step` returns: the logs (TensorFlow), or the logs and the new values (JAX).
 
     Raises:
         InputError: If the micro-batches cannot be equally large.
     """
+    step: Any = _jax_train_step if keras.backend.backend() == "jax" else _tensorflow_train_step
+    return step(model, *args, steps)
+
+
+def _tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
     import tensorflow as tf
 
     variables, parts = model.trainable_weights, _split(data, steps)
@@ -39,10 +45,9 @@ def tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
             scaled = model.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, variables)
         unconnected.update(i for i, gradient in enumerate(gradients) if gradient is None)
-        # Keras adds the logs of the replicas, and lets a loss be a replica's share; its tracker wants the mean.
+        # The loss may be a replica's share: Keras adds the logs of the replicas, but its tracker expects the mean.
         loss *= tf.distribute.get_replica_context().num_replicas_in_sync
-        model._loss_tracker.update_state(loss, sample_weight=ops.shape(tree.flatten(x)[0])[0])
-        model.compute_metrics(x, y, y_pred, sample_weight)
+        _update_metrics(model, loss, x, y, y_pred, sample_weight)
         return index + 1, [
             # An embedding's gradient comes as one row for each lookup.
             total if gradient is None else total + tf.convert_to_tensor(gradient)
@@ -51,29 +56,15 @@ def tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
 
     with _dividing(model.loss, data, steps):
         zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
-        # Not in parallel, which would take the memory of several.
+        # In parallel, several parts would take their memory at once.
         _, sums = tf.while_loop(lambda index, _: index < steps, add_part, (0, zeros), parallel_iterations=1)
-    # Keras's optimizers pass over variables without a gradient.
+    # Keras's optimizers skip variables without a gradient.
     means = [None if i in unconnected else total / steps for i, total in enumerate(sums)]
     model.optimizer.apply_gradients(zip(means, variables, strict=True))
     return model.get_metrics_result()
 
 
-def jax_train_step(model: Any, state: Any, data: Any, steps: int) -> tuple[dict[str, Any], Any]:
-    """Take a step of `keras.Model.train_step` on JAX, in micro-batches.
-
-    Args:
-        model: A compiled model.
-        state: The values of the variables, as `train_step` gets them.
-        data: A batch, as `train_step` gets it.
-        steps: The number of micro-batches.
-
-    Returns:
-        The logs, and the new state.
-
-    Raises:
-        InputError: If the micro-batches cannot be equally large.
-    """
+def _jax_train_step(model: Any, state: Any, data: Any, steps: int) -> tuple[dict[str, Any], Any]:
     import jax
 
     trainable, non_trainable, optimizer, metrics = state
@@ -86,21 +77,29 @@ def jax_train_step(model: Any, state: Any, data: Any, steps: int) -> tuple[dict[
         )
         loss, y_pred, non_trainable, metrics = aux
         x, y, sample_weight = part
-        logs, metrics = model._update_metrics_variables(metrics, loss, x, y, y_pred, sample_weight)
+        with keras.StatelessScope(state_mapping=list(zip(model.metrics_variables, metrics, strict=True))) as scope:
+            logs = _update_metrics(model, loss, x, y, y_pred, sample_weight)
+        metrics = [scope.get_current_value(variable) for variable in model.metrics_variables]
         sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-        return (sums, list(non_trainable), list(metrics)), logs
+        return (sums, list(non_trainable), metrics), logs
 
     with _dividing(model.loss, data, steps):
         carry = [ops.zeros_like(variable) for variable in trainable], list(non_trainable), list(metrics)
         (sums, non_trainable, metrics), logs = jax.lax.scan(add_part, carry, _split(data, steps))
     trainable, optimizer = model.optimizer.stateless_apply(optimizer, [total / steps for total in sums], trainable)
-    # Those of the last part are of all parts: Keras's metrics add up.
+    # Keras's metrics accumulate, so the last part's logs are those of all parts.
     logs = {name: values[-1] for name, values in logs.items()}
     return logs, (trainable, non_trainable, optimizer, metrics)
 
 
+def _update_metrics(model: Any, loss: Any, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
+    loss_tracker = next(metric for metric in model.metrics if metric.name == "loss")
+    loss_tracker.update_state(loss, sample_weight=ops.shape(tree.flatten(x)[0])[0])
+    return model.compute_metrics(x, y, y_pred, sample_weight)
+
+
 def _split(data: Any, steps: int) -> Any:
-    """Turn every `[batch, ...]` into `[steps, batch / steps, ...]`, of x, y and the weights."""
+    """Reshape each array of x, y and the weights from `[batch, ...]` to `[steps, batch / steps, ...]`."""
 
     def split(values: Any) -> Any:
         if values is None:
@@ -110,7 +109,7 @@ def _split(data: Any, steps: int) -> Any:
                 "The batch of each replica must be a multiple of gradient_accumulation_steps. "
                 f"Received: gradient_accumulation_steps={steps}, and a batch of {values.shape[0]}."
             )
-        # Part k has the rows k, k + steps, ...: of each device that has a share of the batch, equally many.
+        # Part k has the rows k, k + steps, ..., so each device with a share of the batch has equally many of them.
         parts = ops.reshape(values, (-1, steps, *ops.shape(values)[1:]))
         return ops.swapaxes(parts, 0, 1)
 
@@ -119,7 +118,7 @@ def _split(data: Any, steps: int) -> Any:
 
 @contextmanager
 def _dividing(losses: Any, data: Any, steps: int) -> Iterator[None]:
-    """Let the losses that know how to divide the parts of a batch as the batch, so that their mean is its loss."""
+    """Make the losses divide each part so that the mean over the parts is the loss of the whole batch."""
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(y, dict) and not isinstance(losses, dict):
         raise InputError(
@@ -127,7 +126,7 @@ def _dividing(losses: Any, data: Any, steps: int) -> Iterator[None]:
             f"Received: gradient_accumulation_steps={steps}, loss={losses!r}. Give a dict of losses."
         )
     named = losses.items() if isinstance(losses, dict) else [(None, losses)]
-    # All divisors before the first is set: where replicas wait for each other, the next one's thread takes over.
+    # Compute all divisors before setting one: replicas wait for each other here, and another's thread may run first.
     divisors = [
         (loss, loss.divisor(_output(y, name), _output(sample_weight, name)) / steps)
         for name, loss in named

@@ -1,4 +1,4 @@
-"""The ALBERT encoder."""
+"""The ALBERT encoder, and Google's configuration files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.encode_positions import encode_positions
+from tibert_keras.models.encoder_layer import encode_positions
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 from tibert_keras.storage import read_json
 
-# The keys of Google's albert_config.json and our names for them, read in both directions.
+# The keys of Google's albert_config.json and our names for them, used in both directions.
 _RENAMES = {
     "vocab_size": "vocabulary_size",
     "embedding_size": "embedding_dim",
@@ -30,12 +30,12 @@ _RENAMES = {
     "hidden_dropout_prob": "dropout",
 }
 
-# Keys with which a config may only say what holds here anyway. Google calls the tanh approximation "gelu".
+# Keys that must have one of these values. Google calls the tanh approximation "gelu".
 _FIXED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("gelu", "gelu_new"),
     "initializer_range": (0.02,),
     "down_scale_factor": (1,),
-    # Google's own code never reads these four, the last of which is in the published xxlarge alone.
+    # Google's code reads none of these four; only the published xxlarge has the last.
     "net_structure_type": (0,),
     "gap_size": (0,),
     "num_memory_blocks": (0,),
@@ -43,29 +43,37 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-_ADVICE = "Give the `albert_config.json` of a model."
-
-
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class TibertBackbone(keras_nlp.models.AlbertBackbone):
-    """An ALBERT encoder, with Google's numerics.
+    """An ALBERT encoder with Google's numerics.
 
-    The architecture is that of https://arxiv.org/abs/1909.11942: one group of layers applied again and again,
-    and an embedding smaller than the hidden size. KerasHub's `AlbertBackbone` computes what Google's code
-    does (layer normalisation with epsilon 1e-12, the tanh approximation of GELU), so this adds only ways to
-    make one: the architectures of `TibertBackbone.presets`, and Google's configuration files.
+    The architecture is that of https://arxiv.org/abs/1909.11942: groups of layers applied repeatedly, and an embedding
+    smaller than the hidden size. KerasHub's `AlbertBackbone` computes what Google's code does (layer normalisation with
+    epsilon 1e-12, the tanh approximation of GELU). This class adds the architectures of `TibertBackbone.presets`,
+    Google's configuration files, and outputs at some positions only.
 
     Inputs are integers of shape `[batch, sequence]`: `token_ids`, `segment_ids` and `padding_mask`. Outputs
     are `sequence_output`, `[batch, sequence, hidden_dim]`, and `pooled_output`, `[batch, hidden_dim]`.
 
     Args:
-        *args: As for `keras_nlp.models.AlbertBackbone`.
-        identity_projection: Whether the mapping from embeddings to layers is the identity and stays so. That is
-            Google's ALBERT where the embedding size is the hidden size: its code has no mapping then.
-        **kwargs: As for `keras_nlp.models.AlbertBackbone`.
+        vocabulary_size: The number of pieces of the tokenizer.
+        num_layers: The number of layers. Those of one group share their weights.
+        num_heads: The number of attention heads of a layer.
+        embedding_dim: The size of the embeddings.
+        hidden_dim: The size of the layers' outputs.
+        intermediate_dim: The size of the feed-forward blocks.
+        num_groups: The number of groups of layers; must divide `num_layers`.
+        num_inner_repetitions: The number of different layers in a group.
+        dropout: The dropout rate of the whole encoder.
+        max_sequence_length: The largest number of tokens.
+        num_segments: The number of segment ids.
+        dtype: The data type or policy of the layers.
+        identity_projection: Whether the projection from embeddings to layers is a fixed identity. Google's code has no
+            projection if the embedding size is the hidden size.
+        **kwargs: Other arguments of `keras_nlp.models.Backbone`, such as `name`.
 
     Raises:
-        InputError: If the mapping is to be the identity between two sizes.
+        InputError: If `identity_projection` is given for different sizes.
 
     Example:
     ```python
@@ -83,23 +91,54 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
 
     presets = backbone_presets
 
-    def __init__(self, *args: Any, identity_projection: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if identity_projection and self.embedding_dim != self.hidden_dim:
+    def __init__(
+        self,
+        vocabulary_size: int,
+        num_layers: int,
+        num_heads: int,
+        embedding_dim: int,
+        hidden_dim: int,
+        intermediate_dim: int,
+        num_groups: int = 1,
+        num_inner_repetitions: int = 1,
+        dropout: float = 0.0,
+        max_sequence_length: int = 512,
+        num_segments: int = 2,
+        dtype: Any = None,
+        *,
+        identity_projection: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            embedding_dim=embedding_dim,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+            num_groups=num_groups,
+            num_inner_repetitions=num_inner_repetitions,
+            dropout=dropout,
+            max_sequence_length=max_sequence_length,
+            num_segments=num_segments,
+            dtype=dtype,
+            **kwargs,
+        )
+        if identity_projection and embedding_dim != hidden_dim:
             raise InputError(
-                "Only a mapping between equal sizes can be the identity. Received: identity_projection=True, "
-                f"embedding_dim={self.embedding_dim}, hidden_dim={self.hidden_dim}. Leave identity_projection out."
+                "Only a projection between equal sizes can be the identity. Received: identity_projection=True, "
+                f"embedding_dim={embedding_dim}, hidden_dim={hidden_dim}. Leave identity_projection out."
             )
         self.identity_projection = identity_projection
         if identity_projection:
             self.embeddings_projection.trainable = False
-            # A quantized one is about to be loaded.
+            # The kernel of a quantized projection is loaded afterwards.
             if self.embeddings_projection.quantization_mode is None:
-                self.embeddings_projection.kernel.assign(np.eye(self.hidden_dim))
+                self.embeddings_projection.kernel.assign(np.eye(hidden_dim))
 
     @property
     def trainable(self) -> bool:
-        """Whether the encoder is trained; a mapping that is the identity never is."""
+        """Whether the encoder is trained. An identity projection never is."""
         return bool(super().trainable)
 
     @trainable.setter
@@ -121,7 +160,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             inputs: The inputs above.
             training: Whether to apply dropout.
             mask: As in `keras.Model.call`.
-            positions: Integers of shape `[batch, predictions]`, for a `sequence_output` of these positions only,
+            positions: Integers of shape `[batch, predictions]`, to compute `sequence_output` at these positions only,
                 `[batch, predictions, hidden_dim]`, which saves most of the last layer; or None for all.
 
         Returns:
@@ -134,7 +173,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     def compute_output_spec(
         self, inputs: dict[str, Any], training: bool | None = None, mask: Any = None, positions: Any = None
     ) -> dict[str, Any]:
-        """Describe the outputs of `call` with the same arguments, as Keras asks where it makes a model."""
+        """Describe the outputs of `call` with the same arguments."""
         outputs = super().compute_output_spec(inputs)
         if positions is not None:
             shape, dtype = (*positions.shape, self.hidden_dim), outputs["sequence_output"].dtype
@@ -148,11 +187,10 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         """Make a backbone from an architecture's name, or load one.
 
         Args:
-            preset: A name of `TibertBackbone.presets`, which gives an untrained backbone; or a folder written
-                by `save_to_preset`, or a handle that KerasHub downloads.
+            preset: A name in `TibertBackbone.presets`, for an untrained backbone; or a folder written by
+                `save_to_preset`, or a handle that KerasHub downloads.
             load_weights: Whether to load a folder's weights.
-            **kwargs: Arguments of the constructor, with which to override the preset's. A name needs
-                `vocabulary_size`.
+            **kwargs: Arguments of the constructor, which override the preset's. A name needs `vocabulary_size`.
 
         Returns:
             The backbone.
@@ -173,36 +211,34 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
 
     @classmethod
     def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> TibertBackbone:
-        """Make an untrained backbone of the architecture in Google's `albert_config.json`.
+        """Make an untrained backbone with the architecture in Google's `albert_config.json`.
 
-        Where the embedding size is the hidden size, the mapping between the two is the identity, as in Google's code.
+        If the embedding size is the hidden size, the projection between the two is the identity, as in Google's code.
 
         Args:
-            config: The path of the file, local or `gs://`, or what it holds.
-            **kwargs: Arguments of the constructor, such as `dtype` and `name`, with which to override the
-                file's.
+            config: The path of the file, local or `gs://`, or its content.
+            **kwargs: Arguments of the constructor, such as `dtype` and `name`, which override the file's.
 
         Returns:
             The backbone.
 
         Raises:
-            InputError: If the file cannot be read, lacks a key or has one that is not known, or asks for
-                something that is not supported.
+            InputError: If the file cannot be read, a key is missing or unknown, or a value is not supported.
 
         Example:
         ```python
         backbone = TibertBackbone.from_albert_config("albert_base/albert_config.json")
         ```
         """
-        config = (
-            config if isinstance(config, Mapping) else read_json(config, what="an ALBERT configuration", advice=_ADVICE)
-        )
+        if not isinstance(config, Mapping):
+            advice = "Give the `albert_config.json` of a model."
+            config = read_json(config, what="an ALBERT configuration", advice=advice)
         check_albert_config(config)
         arguments = {**{ours: config[theirs] for theirs, ours in _RENAMES.items()}, **kwargs}
         return cls(**{"identity_projection": arguments["embedding_dim"] == arguments["hidden_dim"], **arguments})
 
     def to_albert_config(self) -> dict[str, Any]:
-        """Return the architecture as Google's `albert_config.json` has it."""
+        """Return the architecture as the content of Google's `albert_config.json`."""
         return {
             **{theirs: getattr(self, ours) for theirs, ours in _RENAMES.items()},
             "attention_probs_dropout_prob": self.dropout,
@@ -211,10 +247,10 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
 
 
 def check_albert_config(config: Mapping[str, Any]) -> None:
-    """Check that Google's `albert_config.json` describes what `TibertBackbone` is.
+    """Check that `TibertBackbone` supports the architecture of an `albert_config.json`.
 
     Raises:
-        InputError: If it lacks a key or has one that is not known, or a value that is not supported.
+        InputError: If a key is missing or unknown, or a value is not supported.
     """
     required = {*_RENAMES, "hidden_act", "attention_probs_dropout_prob"}
     missing, unknown = sorted(required - config.keys()), sorted(config.keys() - required - _FIXED.keys())

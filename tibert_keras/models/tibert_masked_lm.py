@@ -1,4 +1,4 @@
-"""The masked language model."""
+"""The masked language model, for pretraining and for filling gaps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import keras_nlp
 from keras import ops
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.gradient_accumulation import jax_train_step, tensorflow_train_step
-from tibert_keras.models.rematerialization import set_rematerialization
+from tibert_keras.models.encoder_layer import set_rematerialization
+from tibert_keras.models.gradient_accumulation import accumulated_train_step
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_task import PoolerNotTrained
@@ -31,14 +31,14 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
     `mask_positions`, `[batch, predictions]`. Outputs are logits, `[batch, predictions, vocabulary_size]`.
     With a preprocessor, `fit()`, `evaluate()` and `predict()` take strings.
 
-    The loss is `MaskedLanguageModelLoss` unless `compile()` is given another. The masked language model does
-    not use the backbone's pooler, so this model does not train it: `trainable_variables` leaves it out (an
-    optimizer that saw it with a gradient of zero would decay it). It is saved and loaded with the rest, and
-    stays trainable in the backbone for other tasks.
+    The loss is `MaskedLanguageModelLoss` unless `compile()` is given another. The masked language model does not use
+    the backbone's pooler and does not train it: `trainable_variables` leaves it out, as an optimizer would decay it
+    under a gradient of zero. It is saved and loaded with the rest, and stays trainable in the backbone for other
+    tasks.
 
     Args:
         backbone: A `TibertBackbone`.
-        preprocessor: A `keras_nlp.models.MaskedLMPreprocessor`, or None to take ids as they are.
+        preprocessor: A `keras_nlp.models.MaskedLMPreprocessor`, or None if inputs are ids.
         **kwargs: Arguments of `keras_nlp.models.MaskedLM`, such as `name`.
 
     Example:
@@ -71,7 +71,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
             dtype=backbone.dtype_policy,
             name="mlm_head",
         )
-        # Else KerasHub's head adds a float32 bias to bfloat16 logits, which TensorFlow refuses.
+        # Without autocast, KerasHub's head adds a float32 bias to bfloat16 logits, which TensorFlow refuses.
         self.masked_lm_head.autocast = True
 
         # === Functional Model ===
@@ -82,15 +82,15 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
         super().__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
 
     def masked_lm(self) -> TibertMaskedLM:
-        """Return the masked language model alone: this one, where there is no other task."""
+        """Return the masked language model alone: this model, as it has no other task."""
         return self
 
     def _predict(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """The logits of the masked tokens, and the pooled output, as parts of a model to be made."""
+        """Return the symbolic logits of the masked tokens and pooled output."""
         positions = inputs["mask_positions"]
         features = {name: value for name, value in inputs.items() if name != "mask_positions"}
         encoded = self.backbone(features, positions=positions)
-        # The head picks its positions too, but these are picked already: the first, the second, and so on.
+        # The head gathers positions too. These are gathered already, so it takes the first, the second, and so on.
         picked = ops.cumsum(ops.ones_like(positions), axis=1) - 1
         return self.masked_lm_head(encoded["sequence_output"], picked), encoded["pooled_output"]
 
@@ -111,13 +111,13 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
             loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
             weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
-            gradient_accumulation_steps: In how many parts, one after another, a training step computes the
-                gradient of its batch, to need less memory. It must divide the batch of each replica. The step
-                stays that of the whole batch, whatever weights the parts have, but for dropout's draws. (The
-                argument of this name of Keras's optimizers is another thing: it averages what whole batches give.)
-            rematerialize: Whether a training step computes each layer of the encoder once more in the backward pass,
-                instead of keeping its activations: slower, in memory that grows little with the depth, and the
-                same to the last draw of dropout.
+            gradient_accumulation_steps: The number of micro-batches in which a training step computes the gradient of
+                its batch, to save memory. It must divide the batch of each replica. But for dropout's draws, the step
+                equals that of the whole batch, however weights are spread over the parts. (The argument of this name
+                of Keras's optimizers differs: it averages the gradients of whole batches.)
+            rematerialize: Whether a training step computes each layer of the encoder again in the backward pass
+                instead of keeping its activations. This is slower, needs memory that hardly grows with the depth, and
+                changes no number, dropout's draws included.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
@@ -144,8 +144,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
         return {**super().get_compile_config(), **ours}
 
     def train_step(self, *args: Any) -> Any:
-        """Take a step as `keras.Model` does, on the data (TensorFlow) or the state and the data (JAX)."""
+        """Take a training step, from the data (TensorFlow) or the state and the data (JAX)."""
         if self.gradient_accumulation_steps == 1:
             return super().train_step(*args)
-        step: Any = jax_train_step if keras.backend.backend() == "jax" else tensorflow_train_step
-        return step(self, *args, self.gradient_accumulation_steps)
+        return accumulated_train_step(self, *args, steps=self.gradient_accumulation_steps)

@@ -1,4 +1,4 @@
-"""Raw strings to masked batches, so that `TibertMaskedLM.fit()` takes text."""
+"""Turns raw strings into masked batches, so that `TibertMaskedLM.fit()` takes text."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permut
 class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
     """Tokenizes, packs and masks text for `TibertMaskedLM`.
 
-    KerasHub's `MaskedLMPreprocessor` with the n-gram masking of `tibert_keras.records.masking.mask_tokens`, the same
-    that record files are made with, but drawn anew for every batch.
+    This is KerasHub's `MaskedLMPreprocessor` with the n-gram masking of record files
+    (`tibert_keras.records.masking.mask_tokens`), drawn anew for every batch.
 
     Args:
         tokenizer: A `TibertTokenizer`.
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
         truncate: str. How two segments share the length: `"round_robin"` or `"waterfall"`.
-        mask_selection_rate: float. Share of a sequence's tokens that are predicted.
-        mask_selection_length: int. Most tokens predicted in one sequence.
-        mask_token_rate: float. Share of the chosen tokens that become [MASK].
-        random_token_rate: float. Share that become a random ordinary token.
-        ngram: int. Longest span that is masked as one.
+        mask_selection_rate: float. Share of a sequence's tokens to predict.
+        mask_selection_length: int. Largest number of tokens to predict in a sequence.
+        mask_token_rate: float. Share of the selected tokens that become [MASK].
+        random_token_rate: float. Share of the selected tokens that become a random ordinary token.
+        ngram: int. Length of the longest masked span.
         favor_shorter_ngram: bool. Draw span lengths n with probability proportional to 1/n; if `False`, in reverse.
         do_whole_word_mask: bool. Mask whole syllables.
-        do_permutation: bool. Predict as many tokens again that are exchanged with each other; `mask_positions` has
-            then twice `mask_selection_length` slots.
-        seed: int or `None`. Seed of the masks. Calls one after the other repeat with it; those of a parallel `map`,
-            as `fit()` makes of strings, take their masks in the order in which they happen to run.
+        do_permutation: bool. Also predict as many tokens that are exchanged with each other; `mask_positions` then has
+            twice `mask_selection_length` slots.
+        seed: int or `None`. Seed of the masks. It makes a sequence of calls reproducible, but not those of a parallel
+            `map`, as in `fit()` on strings, which take their masks in the order in which they happen to run.
 
     Returns:
         `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids` of shape
         `[batch, sequence_length]` and `mask_positions` of shape `[batch, mask_selection_length]`; `y` holds the
-        masked ids and `sample_weight` is 1 where there is one, both shaped like `mask_positions`.
+        masked ids and `sample_weight` is 1 where there is one, both with the shape of `mask_positions`.
 
     Example:
     ```python
@@ -105,7 +105,7 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
 
 
 class _Masker:
-    """`mask_tokens` in the place and with the results of KerasHub's `MaskedLMMaskGenerator`."""
+    """Runs `mask_tokens` in place of KerasHub's `MaskedLMMaskGenerator`, with outputs of the same form."""
 
     def __init__(self, tokenizer: TibertTokenizer, policy: MaskingPolicy, seed: int | None) -> None:
         self.tokenizer = tokenizer

@@ -1,4 +1,4 @@
-"""Architectures by name, all without weights."""
+"""Architectures by name, without weights, and checks of presets."""
 
 from __future__ import annotations
 
@@ -13,60 +13,33 @@ from tibert_keras.storage import local_folder
 
 _KERAS_HUB_SCHEMES = {"hf", "kaggle", "modelscope"}
 
-# `vocabulary_size` is not among them: it is the tokenizer's.
+
+def _architecture(description: str, num_layers: int, num_heads: int, embedding_dim: int, hidden_dim: int) -> Any:
+    # Without `vocabulary_size`, which is the tokenizer's.
+    config = {
+        "num_layers": num_layers,
+        "num_heads": num_heads,
+        "embedding_dim": embedding_dim,
+        "hidden_dim": hidden_dim,
+        "intermediate_dim": 4 * hidden_dim,
+        "max_sequence_length": 512,
+    }
+    return {"metadata": {"description": description}, "config": config}
+
+
 backbone_presets: dict[str, dict[str, Any]] = {
-    "tibert_nano": {
-        "metadata": {"description": "2 layers of 64 units, for tests and the quickstart."},
-        "config": {
-            "num_layers": 2,
-            "num_heads": 4,
-            "embedding_dim": 32,
-            "hidden_dim": 64,
-            "intermediate_dim": 256,
-            "max_sequence_length": 512,
-        },
-    },
-    "tibert_tiny": {
-        "metadata": {"description": "4 layers of 256 units, for trials on a CPU or a small GPU."},
-        "config": {
-            "num_layers": 4,
-            "num_heads": 4,
-            "embedding_dim": 128,
-            "hidden_dim": 256,
-            "intermediate_dim": 1024,
-            "max_sequence_length": 512,
-        },
-    },
-    "tibert_base": {
-        "metadata": {"description": "12 layers of 768 units: ALBERT-base-v2, and TibERT-base."},
-        "config": {
-            "num_layers": 12,
-            "num_heads": 12,
-            "embedding_dim": 128,
-            "hidden_dim": 768,
-            "intermediate_dim": 3072,
-            "max_sequence_length": 512,
-        },
-    },
-    "tibert_large": {
-        "metadata": {"description": "24 layers of 1024 units: ALBERT-large-v2."},
-        "config": {
-            "num_layers": 24,
-            "num_heads": 16,
-            "embedding_dim": 128,
-            "hidden_dim": 1024,
-            "intermediate_dim": 4096,
-            "max_sequence_length": 512,
-        },
-    },
+    "tibert_nano": _architecture("2 layers of 64 units, for tests and the quickstart.", 2, 4, 32, 64),
+    "tibert_tiny": _architecture("4 layers of 256 units, for trials on a CPU or a small GPU.", 4, 4, 128, 256),
+    "tibert_base": _architecture("12 layers of 768 units: ALBERT-base-v2, and TibERT-base.", 12, 12, 128, 768),
+    "tibert_large": _architecture("24 layers of 1024 units: ALBERT-large-v2.", 24, 16, 128, 1024),
 }
 
 
 def check_preset(preset: str | os.PathLike[str]) -> str:
-    """Return `preset` as a string if it can be one: a name above, a folder, or a handle with a scheme.
+    """Return `preset` as a string if it is a name above, a folder, or a handle with a scheme.
 
     Raises:
-        InputError: If it is none of these. KerasHub's error would suggest names that are not ours.
+        InputError: If it is none of these. KerasHub's error would suggest its own names.
     """
     preset = os.fspath(preset)
     if preset not in backbone_presets and "://" not in preset and not Path(preset).is_dir():
@@ -79,9 +52,9 @@ def check_preset(preset: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def local_preset(preset: str) -> Iterator[str]:
-    """Give a preset that KerasHub loads anew: a handle it downloads, a folder here, or a copy of one elsewhere.
+    """Yield a preset that KerasHub can load: a handle, a local folder, or a temporary copy of a remote one.
 
-    KerasHub keeps what it copies from `gs://` for good, and would not see that a champion has changed.
+    KerasHub caches its own copies from `gs://` for good, and would miss a new champion.
     """
     if preset.partition("://")[0] in _KERAS_HUB_SCHEMES:
         yield preset
@@ -92,10 +65,10 @@ def local_preset(preset: str) -> Iterator[str]:
 
 @contextmanager
 def foreign_preset(preset: str) -> Iterator[None]:
-    """Put in words what KerasHub says where a preset is not one of ours, or lacks a part.
+    """Turn KerasHub's errors for presets that are not ours, or are incomplete, into `InputError`.
 
     Raises:
-        InputError: In place of KerasHub's errors.
+        InputError: If the preset cannot be loaded.
     """
     try:
         yield

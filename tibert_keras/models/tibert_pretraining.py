@@ -1,4 +1,4 @@
-"""Both of ALBERT's pretraining tasks in one model: masked tokens and the order of sentences."""
+"""Both of ALBERT's pretraining tasks in one model: masked tokens and sentence order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import keras
 
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.models.tibert_task import PoolerNotTrained
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
 _LOSSES = {"masked_lm": MaskedLanguageModelLoss, "sentence_order": SentenceOrderLoss}
@@ -20,7 +19,7 @@ class TibertPretraining(TibertMaskedLM):
     """An ALBERT encoder that learns to fill in masked tokens and to tell whether two segments are swapped.
 
     This is the masked language model with a second head, on the pooled output of [CLS]: the sentence-order
-    prediction (SOP) of https://arxiv.org/abs/1909.11942. Inputs are those of `TibertMaskedLM`, as integers: a
+    prediction (SOP) of https://arxiv.org/abs/1909.11942. Inputs are those of `TibertMaskedLM`, always integers: the
     preprocessor is only kept for `masked_lm()`. Outputs are logits: `masked_lm`,
     `[batch, predictions, vocabulary_size]`, and `sentence_order`, `[batch, 2]`, whose class 1 is "swapped".
 
@@ -51,8 +50,8 @@ class TibertPretraining(TibertMaskedLM):
     ```
     """
 
-    # `keras_nlp.models.MaskedLM.from_preset` takes any of its subclasses that has the folder's backbone here, and
-    # which of two is left to chance. It is to find `TibertMaskedLM`; `from_preset` below does without.
+    # `keras_nlp.models.MaskedLM.from_preset` picks a subclass whose `backbone_cls` is the folder's backbone, at random
+    # if there are two. None leaves `TibertMaskedLM` the only one; `from_preset` below does not need it.
     backbone_cls: Any = None
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
@@ -69,10 +68,10 @@ class TibertPretraining(TibertMaskedLM):
         )
 
         # === Functional Model ===
-        # Both heads on one call of the backbone: the tensors of `masked_lm` would be of another.
+        # Both heads share one call of the backbone; the output of `masked_lm` belongs to another.
         logits, pooled_output = self._predict(masked_lm.input)
         outputs = {"masked_lm": logits, "sentence_order": self.sentence_order_head(pooled_output)}
-        # Not `TibertMaskedLM`'s constructor, which makes its own outputs.
+        # Skips `TibertMaskedLM`'s constructor, which makes its own outputs.
         super(TibertMaskedLM, self).__init__(inputs=masked_lm.input, outputs=outputs, **kwargs)
 
     @classmethod
@@ -80,8 +79,8 @@ class TibertPretraining(TibertMaskedLM):
         """Make a model from an architecture's name, or load one.
 
         Args:
-            preset: As for `TibertMaskedLM.from_preset`. A masked language model's folder gives the backbone and
-                its head; the head for the sentence order is then new.
+            preset: As for `TibertMaskedLM.from_preset`. The folder of a masked language model gives the backbone and
+                its head; the sentence-order head is then new.
             load_weights: Whether to load a folder's weights.
             **kwargs: As for `TibertMaskedLM.from_preset`.
 
@@ -89,10 +88,9 @@ class TibertPretraining(TibertMaskedLM):
             The model.
 
         Raises:
-            InputError: If there is no such preset, or the size of the vocabulary is missing or not the
-                tokenizer's.
+            InputError: If there is no such preset, or the vocabulary size is missing or not the tokenizer's.
         """
-        # Gives what the folder holds, if that is a `TibertMaskedLM` of any kind.
+        # Loads the folder's own class, if that is a subclass of `TibertMaskedLM`.
         model = TibertMaskedLM.from_preset(preset, load_weights=load_weights, **kwargs)
         if isinstance(model, cls):
             return model
@@ -102,11 +100,11 @@ class TibertPretraining(TibertMaskedLM):
         return pretraining
 
     def masked_lm(self) -> TibertMaskedLM:
-        """Return the masked language model alone, to go on without the sentence order.
+        """Return the masked language model alone, to train on without sentence order.
 
         Returns:
-            A model over the same backbone, with this one's preprocessor and a head of the same values. What trains
-            the one changes the other's backbone, so go on with one of them.
+            A model with this one's backbone and preprocessor, and a copy of its head. Training either changes the
+            shared backbone, so continue with only one of them.
         """
         model = TibertMaskedLM(self.backbone, preprocessor=self.preprocessor)
         model.masked_lm_head.set_weights(self.masked_lm_head.get_weights())
@@ -114,10 +112,10 @@ class TibertPretraining(TibertMaskedLM):
 
     # === Training ===
     def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Leave batches as they are: the preprocessor makes no pairs of segments."""
+        """Return batches unchanged: the preprocessor makes no pairs of segments."""
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
-    # KerasHub's two would make one tensor of all labels.
+    # KerasHub's versions would turn the dict of labels into one tensor.
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as `keras.Model.train_on_batch`."""
         return keras.Model.train_on_batch(self, *args, **kwargs)
@@ -140,20 +138,12 @@ class TibertPretraining(TibertMaskedLM):
         if isinstance(loss, str) and loss == "auto":
             loss = {output: kind() for output, kind in _LOSSES.items()}
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            # Keras puts the output's name before the metric's.
+            # Keras prefixes the name of the output.
             weighted_metrics = {
                 output: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for output in _LOSSES
             }
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
-    # === Variables ===
-    # `PoolerNotTrained` leaves the pooler out; its lists of what is not trained are what these leave.
-    @property
-    def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains: with the pooler's."""
-        return super(PoolerNotTrained, self).trainable_variables
-
-    @property
-    def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains: with the pooler's."""
-        return super(PoolerNotTrained, self).trainable_weights
+    def _trained(self, variables: list[Any]) -> list[Any]:
+        # The pooler too, under the sentence-order head.
+        return variables

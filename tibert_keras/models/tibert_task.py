@@ -1,4 +1,4 @@
-"""What all tasks on the encoder have in common: presets by name, and weights without the optimizer's."""
+"""The base of all tasks on the encoder: presets by name, and saving without the optimizer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from tibert_keras.models.tibert_presets import backbone_presets, check_preset, l
 
 
 class TibertTask:
-    """Goes before KerasHub's class of a task, in the bases of ours."""
+    """Precedes KerasHub's task class in the bases of ours."""
 
     backbone_cls: Any = TibertBackbone
     preprocessor_cls: Any = None
     presets = backbone_presets
     backbone: Any
+    preprocessor: Any
     optimizer: Any
 
     @classmethod
@@ -28,18 +29,17 @@ class TibertTask:
         """Make a model from an architecture's name, or load one.
 
         Args:
-            preset: A name of `presets`, which gives an untrained model; or a folder written by
-                `save_to_preset`, or a handle that KerasHub downloads.
+            preset: A name in `presets`, for an untrained model; or a folder written by `save_to_preset`, or a handle
+                that KerasHub downloads.
             load_weights: Whether to load a folder's weights.
-            **kwargs: Arguments of the constructor, and `dtype`. A name needs `vocabulary_size` too, unless it
-                is given a `preprocessor` with a tokenizer.
+            **kwargs: Arguments of the constructor, and `dtype`. A name also needs `vocabulary_size`, or a
+                `preprocessor` with a tokenizer.
 
         Returns:
             The model.
 
         Raises:
-            InputError: If there is no such preset, or the size of the vocabulary is missing or not the
-                tokenizer's.
+            InputError: If there is no such preset, or the vocabulary size is missing or not the tokenizer's.
         """
         preset = check_preset(preset)
         if preset not in backbone_presets:
@@ -50,7 +50,7 @@ class TibertTask:
         return cls(backbone, **kwargs)  # type: ignore[call-arg]
 
     # === Saving ===
-    # Without this a preset would hold the optimizer too: three times the size, and a warning when it is loaded.
+    # With the optimizer, a preset would be three times the size and warn when loaded.
     @contextmanager
     def _without_optimizer(self) -> Iterator[None]:
         optimizer, self.optimizer = self.optimizer, None
@@ -70,28 +70,28 @@ class TibertTask:
             super().load_task_weights(filepath)  # type: ignore[misc]
 
     def compile_from_config(self: Any, config: dict[str, Any]) -> None:
-        """Compile as a saved model was; Keras only warns where a class has a `compile` of its own."""
+        """Compile as a saved model was; Keras only warns if a class overrides `compile`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
 
 class PoolerNotTrained(TibertTask):
-    """A task that does not use the backbone's pooler, and so does not train it.
+    """A task that neither uses nor trains the backbone's pooler.
 
-    An optimizer that saw it with a gradient of zero would decay it. It is saved and loaded with the rest, and stays
-    trainable in the backbone for other tasks.
+    With a gradient of zero, an optimizer would decay it. It is saved and loaded with the rest, and stays trainable in
+    the backbone for other tasks.
     """
 
-    # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX, where the two pairs
-    # must also hold every variable between them.
+    # Keras trains `trainable_weights` on TensorFlow and `trainable_variables` on JAX. There, the trainable and
+    # non-trainable ones must be all variables together.
     variables: list[Any]
     weights: list[Any]
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains: without the pooler's."""
-        return _without(super().trainable_variables, self.backbone.pooled_dense.variables)  # type: ignore[misc]
+        """The variables that `fit()` trains."""
+        return self._trained(super().trainable_variables)  # type: ignore[misc]
 
     @property
     def non_trainable_variables(self) -> list[Any]:
@@ -100,13 +100,16 @@ class PoolerNotTrained(TibertTask):
 
     @property
     def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains: without the pooler's."""
-        return _without(super().trainable_weights, self.backbone.pooled_dense.weights)  # type: ignore[misc]
+        """The weights that `fit()` trains."""
+        return self._trained(super().trainable_weights)  # type: ignore[misc]
 
     @property
     def non_trainable_weights(self) -> list[Any]:
         """All other weights."""
         return _without(self.weights, self.trainable_weights)
+
+    def _trained(self, variables: list[Any]) -> list[Any]:
+        return _without(variables, self.backbone.pooled_dense.variables)
 
 
 def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
@@ -115,7 +118,7 @@ def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
 
 
 def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
-    """The size of the vocabulary, from the tokenizer if there is one."""
+    """Return the vocabulary size, from the tokenizer if there is one."""
     if preprocessor is None:
         return given
     size = preprocessor.tokenizer.vocabulary_size()

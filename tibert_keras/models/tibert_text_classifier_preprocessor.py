@@ -1,4 +1,4 @@
-"""Raw strings with labels to batches for `TibertTextClassifier`."""
+"""Turns raw strings and their labels into batches for `TibertTextClassifier`."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.labels import check_labels, label_ids, named_weights
-from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocessor):
-    """Tokenizes and packs text for `TibertTextClassifier`, and turns the names of classes into numbers.
+class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.models.TextClassifierPreprocessor):
+    """Tokenizes and packs text for `TibertTextClassifier`, and turns labels into integers.
 
-    KerasHub's `TextClassifierPreprocessor` with labels. A text of more tokens than the sequence has room for is cut.
+    This is KerasHub's `TextClassifierPreprocessor` with named labels. Texts longer than the sequence are truncated.
 
     Args:
         tokenizer: A `TibertTokenizer`.
         labels: list of str. The names of the classes, in their order.
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
         truncate: str. How two segments share the length: `"round_robin"` or `"waterfall"`.
-        class_weight: dict or `None`. What a label weighs, by label, where it is not 1; in evaluation too.
-        num_segments: int. How many texts the model is trained to see side by side: a note for those who export it.
+        class_weight: dict or `None`. The weights of labels other than 1, by label; they count in evaluation too.
+        num_segments: int. How many texts the model is trained to read side by side; recorded for export.
 
     Call arguments:
         x: A text, a list of texts, or a tuple of lists of segments.
         y: The label of each text, by name or by number; or `None`.
-        sample_weight: What each text weighs; or `None`.
+        sample_weight: The weight of each text, or `None`.
 
     Returns:
         `x`, `(x, y)` or `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids` of shape
-        `[batch, sequence_length]`; `y` holds numbers of labels.
+        `[batch, sequence_length]`; `y` holds the numbers of the labels.
 
     Raises:
-        InputError: If there are more or fewer labels than texts, or there is no such label.
+        InputError: If there are more or fewer labels than texts, or a label is unknown.
 
     Example:
     ```python
@@ -49,9 +48,6 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
     x, y = preprocessor(["བཀྲ་ཤིས་བདེ་ལེགས།", "ཆོས་ལ་བསྔགས་པ།"], y=["prose", "verse"])
     ```
     """
-
-    backbone_cls = TibertBackbone
-    tokenizer_cls = TibertTokenizer
 
     def __init__(
         self,
@@ -63,16 +59,21 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
         num_segments: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(tokenizer, sequence_length=sequence_length, truncate=truncate, **kwargs)
-        self.labels = check_labels(labels)
-        self.class_weight = named_weights(class_weight, self.labels)
+        super().__init__(
+            tokenizer,
+            labels=labels,
+            class_weight=class_weight,
+            sequence_length=sequence_length,
+            truncate=truncate,
+            **kwargs,
+        )
         self.num_segments = num_segments
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Preprocess a batch, in Python or in a graph."""
         if y is None:
             return super().call(x, y, sample_weight)
-        if type(y).__module__.startswith("tensorflow"):
+        if is_tensorflow(y):
             y, weights = self._number_in_graph(y)
         else:
             y, weights = self._number(np.asarray(y))
@@ -84,7 +85,7 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
         return super().call(x, y, sample_weight)
 
     def _number(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of labels, int32, and what they weigh, float32; of any shape."""
+        """Return the numbers of labels, int32, and their weights, float32, of any shape."""
         if np.issubdtype(y.dtype, np.integer):
             if wrong := y[(y < 0) | (y >= len(self.labels))].tolist():
                 raise InputError(
@@ -94,9 +95,8 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
             ids = y.astype("int32")
         else:
             names = [label.decode() if isinstance(label, bytes) else str(label) for label in y.ravel()]
-            ids = label_ids(names, self.labels).reshape(y.shape)
-        weights = np.array([(self.class_weight or {}).get(label, 1) for label in self.labels], "float32")
-        return ids, weights[ids]
+            ids = self.label_ids(names).reshape(y.shape)
+        return ids, self.label_weights[ids]
 
     def _number_in_graph(self, y: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -106,6 +106,4 @@ class TibertTextClassifierPreprocessor(keras_nlp.models.TextClassifierPreprocess
         )
 
     def get_config(self) -> dict[str, Any]:
-        class_weight = self.class_weight and dict(self.class_weight)
-        own = {"labels": list(self.labels), "class_weight": class_weight, "num_segments": self.num_segments}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "num_segments": self.num_segments}

@@ -1,4 +1,4 @@
-"""The token classifier: words and their parts of speech."""
+"""The token classifier, which finds words and their parts of speech."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 class ScoredSyllables(NamedTuple):
-    """A text cut into syllables, and what they may be.
+    """A text split into syllables, with the probabilities of their labels.
 
     Attributes:
-        syllables: The syllables, which joined are the text.
-        probabilities: Of each, of each label: float32 `[syllables, labels]`.
+        syllables: The syllables. Joined, they are the text.
+        probabilities: float32 `[syllables, labels]`.
     """
 
     syllables: list[str]
@@ -32,20 +32,20 @@ class ScoredSyllables(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models.Task):
-    """An ALBERT encoder that labels tokens: a tagger that finds words too, if the continuation of one is a label.
+    """An ALBERT encoder that labels tokens: a tagger that also finds words, if `CONT` is a label.
 
     Inputs are integers of shape `[batch, sequence]`: `token_ids`, `segment_ids` and `padding_mask`. Outputs are
     logits, `[batch, sequence, num_classes]`. With a `TibertTokenClassifierPreprocessor`, `fit()` and `evaluate()` take
     sentences as lists of words with lists of their tags, and `predict_words()` takes raw strings.
 
-    The loss is the mean cross-entropy over the tokens that have a label, the first of each syllable, unless `compile()`
-    is given another. The pooler is not used and not trained.
+    The loss is the mean cross-entropy over the labelled tokens, the first of each syllable, unless `compile()` is given
+    another. The pooler is neither used nor trained.
 
     Args:
         backbone: A `TibertBackbone`.
         labels: The names of the classes, in the order of the logits.
-        preprocessor: A `TibertTokenClassifierPreprocessor` of the same labels, or None to take ids as they are.
-        dropout: The rate of dropout before the last layer.
+        preprocessor: A `TibertTokenClassifierPreprocessor` of the same labels, or None if inputs are ids.
+        dropout: The dropout rate before the last layer.
         **kwargs: Arguments of `keras_nlp.models.Task`, such as `name`.
 
     Raises:
@@ -97,8 +97,8 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
 
         Args:
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
-            loss: As in `keras.Model.compile`; `"auto"` for the mean cross-entropy over the tokens with labels.
-            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `accuracy`, on tokens with labels.
+            loss: As in `keras.Model.compile`; `"auto"` for the mean cross-entropy over the labelled tokens.
+            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `accuracy`, on labelled tokens.
             **kwargs: Other arguments of `keras.Model.compile`.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
@@ -111,30 +111,29 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
     def predict_words(self, texts: Sequence[str], batch_size: int = 32) -> list[list[Any]]:
-        """Cut texts into words, and tag them.
+        """Segment texts into words and tag them.
 
         Args:
-            texts: Raw strings of at most the preprocessor's sequence length.
-            batch_size: Texts a step.
+            texts: Raw strings, each of at most as many tokens as the preprocessor's sequence length.
+            batch_size: Texts per step.
 
         Returns:
-            For each text its words, each with `form` and `tag`. Their forms joined are the text, spaces and all.
+            The words of each text, each with `form` and `tag`. Their forms, joined, are the text, spaces included.
 
         Raises:
-            InputError: If a text is longer, or holds nothing but spaces, there is no Tibetan letter in any, or there is
-                no preprocessor.
+            InputError: If a text is longer or only spaces, no text has a Tibetan letter, or there is no preprocessor.
         """
         return [self.preprocessor.join(*scored) for scored in self.predict_syllables(texts, batch_size)]
 
     def predict_syllables(self, texts: Sequence[str], batch_size: int = 32) -> list[ScoredSyllables]:
-        """Cut texts into syllables, and give the probabilities of their labels.
+        """Split texts into syllables and compute the probabilities of their labels.
 
         Args:
             texts: As for `predict_words`.
-            batch_size: Texts a step.
+            batch_size: Texts per step.
 
         Returns:
-            The syllables of each text. One that has no token, such as spaces at the end, continues what is before it.
+            The syllables of each text. A syllable without tokens, such as spaces at the end, continues a word.
 
         Raises:
             InputError: As `predict_words`.
@@ -155,7 +154,7 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         ]
 
     def _at(self, positions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """The rows of `[sequence, labels]` at some positions."""
+        """Return the rows of `[sequence, labels]` at the given positions; -1 is a continuation."""
         rows = probabilities[positions]
         rows[positions < 0] = [label == self.preprocessor.continuation for label in self.labels]
         return rows

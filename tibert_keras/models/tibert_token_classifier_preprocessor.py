@@ -1,4 +1,4 @@
-"""Raw strings, or words with their tags, to batches of syllables for `TibertTokenClassifier`."""
+"""Turns raw strings, or words with their tags, into batches of syllables for `TibertTokenClassifier`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.labels import check_labels, label_ids, named_weights
-from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.tagging.words import CONTINUATION, TaggedWord, split_syllables, syllable_labels
 
 
 class PackedSyllables(NamedTuple):
-    """Texts as a token classifier takes them.
+    """Texts packed for a token classifier.
 
     Attributes:
         inputs: `token_ids`, `padding_mask` and `segment_ids`, `[batch, sequence_length]`.
-        syllables: The syllables of each text, which joined are the text.
-        positions: Of each text, where each syllable's first piece stands in the sequence, int `[syllables]`; -1 for
-            one that has none, or none within the sequence.
-        lengths: How many tokens each text has, with [CLS] and [SEP], and with those that were cut off.
+        syllables: The syllables of each text. Joined, they are the text.
+        positions: For each text, the position of each syllable's first piece in the sequence, int `[syllables]`; -1
+            if the syllable has no piece, or none within the sequence.
+        lengths: The number of tokens of each text before truncation, [CLS] and [SEP] included.
     """
 
     inputs: dict[str, np.ndarray]
@@ -34,34 +33,34 @@ class PackedSyllables(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
-    """Cuts text into syllables, tokenizes and packs it, and gives each syllable the label that it is to be tagged with.
+class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.models.Preprocessor):
+    """Splits text into syllables, tokenizes and packs them, and labels each syllable.
 
-    The first syllable of a word has the word's tag, the others `CONT`: a tagger learns to find the words and to tag
-    them at once. The label stands at the first piece of a syllable, and the other pieces weigh 0. No piece crosses two
-    syllables. What goes beyond `sequence_length` is cut off.
+    The first syllable of a word has the word's tag, the others `CONT`, so a tagger learns to find words and to tag them
+    at once. The label is that of the syllable's first piece; its other pieces have weight 0. No piece crosses a
+    syllable's end. Sequences are truncated to `sequence_length`.
 
     Args:
         tokenizer: A `TibertTokenizer`. One without `tsheg_pretokenization` is replaced by one with it, of the same
-            vocabulary; that one does not sample.
-        labels: list of str. The tags, in the order of the classifier's classes. With `CONT` among them words are
-            learned too; without it each syllable is a word when text is tagged, and all but the first of a word weigh
-            0 in training.
+            vocabulary and without sampling.
+        labels: list of str. The tags, in the order of the classifier's classes. Without `CONT` among them, words are
+            not learned: each syllable is tagged as a word, and only the first of each word counts in training.
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
-        class_weight: dict or `None`. What a label weighs, by label, where it is not 1; in evaluation too.
+        class_weight: dict or `None`. The weights of labels other than 1, by label; they count in evaluation too.
 
     Call arguments:
-        x: Words, a list of strings a sentence (in a graph a ragged tensor); or, without labels, whole texts.
+        x: Sentences as lists of words (in a graph, a ragged tensor); or, without labels, whole texts.
         y: The tags of the words, of the same lengths.
-        sample_weight: What each sentence weighs, or `None`.
+        sample_weight: The weight of each sentence, or `None`.
 
     Returns:
-        `x`, or `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids`; `y` holds numbers of
-        labels and `sample_weight` is 0 where there is none. All have the shape `[batch, sequence_length]`.
+        `x`, or `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids`; `y` holds the numbers
+        of the labels, and `sample_weight` is 0 where there is no label. All have the shape
+        `[batch, sequence_length]`.
 
     Raises:
-        InputError: If a sentence is empty, has another number of tags than of words, a tag is not among the labels, or
-            a word ends in the middle of a syllable.
+        InputError: If a sentence is empty, its tags are not as many as its words, a tag is not among the labels, or a
+            word ends within a syllable.
 
     Example:
     ```python
@@ -72,8 +71,6 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
     ```
     """
 
-    backbone_cls = TibertBackbone
-    tokenizer_cls = TibertTokenizer
     continuation = CONTINUATION
 
     def __init__(
@@ -84,19 +81,17 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         class_weight: Mapping[str | int, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(labels=labels, class_weight=class_weight, **kwargs)
         if sequence_length < 3:
             raise InputError(f"A sequence needs room for a token. Received: sequence_length={sequence_length}.")
         self.tokenizer = _for_syllables(tokenizer)
-        self.labels = check_labels(labels)
         self.sequence_length = sequence_length
-        self.class_weight = named_weights(class_weight, self.labels)
-        # Nothing waits for the first call.
+        # There is nothing to build at the first call.
         self.built = True
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Preprocess a batch, in Python or in a graph."""
-        if type(x).__module__.startswith("tensorflow"):
+        if is_tensorflow(x):
             return self._call_in_graph(x, y, sample_weight)
         sentences, unbatched = _sentences(x, words=y is not None)
         if y is None:
@@ -109,13 +104,13 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         return keras.tree.map_structure(lambda array: array[0], outputs) if unbatched else outputs
 
     def pack(self, texts: Sequence[str]) -> PackedSyllables:
-        """Cut texts into syllables, and pack their pieces.
+        """Split texts into syllables and pack their pieces.
 
         Args:
             texts: Any strings.
 
         Returns:
-            The sequences, and where the syllables are in them.
+            The sequences, and the positions of the syllables in them.
         """
         syllables = [split_syllables(text) for text in texts]
         pieces = self.tokenizer.encode_syllables(syllables)
@@ -135,14 +130,14 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         return PackedSyllables(inputs, syllables, positions, lengths)
 
     def join(self, syllables: Sequence[str], scores: np.ndarray) -> list[TaggedWord]:
-        """Put syllables together to words, by the likeliest label of each.
+        """Join syllables into words, by the likeliest label of each.
 
         Args:
             syllables: The syllables of a text.
             scores: Logits or probabilities, `[syllables, labels]`.
 
         Returns:
-            The words, whose forms joined are the text. A text begins with a word whatever the scores.
+            The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores.
         """
         words: list[TaggedWord] = []
         for syllable, row in zip(syllables, np.array(scores, "float32"), strict=True):
@@ -155,27 +150,24 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         return words
 
     def get_config(self) -> dict[str, Any]:
-        class_weight = self.class_weight and dict(self.class_weight)
-        own = {"labels": list(self.labels), "sequence_length": self.sequence_length, "class_weight": class_weight}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "sequence_length": self.sequence_length}
 
     def _label(self, sentences: list[list[str]], tags: Sequence[Sequence[str]], weights: Any) -> tuple[Any, Any, Any]:
-        """The batch of some sentences with their tags."""
+        """Return the batch of sentences with their tags."""
         packed = self.pack(["".join(words) for words in sentences])
-        class_weights = np.array([(self.class_weight or {}).get(label, 1) for label in self.labels], "float32")
         y = np.zeros(packed.inputs["token_ids"].shape, "int32")
         sample_weight = np.zeros(y.shape, "float32")
-        known = self.labels if CONTINUATION in self.labels else [*self.labels, CONTINUATION]
         for row, (words, of_words) in enumerate(zip(sentences, tags, strict=True)):
-            ids = label_ids(_labels_of_syllables(words, of_words), known)
-            kept = (packed.positions[row] >= 0) & (ids < len(self.labels))
-            positions, ids = packed.positions[row][kept], ids[kept]
+            labels = _labels_of_syllables(words, of_words)
+            learned = [n for n, label in enumerate(labels) if label != CONTINUATION or CONTINUATION in self.labels]
+            positions, ids = packed.positions[row][learned], self.label_ids([labels[n] for n in learned])
+            positions, ids = positions[positions >= 0], ids[positions >= 0]
             y[row, positions] = ids
-            sample_weight[row, positions] = class_weights[ids] * weights[row]
+            sample_weight[row, positions] = self.label_weights[ids] * weights[row]
         return packed.inputs, y, sample_weight
 
     def _call_in_graph(self, x: Any, y: Any, sample_weight: Any) -> Any:
-        """The same of tensors: a text, texts, or ragged words; of words with tags a single sentence too."""
+        """Run `call` on tensors: a text, texts, or ragged words; with tags, also the words of a single sentence."""
         import tensorflow as tf
 
         unbatched = x.shape.rank == (0 if y is None else 1)
@@ -193,7 +185,7 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
         return (inputs, *labels) if labels else inputs
 
     def _of_parts(self, words: Any, splits: Any, *labels: Any) -> list[Any]:
-        """What `call` gives, of the parts of ragged tensors."""
+        """Run `call` on the parts of ragged tensors, in Python."""
         sentences = _rows(words, splits)
         if not labels:
             return list(self.pack(["".join(sentence) for sentence in sentences]).inputs.values())
@@ -203,7 +195,7 @@ class TibertTokenClassifierPreprocessor(keras_nlp.models.Preprocessor):
 
 
 def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:
-    """The tokenizer, or one of the same vocabulary whose pieces do not cross syllables."""
+    """Return the tokenizer, or one of the same vocabulary whose pieces do not cross syllables."""
     if tokenizer.tsheg_pretokenization:
         return tokenizer
     return TibertTokenizer(
@@ -214,7 +206,7 @@ def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:
 
 
 def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: np.ndarray, *, unbatched: bool) -> None:
-    """Check that sentences, lists of tags and weights are as many, and that one sentence is not a list of texts."""
+    """Check that there are as many sentences as lists of tags and weights, and that a sentence is no list of texts."""
     if unbatched and len(tags[0]) and not isinstance(tags[0][0], str):
         raise InputError(
             "With tags, a sentence is a list of words. "
@@ -239,7 +231,7 @@ def _labels_of_syllables(words: Sequence[str], tags: Sequence[str]) -> list[str]
 
 
 def _sentences(x: Any, *, words: bool) -> tuple[list[list[str]], bool]:
-    """A batch of sentences, of one word each where whole texts are given; and whether it was a single one."""
+    """Return a batch of sentences, a text being one of a single word, and whether `x` was a single sentence."""
     rows = x.tolist() if isinstance(x, np.ndarray) else x
     if isinstance(rows, str):
         return [[rows]], True
@@ -249,7 +241,7 @@ def _sentences(x: Any, *, words: bool) -> tuple[list[list[str]], bool]:
 
 
 def _parts(ragged: Any) -> list[Any]:
-    """The values and row splits of a tensor `[batch, (words)]`."""
+    """Return the values and row splits of a tensor `[batch, (words)]`."""
     import tensorflow as tf
 
     if isinstance(ragged, tf.Tensor):

@@ -1,4 +1,4 @@
-"""LAMB as Google's ALBERT was trained with it."""
+"""LAMB, as Google trained ALBERT with it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from keras import ops
 
 _LOG = logging.getLogger(__name__)
 
-# Google's list. KerasHub's paths fit it too: ".../self_attention_layer_norm/gamma", ".../bias",
-# "output_bias".
+# Google's list. It matches KerasHub's paths too: ".../self_attention_layer_norm/gamma", ".../bias", "output_bias".
 EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
@@ -29,32 +28,31 @@ class LAMB(keras.optimizers.Optimizer):
         u = m / (sqrt(v) + epsilon) + weight_decay * w
         w = w - learning_rate * ratio * u      where ratio = |w| / |u|, or 1 if either norm is 0
 
-    The norms are L2 norms of whole tensors. There is no bias correction of the moments, the decay is part of
-    the update whose norm is taken, and the parameters of layer normalisations and the biases take neither
-    decay nor ratio. In these points `keras.optimizers.Lamb` differs.
+    The norms are L2 norms of whole tensors. `keras.optimizers.Lamb` differs in three points: here the moments have no
+    bias correction, the decay is part of the update whose norm is taken, and the parameters of layer normalisations
+    and biases take neither decay nor ratio.
 
-    Gradients are first clipped to a global norm, of the gradient as a whole: after it was accumulated and
-    summed over replicas. Keras clips before the sum, so there the norm of a step grows with the number of
-    replicas.
+    Gradients are first clipped to a global norm, after they are accumulated and summed over replicas. Keras clips
+    before the sum, so its norm of a step grows with the number of replicas.
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable. A schedule
-            is called with the number of updates, also where Keras's `gradient_accumulation_steps`, among the other
-            arguments, makes them rarer than batches. (That averages what batches give, whatever weights they
-            have; `TibertMaskedLM.compile` has an argument of this name that does not.)
+            is called with the number of updates, even if Keras's argument `gradient_accumulation_steps` makes them
+            fewer than the batches. (That argument averages the gradients of batches regardless of their weights;
+            `TibertMaskedLM.compile` has one of this name that respects them.)
         weight_decay: The factor of the decay, or None for no decay.
         beta_1: The decay of the first moment.
         beta_2: The decay of the second moment.
         epsilon: Added to the root of the second moment.
         global_clipnorm: The norm to clip to, or None for no such clipping.
-        exclude_from_weight_decay: Regular expressions; a variable whose path has a match takes no decay.
-        exclude_from_layer_adaptation: Regular expressions; a variable whose path has a match takes no ratio.
+        exclude_from_weight_decay: Regular expressions; variables whose paths match one take no decay.
+        exclude_from_layer_adaptation: Regular expressions; variables whose paths match one take no ratio.
         name: The name of the optimizer.
         **kwargs: Other arguments of `keras.optimizers.Optimizer`.
 
     Attributes:
-        gradient_norm: A float32 scalar variable, the global norm of the last gradient before it was clipped;
-            0 where `global_clipnorm` is None, and None itself until the optimizer is built.
+        gradient_norm: A float32 scalar variable, the global norm of the last gradient before clipping; 0 if
+            `global_clipnorm` is None. Itself None until the optimizer is built.
 
     Example:
     ```python
@@ -89,13 +87,13 @@ class LAMB(keras.optimizers.Optimizer):
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
-        # Not under the keyword's own name: that is a method of Keras's optimizers.
+        # `exclude_from_weight_decay` is a method of Keras's optimizers.
         self._decay_exclusions = list(exclude_from_weight_decay)
         self._adaptation_exclusions = list(exclude_from_layer_adaptation)
         self.gradient_norm: Any = None
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Create the moments, and settle which variables take decay and ratio.
+        """Create the moments, and resolve which variables take decay and ratio.
 
         Args:
             variables: The variables to train.
@@ -103,8 +101,7 @@ class LAMB(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        # Settled here once: while a step runs, TensorFlow's variables have no path, and JAX's names are no
-        # paths.
+        # Resolved only here: during a step, TensorFlow's variables have no paths and JAX's only names.
         self._decayed = _unmatched(self._decay_exclusions, variables, "weight decay")
         self._adapted = _unmatched(self._adaptation_exclusions, variables, "layer adaptation")
         self._adam_m, self._adam_v = self.add_optimizer_variables(variables, ["adam_m", "adam_v"])
@@ -137,17 +134,17 @@ class LAMB(keras.optimizers.Optimizer):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
 
     def trust_ratios(self) -> dict[str, float]:
-        """Compute the ratio of each variable that takes one, by path, from its value and its moments of now."""
+        """Compute the ratio of each variable that takes one, by path, from its current value and moments."""
         ratios = {}
         for index in sorted(self._adapted):
             variable = self._trainable_variables[index]
-            # As arrays: under `tf.distribute` a variable is several.
+            # As arrays: under `tf.distribute` a variable has a copy per replica.
             value, m, v = map(ops.convert_to_numpy, (variable, self._adam_m[index], self._adam_v[index]))
             ratios[variable.path] = float(_trust_ratio(value, self._update(variable, value, m, v)))
         return ratios
 
     def _update(self, variable: Any, value: Any, m: Any, v: Any) -> Any:
-        """The update of a variable's value before ratio and rate."""
+        """Return the update of a variable's value, without ratio and rate."""
         update = m / (ops.sqrt(v) + self.epsilon)
         # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
         decays = self._get_variable_index(variable) in self._decayed
@@ -168,7 +165,7 @@ class LAMB(keras.optimizers.Optimizer):
 
     # === Hooks of Keras's optimizers ===
     def _get_current_learning_rate(self) -> Any:
-        # Keras hands a schedule the number of batches, which accumulation makes larger than that of updates.
+        # Keras calls a schedule with the number of batches, which with accumulation exceeds that of updates.
         if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             return self._learning_rate(self.iterations)
         return super()._get_current_learning_rate()
@@ -179,22 +176,22 @@ class LAMB(keras.optimizers.Optimizer):
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         if not self.global_clipnorm:
             return super()._clip_gradients(grads)
-        # On TensorFlow these are the gradients of one replica: clipped later, in `_all_reduce_sum_gradients`.
+        # On TensorFlow these are one replica's gradients; `_all_reduce_sum_gradients` clips their sum.
         return grads if keras.backend.backend() == "tensorflow" else self._clip_by_global_norm(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         """Sum over replicas, then clip; only the TensorFlow backend calls this."""
         import tensorflow as tf
 
-        # An embedding's gradient comes as one row for each lookup. Rows of one token must be added before a
-        # norm is taken, and the sum is far smaller than the rows to send between replicas.
+        # An embedding's gradient has one row per lookup. Rows of the same token must be added before the norm is
+        # taken, and their sum is far less to send between replicas.
         dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
         grads, variables = zip(*super()._all_reduce_sum_gradients(dense), strict=True)
         clipped = self._clip_by_global_norm(grads) if self.global_clipnorm else grads
         return list(zip(clipped, variables, strict=True))
 
     def _clip_by_global_norm(self, grads: Sequence[Any]) -> list[Any]:
-        """Scale the gradients down to the global norm `global_clipnorm`; make all NaN if it is not finite."""
+        """Scale the gradients down to the norm `global_clipnorm`, or make all NaN if their norm is not finite."""
         norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
         self.gradient_norm.assign(norm)
         scale = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
@@ -203,14 +200,14 @@ class LAMB(keras.optimizers.Optimizer):
 
 
 def _trust_ratio(variable: Any, update: Any) -> Any:
-    """The norm of a variable over that of its update, or 1 where either is 0."""
+    """Return the norm of a variable over that of its update, or 1 if either is 0."""
     variable_norm, update_norm = ops.norm(ops.reshape(variable, [-1])), ops.norm(ops.reshape(update, [-1]))
     both = ops.logical_and(variable_norm > 0, update_norm > 0)
     return ops.where(both, ops.divide_no_nan(variable_norm, update_norm), 1.0)
 
 
 def _unmatched(patterns: Sequence[str], variables: Sequence[Any], what: str) -> frozenset[int]:
-    """The indices of the variables whose paths match none of the patterns."""
+    """Return the indices of the variables whose paths match none of the patterns."""
     paths = [variable.path for variable in variables]
     excluded = {i for i, path in enumerate(paths) if any(re.search(pattern, path) for pattern in patterns)}
     _LOG.info("LAMB: %d of %d variables take no %s.", len(excluded), len(paths), what)

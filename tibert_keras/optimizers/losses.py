@@ -1,4 +1,4 @@
-"""The losses of pretraining, normalised over the global batch as Google's ALBERT does it."""
+"""The losses of pretraining, averaged over the global batch as in Google's ALBERT."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from keras import ops
 class _GlobalBatchLoss(keras.losses.Loss):
     """Cross-entropy averaged, with weights, over the global batch.
 
-    Keras's own cross-entropy averages over each replica by itself, and replicas need not hold equally many
-    examples or masked tokens. Here each replica divides by the weights of all of them, so the gradients, which
-    Keras sums, are those of one large batch. The value is then the replica's share of the loss, which is what
-    Keras's log of the loss expects.
+    Keras's own cross-entropy averages over each replica separately, and replicas need not hold equally many examples or
+    masked tokens. Here each replica divides by the weights of all replicas, so the gradients, which Keras sums, are
+    those of one large batch. The value is the replica's share of the loss, as Keras's logs expect.
     """
 
     def __init__(self, *, name: str) -> None:
@@ -24,11 +23,24 @@ class _GlobalBatchLoss(keras.losses.Loss):
         self._given_divisor: Any = None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Compute the loss of a batch.
+
+        Args:
+            y_true: The labels, integers of the shape given above.
+            y_pred: The logits, with one axis more than the labels: the classes.
+            sample_weight: The weights, of the shape of `y_true`; all 1 if None.
+
+        Returns:
+            The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
+
+        Raises:
+            ValueError: If the ranks of the labels or weights do not fit the logits.
+        """
         loss = ops.sum(_weights(y_true, sample_weight) * self.call(y_true, y_pred))
         return loss / (self.divisor(y_true, sample_weight) if self._given_divisor is None else self._given_divisor)
 
     def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
-        """Return what the weighted cross-entropies of a batch are divided by, from the weights of all replicas.
+        """Return the divisor of a batch's weighted cross-entropies, from the weights of all replicas.
 
         Args:
             y_true: The labels.
@@ -37,11 +49,11 @@ class _GlobalBatchLoss(keras.losses.Loss):
         Returns:
             A float32 scalar, never 0.
         """
-        return self._positive(_sum_over_replicas(ops.sum(_weights(y_true, sample_weight))))
+        return self._positive_divisor(_sum_over_replicas(ops.sum(_weights(y_true, sample_weight))))
 
     @contextmanager
     def dividing_by(self, divisor: Any) -> Iterator[None]:
-        """Divide by this instead, as for a part of a batch, which does not know the weights of the others."""
+        """Use this divisor while the body runs, as for a part of a batch, which lacks the others' weights."""
         self._given_divisor = divisor
         try:
             yield
@@ -63,13 +75,13 @@ class _GlobalBatchLoss(keras.losses.Loss):
         """Return the constructor's arguments."""
         return {"name": self.name}
 
-    def _positive(self, total: Any) -> Any:
-        """The divisor for weights of this sum."""
+    def _positive_divisor(self, total: Any) -> Any:
+        """Return a divisor that is never 0, from the sum of the weights."""
         raise NotImplementedError
 
 
 def _weights(y_true: Any, sample_weight: Any) -> Any:
-    """The weight of each label, float32 of the labels' shape; all 1 if there are none."""
+    """Return the weight of each label, float32 of the labels' shape; all 1 if None is given."""
     labels = ops.convert_to_tensor(y_true)
     weights = ops.ones_like(labels, "float32") if sample_weight is None else ops.cast(sample_weight, "float32")
     if len(weights.shape) != len(labels.shape):
@@ -89,11 +101,12 @@ class MaskedLanguageModelLoss(_GlobalBatchLoss):
 
         loss = sum(w * cross_entropy) / (sum(w) + 1e-5)
 
-    Keras's own cross-entropy divides by the number of slots, so that its value depends on the padding, and
-    averages over each replica by itself, though they rarely hold equally many masked tokens. Here the weights
-    are those of all replicas, so N of them train as one does on the whole batch.
+    Keras's own cross-entropy divides by the number of slots, so its value depends on the padding, and it averages
+    over each replica separately, though these rarely hold equally many masked tokens. Here the weights are those of
+    all replicas, so N replicas train as one does on the whole batch.
 
-    The cross-entropy is in float32 whatever the precision of the logits.
+    The cross-entropy is in float32 whatever the precision of the logits. Labels are the token ids that were masked,
+    `[batch, predictions]`.
 
     Args:
         name: The name of the loss.
@@ -110,23 +123,7 @@ class MaskedLanguageModelLoss(_GlobalBatchLoss):
     def __init__(self, *, name: str = "masked_language_model_loss") -> None:
         super().__init__(name=name)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Compute the loss of a batch.
-
-        Args:
-            y_true: The token ids that were masked, integers of shape `[batch, predictions]`.
-            y_pred: The logits, of shape `[batch, predictions, vocabulary]`.
-            sample_weight: The weights, of the shape of `y_true`; all 1 if None.
-
-        Returns:
-            The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
-
-        Raises:
-            ValueError: If the ranks of the labels or of the weights do not fit the logits.
-        """
-        return super().__call__(y_true, y_pred, sample_weight)
-
-    def _positive(self, total: Any) -> Any:
+    def _positive_divisor(self, total: Any) -> Any:
         return total + 1e-5
 
 
@@ -134,12 +131,12 @@ class MaskedLanguageModelLoss(_GlobalBatchLoss):
 class SentenceOrderLoss(_GlobalBatchLoss):
     """Cross-entropy averaged over the pairs of sentences of the global batch.
 
-    As in `get_sentence_order_output` of https://github.com/google-research/albert, the mean of the negative log
-    probability of the label: 0 where the pair is in its order, 1 where it is swapped. With weights, it is the
-    weighted mean, 0 where all are 0.
+    As in `get_sentence_order_output` of https://github.com/google-research/albert, this is the mean of the negative log
+    probability of the label: 1 if the pair is swapped, else 0. With weights it is their weighted mean, or 0 if all
+    weights are 0. Labels have the shape `[batch]` or, as in Google's records, `[batch, 1]`.
 
-    Keras's own cross-entropy gives the same as long as all replicas hold equally many examples: it divides each
-    replica's mean by their number, so the examples of a replica with fewer of them would count more.
+    Keras's own cross-entropy gives the same only if all replicas hold equally many examples. It averages over the
+    replicas' means, so the examples of a replica with fewer of them would count more.
 
     Args:
         name: The name of the loss.
@@ -156,32 +153,18 @@ class SentenceOrderLoss(_GlobalBatchLoss):
         super().__init__(name=name)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Compute the loss of a batch.
-
-        Args:
-            y_true: 1 where the pair is swapped, else 0: integers of shape `[batch]` or, as in Google's records,
-                `[batch, 1]`.
-            y_pred: The logits, of shape `[batch, 2]`.
-            sample_weight: The weights, of shape `[batch]` or `[batch, 1]`; all 1 if None.
-
-        Returns:
-            The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
-
-        Raises:
-            ValueError: If the ranks of the labels or of the weights do not fit the logits.
-        """
         return super().__call__(_one_axis(y_true), y_pred, _one_axis(sample_weight))
 
     def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
         """Return the sum of the weights of all replicas, or 1 if that is 0."""
         return super().divisor(_one_axis(y_true), _one_axis(sample_weight))
 
-    def _positive(self, total: Any) -> Any:
+    def _positive_divisor(self, total: Any) -> Any:
         return ops.where(total == 0, 1.0, total)
 
 
 def _one_axis(values: Any) -> Any:
-    """Turn `[batch, 1]` into `[batch]`; other shapes stay, and None."""
+    """Reshape `[batch, 1]` to `[batch]`; return other shapes and None as they are."""
     if values is None:
         return None
     values = ops.convert_to_tensor(values)
@@ -189,7 +172,7 @@ def _one_axis(values: Any) -> Any:
 
 
 def _sum_over_replicas(value: Any) -> Any:
-    """Sum a scalar over the replicas of `tf.distribute`; on JAX a batch is one array over all devices."""
+    """Sum a scalar over the replicas of `tf.distribute`. On JAX a batch is a single array over all devices."""
     if keras.backend.backend() != "tensorflow":
         return value
     import tensorflow as tf

@@ -10,7 +10,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from zero, then polynomial decay, both as functions of the global step.
+    """Linear warm-up from 0, then polynomial decay, both as functions of the global step.
 
     As in `optimization.create_optimizer` of https://github.com/google-research/albert, with *s* the step, *S* the
     `start_warmup_step`, *W* the `warmup_steps` and *D* the `decay_steps`:
@@ -19,17 +19,16 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
                 = initial * (s - S) / W                   for S <= s < S + W
                 = end + (initial - end) * (1 - s/D)^power after that, and `end` from step D on
 
-    The warm-up takes the place of the decay and does not multiply it, so the rate jumps down where the
-    warm-up ends. A later `start_warmup_step` (a second phase of training, begun from a checkpoint with fresh
-    examples) moves the warm-up only: the decay still counts from step 0. Google's rate is negative before
-    `start_warmup_step`; here it is 0.
+    The warm-up replaces the decay and does not multiply it, so the rate drops when the warm-up ends. A later
+    `start_warmup_step`, as for a second phase of training, shifts the warm-up only: the decay still counts from step 0.
+    Google's rate is negative before `start_warmup_step`; here it is 0.
 
     Args:
-        initial_learning_rate: The rate where the warm-up ends and the decay would begin.
-        decay_steps: The step at which `end_learning_rate` is reached; usually the number of training steps.
-        warmup_steps: How many steps the warm-up takes; 0 for none.
+        initial_learning_rate: The rate at the end of the warm-up, from which the decay begins at step 0.
+        decay_steps: The step at which the rate reaches `end_learning_rate`, usually the number of training steps.
+        warmup_steps: The number of steps of the warm-up; 0 for none.
         start_warmup_step: The global step at which the warm-up begins.
-        end_learning_rate: The rate at `decay_steps` and later.
+        end_learning_rate: The rate from `decay_steps` on.
         power: The power of the polynomial; 1 is linear.
         name: The name of the operation.
 
@@ -73,7 +72,7 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Return the rate at a global step.
 
         Args:
-            step: The number of updates made before this one, a scalar integer.
+            step: The number of updates before this one, a scalar integer.
 
         Returns:
             The learning rate, a float32 scalar.
@@ -82,7 +81,7 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         left = 1.0 - ops.minimum(step / self.decay_steps, 1.0)
         span = self.initial_learning_rate - self.end_learning_rate
         decayed = self.end_learning_rate + span * left**self.power
-        # Without a warm-up only the steps before `start_warmup_step` take this branch, all of rate 0.
+        # Without a warm-up, only steps before `start_warmup_step` take this branch, at rate 0.
         warmed = (step - self.start_warmup_step) / max(self.warmup_steps, 1)
         warm = self.initial_learning_rate * ops.maximum(warmed, 0.0)
         return ops.where(step < self.start_warmup_step + self.warmup_steps, warm, decayed)

@@ -1,1 +1,1 @@
-"""Text files to TFRecords of masked examples, and those to batches."""
+"""Text files to TFRecord files of masked examples, and those to batches."""

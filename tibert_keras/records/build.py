@@ -1,4 +1,4 @@
-"""Folders of masked examples in TFRecord files, in Google ALBERT's schema, with a manifest beside them."""
+"""Build a folder of record files: masked examples in Google ALBERT's schema, with a manifest."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from tqdm import tqdm
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.manifest import Manifest
-from tibert_keras.records.one_file import record_tokenizer, write_partition
-from tibert_keras.records.provenance import corpora_of, folder_of, tokenizer_of
+from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer, folder_of
+from tibert_keras.records.one_file import record_tokenizer, write_records_file
 from tibert_keras.records.shuffle import gather, num_buckets, scatter
 from tibert_keras.storage import (
     absolute,
@@ -37,20 +36,19 @@ TOKENIZER_FILE = "spiece.model"
 
 
 def build_records(config: RecordsConfig) -> Manifest:
-    """Make TFRecord files from text files, one from each, and the manifest.
+    """Make a TFRecord file from each text file, and the manifest.
 
-    A worker takes less than 1.5 GB of memory whatever the size of the corpus. The same inputs, options and seed give
-    byte-identical files on any number of workers. Files that are there already, whole and from the same text, are
-    kept.
+    A worker needs less than 1.5 GB of memory for a corpus of any size. The same inputs, options and seed give
+    byte-identical files on any number of workers. Existing files are kept if they are whole and from the same text.
 
     Args:
         config: Inputs and options.
 
     Returns:
-        The manifest, as it stands in `manifest.json`.
+        The content of `manifest.json`.
 
     Raises:
-        InputError: If an input cannot be used, two inputs have one name, or the folder holds records made
+        InputError: If an input cannot be used, two inputs have the same name, or the folder holds records made
             with other options.
 
     Example:
@@ -60,10 +58,10 @@ def build_records(config: RecordsConfig) -> Manifest:
     ```
     """
     made_from = {
-        "corpora": corpora_of(expand_glob(config.input_file)),
-        # As it was given, before it is made absolute for workers.
-        "tokenizer": tokenizer_of(config.spm_model_file),
+        "corpora": describe_corpora(expand_glob(config.input_file)),
+        "tokenizer": describe_tokenizer(config.spm_model_file),
     }
+    # Absolute, for workers with another working directory.
     config = dataclasses.replace(
         config, output_dir=absolute(config.output_dir), spm_model_file=absolute(config.spm_model_file)
     )
@@ -77,28 +75,27 @@ def _build(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) -> Manif
     targets = [Path(path).stem + RECORD_SUFFIX for path in paths]
     if duplicates := sorted({target for target in targets if targets.count(target) > 1}):
         raise InputError(f"Input files of one name would overwrite each other. Received: {duplicates}. Rename them.")
-    # By name, whichever folders they are in; absolute for workers with another working directory.
-    sources = dict(sorted(zip(targets, map(absolute, paths), strict=True)))
-    folders = {target: folder_of(path) for target, path in zip(targets, paths, strict=True)}
+    # In order of names, whichever folders they are in.
+    sources = dict(sorted(zip(targets, paths, strict=True)))
     manifest = _open_folder(config, made_from)
-    if not config.shuffle_examples:
-        _write_partitions(sources, folders, manifest, config)
-    else:
+    if config.shuffle_examples:
         _build_shuffled(sources, manifest, config)
+    else:
+        _write_files(sources, manifest, config)
     if others := sorted(manifest.files.keys() - sources.keys()):
         _LOG.warning("%s also holds records of other texts: %s.", config.output_dir, ", ".join(others))
     return manifest
 
 
 def _open_folder(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) -> Manifest:
-    """Check what is in the folder, and put the tokenizer and a manifest there before anything else."""
+    """Check the folder, and write the tokenizer and a manifest to it before anything else."""
     proto = read_bytes(config.spm_model_file)
     manifest = Manifest(
         options=config.options,
         tokenizer={
             "sha256": hashlib.sha256(proto).hexdigest(),
-            "vocabulary_size": record_tokenizer(proto, config).vocabulary_size(),
-            # What encodes new text as the records were; sampling is for training only.
+            "vocabulary_size": record_tokenizer(proto, config).vocab_size(),
+            # The options that encode new text as the records were. Sampling is for training only.
             "options": {
                 name: getattr(config, name) for name in ["tsheg_pretokenization", "underline_between_sections"]
             },
@@ -109,19 +106,17 @@ def _open_folder(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) ->
         before, now = ({**each.options, "tokenizer": each.tokenizer["sha256"]} for each in (previous, manifest))
         refuse_changes(before, now, folder=config.output_dir)
         manifest = previous
-    # Of these folders what they hold now. What was noted of others, and of the tokenizer, stays: they may be gone.
+    # Update the corpora of the given folders. Keep the other entries: their folders may be gone.
     manifest.made_from.setdefault("corpora", {}).update(made_from["corpora"])
     manifest.made_from.setdefault("tokenizer", made_from["tokenizer"])
     with atomic_output(join(config.output_dir, TOKENIZER_FILE)) as copy:
         copy.write_bytes(proto)
-    # Records without a manifest would pass for Google's.
+    # Before the records: without a manifest they would pass for Google's.
     manifest.write(config.output_dir)
     return manifest
 
 
-def _write_partitions(
-    sources: dict[str, str], folders: dict[str, str], manifest: Manifest, config: RecordsConfig
-) -> None:
+def _write_files(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
     targets = list(sources)
     sizes = [size(source) for source in sources.values()]
     with tqdm(total=sum(sizes), desc="records", unit="B", unit_scale=True, disable=None) as progress:
@@ -130,28 +125,34 @@ def _write_partitions(
             target = targets[number]
             check_shared(join(config.output_dir, target))
             entry, manifest.files[target] = result
-            # One that was kept has the folder that it was made from.
-            manifest.sources[target] = {"folder": folders[target], **entry}
+            # The entry of a file that was kept has its old folder: the text may have moved.
+            manifest.sources[target] = {"folder": folder_of(sources[target]), **entry}
             manifest.write(config.output_dir)
             progress.update(sizes[number])
 
-        tasks = [(sources[target], target, manifest.only(target), config) for target in targets]
-        run_tasks(_make_file, tasks, workers=config.workers, scheduler=config.scheduler, on_result=on_result)
+        run_tasks(
+            _make_file,
+            [(absolute(source), target, manifest.only(target), config) for target, source in sources.items()],
+            workers=config.workers,
+            scheduler=config.scheduler,
+            on_result=on_result,
+            input_bytes=sum(sizes),
+        )
 
 
 def _make_file(
     source: str, target: str, previous: Manifest, config: RecordsConfig
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Make one record file, unless it is there."""
+    """Make a record file, unless it exists, and return its entries in the manifest."""
     digest, entry = sha256(source), previous.sources.get(target, {})
     same_text = (entry.get("file"), entry.get("sha256")) == (Path(source).name, digest)
-    # What was left out of a text is no longer to be.
+    # With `errors="strict"` no line may have been skipped.
     complete = config.errors == "skip" or not entry.get("skipped_lines")
     if same_text and complete and previous.is_whole(target, config.output_dir):
         return entry, previous.files[target]
     tokenizer = record_tokenizer(read_bytes(config.spm_model_file), config)
     with atomic_output(join(config.output_dir, target)) as path:
-        counts, examples = write_partition(source, path, config=config, tokenizer=tokenizer, source_sha256=digest)
+        counts, examples = write_records_file(source, path, config=config, tokenizer=tokenizer, source_sha256=digest)
         entry = {"file": Path(source).name, "sha256": digest, **dataclasses.asdict(counts)}
         return entry, _file_entry(path, examples)
 
@@ -164,7 +165,7 @@ def _file_entry(path: Path, examples: int) -> dict[str, Any]:
 
 
 def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
-    """Make all files in the order of the text, deal their examples out, and write each share in random order."""
+    """Make all files in the order of the text, deal their examples out to buckets, and shuffle the buckets."""
     unshuffled, dealt_out = (join(config.output_dir, name) for name in ("unshuffled", "dealt_out"))
     _refuse_other_texts(sources, manifest, config)
     if not manifest.sources or not all(manifest.is_whole(target, config.output_dir) for target in sources):
@@ -178,7 +179,7 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
 
 
 def _refuse_other_texts(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
-    """One text more or less, or another, is another order of all."""
+    """Refuse to add or change a text, as it would change the order of all examples."""
     before = {entry["file"]: entry["sha256"] for entry in manifest.sources.values()}
     now = {Path(source).name: sha256(source) for source in sources.values()}
     if before and before != now:
@@ -194,7 +195,9 @@ def _shuffle(paths: list[str], dealt_out: str, manifest: Manifest, config: Recor
     targets = [Path(path).name for path in paths]
     folders = [join(dealt_out, target) for target in targets]
     each = num_buckets(paths, len(targets))
-    run = functools.partial(run_tasks, workers=config.workers, scheduler=config.scheduler)
+    run = functools.partial(
+        run_tasks, workers=config.workers, scheduler=config.scheduler, input_bytes=sum(map(size, paths))
+    )
     with tqdm(total=2 * len(paths), desc="shuffle", unit="file", disable=None) as progress:
 
         def on_result(number: int, entry: dict[str, Any]) -> None:
@@ -217,7 +220,7 @@ def _shuffle(paths: list[str], dealt_out: str, manifest: Manifest, config: Recor
 def _make_share(
     folders: list[str], number: int, buckets: range, previous: Manifest, config: RecordsConfig
 ) -> dict[str, Any]:
-    """Make one file of the shuffled examples, unless it is there."""
+    """Make one file of shuffled examples, unless it exists, and return its entry in the manifest."""
     target = Path(folders[number]).name
     if previous.is_whole(target, config.output_dir):
         return previous.files[target]
@@ -239,5 +242,7 @@ def _warn_of_unknown(manifest: Manifest) -> None:
     _LOG.warning(
         "The tokenizer has no pieces for part of the text: more than 1%% of the tokens of %d files (%s, ...) are "
         "unknown. The characters: %s. Train it on this text, or take another.",
-        len(files), files[0], shown,
-    )  # fmt: skip
+        len(files),
+        files[0],
+        shown,
+    )

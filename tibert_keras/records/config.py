@@ -19,19 +19,19 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
     """Turns text files into TFRecords of masked examples.
 
     Args:
-        input_file: Text files, a section a line and an empty line between documents: a path, a glob pattern, or
-            several with commas between them.
-        output_dir: Folder for one `.tf_record` a text file, `manifest.json` and a copy of the tokenizer.
+        input_file: Text files, a section in each line and an empty line between documents: a path, a glob pattern,
+            or several separated by commas.
+        output_dir: Folder for a `.tf_record` for each text file, `manifest.json` and a copy of the tokenizer.
         spm_model_file: The SentencePiece model.
         random_seed: Seed of masks, lengths, sampled tokens and the order of examples.
-        stochastic_tokens: Sample encodings (nbest 64, alpha 0.1) in place of the best one.
-        shuffle_examples: Put the examples of all files into one random order. The files are then of one size, and
-            `output_dir` takes three times their space on disk while it works.
+        stochastic_tokens: Sample encodings (nbest 64, alpha 0.1) instead of taking the best one.
+        shuffle_examples: Shuffle the examples of all files together. The files then have the same size, and
+            `output_dir` needs three times their space on disk during the work.
         tsheg_pretokenization: Let no piece cross a mark between syllables.
         underline_between_sections: Encode the space before a section as `▁`.
-        errors: What to do with a line that is not UTF-8: `strict` stops, `skip` leaves it out and counts it.
-        workers: Processes that work at a time, or 0 for one a core. More than one need a main module that can be
-            imported, as the command line is.
+        errors: What to do with a line that is not UTF-8: `strict` stops, `skip` skips and counts it.
+        workers: Number of processes, or 0 for one a core, fewer if the input is small. In a script, more than one
+            need `if __name__ == "__main__":`.
         scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead.
     """
 
@@ -48,7 +48,7 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        # Each policy checks its own options and knows nothing of the other.
+        # Each policy checks its own options.
         ExamplePolicy.__post_init__(self)
         MaskingPolicy.__post_init__(self)
         if self.random_seed < 0:
@@ -58,5 +58,5 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All that decides what the records are; where things lie and who does the work does not."""
+        """The options that decide the content of the records, without paths and workers."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in _NOT_IN_RECORDS}

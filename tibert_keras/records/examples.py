@@ -1,4 +1,4 @@
-"""Documents of token ids to sequences of one length: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]` with `sop`."""
+"""Pack documents into sequences of one length: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]` with `sop`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 
-# Memory holds this many tokens of a document at a time, or `offset_steps` x `offset_stride` sections if that is more.
+# Memory holds this many tokens of a document, or `offset_steps` x `offset_stride` sections if that is more.
 _WINDOW = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplePolicy:
-    """How a document is cut into sequences, under the names of the original's flags.
+    """Options for cutting documents into sequences, named as the original's flags.
 
     Args:
-        max_seq_length: Length of every sequence, [CLS], [SEP] and padding included.
-        short_seq_prob: Probability, for each sequence, of a random shorter length to aim at.
-        offset_steps: How often a document is walked through.
+        max_seq_length: Length of every sequence, including [CLS], [SEP] and padding.
+        short_seq_prob: Probability, for each sequence, of a random shorter target length.
+        offset_steps: Number of walks through each document.
         offset_stride: Walk k starts at section k x `offset_stride`.
-        dupe_factor: How often the whole is repeated, with other masks.
-        sop: Part each sequence into two segments, and exchange them in half of the cases, for the
+        dupe_factor: Number of repetitions of the whole, with other masks.
+        sop: Split each sequence into two segments, and swap them in half of the cases, for the
             sentence-order prediction (SOP) of the ALBERT paper.
     """
 
@@ -48,20 +48,15 @@ class ExamplePolicy:
 
     @property
     def max_num_tokens(self) -> int:
-        """Tokens of text that a sequence has room for."""
+        """The number of text tokens that fit into a sequence."""
         return self.max_seq_length - (3 if self.sop else 2)
 
 
 class Sections(NamedTuple):
-    """Consecutive sections of a document.
+    """Consecutive sections of a document."""
 
-    Attributes:
-        token_ids: int32 `[tokens]`, one section after the other, without special tokens.
-        ends: int64 `[sections]`, how many of the tokens there are up to the end of each section.
-    """
-
-    token_ids: np.ndarray
-    ends: np.ndarray
+    token_ids: np.ndarray  # int32 [tokens], one section after the other, without special tokens
+    ends: np.ndarray  # int64 [sections], the number of tokens up to the end of each section
 
     @classmethod
     def join(cls, encoded: Sequence[Sequence[int]]) -> Sections:
@@ -71,48 +66,31 @@ class Sections(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """Where the sequences of one walk begin and end.
+    """Begin and end of each sequence of a walk."""
 
-    Attributes:
-        token_ids: int32 `[tokens]`, the tokens that the bounds count.
-        bounds: int64 `[sequences, segments, 2]`, begin and end of each segment.
-        is_swapped: bool `[sequences]`, whether the second segment was the first in the text.
-    """
-
-    token_ids: np.ndarray
-    bounds: np.ndarray
-    is_swapped: np.ndarray
+    token_ids: np.ndarray  # int32 [tokens], the tokens that the bounds index
+    bounds: np.ndarray  # int64 [sequences, segments, 2], begin and end of each segment
+    is_swapped: np.ndarray  # bool [sequences], whether the second segment was the first in the text
 
 
 class Sequences(NamedTuple):
-    """Sequences of one length.
+    """Sequences of one length."""
 
-    Attributes:
-        token_ids: int32 `[sequences, max_seq_length]`.
-        segment_ids: int32 `[sequences, max_seq_length]`, 1 in the second segment, 0 elsewhere.
-        is_swapped: int32 `[sequences]`, the label of the sentence order: 1 where the segments were exchanged.
-    """
-
-    token_ids: np.ndarray
-    segment_ids: np.ndarray
-    is_swapped: np.ndarray
+    token_ids: np.ndarray  # int32 [sequences, max_seq_length]
+    segment_ids: np.ndarray  # int32 [sequences, max_seq_length], 1 in the second segment, 0 elsewhere
+    is_swapped: np.ndarray  # int32 [sequences], the label of the sentence order: 1 where the segments are swapped
 
 
 def cut_document(parts: Iterable[Sections], *, policy: ExamplePolicy, rng: np.random.Generator) -> Iterator[Cuts]:
-    """Cut a document into sequences, in memory that does not grow with it.
+    """Cut a document into sequences, in bounded memory.
 
-    A sequence takes whole sections in order, as many as fit; only a section longer than a sequence is cut, and
-    goes on in the next. So is one that does not fit after a single token, which is no sequence by itself. Nothing
-    is left out but a single token at the end of the document. With `sop` a sequence is parted between two of its
-    sections, or within its only one.
-
-    Args:
-        parts: The document.
-        policy: Lengths and walks.
-        rng: Draws the short sequences and the order of segments.
+    A sequence takes as many whole consecutive sections as fit. A section is cut, and continues in the next sequence,
+    only if it is longer than a sequence, or does not fit after a single token, which alone would be no sequence. Only
+    a single token at the end of the document is dropped. With `sop` a sequence is split between two of its sections,
+    or within its only one.
 
     Yields:
-        The walks, one after the other; those of a long document one stretch of all after the other.
+        The walks, one after the other. A long document gives all walks of one stretch after the other.
     """
     token_ids, ends = np.zeros(0, np.int32), np.zeros(0, np.int64)
     last_start = (policy.offset_steps - 1) * policy.offset_stride
@@ -145,14 +123,14 @@ def cut_document(parts: Iterable[Sections], *, policy: ExamplePolicy, rng: np.ra
 def _walk(
     position: int, ends: list[int], is_last: bool, policy: ExamplePolicy, rng: np.random.Generator
 ) -> Iterator[tuple[int, int]]:
-    """Yield where each sequence of one walk begins and ends, as far as it does not depend on sections to come."""
+    """Yield begin and end of each sequence of a walk that does not depend on sections not read yet."""
     longest, total = policy.max_num_tokens, ends[-1] if ends else 0
     needed = 2 if is_last else longest + 1
     while total - position >= needed:
         target = longest
         if policy.short_seq_prob and rng.random() < policy.short_seq_prob:
             target = int(rng.integers(2, longest + 1))
-        # The last section that still fits; if none does, one section, or what fits of it.
+        # Up to the last section that fits or, if none does, one section or the part of it that fits.
         last = bisect_right(ends, position + target) - 1
         end = ends[last] if last >= 0 else position
         if end - position < 2:
@@ -169,7 +147,7 @@ def _segments(
     policy: ExamplePolicy,
     rng: np.random.Generator,
 ) -> Cuts:
-    """Part the sequences into segments, if the policy has them."""
+    """Split the sequences into segments, if the policy has them."""
     bounds = np.array(cuts)
     if not policy.sop:
         return Cuts(token_ids, bounds[:, None], np.zeros(len(cuts), bool))
@@ -187,18 +165,7 @@ def _segments(
 def lay_out(
     cuts: Sequence[Cuts], *, policy: ExamplePolicy, cls_token_id: int, sep_token_id: int, pad_token_id: int
 ) -> Sequences:
-    """Lay out sequences of any number of walks and documents.
-
-    Args:
-        cuts: What `cut_document` gives; at least one.
-        policy: The length.
-        cls_token_id: Id of [CLS].
-        sep_token_id: Id of [SEP].
-        pad_token_id: Id of the padding.
-
-    Returns:
-        The sequences, in the order of the cuts.
-    """
+    """Lay out the sequences of any number of walks and documents, at least one, in the order of the cuts."""
     # Walks over the same tokens share them.
     pools = {id(cut.token_ids): cut.token_ids for cut in cuts}
     offsets = dict(zip(pools, np.cumsum([0, *map(len, pools.values())]), strict=False))

@@ -1,7 +1,8 @@
-"""What is in a record file, for people: statistics, and examples as text with the masks marked."""
+"""Describe a record file for people: statistics, and examples as text with the masks marked."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -9,29 +10,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
-from tibert_keras.records.pipeline import count_examples, example_features, example_shape
+from tibert_keras.records.manifest import Manifest, folder_of, refuse_other_tokenizer
+from tibert_keras.records.serialization import example_shape, feature_sizes, parse_example, read_records
 from tibert_keras.records.statistics import HISTOGRAMS, RecordStatistics
 from tibert_keras.storage import exists, join, open_binary, read_bytes
+from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 _BATCH = 1024
 
 
-def inspect_records(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer) -> RecordStatistics:
-    """Read through a record file and gather statistics; memory holds a thousand examples at a time.
+def inspect_records(path: str | os.PathLike[str], *, tokenizer: SentencePieceEncoder) -> RecordStatistics:
+    """Read a record file and gather statistics. Memory holds a thousand examples at a time.
 
     Args:
         path: The file, in Google ALBERT's schema.
-        tokenizer: The tokenizer that it was made with.
+        tokenizer: The tokenizer of the records.
 
     Returns:
-        The statistics. Those of the text are there if the file's manifest lies beside it and its examples were not
-        shuffled with those of other files.
+        The statistics. Those of the text are known only if the file's manifest lies beside it and its examples were
+        not shuffled with those of other files.
 
     Raises:
         InputError: If it is no file of masked examples, is damaged, or was made with another tokenizer.
@@ -49,7 +49,7 @@ def inspect_records(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer)
     histograms = {name: {n: int(totals[name][n]) for n in np.flatnonzero(totals[name]).tolist()} for name in HISTOGRAMS}
     pieces, (became_mask, kept, became_other) = totals["pieces"], totals["became"]
     pieces[tokenizer.special_token_ids] = 0
-    combining = [_begins_with_mark(piece) for piece in tokenizer.get_vocabulary()]
+    combining = [_begins_with_mark(piece) for piece in _vocabulary(tokenizer)]
     num_examples, two_segments, swapped = map(int, totals["examples"])
     tokens, masked = sum(n * count for n, count in histograms["lengths"].items()), int(totals["became"].sum())
     source = _source(os.fspath(path))
@@ -64,24 +64,24 @@ def inspect_records(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer)
         mask_token_share=_share(became_mask, masked),
         kept_share=_share(kept, masked),
         random_share=_share(became_other, masked),
-        unknown_share=_share(pieces[tokenizer.token_to_id("<unk>")], pieces.sum()),
+        unknown_share=_share(pieces[tokenizer.unk_id()], pieces.sum()),
         combining_share=_share(pieces[combining].sum(), pieces.sum()),
         two_segments_share=_share(two_segments, num_examples),
         swapped_share=_share(swapped, two_segments),
     )
 
 
-def readable_examples(path: str | os.PathLike[str], *, tokenizer: TibertTokenizer, count: int) -> list[str]:
-    """Put the first examples of a record file into text.
+def readable_examples(path: str | os.PathLike[str], *, tokenizer: SentencePieceEncoder, count: int) -> list[str]:
+    """Format the first examples of a record file as text.
 
     Args:
         path: The file, in Google ALBERT's schema.
-        tokenizer: The tokenizer that it was made with.
-        count: How many examples; fewer if there are no more.
+        tokenizer: The tokenizer of the records.
+        count: Number of examples, if the file has as many.
 
     Returns:
-        A line each. Predicted tokens are `⟦original→shown⟧`, or `⟦original=⟧` where they were kept; ` [SEP] ` stands
-        between two segments.
+        A line for each example. Predicted tokens are `⟦original→shown⟧`, or `⟦original=⟧` if they were kept.
+        ` [SEP] ` separates two segments.
 
     Raises:
         InputError: As `inspect_records`.
@@ -94,7 +94,7 @@ def readable_examples(path: str | os.PathLike[str], *, tokenizer: TibertTokenize
     ```
     """
     examples = next(_batches(os.fspath(path), tokenizer, size=max(count, 1)))
-    pieces = [piece.replace("▁", " ") for piece in tokenizer.get_vocabulary()]
+    pieces = [piece.replace("▁", " ") for piece in _vocabulary(tokenizer)]
     pieces[tokenizer.cls_token_id], pieces[tokenizer.sep_token_id] = "", " [SEP] "
     lines = []
     for row in range(min(count, len(examples.shown))):
@@ -107,12 +107,12 @@ def readable_examples(path: str | os.PathLike[str], *, tokenizer: TibertTokenize
     return lines
 
 
-def tokenizer_of_records(path: str | os.PathLike[str], *, spm_model_file: str | None = None) -> TibertTokenizer:
-    """Make the tokenizer of a record file.
+def tokenizer_of_records(path: str | os.PathLike[str], *, spm_model_file: str | None = None) -> SentencePieceEncoder:
+    """Load the tokenizer of a record file.
 
     Args:
         path: The file.
-        spm_model_file: The SentencePiece model; by default the `spiece.model` that lies beside the file.
+        spm_model_file: The SentencePiece model. By default the `spiece.model` beside the file.
 
     Raises:
         InputError: If there is no such record file or no such model.
@@ -123,18 +123,18 @@ def tokenizer_of_records(path: str | os.PathLike[str], *, spm_model_file: str | 
     ```
     """
     with open_binary(path):
-        pass  # There is such a file.
-    beside = join(_folder(path), TOKENIZER_FILE)
+        pass  # The file exists.
+    beside = join(folder_of(path), TOKENIZER_FILE)
     if spm_model_file is None and not exists(beside):
         raise InputError(f"No tokenizer lies beside the records. Received: {beside!r}. Give it as --spm_model_file.")
-    return TibertTokenizer(read_bytes(spm_model_file or beside))
+    return SentencePieceEncoder(read_bytes(spm_model_file or beside))
 
 
 # === Reading ===
 
 
 class _Examples(NamedTuple):
-    """A batch of examples of one length; the first four `[examples, length]`."""
+    """A batch of examples of one length. The first four arrays are `[examples, length]`."""
 
     shown: np.ndarray  # int64, the ids after masking
     original: np.ndarray  # int64, the ids before
@@ -144,30 +144,23 @@ class _Examples(NamedTuple):
     is_swapped: np.ndarray  # bool [examples]
 
 
-def _batches(path: str, tokenizer: TibertTokenizer, *, size: int) -> Iterator[_Examples]:
+def _batches(path: str, tokenizer: SentencePieceEncoder, *, size: int) -> Iterator[_Examples]:
     with open_binary(path) as file:
         if not file.read(1):
             raise InputError(f"The record file holds no example. Received: {path!r}. Give another.")
-    if manifest := Manifest.read(_folder(path)):
-        refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=_folder(path))
-    try:
-        features = example_features(**example_shape(path))
-        features["next_sentence_labels"] = tf.io.FixedLenFeature([1], tf.int64)
-        for serialized in tf.data.TFRecordDataset(path).batch(size):
-            parsed = {name: value.numpy() for name, value in tf.io.parse_example(serialized, features).items()}
-            _check_values(path, parsed, tokenizer)
-            yield _examples(parsed)
-    except tf.errors.DataLossError:
-        count_examples(path)  # Says at which example it is damaged.
-        raise
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(
-            f"Not a record of masked examples: {error.message}. Received: {path!r}. Give a file of `tibert records`."
-        ) from error
+    if manifest := Manifest.read(folder_of(path)):
+        refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=folder_of(path))
+    sizes = feature_sizes(*example_shape(path).values())
+    records = read_records(path)
+    while batch := list(itertools.islice(records, size)):
+        parsed = [parse_example(record, sizes, path=path) for record in batch]
+        arrays = {name: np.stack([example[name] for example in parsed]) for name in sizes}
+        _check_values(path, arrays, tokenizer)
+        yield _examples(arrays)
 
 
-def _check_values(path: str, parsed: dict[str, np.ndarray], tokenizer: TibertTokenizer) -> None:
-    pieces, length = tokenizer.vocabulary_size(), parsed["input_ids"].shape[1]
+def _check_values(path: str, parsed: dict[str, np.ndarray], tokenizer: SentencePieceEncoder) -> None:
+    pieces, length = tokenizer.vocab_size(), parsed["input_ids"].shape[1]
     limits = {"input_ids": pieces, "masked_lm_ids": pieces, "masked_lm_positions": length}
     for name, limit in limits.items():
         outside = parsed[name][(parsed[name] < 0) | (parsed[name] >= limit)]
@@ -191,8 +184,8 @@ def _examples(parsed: dict[str, np.ndarray]) -> _Examples:
 # === Counting ===
 
 
-def _tally(examples: _Examples, tokenizer: TibertTokenizer) -> dict[str, np.ndarray]:
-    """Counts of a batch, as arrays of the same size for every batch of a file: they can be added up."""
+def _tally(examples: _Examples, tokenizer: SentencePieceEncoder) -> dict[str, np.ndarray]:
+    """Count over a batch. The arrays of all batches of a file have the same size, so they can be added up."""
     shown, original, real, predicted, num_segments, is_swapped = examples
     sizes = np.arange(1 + shown.shape[1])
     # A run begins where `edges` is 1 and ends where it is -1.
@@ -205,22 +198,22 @@ def _tally(examples: _Examples, tokenizer: TibertTokenizer) -> dict[str, np.ndar
         "lengths": np.bincount(real.sum(axis=1), minlength=len(sizes)),
         "predictions": np.bincount(predicted.sum(axis=1), minlength=len(sizes)),
         "run_lengths": np.bincount(runs, minlength=len(sizes)),
-        "pieces": np.bincount(original[real], minlength=tokenizer.vocabulary_size()),
+        "pieces": np.bincount(original[real], minlength=tokenizer.vocab_size()),
         "became": np.array([np.count_nonzero(flags) for flags in became]),
         "examples": np.array([len(shown), two_segments.sum(), (two_segments & is_swapped).sum()]),
     }
 
 
 def _source(path: str) -> dict[str, Any]:
-    """What the manifest says of the text behind a record file."""
-    manifest = Manifest.read(_folder(path))
+    """Read the counts of the text behind a record file from the manifest."""
+    manifest = Manifest.read(folder_of(path))
     if manifest is None or (manifest.options.get("shuffle_examples") and len(manifest.sources) > 1):
         return {}
     return manifest.sources.get(Path(path).name, {})
 
 
-def _folder(path: str | os.PathLike[str]) -> str:
-    return os.path.dirname(path) or "."
+def _vocabulary(tokenizer: SentencePieceEncoder) -> list[str]:
+    return [tokenizer.id_to_piece(number) for number in range(tokenizer.vocab_size())]
 
 
 def _begins_with_mark(piece: str) -> bool:

@@ -1,4 +1,4 @@
-"""What stands beside record files: how they were made, and what they hold."""
+"""`manifest.json` beside record files: how they were made, from what, and what they hold."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, exists, join, list_folder, read_json, sha256
 
@@ -20,14 +22,14 @@ class Manifest:
     """The `manifest.json` of a folder of records.
 
     Attributes:
-        options: Every option and the seed, as `RecordsConfig` has them, but for the paths and the workers.
+        options: All options of `RecordsConfig` with the seed, but not the paths and the workers.
         tokenizer: `sha256` of the model file, `vocabulary_size`, and the tokenizer's `options`.
-        sources: For each record file the text `file` it is named after, its `folder` as it was given, its `sha256`, the
+        sources: For each record file its text `file`, the text's `folder` as it was given and its `sha256`, the
             numbers of `documents`, `tokens`, `unknown_tokens` and `skipped_lines`, and the `unknown_characters` with
-            their counts if they are many.
+            their counts if there are many.
         files: For each record file its `sha256`, and the numbers of `bytes` and `examples`.
-        made_from: What made the texts and the tokenizer: `corpora`, by the folders of the texts, and `tokenizer`, as
-            `provenance` has them.
+        made_from: The origin of the texts and the tokenizer: `corpora`, as from `describe_corpora`, and `tokenizer`,
+            as from `describe_tokenizer`.
     """
 
     options: dict[str, Any]
@@ -41,7 +43,7 @@ class Manifest:
         """Read the manifest of a folder, or return `None` if it has none, as folders of Google's records.
 
         Raises:
-            InputError: If there is one that cannot be read.
+            InputError: If the manifest cannot be read.
         """
         if MANIFEST_FILE not in list_folder(folder):
             return None
@@ -56,12 +58,12 @@ class Manifest:
         return manifest
 
     def write(self, folder: str | os.PathLike[str]) -> None:
-        """Write `manifest.json` into a folder."""
+        """Write `manifest.json` to a folder."""
         with atomic_output(join(folder, MANIFEST_FILE)) as path:
             path.write_text(_as_json(self._content()), encoding="utf-8")
 
     def digest(self) -> str:
-        """The SHA-256 of the manifest without what made texts and tokenizer, and where: the same records have one."""
+        """Compute the SHA-256 of the manifest without the origin of texts and tokenizer: equal for equal records."""
         content = self._content()
         del content["made_from"]
         for source in content["sources"].values():
@@ -70,19 +72,19 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)
-        # In order of names, whichever file was ready first.
-        return content | {part: dict(sorted(content[part].items())) for part in self._entries()}
+        # Files are finished in any order.
+        return content | {part: dict(sorted(content[part].items())) for part in ("sources", "files")}
 
-    def only(self, *names: str) -> Manifest:
-        """The manifest without the entries of other files."""
-        parts = {part: {n: known[n] for n in names if n in known} for part, known in self._entries().items()}
-        return dataclasses.replace(self, **parts)
-
-    def _entries(self) -> dict[str, dict[str, dict[str, Any]]]:
-        return {"sources": self.sources, "files": self.files}
+    def only(self, name: str) -> Manifest:
+        """Copy the manifest with the entries of one record file only."""
+        return dataclasses.replace(
+            self,
+            sources={key: entry for key, entry in self.sources.items() if key == name},
+            files={key: entry for key, entry in self.files.items() if key == name},
+        )
 
     def is_whole(self, name: str, folder: str | os.PathLike[str]) -> bool:
-        """Whether a record file is in the folder as it was written, by its hash."""
+        """Check by its hash whether the folder has a record file as it was written."""
         path = join(folder, name)
         return name in self.files and exists(path) and sha256(path) == self.files[name]["sha256"]
 
@@ -91,7 +93,7 @@ class Manifest:
         return sum(entry.get(count, 0) for entry in [*self.sources.values(), *self.files.values()])
 
     def summary(self) -> str:
-        """A line for people."""
+        """Describe the records in one line."""
         tokens, skipped = self.total("tokens"), self.total("skipped_lines")
         return (
             f"{len(self.files)} file{'s' * (len(self.files) != 1)}, "
@@ -106,12 +108,7 @@ def _as_json(content: dict[str, Any]) -> str:
 
 
 def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, folder: str | os.PathLike[str]) -> None:
-    """Refuse a SentencePiece model that records were not made with, if their manifest says with which.
-
-    Args:
-        tokenizer: What the manifest says of the tokenizer, or `None` without a manifest.
-        proto: The model.
-        folder: The folder of the records, for the message.
+    """Refuse a SentencePiece model other than that of the manifest's entry, which is `None` without a manifest.
 
     Raises:
         InputError: If it is another, with both hashes.
@@ -122,3 +119,45 @@ def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, fo
             f"The records were made with another tokenizer. Received: sha256 {given}, but "
             f"{tokenizer['sha256']} in the manifest of {os.fspath(folder)!r}. Give the tokenizer of the records."
         )
+
+
+# === The origin of texts and tokenizer ===
+
+
+def folder_of(path: str | os.PathLike[str]) -> str:
+    """Return the folder of a file, in a form that can be used in a command."""
+    return os.path.dirname(path) or "."
+
+
+def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read what `tibert corpus` recorded in the folders of texts.
+
+    Returns:
+        For each folder, as it was given, that `tibert corpus` made: `input_file` and `options` of the corpus,
+        `sha256` of its `corpus.json`, and the SHA-256 of its `files`.
+    """
+    found = {}
+    for folder in sorted(set(map(folder_of, texts))):
+        try:
+            corpus = CorpusReport.read(folder)
+        except InputError:
+            continue  # Another program's file of that name.
+        if corpus is not None:
+            found[folder] = {
+                "input_file": corpus.input_file,
+                "options": corpus.options,
+                "sha256": sha256(join(folder, CORPUS_FILE)),
+                "files": {name: counts.sha256 for name, counts in corpus.files.items()},
+            }
+    return found
+
+
+def describe_tokenizer(spm_model_file: str) -> dict[str, Any]:
+    """Read what `tibert tokenizer` recorded beside a SentencePiece model.
+
+    Returns:
+        `spm_model_file` as it was given, and as `manifest` the tokenizer's manifest, or `None` if it has none.
+    """
+    from tibert_keras.tokenizers.training import read_tokenizer_manifest
+
+    return {"spm_model_file": spm_model_file, "manifest": read_tokenizer_manifest(spm_model_file)}

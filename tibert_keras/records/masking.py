@@ -1,4 +1,4 @@
-"""N-gram masking of token ids: one policy, one pure function. Change the masking here and nowhere else."""
+"""Mask n-grams of token ids: one policy and one pure function, used everywhere."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from tibert_keras.errors import InputError
 
 # Shapes below: B sequences, L tokens a sequence, P = max_predictions_per_seq, S prediction slots a sequence.
-# What "flat" arrays list (tokens, words, spans) they list row after row, in ascending order of columns.
+# "Flat" arrays list tokens, words or spans row by row, in ascending order of columns.
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingPolicy:
-    """How tokens are chosen and replaced, under the names of the original's flags.
+    """Options for choosing and replacing tokens, named as the original's flags.
 
     Args:
-        masked_lm_prob: Share of a sequence's tokens, [CLS] and [SEP] counted, that are predicted.
-        max_predictions_per_seq: Most tokens masked in one sequence.
-        ngram: Longest span that is masked as one, in tokens or, with `do_whole_word_mask`, in syllables.
+        masked_lm_prob: Share of a sequence's tokens, including [CLS] and [SEP], that are predicted.
+        max_predictions_per_seq: Maximum number of masked tokens in a sequence.
+        ngram: Length of the longest masked span, in tokens or, with `do_whole_word_mask`, in syllables.
         favor_shorter_ngram: Draw span lengths n with probability proportional to 1/n, as in the ALBERT paper.
-            If false the same probabilities are taken in reverse, so that the longest spans are the most likely.
+            If false, reverse these probabilities, so that the longest spans are the most likely.
         do_whole_word_mask: Mask whole syllables.
         do_permutation: Predict as many tokens again that are not masked but exchanged with each other. A sequence
             then has twice `max_predictions_per_seq` prediction slots.
@@ -56,17 +56,17 @@ class MaskingPolicy:
 
     @property
     def ngram_probabilities(self) -> np.ndarray:
-        """The law of the span length: element n-1 is the probability of n."""
+        """The distribution of span lengths: element n-1 is the probability of n."""
         weights = 1.0 / np.arange(1, self.ngram + 1)
         return (weights if self.favor_shorter_ngram else weights[::-1]) / weights.sum()
 
     @property
     def prediction_slots(self) -> int:
-        """Prediction slots of a sequence: `max_predictions_per_seq`, or twice that with `do_permutation`."""
+        """The number of prediction slots: `max_predictions_per_seq`, or twice that with `do_permutation`."""
         return self.max_predictions_per_seq * (1 + self.do_permutation)
 
     def num_draws(self, length: int) -> int:
-        """How many random numbers `mask_tokens` takes for a sequence of `length` tokens, padding included."""
+        """Return how many random numbers `mask_tokens` needs for a sequence of `length` tokens, including padding."""
         return sum(self._draws(length))
 
     def _draws(self, length: int) -> list[int]:
@@ -76,7 +76,7 @@ class MaskingPolicy:
 
 
 class MaskedTokens(NamedTuple):
-    """Masked sequences and what was masked in them.
+    """Masked sequences and their labels.
 
     Attributes:
         token_ids: int32 `[B, L]`, the input with the chosen tokens replaced.
@@ -105,23 +105,23 @@ def mask_tokens(
     """Choose spans of tokens in each sequence, and replace them by the 80/10/10 rule of BERT.
 
     A sequence of `len` tokens gives `round(len x masked_lm_prob)` predictions, at least 1 and at most
-    `max_predictions_per_seq` (and no more than it has ordinary tokens). Span lengths are drawn until they fill
-    that number, the last cut to fit, and every way of placing the spans without overlap is equally likely.
-    A span that falls across a special token, as between two segments, is parted by it.
+    `max_predictions_per_seq` (and at most as many as it has ordinary tokens). Span lengths are drawn until they add
+    up to that number, with the last one cut to fit, and all placements of the spans without overlap are equally
+    likely. A special token inside a span, as between two segments, splits it.
 
-    With `do_whole_word_mask` the words are visited in random order, and each opens a span unless it is masked by
-    then; of the span's words so many are masked as are free and fit into the number. It may be missed by less than
-    the shortest word that is left.
+    With `do_whole_word_mask` the words are visited in random order, and each word not masked yet starts a span. The
+    words of the span are masked up to the first that is masked already or exceeds the number of predictions. The total
+    may fall short of that number by less than the shortest remaining word.
 
     Args:
         token_ids: int `[B, L]`, padded after the last token.
         policy: Rates and span lengths.
-        special_token_ids: Ids that are never chosen, padding among them.
-        ordinary_token_ids: Ids that a random replacement is drawn from.
+        special_token_ids: Ids that are never chosen, including the padding.
+        ordinary_token_ids: Ids from which random replacements are drawn.
         mask_token_id: Id of [MASK].
         pad_token_id: Id of the padding.
         draws: float64 `[B, policy.num_draws(L)]`, uniform in [0, 1): the only source of randomness. A row of the
-            result depends on the same row of the input and of the draws, and on nothing else.
+            result depends only on the same row of the input and of the draws.
         starts_word: bool `[B, L]`, whether a word starts at a token, for `do_whole_word_mask`.
 
     Returns:
@@ -165,7 +165,7 @@ def mask_tokens(
 
 
 def _flat(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column, and number within the row of each flag of `[B, L]` that is set."""
+    """Return row, column, and number within the row of each flag of `[B, L]` that is set."""
     row, column = np.nonzero(flags)
     count = np.bincount(row, minlength=len(flags))
     return row, column, np.arange(len(row)) - (count.cumsum() - count)[row]
@@ -185,24 +185,24 @@ def _select_tokens(
 ) -> np.ndarray:
     """Choose exactly `budget` `[B]` of the candidates `[B, L]`, in spans.
 
-    With every span shrunk to one token there are `free` places left, and choosing the places of the spans among
-    these is the same as choosing an arrangement of the whole.
+    With every span shrunk to one token `free` places are left. Choosing the places of the spans among these is the
+    same as choosing an arrangement of the whole.
     """
     drawn = _span_lengths(policy, length_draws)
     spans = np.minimum(drawn, budget[:, None] - (drawn.cumsum(axis=1) - drawn)).clip(0)
     num_spans = np.count_nonzero(spans, axis=1)
-    # The span that was cut to fit is the last: exchanged, it is as likely anywhere in the sequence.
+    # Exchange the span that was cut to fit, the last one, so that it is equally likely anywhere in the sequence.
     rows, last = np.arange(len(spans)), (num_spans - 1).clip(0)
     other = (exchange_draws[:, 0] * num_spans).astype(np.int64)
     spans[rows, last], spans[rows, other] = spans[rows, other], spans[rows, last]
 
     free = candidates.sum(axis=1) - budget + num_spans
     row, place, slot = _flat(_choose_places(free, num_spans, candidates.shape[1], place_draws))
-    # Back to full size: a span starts as much later as the spans before it were shrunk.
+    # Back to full size: the start of a span moves by as much as the spans before it were shrunk.
     size = spans[row, slot]
     start = place + (spans.cumsum(axis=1) - spans)[row, slot] - slot
 
-    # So far places count candidates only.
+    # Places count only candidates: map them to columns.
     number = np.arange(size.sum()) - np.repeat(size.cumsum() - size - start, size)
     row = np.repeat(row, size)
     column = np.nonzero(candidates)[1]
@@ -213,7 +213,7 @@ def _select_tokens(
 
 
 def _choose_places(places: np.ndarray, wanted: np.ndarray, width: int, draws: np.ndarray) -> np.ndarray:
-    """Choose `wanted` `[B]` of the first `places` `[B]` columns, each choice equally likely (Floyd's algorithm).
+    """Choose `wanted` `[B]` of the first `places` `[B]` columns, all choices equally likely (Floyd's algorithm).
 
     Returns:
         bool `[B, width]`.
@@ -235,7 +235,7 @@ def _select_words(
     order_draws: np.ndarray,
     length_draws: np.ndarray,
 ) -> np.ndarray:
-    """Choose whole words of the candidates `[B, L]`, in spans, and at most `budget` `[B]` tokens."""
+    """Choose at most `budget` `[B]` of the candidates `[B, L]`, in spans of whole words."""
     before, after = (np.roll(np.pad(candidates, ((0, 0), (1, 1))), shift, axis=1)[:, 1:-1] for shift in (1, -1))
     first = candidates & (starts_word | ~before)
     last = candidates & (np.roll(first, -1, axis=1) | ~after)

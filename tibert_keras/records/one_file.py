@@ -1,9 +1,8 @@
-"""The work on one file of records: a function of its text and the options alone, so it can run anywhere."""
+"""Make the records of one text file. They depend on the text and the options alone, so it can run anywhere."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,31 +11,30 @@ from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.examples import Cuts, Sections, cut_document, lay_out
 from tibert_keras.records.masking import mask_tokens
-from tibert_keras.records.serialization import serialize_examples
+from tibert_keras.records.serialization import serialize_examples, write_records
 from tibert_keras.records.text_reader import LONGEST_SAMPLED_SECTION, LONGEST_SECTION, SectionReader
+from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 # Arrays of this many examples stay in the processor's cache.
 _BATCH = 1024
-# Above this share of unknown tokens people are told of the characters.
+# Above this share of unknown tokens the characters behind them are listed.
 _MANY_UNKNOWN = 0.01
 
 
 @dataclass(kw_only=True)
 class SourceCounts:
-    """What was found in a text file.
+    """Counts of a text file.
 
     Attributes:
         documents: Number of documents.
         tokens: Number of tokens, without special ones.
-        unknown_tokens: How many of them are `<unk>`.
-        skipped_lines: Lines left out because they are not UTF-8.
+        unknown_tokens: Number of `<unk>` among them.
+        skipped_lines: Number of lines skipped because they are not UTF-8.
         unknown_characters: The most frequent characters without a piece of their own, with their counts, if more
             than 1% of the tokens are unknown.
     """
@@ -48,9 +46,9 @@ class SourceCounts:
     unknown_characters: dict[str, int] = field(default_factory=dict)
 
 
-def record_tokenizer(proto: bytes, config: RecordsConfig) -> TibertTokenizer:
-    """The tokenizer that the options ask for."""
-    return TibertTokenizer(
+def record_tokenizer(proto: bytes, config: RecordsConfig) -> SentencePieceEncoder:
+    """Make the tokenizer with the options of the records."""
+    return SentencePieceEncoder(
         proto,
         tsheg_pretokenization=config.tsheg_pretokenization,
         underline_between_sections=config.underline_between_sections,
@@ -59,37 +57,25 @@ def record_tokenizer(proto: bytes, config: RecordsConfig) -> TibertTokenizer:
     )
 
 
-def write_partition(
-    source: str, target: Path, *, config: RecordsConfig, tokenizer: TibertTokenizer, source_sha256: str
+def write_records_file(
+    source: str, target: Path, *, config: RecordsConfig, tokenizer: SentencePieceEncoder, source_sha256: str
 ) -> tuple[SourceCounts, int]:
-    """Write the examples of one text file; what is written depends on nothing else.
+    """Write the examples of one text file, and return the counts of the text and the number of examples.
 
     Memory holds a few megabytes of text and a batch of examples at a time, whatever the size of the file, its
     documents and its lines.
 
-    Args:
-        source: The text file.
-        target: Local path of the new file.
-        config: The options.
-        tokenizer: What `record_tokenizer` gives for them.
-        source_sha256: Hash of the text file.
-
-    Returns:
-        What was found in the text, and the number of examples.
-
     Raises:
-        InputError: If the text gives no example or changes while it is read.
+        InputError: If the text gives no example, or does not have the given hash when it is read.
     """
     longest = LONGEST_SAMPLED_SECTION if config.stochastic_tokens else LONGEST_SECTION
     reader = SectionReader(source, errors=config.errors, longest_section=longest)
     encoder = _Encoder(tokenizer, config, file_key=zlib.crc32(Path(source).name.encode()))
     examples = 0
-    with tf.io.TFRecordWriter(os.fspath(target)) as writer:
+    with target.open("wb") as file:
         for cuts, draws in _batches(encoder.documents(reader), encoder, config):
-            features = masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
-            for example in serialize_examples(features):
-                writer.write(example)
-            examples += len(draws)
+            features = _masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
+            examples += write_records(file, serialize_examples(features))
     if reader.sha256 != source_sha256:
         raise InputError(f"The file changed while it was read. Received: {source!r}. Give the command again.")
     if examples == 0:
@@ -102,9 +88,9 @@ def write_partition(
 
 
 class _Encoder:
-    """Blocks of sections to the token ids of documents."""
+    """Encodes blocks of sections to the token ids of documents."""
 
-    def __init__(self, tokenizer: TibertTokenizer, config: RecordsConfig, *, file_key: int) -> None:
+    def __init__(self, tokenizer: SentencePieceEncoder, config: RecordsConfig, *, file_key: int) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.file_key = file_key
@@ -112,14 +98,14 @@ class _Encoder:
         self._characters: Counter[str] = Counter()
 
     def rng(self, document: int, *more: int) -> np.random.Generator:
-        # A document's random stream depends on nothing but itself, so neither order nor workers matter.
+        # A document has a random stream of its own, so neither order nor workers matter.
         return np.random.default_rng([self.config.random_seed, self.file_key, document, *more])
 
     def documents(self, reader: SectionReader) -> Iterator[tuple[int, Sections]]:
         """Yield parts of documents with the number of the document."""
         number, part = 0, 0
         for sections in reader:
-            # SentencePiece is quickest with all of a block at once; sampled encodings have a seed a document.
+            # SentencePiece is fastest with a whole block at once. Sampled encodings need a seed for each document.
             together = None if self.tokenizer.nbest_size else iter(self.tokenizer.encode(list(filter(None, sections))))
             for is_text, group in itertools.groupby(sections, bool):
                 if not is_text:
@@ -137,7 +123,7 @@ class _Encoder:
 
     def _count(self, texts: list[str], encoded: list[list[int]]) -> Sections:
         joined = Sections.join(encoded)
-        unknown = self.tokenizer.token_to_id("<unk>")
+        unknown = self.tokenizer.unk_id()
         num_unknown = int(np.count_nonzero(joined.token_ids == unknown))
         if num_unknown:
             with_unknown = (text for text, ids in zip(texts, encoded, strict=True) if unknown in ids)
@@ -147,10 +133,10 @@ class _Encoder:
         return joined
 
     def list_unknown_characters(self) -> None:
-        """Complete the counts with the characters behind the unknown tokens, if these are many."""
+        """List the characters behind the unknown tokens in the counts, if there are many."""
         if self.counts.unknown_tokens <= _MANY_UNKNOWN * self.counts.tokens:
             return
-        unknown = self.tokenizer.token_to_id("<unk>")
+        unknown = self.tokenizer.unk_id()
         characters = [character for character, _ in self._characters.most_common()]
         encoded = self.tokenizer.encode(characters)
         found = [character for character, ids in zip(characters, encoded, strict=True) if unknown in ids]
@@ -169,7 +155,7 @@ def _batches(
         rng = encoder.rng(number)
         for cut in cut_document((part for _, part in parts), policy=config, rng=rng):
             cuts.append(cut)
-            # Drawn here, and not where the masks are made, so that batches do not matter.
+            # Drawn by document, so that batches do not matter.
             draws.append(rng.random((len(cut.bounds), num_draws)))
             gathered += len(cut.bounds)
             if gathered >= _BATCH:
@@ -179,28 +165,17 @@ def _batches(
         yield cuts, np.concatenate(draws)
 
 
-def masked_examples(
-    cuts: list[Cuts], draws: np.ndarray, *, config: RecordsConfig, tokenizer: TibertTokenizer
+def _masked_examples(
+    cuts: list[Cuts], draws: np.ndarray, *, config: RecordsConfig, tokenizer: SentencePieceEncoder
 ) -> dict[str, np.ndarray]:
-    """Lay out sequences and mask them.
-
-    Args:
-        cuts: Where the sequences begin and end.
-        draws: The random numbers of `mask_tokens`.
-        config: The policies of both steps.
-        tokenizer: Gives the special ids.
-
-    Returns:
-        The features of Google's schema, `[examples, max_seq_length]` or `[examples, prediction_slots]` each.
-    """
-    sequences = lay_out(
+    """Lay out sequences, mask them, and return the features of Google's schema."""
+    token_ids, segment_ids, is_swapped = lay_out(
         cuts,
         policy=config,
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    token_ids = sequences.token_ids
     starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else None
     masked = mask_tokens(
         token_ids,
@@ -216,11 +191,11 @@ def masked_examples(
     return {
         "input_ids": masked.token_ids,
         "input_mask": input_mask,
-        "segment_ids": sequences.segment_ids,
-        # Without whole words every piece of Tibetan counts as the start of one, as in the original's records.
+        "segment_ids": segment_ids,
+        # Without whole words each piece of Tibetan counts as the start of one, as in the original's records.
         "token_boundary": input_mask if starts_word is None else input_mask * starts_word,
         "masked_lm_positions": masked.mask_positions,
         "masked_lm_ids": masked.mask_ids,
         "masked_lm_weights": masked.mask_weights,
-        "next_sentence_labels": sequences.is_swapped[:, None],
+        "next_sentence_labels": is_swapped[:, None],
     }

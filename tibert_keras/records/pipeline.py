@@ -1,4 +1,4 @@
-"""TFRecord files to batches: the `tf.data` pipelines of training and evaluation."""
+"""Find record files, and read them as batches for training and evaluation with `tf.data`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
-from google.protobuf.message import DecodeError
+from typing import TYPE_CHECKING, Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.records.masking import MaskingPolicy
+from tibert_keras.records.serialization import SHAPE, example_shape, feature_sizes, read_records
 from tibert_keras.storage import expand_glob, size
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Serialized examples are about 1 kB each, so the buffer is about 100 MB.
 _SHUFFLE_BUFFER = 100_000
@@ -23,16 +24,16 @@ _FILES_READ_TOGETHER = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Record files that were found, counted and checked.
+    """A set of record files that belong together.
 
     Attributes:
         paths: The files, sorted.
         num_examples: Examples in all of them.
         max_seq_length: Length of every sequence.
         max_predictions_per_seq: Prediction slots of every sequence.
-        tokenizer: What the manifest says of the tokenizer (`sha256`, `vocabulary_size` and its options), or
+        tokenizer: The manifest's entry of the tokenizer (`sha256`, `vocabulary_size` and its options), or
             `None` without a manifest, as with Google's records.
-        masking: The options of `MaskingPolicy` that the manifest of the first file tells; none without one.
+        masking: The options of `MaskingPolicy` in the manifest of the first file; empty without one.
         sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing
             or does not say so.
     """
@@ -47,16 +48,16 @@ class Records:
 
     @classmethod
     def find(cls, pattern: str) -> Records:
-        """Find record files and learn what they hold from their manifests or, without one, by reading them.
+        """Find record files, and read what they hold from their manifests or, without one, from the files.
 
         Args:
-            pattern: A path, a glob pattern, or several with commas between them.
+            pattern: A path, a glob pattern, or several separated by commas.
 
         Raises:
-            InputError: If no file is there, one is damaged or not what its manifest says, or they differ in shape
-                or tokenizer. Where a manifest gives a file's size, no more than that is looked at.
+            InputError: If there is no file, one is damaged or does not match its manifest, or they differ in shape
+                or tokenizer. Of a file in a manifest only the size is checked.
         """
-        # Files of the working directory need a folder too, for what lies beside them.
+        # Files of the working directory need a folder too.
         paths = [path if os.path.dirname(path) else f"./{path}" for path in expand_glob(pattern)]
         manifests = {folder: Manifest.read(folder) for folder in {os.path.dirname(path) for path in paths}}
         num_examples = 0
@@ -71,7 +72,7 @@ class Records:
             else:
                 num_examples += _listed_examples(path, manifest)
                 slots = MaskingPolicy(**_masking(manifest)).prediction_slots
-                shapes.append(dict(zip(_SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
+                shapes.append(dict(zip(SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
                 tokenizers.append(manifest.tokenizer)
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
         first = manifests[os.path.dirname(paths[0])]
@@ -83,10 +84,10 @@ class Records:
         )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
-        """Check that a model of these sizes can be trained on the records.
+        """Check that the records fit a model of these sizes.
 
         Raises:
-            InputError: If it cannot, with both values.
+            InputError: If they do not, with both values.
         """
         wanted = {
             "max_seq_length": (self.max_seq_length, max_seq_length),
@@ -102,7 +103,7 @@ class Records:
                 )
 
     def check_tokenizer(self, proto: bytes) -> None:
-        """Check that the records were made with this SentencePiece model, if their manifest says with which.
+        """Check that the records were made with this SentencePiece model, if their manifest records which it was.
 
         Raises:
             InputError: If they were made with another, with both hashes.
@@ -112,34 +113,39 @@ class Records:
     def training_batches(
         self, batch_size: int, *, seed: int, start_step: int = 0, sop: bool = False
     ) -> tf.data.Dataset:
-        """An endless stream of batches, shuffled anew each epoch, that can be entered at any step.
+        """Make an endless stream of batches, shuffled anew each epoch, that can start at any step.
 
-        The files are read in another order each epoch, several at a time, and shuffled in a buffer. All of this
-        depends on the seed and the epoch alone, so a run that is taken up again sees what it would have seen.
+        Each epoch reads the files in another order, several at a time, and shuffles the examples in a buffer. The
+        order depends on the seed and the epoch alone, so a resumed run sees the same batches.
 
         Args:
-            batch_size: Examples a batch, over all replicas.
+            batch_size: Examples in a batch, over all replicas.
             seed: Seed of the order.
-            start_step: Number of batches to pass over.
-            sop: Give the labels of the sentence order too, for `TibertPretraining`.
+            start_step: Number of batches to skip.
+            sop: Add the labels of the sentence order, for `TibertPretraining`.
 
         Returns:
             Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
             `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`;
             `y` and `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
-            With `sop` both are dictionaries: these are `masked_lm`, and `sentence_order` `[batch]` is 1 where the
-            two segments are swapped, with weights of 1.
+            With `sop` both are dictionaries of these as `masked_lm`, and `sentence_order` `[batch]`: 1 where the two
+            segments are swapped, with weights of 1.
         """
+        import tensorflow as tf
+
         start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # `shuffle` mixes the process's seed into its own, and fails if both are 0; in this graph it is another.
+            # `shuffle` combines the seed of the process, or here of the graph, with its own, and fails if both are 0.
             tf.compat.v1.set_random_seed(1)
             files = tf.random.experimental.stateless_shuffle(self.paths, seed=[seed, number])
             examples = tf.data.Dataset.from_tensor_slices(files).interleave(
-                tf.data.TFRecordDataset, cycle_length=_FILES_READ_TOGETHER, block_length=16,
-                num_parallel_calls=tf.data.AUTOTUNE, deterministic=True,
-            )  # fmt: skip
+                tf.data.TFRecordDataset,
+                cycle_length=_FILES_READ_TOGETHER,
+                block_length=16,
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
             order = tf.random.stateless_uniform([], seed=[seed, number], maxval=tf.int32.max, dtype=tf.int32)
             return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=tf.cast(order, tf.int64))
 
@@ -149,68 +155,61 @@ class Records:
     def evaluation_batches(
         self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False
     ) -> tf.data.Dataset:
-        """One pass over the examples in order, as `training_batches` has them.
+        """Read the examples once, in order, as batches like those of `training_batches`.
 
         Args:
-            batch_size: Examples a batch.
+            batch_size: Examples in a batch.
             drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
-            sop: Give the labels of the sentence order too.
+            sop: Add the labels of the sentence order.
         """
+        import tensorflow as tf
+
         examples = tf.data.TFRecordDataset(self.paths)
         batches = self._batches(examples, batch_size, drop_remainder=drop_remainder, sop=sop)
         count = self.num_examples / batch_size
-        # Keras warns of data that ran out where it was not told when they would.
+        # Without a cardinality Keras warns when the data ends.
         cardinality = tf.data.experimental.assert_cardinality(math.floor(count) if drop_remainder else math.ceil(count))
         return batches.apply(cardinality)
 
     def _batches(
         self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool, sop: bool
     ) -> tf.data.Dataset:
-        features = example_features(self.max_seq_length, self.max_predictions_per_seq)
-        if sop:
-            features["next_sentence_labels"] = tf.io.FixedLenFeature([], tf.int64)
+        import tensorflow as tf
+
+        features = {
+            name: tf.io.FixedLenFeature([size], tf.float32 if name == "masked_lm_weights" else tf.int64)
+            for name, size in feature_sizes(self.max_seq_length, self.max_predictions_per_seq).items()
+            if sop or name != "next_sentence_labels"
+        }
 
         def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any, Any]:
-            # Whole batches at a time: several times as fast as one example after the other.
+            # Parsing whole batches is several times as fast as parsing single examples.
             parsed = tf.io.parse_example(serialized, features)
             x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
             labels, weights = tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
             if not sop:
                 return x, labels, weights
-            order = tf.cast(parsed["next_sentence_labels"], "int32")
+            order = tf.cast(parsed["next_sentence_labels"][:, 0], "int32")
             return (
                 x,
                 {"masked_lm": labels, "sentence_order": order},
                 {"masked_lm": weights, "sentence_order": tf.ones_like(order, "float32")},
             )
 
-        # Of several workers each takes its part of every batch; by default each would take some of the files.
+        # Each of several workers takes its part of every batch, and not, as by default, some of the files.
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         batches = examples.batch(batch_size, drop_remainder=drop_remainder).with_options(options)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-_SHAPE = ["max_seq_length", "max_predictions_per_seq"]
-# KerasHub's input names, and the features of Google's schema behind them.
+# KerasHub's input names, and the features of Google's schema that they are read from.
 _INPUTS = {
     "token_ids": "input_ids",
     "padding_mask": "input_mask",
     "segment_ids": "segment_ids",
     "mask_positions": "masked_lm_positions",
 }
-
-
-def example_features(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, tf.io.FixedLenFeature]:
-    """What is read of an example, for `tf.io.parse_example`."""
-    return {
-        "input_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
-        "input_mask": tf.io.FixedLenFeature([max_seq_length], tf.int64),
-        "segment_ids": tf.io.FixedLenFeature([max_seq_length], tf.int64),
-        "masked_lm_positions": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
-        "masked_lm_ids": tf.io.FixedLenFeature([max_predictions_per_seq], tf.int64),
-        "masked_lm_weights": tf.io.FixedLenFeature([max_predictions_per_seq], tf.float32),
-    }
 
 
 def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
@@ -237,7 +236,7 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
     listed = manifest.files[name]
     found = size(path)
     if found != listed["bytes"]:
-        count_examples(path)  # Says at which example it is damaged, if it is.
+        count_examples(path)  # Raises an error with the index if an example is damaged.
         raise InputError(
             f"The record file is not the one in the manifest beside it. Received: {path!r} of {found} bytes, "
             f"{listed['bytes']} in the manifest. Build the records again."
@@ -246,41 +245,12 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
 
 
 def count_examples(path: str) -> int:
-    """Count the examples in a record file by reading through it.
+    """Count the examples in a record file by reading it.
 
     Raises:
         InputError: If the file is cut short or damaged (with the index of the example), or holds none.
     """
-    count = 0
-    try:
-        for _ in tf.data.TFRecordDataset(path):
-            count += 1
-    except tf.errors.DataLossError as error:
-        raise InputError(
-            f"The record file is cut short or damaged at example {count}. Received: {path!r}. "
-            "Build it again, or leave it out."
-        ) from error
+    count = sum(1 for _ in read_records(path))
     if count == 0:
         raise InputError(f"The record file holds no example. Received: {path!r}.")
     return count
-
-
-def example_shape(path: str) -> dict[str, int]:
-    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a file.
-
-    Raises:
-        InputError: If it is no masked example.
-    """
-    serialized = next(iter(tf.data.TFRecordDataset(path)), None)
-    if serialized is None:
-        raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
-    try:
-        example = tf.train.Example.FromString(serialized.numpy())
-    except DecodeError as error:
-        raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
-    lengths = {name: len(feature.int64_list.value) for name, feature in example.features.feature.items()}
-    try:
-        shape = [lengths["input_ids"], lengths["masked_lm_ids"]]
-    except KeyError as error:
-        raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
-    return dict(zip(_SHAPE, shape, strict=True))

@@ -1,31 +1,182 @@
-"""Arrays to serialized `tf.train.Example` messages, many at a time."""
+"""Arrays to `tf.train.Example` messages in TFRecord files, and back, without TensorFlow."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 
-# Tags of the protobuf fields: field number x 8 + 2, for what has a length before it.
+from tibert_keras.errors import InputError
+from tibert_keras.storage import open_binary
+
+# Tags of the protobuf fields 1 to 3 with a length: field number x 8 + 2.
 _FIRST, _SECOND, _THIRD = b"\x0a", b"\x12", b"\x1a"
 
 
-def serialize_examples(features: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """Serialize arrays into one `tf.train.Example` a row.
+# === TFRecord files ===
+# A record is its length (8 bytes, little-endian), a checksum of these, the content, and a checksum of the content:
+# https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
-    The bytes are those of `Example.SerializeToString(deterministic=True)`, some sixty times as fast.
+
+def write_records(file: IO[bytes], records: Iterable[bytes]) -> int:
+    """Append records to an open TFRecord file, and return their number."""
+    count = 0
+    for count, record in enumerate(records, start=1):  # noqa: B007
+        file.write(b"".join((_header(len(record)), record, _checksum(record))))
+    return count
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """Read the records of a local or remote TFRecord file.
+
+    Raises:
+        InputError: If the file cannot be read, or is cut short or damaged (with the index of the record).
+    """
+    with open_binary(path) as file:
+        for index in itertools.count():
+            header = file.read(12)
+            if not header:
+                return
+            length = int.from_bytes(header[:8], "little")
+            # Without its checksum the length of a damaged file may be any number.
+            content = file.read(length + 4) if header == _header(length) else b""
+            record = content[:-4]
+            if len(record) < length or _checksum(record) != content[-4:]:
+                raise InputError(
+                    f"The record file is cut short or damaged at example {index}. Received: {os.fspath(path)!r}. "
+                    "Build it again, or leave it out."
+                )
+            yield record
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(length: int) -> bytes:
+    content = length.to_bytes(8, "little")
+    return content + _checksum(content)
+
+
+def _checksum(content: bytes) -> bytes:
+    """Compute the CRC-32C of a content, masked as TensorFlow does: a CRC of data with CRCs in it is weak."""
+    crc = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+# === Parsing ===
+
+SHAPE = ("max_seq_length", "max_predictions_per_seq")
+
+
+def feature_sizes(max_seq_length: int, max_predictions_per_seq: int) -> dict[str, int]:
+    """Return the number of values of each feature of a masked example. All are int64 but the float weights."""
+    sequence = dict.fromkeys(["input_ids", "input_mask", "segment_ids"], max_seq_length)
+    predictions = dict.fromkeys(["masked_lm_positions", "masked_lm_ids", "masked_lm_weights"], max_predictions_per_seq)
+    return {**sequence, **predictions, "next_sentence_labels": 1}
+
+
+def parse_example(serialized: bytes, sizes: Mapping[str, int] | None = None, *, path: str) -> dict[str, np.ndarray]:
+    """Parse a `tf.train.Example` into int64 and float32 arrays by name of feature.
 
     Args:
-        features: Arrays `[examples, values]`: integers, none negative, as int64 lists, others as float lists.
+        serialized: The message.
+        sizes: Number of values of each feature that is needed.
+        path: The record file, for the message of an error.
+
+    Raises:
+        InputError: If it is another message, or lacks a feature or some of its values.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = _example_class().FromString(serialized).features.feature
+    except DecodeError as error:
+        raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
+    arrays = {}
+    for feature in features:
+        integers, floats = feature.value.int64_list.value, feature.value.float_list.value
+        arrays[feature.key] = (
+            np.fromiter(floats, np.float32, len(floats)) if floats else np.fromiter(integers, np.int64, len(integers))
+        )
+    for name, size in (sizes or {}).items():
+        kind = np.float32 if name == "masked_lm_weights" else np.int64
+        if name not in arrays or len(arrays[name]) != size or arrays[name].dtype != kind:
+            found = f"{len(arrays[name])} values of type {arrays[name].dtype}" if name in arrays else "none"
+            raise InputError(
+                f"Not a record of masked examples: it needs {size} values of type {kind.__name__} as {name!r}, and has "
+                f"{found}. Received: {path!r}. Give a file of `tibert records`."
+            )
+    return arrays
+
+
+def example_shape(path: str) -> dict[str, int]:
+    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a record file.
+
+    Raises:
+        InputError: If it is no masked example.
+    """
+    record = next(read_records(path), None)
+    if record is None:
+        raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
+    features = parse_example(record, path=path)
+    try:
+        return dict(zip(SHAPE, [len(features["input_ids"]), len(features["masked_lm_ids"])], strict=True))
+    except KeyError as error:
+        raise InputError(f"Not a record of masked examples: it has no {error}. Received: {path!r}.") from error
+
+
+@functools.cache
+def _example_class() -> Any:
+    """Make the message class `tf.train.Example`; the map of features is read as the list of pairs that it is."""
+    from google.protobuf import descriptor_pool, message_factory
+    from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+    many, one = Field.LABEL_REPEATED, Field.LABEL_OPTIONAL
+    messages = {
+        "FloatList": [("value", 1, many, Field.TYPE_FLOAT)],
+        "Int64List": [("value", 1, many, Field.TYPE_INT64)],
+        "Feature": [("float_list", 2, one, "FloatList"), ("int64_list", 3, one, "Int64List")],
+        "Entry": [("key", 1, one, Field.TYPE_STRING), ("value", 2, one, "Feature")],
+        "Features": [("feature", 1, many, "Entry")],
+        "Example": [("features", 1, one, "Features")],
+    }
+    file = FileDescriptorProto(name="example.proto", syntax="proto3")
+    for message, fields in messages.items():
+        descriptor = file.message_type.add(name=message)
+        for name, number, label, kind in fields:
+            is_message = isinstance(kind, str)
+            field = descriptor.field.add(name=name, number=number, label=label)
+            field.type = Field.TYPE_MESSAGE if is_message else kind
+            if is_message:
+                field.type_name = f".{kind}"
+    # A pool of its own: TensorFlow's messages of these names are in the default one.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Example"))
+
+
+# === Serializing ===
+
+
+def serialize_examples(features: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """Serialize arrays into one `tf.train.Example` for each row.
+
+    The bytes are those of `Example.SerializeToString(deterministic=True)`, about sixty times as fast.
+
+    Args:
+        features: Arrays `[examples, values]`. Integers, which must not be negative, become int64 lists, others float
+            lists.
 
     Yields:
         The messages, in order.
     """
     entries = [
         part
-        # Protobuf orders maps by key where it is to be deterministic.
+        # Deterministic protobuf orders maps by key.
         for name, values in sorted(features.items())
         for part in _message(_FIRST, [*_message(_FIRST, [_constant(name.encode())]), *_feature(values)])
     ]
@@ -46,11 +197,11 @@ def serialize_examples(features: Mapping[str, np.ndarray]) -> Iterator[bytes]:
 
 
 class _Part(NamedTuple):
-    """A part of a message, in all examples or, where there is one row only, the same in each."""
+    """A part of a message, for each example, or one row for all of them."""
 
     content: np.ndarray  # uint8 [examples or 1, width]
-    used: np.ndarray | None  # bool of the same shape, which bytes an example has; all of them by default
-    length: np.ndarray  # int64 [examples or 1], how many that are
+    used: np.ndarray | None  # bool of the same shape, which bytes belong to the example; `None`: all
+    length: np.ndarray  # int64 [examples or 1], the number of these bytes
 
 
 def _constant(content: bytes) -> _Part:
@@ -58,14 +209,14 @@ def _constant(content: bytes) -> _Part:
 
 
 def _message(tag: bytes, parts: Iterable[_Part]) -> list[_Part]:
-    """A field that holds a message or packed values: tag, length, content."""
+    """Compose a field that holds a message or packed values: tag, length, content."""
     parts = list(parts)
     length = sum((part.length for part in parts), np.zeros(1, np.int64))
     return [_constant(tag), _varints(length[:, None]), *parts]
 
 
 def _feature(values: np.ndarray) -> list[_Part]:
-    """The `value` of an entry of the map: a `Feature` that holds an `Int64List` or a `FloatList`."""
+    """Compose the `value` of an entry of the map: a `Feature` that holds an `Int64List` or a `FloatList`."""
     if np.issubdtype(values.dtype, np.integer):
         return _message(_SECOND, _message(_THIRD, _message(_FIRST, [_varints(values)])))
     content = np.ascontiguousarray(values, "<f4").view(np.uint8)
@@ -74,7 +225,7 @@ def _feature(values: np.ndarray) -> list[_Part]:
 
 
 def _varints(values: np.ndarray) -> _Part:
-    """Integers in groups of seven bits, the lowest first; all but the last with the eighth bit set."""
+    """Encode integers in groups of seven bits, the lowest first. The eighth bit is set in all but the last."""
     groups = max(1, -(-int(values.max(initial=0)).bit_length() // 7))
     if groups == 1:
         return _Part(values.astype(np.uint8), None, np.array([values.shape[1]]))

@@ -1,42 +1,35 @@
-"""One random order over the examples of many record files, in memory that does not grow with them."""
+"""Put the examples of many record files into one random order, in bounded memory."""
 
 from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-import tensorflow as tf
 
+from tibert_keras.records.serialization import read_records, write_records
 from tibert_keras.storage import atomic_output, join, open_binary, read_bytes, size
 
-# What a worker holds at a time while it shuffles.
+# A worker holds this many bytes of examples at a time.
 _BUCKET_BYTES = 1 << 25
 _READ_TOGETHER = 1024
 _EXAMPLES_FILE, _INDEX_FILE = "examples", "index.npy"
 
 
 def num_buckets(paths: Sequence[str], num_targets: int) -> int:
-    """How many buckets make up each new file, so that a bucket fits into memory with room to spare."""
+    """Compute how many buckets make up each new file, so that a bucket fits into memory with room to spare."""
     return -(-sum(map(size, paths)) // (num_targets * _BUCKET_BYTES))
 
 
 def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
     """Deal the examples of a record file out to buckets, each to any with equal probability.
 
-    Dealing all files out and then shuffling each bucket gives every order of all examples with equal probability
-    (Rao 1961, Sandelius 1962). The buckets of a stretch of the file lie one after the other in one file, with an index
-    beside it: a file a bucket would be thousands of files.
-
-    Args:
-        path: The record file.
-        folder: Folder for the dealt out examples and the index.
-        buckets: Number of buckets.
-        seed: Seed of the deal.
+    Dealing out all files and then shuffling each bucket gives every order of all examples with equal probability
+    (Rao 1961, Sandelius 1962). A file for each bucket would be thousands of files, so the examples of all buckets are
+    written to one file in `folder`, stretch by stretch of the record file, with an index beside it.
     """
     rng, index = np.random.default_rng(seed), []
     with atomic_output(folder) as local:
@@ -56,10 +49,10 @@ def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
 
 def _stretches(path: str) -> Iterator[list[bytes]]:
     """Read a record file in stretches of about the size of a bucket."""
+    records, held = read_records(path), 0
     examples: list[bytes] = []
-    held = 0
-    for batch in tf.data.TFRecordDataset(path).batch(_READ_TOGETHER).as_numpy_iterator():
-        examples += batch.tolist()
+    while batch := list(itertools.islice(records, _READ_TOGETHER)):
+        examples += batch
         held += sum(map(len, batch))
         if held >= _BUCKET_BYTES:
             yield examples
@@ -69,7 +62,7 @@ def _stretches(path: str) -> Iterator[list[bytes]]:
 
 
 def _write_share(file: IO[bytes], examples: list[bytes]) -> None:
-    """Write how many examples there are, how long each is, and the examples."""
+    """Write the number of examples, their lengths, and the examples."""
     file.write(np.array([len(examples), *map(len, examples)]).tobytes())
     file.writelines(examples)
 
@@ -86,22 +79,17 @@ def _read_bucket(folder: str, bucket: int) -> Iterator[bytes]:
 
 
 def gather(folders: Sequence[str], target: Path, *, buckets: Sequence[int], seed: Sequence[int]) -> int:
-    """Write a record file of whole buckets, each in random order.
+    """Write a record file of whole buckets, each in random order, and return the number of examples.
 
     Args:
-        folders: What `scatter` wrote, in the order of the files.
+        folders: The folders of `scatter`, in the order of the files.
         target: Local path of the new file.
         buckets: Numbers of the buckets.
         seed: Seed of the order.
-
-    Returns:
-        The number of examples.
     """
     rng, count = np.random.default_rng(seed), 0
-    with tf.io.TFRecordWriter(os.fspath(target)) as writer:
+    with target.open("wb") as file:
         for bucket in buckets:
             examples = [example for folder in folders for example in _read_bucket(folder, bucket)]
-            for number in rng.permutation(len(examples)).tolist():
-                writer.write(examples[number])
-            count += len(examples)
+            count += write_records(file, (examples[number] for number in rng.permutation(len(examples)).tolist()))
     return count

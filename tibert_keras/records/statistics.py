@@ -1,4 +1,4 @@
-"""Statistics of record files, as lines of text and as a picture."""
+"""Show statistics of record files as text and as a picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from tibert_keras.pictures import write_picture
+from tibert_keras.storage import write_picture
 
 _SHARES = {
     "masked_share": "predicted, of all tokens",
@@ -29,25 +29,25 @@ HISTOGRAMS = {
 class RecordStatistics:
     """Statistics of a record file.
 
-    With `do_permutation`, predicted tokens that were exchanged count as replaced by another.
+    With `do_permutation`, predicted tokens that were exchanged count as replaced by another token.
 
     Attributes:
         examples: Number of examples.
-        documents: Documents in the text behind the file, or `None` if no manifest tells.
-        source_tokens: Tokens of this text, without special ones and each once, or `None` if no manifest tells.
-        tokens: Tokens in the examples, [CLS] and [SEP] counted.
-        masked_tokens: How many of them are to be predicted.
+        documents: Number of documents in the file's text, or `None` without a manifest.
+        source_tokens: Number of tokens in this text, without special ones, or `None` without a manifest.
+        tokens: Number of tokens in the examples, including [CLS] and [SEP].
+        masked_tokens: Number of predicted tokens among them.
         lengths: Number of examples of each length in tokens.
         predictions: Number of examples with each number of predicted positions.
-        run_lengths: Number of runs of neighbouring predicted positions, of each length. N-grams that touch are one.
-        masked_share: Predicted tokens, of `tokens`.
-        mask_token_share: Predicted tokens that became [MASK], of the predicted ones.
-        kept_share: Predicted tokens that are as they were, by choice or by chance, of the predicted ones.
-        random_share: Predicted tokens that became another ordinary token, of the predicted ones.
-        unknown_share: Tokens that are `<unk>`, of those that are not special, before masking.
-        combining_share: Tokens that begin with a combining mark, such as a vowel sign without its letter, of the same.
-        two_segments_share: Examples with two segments, of all.
-        swapped_share: Examples with exchanged segments, of those with two.
+        run_lengths: Number of runs of consecutive predicted positions, of each length. Adjacent n-grams are one run.
+        masked_share: Share of predicted tokens in `tokens`.
+        mask_token_share: Share of the predicted tokens that became [MASK].
+        kept_share: Share of the predicted tokens that are unchanged, by choice or by chance.
+        random_share: Share of the predicted tokens that became another ordinary token.
+        unknown_share: Share of `<unk>` in the tokens that are not special, before masking.
+        combining_share: Share of tokens that begin with a combining mark, such as a vowel sign, in the same.
+        two_segments_share: Share of examples with two segments.
+        swapped_share: Share of examples with swapped segments in those with two.
     """
 
     examples: int
@@ -68,7 +68,7 @@ class RecordStatistics:
     swapped_share: float
 
     def summary(self) -> str:
-        """Lines for people: the counts, the shares, and the histograms."""
+        """Format the counts, the shares, and the histograms as lines of text."""
         counts = {
             "examples": self.examples,
             "tokens in them": self.tokens,
@@ -86,7 +86,7 @@ class RecordStatistics:
         """Draw the histograms and the shares.
 
         Args:
-            path: The picture, a `.png`; an older one of that name is replaced.
+            path: A path with the ending `.png`. An older picture is replaced.
 
         Raises:
             InputError: If `path` has another ending or is a folder.
@@ -95,7 +95,7 @@ class RecordStatistics:
         from matplotlib.ticker import MaxNLocator
 
         figure = Figure(figsize=(12, 8), layout="constrained")
-        # Figures of their own: the long names of the shares must not move the histograms.
+        # Subfigures, so that the long names of the shares do not shift the histograms.
         halves: Any = figure.subfigures(2, 1)
         upper, lower = halves
         for panel, (name, (values, counted)) in zip(upper.subplots(1, 3), HISTOGRAMS.items(), strict=True):
@@ -113,7 +113,7 @@ class RecordStatistics:
 
 
 def _bars(counts: dict[int, int], *, most: int = 10) -> list[str]:
-    """A histogram in lines of text, with neighbouring values together if there are many."""
+    """Draw a histogram in lines of text, with adjacent values grouped if there are many."""
     if not counts:
         return []
     first, last = min(counts), max(counts)

@@ -1,4 +1,4 @@
-"""Text files to sections: lines, read in blocks, whatever their length and number."""
+"""Read text files as blocks of sections, with lines of any length."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tibert_keras.tibetan import TSHEG
 ErrorHandling = Literal["strict", "skip"]
 
 _BLOCK_BYTES = 1 << 22
-# A longer line is taken as several: the tokenizer's memory grows with the length of what it encodes at a time.
+# Longer lines are cut: the tokenizer's memory grows with the length of a text.
 LONGEST_SECTION = 1 << 18
-# The search for the best 64 encodings takes time with the square of it.
+# The time to find the best 64 encodings grows with the square of the length.
 LONGEST_SAMPLED_SECTION = 1 << 12
 _SEPARATORS = (" ", TSHEG)
 
 
 class SectionReader:
-    """Reads a UTF-8 file of sections, one a line, with an empty line between documents.
+    """Reads a UTF-8 file of sections, one in each line, with an empty line between documents.
 
     Args:
         path: The file, local or remote.
-        errors: What to do with a line that is not UTF-8: `"strict"` raises, `"skip"` leaves it out (of a line longer
-            than a block, the block's part of it).
-        longest_section: A line of more characters is taken as several sections, cut at spaces or tshegs.
+        errors: What to do with a line that is not UTF-8: `"strict"` raises an error, `"skip"` skips it (of a line
+            longer than a block, the part in the block).
+        longest_section: A line of more characters is cut into several sections, at spaces or tshegs.
 
     Attributes:
-        sha256: SHA-256 of what was read so far, in hexadecimal.
-        skipped_lines: Number of lines left out so far.
+        sha256: SHA-256 of the content read so far, in hexadecimal.
+        skipped_lines: Number of lines skipped so far.
 
     Example:
     ```python
@@ -56,7 +56,7 @@ class SectionReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[list[str]]:
-        """Yield sections in blocks of about 4 MB, without white space around them.
+        """Yield sections, stripped of white space, in blocks of about 4 MB.
 
         Raises:
             InputError: If the file cannot be read, is empty, or is not UTF-8 (naming the byte).
@@ -92,7 +92,7 @@ class SectionReader:
         if offset == 0 and lines[0]:
             lines[0] = lines[0].removeprefix("\ufeff")
         if inside_line and not (lines[0] or "").strip():
-            # What is left of a long line is no empty line.
+            # The rest of a long line is not an empty line.
             lines = lines[1:]
         return [section for line in lines if line is not None for section in _cut(line, self.longest_section)]
 
@@ -106,7 +106,7 @@ class SectionReader:
 
 
 def _end_of_lines(content: bytes) -> int:
-    """Where the last whole line ends or, if there is only a part of a long one, where that can best be cut."""
+    """Find the end of the last whole line or, in a part of a long line, the best place to cut."""
     end = content.rfind(b"\n") + 1
     if end or len(content) < _BLOCK_BYTES:
         return end
@@ -118,12 +118,12 @@ def _end_of_lines(content: bytes) -> int:
     end = len(content)
     while end > len(content) - 3 and content[end - 1] & 0xC0 == 0x80:
         end -= 1
-    # Before a character that may go on in the next block.
+    # Before a character that may continue in the next block.
     return end - 1 if content[end - 1] >= 0xC0 else end
 
 
 def _cut(line: str, longest: int) -> list[str]:
-    """Cut a long line after a space or tsheg, and elsewhere only if there is none."""
+    """Cut a long line after a space or tsheg, or anywhere if it has none."""
     if len(line) <= longest:
         return [line.strip()]
     sections = []

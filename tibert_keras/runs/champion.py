@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.history import History, score
-from tibert_keras.storage import atomic_output, exists, join, read_json
-from tibert_keras.training.config import read_config
-
-CHAMPION_PRESET = "champion"
-CHAMPION_FILE = "champion.json"
-# The untrained model of a run as a preset: architecture and tokenizer, whatever becomes of the files they came from.
-INITIAL_PRESET = "initial"
-# Where KerasHub puts the SentencePiece model of a preset.
-TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"
-
-_LOG = logging.getLogger(__name__)
+from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, INITIAL_PRESET
+from tibert_keras.runs.history import criterion_value
+from tibert_keras.runs.run import Run
+from tibert_keras.storage import atomic_output, join, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """The checkpoint that was chosen, as it stands in `champion.json`.
+    """The chosen checkpoint, as `champion.json` describes it.
 
     Attributes:
-        run_dir: The run that it is of.
+        run_dir: The run it belongs to.
         step: Its global step.
-        criterion: What was lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`; that
-            of the masked tokens alone where the run had two tasks.
-        value: How low.
-        candidates: How many checkpoints it was chosen from.
+        criterion: What was lowest: `loss`, the training loss over the window before a checkpoint, or `val_loss`. In a
+            run with two tasks, that of the masked tokens alone.
+        value: The lowest value.
+        candidates: The number of checkpoints it was chosen from.
         preset: The folder that `TibertMaskedLM.from_preset` loads.
         data: What it was trained on and chosen by: `init_checkpoint`, `input_file`, its `num_examples`, and
             `validation_file`.
@@ -56,12 +45,12 @@ def choose_champion(
 ) -> Champion:
     """Choose the best checkpoint among runs, and write it as a preset to `champion/` in its run's folder.
 
-    The preset is a masked language model, also where the run learnt the order of sentences too.
+    The preset is a masked language model, even if the run learned the sentence order too.
 
     Args:
         run_dirs: Folders of runs.
-        criterion: Choose by `loss`, the lowest training loss over the interval before a checkpoint, as the original
-            did, or by `val_loss`, the lowest validation loss; `auto` is the latter where all runs have one.
+        criterion: Choose by `loss`, the lowest training loss over the window before a checkpoint, as the original
+            did, or by `val_loss`, the lowest validation loss. `auto` is `val_loss` if all runs have one, else `loss`.
 
     Returns:
         The champion.
@@ -77,61 +66,57 @@ def choose_champion(
     """
     if criterion not in (criteria := ("auto", "loss", "val_loss")):
         raise InputError(f"No such criterion. Received: criterion={criterion!r}. Give one of {', '.join(criteria)}.")
-    runs = [os.fspath(run_dir).rstrip("/") for run_dir in run_dirs]
-    rows = {run_dir: _rows_with_checkpoint(run_dir) for run_dir in runs}
+    runs = [Run(run_dir) for run_dir in run_dirs]
     if criterion == "auto":
-        criterion = "val_loss" if all(History(run_dir).criterion == "val_loss" for run_dir in runs) else "loss"
+        criterion = "val_loss" if all(run.history.criterion == "val_loss" for run in runs) else "loss"
+    saved = [(run, set(run.checkpoints.steps)) for run in runs]
     candidates = [
-        (score(row, criterion), int(row["step"]), run_dir)
-        for run_dir in runs
-        for row in rows[run_dir]
-        if criterion in row
+        (criterion_value(row, criterion), int(row["step"]), run.folder, index)
+        for index, (run, steps) in enumerate(saved)
+        for row in run.history.rows
+        if row["step"] in steps and criterion in row
     ]
     if not candidates:
-        raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={runs}. Train first.")
-    value, step, run_dir = min(candidates)
-
-    model = TibertMaskedLM.from_preset(
-        join(run_dir, INITIAL_PRESET), load_weights=False, compile=False, dtype="float32"
-    )
-    checkpoints = Checkpoints(run_dir)
-    checkpoints.restore(model, step)
-    model = model.masked_lm()
-    # As a preset is compiled when it is loaded, so that Keras finds the (empty) optimizer it looks for.
-    model.compile()
-    with atomic_output(join(run_dir, CHAMPION_PRESET), last="task.json") as folder:
-        model.save_to_preset(os.fspath(folder))
+        folders = [run.folder for run in runs]
+        raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={folders}. Train first.")
+    value, step, _, index = min(candidates)
+    run = runs[index]
+    _write_preset(run, step)
     champion = Champion(
-        run_dir=run_dir,
+        run_dir=run.folder,
         step=step,
         criterion=criterion,
         value=value,
         candidates=len(candidates),
-        preset=join(run_dir, CHAMPION_PRESET),
-        data=_data(run_dir, checkpoints.state(step)),
+        preset=join(run.folder, CHAMPION_PRESET),
+        data={
+            "init_checkpoint": run.config.get("init_checkpoint"),
+            "input_file": run.config.get("input_file"),
+            "num_examples": run.checkpoints.state(step).get("num_examples"),
+            "validation_file": run.config.get("validation_file"),
+        },
     )
-    with atomic_output(join(run_dir, CHAMPION_FILE)) as path:
+    with atomic_output(join(run.folder, CHAMPION_FILE)) as path:
         path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
 
 
-def _rows_with_checkpoint(run_dir: str) -> list[dict[str, float]]:
-    steps = set(Checkpoints(run_dir).steps)
-    return [row for row in History(run_dir).rows if row["step"] in steps]
+def _write_preset(run: Run, step: int) -> None:
+    # Keras is imported only once there is a champion.
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 
-
-def _data(run_dir: str, state: dict[str, Any]) -> dict[str, Any]:
-    config = read_config(run_dir)
-    return {
-        "init_checkpoint": config.get("init_checkpoint"),
-        "input_file": config.get("input_file"),
-        "num_examples": state.get("num_examples"),
-        "validation_file": config.get("validation_file"),
-    }
+    initial = join(run.folder, INITIAL_PRESET)
+    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    run.checkpoints.restore(model, step)
+    model = model.masked_lm()
+    # Keras compiles a preset when it loads it, and then looks for an optimizer, if an empty one.
+    model.compile()
+    with atomic_output(join(run.folder, CHAMPION_PRESET), last="task.json") as folder:
+        model.save_to_preset(os.fspath(folder))
 
 
 def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
-    """Read what `choose_champion` wrote in a run's folder.
+    """Read the `champion.json` that `choose_champion` wrote to a run's folder.
 
     Raises:
         InputError: If it cannot be read.
@@ -144,18 +129,3 @@ def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
     except (TypeError, ValueError) as error:
         raise InputError(f"Not a champion: {error}. Received: {path!r}. {advice}") from error
     return champion
-
-
-def find_preset(model: str | os.PathLike[str]) -> str:
-    """Return the preset folder that `model` is, or has as its champion if it is a run.
-
-    Raises:
-        InputError: If it is neither.
-    """
-    for folder in [os.fspath(model), join(model, CHAMPION_PRESET)]:
-        if exists(join(folder, "task.json")):
-            return folder
-    raise InputError(
-        f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "
-        "Give a folder that holds task.json, or a run after `tibert champion`."
-    )

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written beside the training, proven by reading back, and restored to the bit."""
+"""The checkpoints of a run: written in the background, verified by reading them back, and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import io
 import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import (  # fmt: skip
+from tibert_keras.errors import DivergedError, InputError
+from tibert_keras.storage import (
     atomic_output,
     exists,
     join,
@@ -26,7 +25,9 @@ from tibert_keras.storage import (  # fmt: skip
     sha256,
     size,
 )
-from tibert_keras.training.divergence import DivergedError
+
+if TYPE_CHECKING:
+    import keras
 
 VARIABLES_FILE = "variables.npz"
 STATE_FILE = "state.json"
@@ -36,9 +37,9 @@ _GO_BACK = "Remove its folder to go on from the one before."
 
 
 class _HashingFile(io.RawIOBase):
-    """Takes the hash of what goes to a file on its way there: what is read back later is held to it.
+    """Hashes what is written to a file, to compare with what is read back.
 
-    It cannot seek, so that nothing is written twice.
+    It cannot seek, so NumPy writes every byte once and in order.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -57,15 +58,16 @@ class _HashingFile(io.RawIOBase):
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run: one folder a step.
+    """The folder `checkpoints/` of a run, with one folder for each saved step.
 
-    `variables.npz` holds every variable under its path: those of the model, the optimizer's with the global step, and
-    the states of random generators and of metrics. `state.json` has the file's size and hash, and facts of the run.
+    `variables.npz` holds every variable under its path: those of the model, those of the optimizer with the global
+    step, and the states of random generators and metrics. `state.json` holds the size and the hash of that file, and
+    the state of the run.
 
     Args:
         run_dir: The run's folder.
         keep: How many of the last checkpoints `save` keeps, besides the best ones.
-        writes: Whether `save` writes, as it does in one of several workers.
+        writes: Whether `save` writes. Of several workers, only the chief does.
 
     Example:
     ```python
@@ -84,35 +86,37 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps there are checkpoints of, in order."""
+        """The saved steps, in order."""
         names = [name for name in list_folder(self.folder) if name.isdigit()]
-        # The state is written last: in a remote folder, which fills up file by file, it says that all is there.
+        # A remote folder fills up file by file. The state is written last, so where it exists the rest does too.
         return sorted(int(name) for name in names if exists(join(self.folder, name, STATE_FILE)))
 
     # === Saving ===
-    def save(self, model: keras.Model, step: int, *, state: dict[str, Any], best_steps: Collection[int]) -> None:
-        """Save a checkpoint beside the training, and remove old ones when it has been read back.
+    def save(self, model: keras.Model, step: int, *, state: Mapping[str, Any], best_steps: Collection[int]) -> None:
+        """Save a checkpoint in the background, and remove old ones once it has been read back.
 
-        The variables are copied before this returns; `wait` waits for the rest.
+        The variables are copied before this returns; `wait` waits until they are written.
 
         Args:
             model: A compiled model.
             step: The global step, which names the checkpoint.
-            state: Facts of the run, for `state`.
+            state: The state of the run, which `state` reads again.
             best_steps: Steps whose checkpoints are kept whatever their age.
 
         Raises:
-            DivergedError: If a weight is not finite, and nothing is saved.
-            InputError: If the checkpoint before could not be saved.
+            DivergedError: If a weight is not finite. Nothing is saved then.
+            InputError: If the previous checkpoint could not be saved.
         """
+        from keras import ops
+
         self.wait()
-        variables = {name: keras.ops.convert_to_numpy(value).copy() for name, value in variables_by_name(model).items()}
+        variables = {name: ops.convert_to_numpy(value).copy() for name, value in variables_by_name(model).items()}
         for variable in model.trainable_variables:
             if not np.isfinite(variables[f"model/{variable.path}"]).all():
                 raise DivergedError(
                     step, f"A weight is not finite at step {step}. Received: {variable.path}. {self.last_good()}"
                 )
-        # All workers come so far: some variables, those of metrics, are only known to them together.
+        # All workers read the variables: the values of some, those of metrics, take all of them to compute.
         if self.writes:
             self._pending = self._thread.submit(self._write, variables, step, state, best_steps)
 
@@ -120,7 +124,7 @@ class Checkpoints:
         """Wait until the last checkpoint is saved.
 
         Raises:
-            InputError: If it could not be.
+            InputError: If it could not be saved.
             OSError: If the disk is full.
         """
         pending, self._pending = self._pending, None
@@ -128,18 +132,18 @@ class Checkpoints:
             pending.result()
 
     def close(self) -> None:
-        """Wait for the last checkpoint, and let the thread end."""
+        """Wait until the last checkpoint is saved, and end the thread."""
         try:
             self.wait()
         finally:
             self._thread.shutdown()
 
     def _write(
-        self, variables: dict[str, np.ndarray], step: int, state: dict[str, Any], best_steps: Collection[int]
+        self, variables: dict[str, np.ndarray], step: int, state: Mapping[str, Any], best_steps: Collection[int]
     ) -> None:
-        with atomic_output(join(self.folder, str(step)), last=STATE_FILE) as folder:
+        with atomic_output(self.path(step), last=STATE_FILE) as folder:
             folder.mkdir()
-            # With an open file NumPy leaves its name as it is.
+            # NumPy would add an ending to the name of a file that it opens itself.
             with (folder / VARIABLES_FILE).open("wb") as file:
                 hashing = _HashingFile(file)
                 np.savez(hashing, allow_pickle=False, **variables)
@@ -148,25 +152,28 @@ class Checkpoints:
         self.check(step)
         for old in self.steps[: -self.keep]:
             if old not in best_steps:
-                remove_folder(join(self.folder, str(old)))
+                remove_folder(self.path(old))
 
     # === Restoring ===
+    def path(self, step: int) -> str:
+        """The folder of a checkpoint."""
+        return join(self.folder, str(step))
+
     def state(self, step: int) -> dict[str, Any]:
-        """The facts that were saved with a checkpoint.
+        """Read the state of the run that was saved with a checkpoint.
 
         Raises:
             InputError: If the checkpoint is damaged.
         """
-        path = join(self.folder, str(step), STATE_FILE)
-        return read_json(path, what="the state of a checkpoint", advice=_GO_BACK)
+        return read_json(join(self.path(step), STATE_FILE), what="the state of a checkpoint", advice=_GO_BACK)
 
     def check(self, step: int) -> None:
-        """Check that a checkpoint is as it was written, by its size and hash.
+        """Check by its size and hash that a checkpoint is as it was written.
 
         Raises:
             InputError: If it is damaged.
         """
-        path, state = join(self.folder, str(step), VARIABLES_FILE), self.state(step)
+        path, state = join(self.path(step), VARIABLES_FILE), self.state(step)
         try:
             if (size(path), sha256(path)) == (state["bytes"], state["sha256"]):
                 return
@@ -176,10 +183,10 @@ class Checkpoints:
         raise InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
 
     def last_whole(self) -> int | None:
-        """The last step whose checkpoint is whole; what is said of damaged ones goes to the log.
+        """The step of the last undamaged checkpoint, or `None` if there are no checkpoints. Damaged ones are logged.
 
         Raises:
-            InputError: If there are checkpoints and none is whole.
+            InputError: If all checkpoints are damaged.
         """
         for step in reversed(self.steps):
             try:
@@ -193,73 +200,44 @@ class Checkpoints:
             )
         return None
 
-    def restore(self, model: keras.Model, step: int) -> None:
-        """Restore a model's variables and, if it is compiled, the optimizer's.
+    def read(self, step: int) -> dict[str, np.ndarray]:
+        """Read all variables of a checkpoint, by name.
+
+        Raises:
+            InputError: If the checkpoint is damaged.
+        """
+        self.check(step)
+        # Without pickle nothing in the file is executed: NumPy refuses arrays of Python objects.
+        with open_binary(join(self.path(step), VARIABLES_FILE)) as file, np.load(file, allow_pickle=False) as saved:
+            return dict(saved)
+
+    def restore(self, model: keras.Model, step: int, *, metrics: bool = False) -> None:
+        """Restore the variables of a model and, if it is compiled, those of its optimizer.
+
+        Args:
+            model: The model.
+            step: The step of the checkpoint.
+            metrics: Restore the states of the metrics instead, to resume a window of the training loss.
 
         Raises:
             InputError: If the checkpoint is damaged or of another model.
         """
-        self.check(step)
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         variables = variables_by_name(model)
-        self.assign({name: value for name, value in variables.items() if not name.startswith("metric/")}, step)
-
-    def assign(self, variables: dict[str, Any], step: int) -> None:
-        """Give variables the values that a checkpoint has under their names.
-
-        Raises:
-            InputError: If it lacks one, or one has another shape.
-        """
-        for name, value in self.values(variables, step).items():
-            variables[name].assign(value)
-
-    def values(self, variables: dict[str, Any], step: int) -> dict[str, np.ndarray]:
-        """Read the values for variables, by name.
-
-        Raises:
-            InputError: If the checkpoint lacks one, or one has another shape.
-        """
-        saved = self._read(step, list(variables))
-        for name, variable in variables.items():
-            if saved[name].shape != tuple(variable.shape):
-                raise InputError(
-                    f"The checkpoint is of another model. Received: {name} of shape {saved[name].shape} in "
-                    f"'{self.folder}/{step}', {tuple(variable.shape)} in the model. {_GO_BACK}"
-                )
-        return saved
-
-    def names(self, step: int) -> list[str]:
-        """The names of what a checkpoint holds."""
-        with open_binary(join(self.folder, str(step), VARIABLES_FILE)) as file, np.load(file) as saved:
-            return list(saved)
-
-    def _read(self, step: int, names: list[str]) -> dict[str, np.ndarray]:
-        """Read variables of a checkpoint, all of which must be there."""
-        path = join(self.folder, str(step), VARIABLES_FILE)
-        # Nothing of the file is executed: arrays of Python objects are refused.
-        with open_binary(path) as file, np.load(file, allow_pickle=False) as saved:
-            if missing := [name for name in names if name not in saved]:
-                raise InputError(
-                    f"The checkpoint is of another model. Received: {path!r} without {missing[0]}. {_GO_BACK}"
-                )
-            return {name: saved[name] for name in names}
-
-    def restore_metrics(self, model: keras.Model, step: int) -> None:
-        """Restore the states of a model's metrics, for a window of the training loss that was interrupted."""
-        variables = variables_by_name(model)
-        self.assign({name: value for name, value in variables.items() if name.startswith("metric/")}, step)
+        wanted = {name: variables[name] for name in variables if name.startswith("metric/") == metrics}
+        assign_values(wanted, self.read(step), place=self.path(step))
 
     def last_good(self) -> str:
-        """A sentence on where to go on from, for messages."""
+        """A sentence for messages that names the checkpoint to go on from."""
         self.wait()
         if not self.steps:
             return "There is no checkpoint before it."
-        return f"The last good checkpoint is '{self.folder}/{self.steps[-1]}'."
+        return f"The last good checkpoint is '{self.path(self.steps[-1])}'."
 
 
 def split_checkpoint(path: str) -> tuple[str, int] | None:
-    """Part `RUN/checkpoints/STEP` into the run's folder and the step; `None` if the path is none of these."""
+    """Split `RUN/checkpoints/STEP` into the run's folder and the step, or return `None` for any other path."""
     folder, name = os.path.split(path.rstrip("/"))
     if not name.isdigit() or os.path.basename(folder) != "checkpoints":
         return None
@@ -267,14 +245,14 @@ def split_checkpoint(path: str) -> tuple[str, int] | None:
 
 
 def moment_name(optimizer: str, path: str, slot: str) -> str:
-    """The name in a checkpoint of an optimizer's moment, such as `adam_m`, of the variable of this path."""
+    """The name in a checkpoint of a moment, such as `adam_m`, that an optimizer keeps of the variable of a path."""
     # Keras names a moment after the path of its variable.
     return f"optimizer/{optimizer}/{path.replace('/', '_')}_{slot}"
 
 
 def variables_by_name(model: keras.Model) -> dict[str, Any]:
     """Every variable that training changes, under a name that is the same in each process."""
-    # Random generators and metrics are numbered by Keras as they are made: their order tells them apart.
+    # Keras numbers random generators and metrics in the order in which they were made, in the whole process.
     generators = [variable for variable in model.variables if variable.name == "seed_generator_state"]
     others = [variable for variable in model.variables if variable.name != "seed_generator_state"]
     optimizer = model.optimizer.variables if model.compiled and model.optimizer else []
@@ -284,3 +262,26 @@ def variables_by_name(model: keras.Model) -> dict[str, Any]:
         **{f"optimizer/{variable.path}": variable for variable in optimizer},
         **{f"metric/{number}": variable for number, variable in enumerate(model.metrics_variables)},
     }
+
+
+def check_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray], *, place: str) -> None:
+    """Check that the values of a checkpoint, whose path is `place`, have the names and shapes of variables.
+
+    Raises:
+        InputError: If a value is missing or of another shape.
+    """
+    for name, variable in variables.items():
+        if name not in values:
+            raise InputError(f"The checkpoint is of another model. Received: {place!r} without {name}. {_GO_BACK}")
+        if values[name].shape != tuple(variable.shape):
+            raise InputError(
+                f"The checkpoint is of another model. Received: {name} of shape {values[name].shape} in "
+                f"{place!r}, {tuple(variable.shape)} in the model. {_GO_BACK}"
+            )
+
+
+def assign_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray], *, place: str) -> None:
+    """Assign to each variable its value in a checkpoint, after `check_values`."""
+    check_values(variables, values, place=place)
+    for name, variable in variables.items():
+        variable.assign(values[name])

@@ -1,4 +1,4 @@
-"""What a run runs with: the versions of the code, and hashes of its records, noted while it still knows."""
+"""What a run was trained with: the versions of the code and the hashes of its records, noted at each start."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tibert_keras.errors import InputError
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
 from tibert_keras.storage import atomic_output, exists, join, read_json, sha256, size
@@ -23,12 +21,12 @@ _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-tex
 
 
 def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> None:
-    """Write down what a run goes on with from a step, unless it is what it had before.
+    """Note what a run is trained with from a step on, unless that is unchanged.
 
     Args:
         run_dir: The run's folder.
-        step: The step from which it goes on.
-        record_files: What it reads.
+        step: The step from which it starts or resumes.
+        record_files: The record files it reads.
     """
     phases = read_environment(run_dir)
     now = {**environment(), "manifests": hash_records(record_files)}
@@ -39,10 +37,11 @@ def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> No
 
 
 def read_environment(run_dir: str) -> list[dict[str, Any]]:
-    """Read what a run was run with: a dictionary each time that changed, none if the run is older than this file.
+    """Read what a run was trained with.
 
     Returns:
-        Each has `from_step`, what `environment` gives, and as `manifests` what `hash_records` gives for the records.
+        A dictionary for each time it changed, none for runs of versions that did not note it. Each has `from_step`,
+        the keys of `environment`, and as `manifests` the result of `hash_records`.
 
     Raises:
         InputError: If the file is damaged.
@@ -64,8 +63,10 @@ def read_environment(run_dir: str) -> list[dict[str, Any]]:
 def environment() -> dict[str, Any]:
     """The `versions` of the packages, Keras's `backend`, and the git `commit` of this package.
 
-    The commit is `None` where the package is not in a checkout, and ends in `-dirty` if files were changed since.
+    The commit is `None` if the package is not in a checkout, and ends in `-dirty` if files were changed since.
     """
+    import keras
+
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -77,7 +78,7 @@ def environment() -> dict[str, Any]:
 
 def _commit() -> str | None:
     folder = Path(__file__).parent
-    # An installed package may lie in the checkout of something else: it is not among the files of that one.
+    # An installed package may lie in the checkout of another project, which does not track its files.
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
     return tracked and _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
@@ -95,19 +96,19 @@ def _hash_manifest(folder: str) -> str:
         manifest = Manifest.read(folder)
     except InputError:
         manifest = None
-    # Other files have that name too.
+    # It may be a file of another program.
     return manifest.digest() if manifest is not None else sha256(join(folder, MANIFEST_FILE))
 
 
 def hash_records(record_files: Iterable[str]) -> dict[str, str]:
-    """Tell by which hash records can be known again, without reading them.
+    """Hash records without reading them, to recognize them later.
 
     Args:
         record_files: Paths of the files.
 
     Returns:
-        The `Manifest.digest` of each folder by its manifest's path; by the folder's path, where it has none, the
-        SHA-256 of the names and sizes of its files, a line each.
+        A hash for each folder: its `Manifest.digest`, by the path of the manifest, or for a folder without one the
+        SHA-256 of lines with the names and sizes of its files, by the path of the folder.
     """
     folders: dict[str, list[str]] = {}
     for file in sorted(record_files):

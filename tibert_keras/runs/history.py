@@ -1,4 +1,4 @@
-"""The history of a run: what happened between two checkpoints."""
+"""The history of a run: the figures of each window between two checkpoints."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ import csv
 import math
 import os
 
+from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, exists, join, read_lines
+
+HISTORY_FILE = "history.csv"
 
 
 class History:
-    """The file `history.csv` of a run: a row an interval, from one checkpoint to the next.
+    """The file `history.csv` of a run, with a row for each window from one checkpoint to the next.
 
     Args:
         run_dir: The run's folder.
-        writes: Whether `append` writes the file, as it does in one of several workers.
+        writes: Whether `append` writes the file. Of several workers, only the chief does.
+
+    Raises:
+        InputError: If the file is damaged.
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, writes: bool = True) -> None:
         self.writes = writes
-        self.path = join(run_dir, "history.csv")
+        self.path = join(run_dir, HISTORY_FILE)
         self.rows: list[dict[str, float]] = []
         if exists(self.path):
             reader = csv.DictReader(read_lines(self.path))
-            self.rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
-            self.rows = [{**row, "step": int(row["step"])} for row in self.rows]
+            try:
+                rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
+                self.rows = [{**row, "step": int(row["step"])} for row in rows]
+            except InputError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"Not the history of a run. Received: {self.path!r}. Give the folder of another."
+                ) from error
 
     def forget_after(self, step: int) -> None:
-        """Drop the rows of steps that no checkpoint has kept: they will be trained again."""
+        """Drop the rows after a step, from which the run will be trained again."""
         self.rows = [row for row in self.rows if row["step"] <= step]
 
     def append(self, row: dict[str, float]) -> None:
@@ -43,18 +56,18 @@ class History:
 
     @property
     def criterion(self) -> str:
-        """What is lowest at the best checkpoint: `val_loss` where there is a validation, else `loss`."""
+        """What is lowest at the best checkpoint: `val_loss` if the run has a validation, else `loss`."""
         return "val_loss" if any("val_loss" in row for row in self.rows) else "loss"
 
     def best(self, criterion: str | None = None) -> dict[str, float]:
-        """The row with the lowest `criterion`, the earliest of several; rows that lack it do not count."""
-        return min(self.rows, key=lambda row: score(row, criterion or self.criterion))
+        """The row with the lowest `criterion`, the earliest of equals. Rows without it do not count."""
+        return min(self.rows, key=lambda row: criterion_value(row, criterion or self.criterion))
 
     def best_steps(self) -> set[int]:
-        """The steps of the champions by each criterion: the lowest `loss` and, where there is one, `val_loss`."""
+        """The steps of the champions by each criterion: the lowest `loss` and, if there is one, `val_loss`."""
         return {int(self.best(criterion)["step"]) for criterion in ("loss", self.criterion)}
 
 
-def score(row: dict[str, float], criterion: str) -> float:
-    """The `loss` or `val_loss` of a row: that of the masked tokens alone, with which runs of other tasks compare."""
+def criterion_value(row: dict[str, float], criterion: str) -> float:
+    """The `loss` or `val_loss` of a row, over the masked tokens alone, so that runs with and without SOP compare."""
     return row.get(criterion.replace("loss", "masked_lm_loss"), row.get(criterion, math.inf))

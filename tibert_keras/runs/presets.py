@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from tibert_keras.runs.champion import find_preset
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import join, read_json
 
 if TYPE_CHECKING:
-    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-    from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-
-    TibertModel = TibertMaskedLM | TibertTokenClassifier | TibertTextClassifier
+    from tibert_keras.models.tibert_task import TibertTask
 
 
-def load_model(model: TibertModel | str | os.PathLike[str], **kwargs: Any) -> TibertModel:
+def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> TibertTask:
     """Load a preset or a run's champion with the class that it was saved with. A model is returned as it is.
 
     Args:
@@ -44,6 +40,7 @@ def load_model(model: TibertModel | str | os.PathLike[str], **kwargs: Any) -> Ti
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
-    classes: tuple[type[TibertModel], ...] = (TibertTokenClassifier, TibertTextClassifier)
-    by_name = {f"tibert_keras>{each.__name__}": each for each in classes}
-    return by_name.get(config.get("registered_name", ""), TibertMaskedLM).from_preset(preset, **kwargs)
+    classifiers: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
+    by_name = {f"tibert_keras>{each.__name__}": each for each in classifiers}
+    make = by_name.get(config.get("registered_name", ""), TibertMaskedLM)
+    return make.from_preset(preset, **kwargs)

@@ -1,4 +1,4 @@
-"""Runs side by side: how far each is, its losses and its speed, as a table and as curves. No model is loaded."""
+"""Compares runs by their files: progress, losses and speed, as a table and as curves. No model is loaded."""
 
 from __future__ import annotations
 
@@ -6,54 +6,49 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.scores import SCORES_FILE
-from tibert_keras.pictures import write_picture
-from tibert_keras.runs.champion import CHAMPION_FILE
-from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.columns import in_columns
-from tibert_keras.runs.history import History
-from tibert_keras.storage import exists, is_remote, join, read_json
-from tibert_keras.training.config import CONFIG_FILE, read_config
+from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE
+from tibert_keras.runs.history import HISTORY_FILE, History
+from tibert_keras.runs.run import Run
+from tibert_keras.storage import exists, is_remote, join, read_json, write_picture
 
 Status = Literal["finished", "running", "stopped", "not begun"]
 
-# How many of the last intervals tell the speed.
+# The number of windows that the speed is the median of.
 _RECENT = 5
-# A run is given so many times its interval, and so many seconds for validating and saving, before it counts as stopped.
-_INTERVALS, _SECONDS = 2, 60
-# By which of its scores a fine-tuning keeps an epoch.
+# A run counts as stopped once nothing was written for 2 windows, and 60 seconds more for validating and saving.
+_WINDOWS, _SECONDS = 2, 60
+# The scores by which fine-tunings choose an epoch.
 _CRITERIA = ("joint_f1", "macro_f1")
-# Where a run has two tasks, the masked tokens alone compare with a run of one.
+# In a run with two tasks, the loss of the masked tokens alone compares with that of other runs.
 _CURVES = {"loss": ("-", ""), "val_loss": ("--", ", validation"), "masked_lm_loss": (":", ", masked tokens alone")}
 _HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "best F1", "examples/s", "champion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What the files of a run tell about it, or those of a seed of a fine-tuning.
+    """What the files of a run, or of one seed of a fine-tuning, tell about it.
 
     Attributes:
-        run_dir: The run's folder, or the seed's.
-        status: `finished` if the last checkpoint is that of the last step, `not begun` if there is no checkpoint;
-            else `running` if something was written about an interval ago or later, or `stopped`. A seed, which has
-            epochs in place of checkpoints, is finished when it has its scores.
-        step: Step of the last checkpoint, from which the run would go on, or of a seed's last epoch; 0 if there is
-            none.
-        num_train_steps: Step at which the run ends; of a seed 0 before its first epoch has ended.
-        loss: Training loss over the last interval, or `None` before the first one ended.
+        run_dir: The folder of the run or the seed.
+        status: `finished` if the last checkpoint is that of the last step; `not begun` if there is no checkpoint; else
+            `running` if something was written within about the last window, or `stopped`. A seed has epochs in place
+            of checkpoints, and is finished once it has its scores.
+        step: Step of the last checkpoint, from which the run would resume, or of a seed's last epoch; 0 without one.
+        num_train_steps: The last step of the run; for a seed 0 until its first epoch has ended.
+        loss: Training loss over the last window, or `None` before the first one has ended.
         best_loss: The lowest of these losses.
-        best_step: The step at the end of its interval.
+        best_step: The step at the end of its window.
         val_loss: The last validation loss, or `None` if the run has none.
-        best_f1: Of a seed the highest validation score by which an epoch is kept: joint F1 of a tagger, macro F1 of a
-            classifier of texts.
-        examples_per_second: Median over the last intervals.
-        champion_step: Step of the champion, or of the epoch that a finished seed kept; `None` if none was chosen.
+        best_f1: For a seed, the highest validation score by which an epoch is chosen: joint F1 of a tagger, macro F1 of
+            a text classifier.
+        examples_per_second: Median over the last windows.
+        champion_step: Step of the champion, or of the epoch that a finished seed kept; `None` if there is none yet.
     """
 
     run_dir: str
@@ -70,63 +65,61 @@ class RunSummary:
 
 
 def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummary]:
-    """Summarize runs from their files, while they train or afterwards.
+    """Summarize runs from their files, during or after training.
 
     Args:
         run_dirs: Folders of runs, of pretraining or of fine-tuning.
 
     Returns:
-        A summary of each, in the same order; of a fine-tuning one for each seed.
+        A summary of each run in the same order; for a fine-tuning, one for each seed.
 
     Raises:
-        InputError: If a folder holds no run, or a file of one is damaged.
+        InputError: If a folder holds no run, or a file of a run is damaged.
 
     Example:
     ```python
-    print(table(summarize_runs(["runs/a", "runs/b"])))
+    print(summary_table(summarize_runs(["runs/a", "runs/b"])))
     ```
     """
-    return [summary for run_dir in run_dirs for summary in _summaries(os.fspath(run_dir).rstrip("/") or "/")]
+    return [summary for run_dir in run_dirs for summary in _summaries(Run(run_dir))]
 
 
-def _summaries(run_dir: str) -> list[RunSummary]:
-    config = read_config(run_dir)
-    if "num_seeds" not in config:
-        return [_summarize(run_dir, _number(run_dir, config, "num_train_steps"))]
-    num_epochs = _number(run_dir, config, "num_epochs")
-    seeds = range(_number(run_dir, config, "num_seeds"))
-    return [_summarize_seed(join(run_dir, f"seed_{index}"), num_epochs) for index in seeds]
+def _summaries(run: Run) -> list[RunSummary]:
+    if run.kind == "pretrain":
+        return [_summarize(run)]
+    num_epochs, num_seeds = _number(run, "num_epochs"), _number(run, "num_seeds")
+    return [_summarize_seed(join(run.folder, f"seed_{index}"), num_epochs) for index in range(num_seeds)]
 
 
-def _summarize(run_dir: str, num_train_steps: int) -> RunSummary:
-    rows = _rows(run_dir)
-    step = max(Checkpoints(run_dir).steps, default=0)
+def _summarize(run: Run) -> RunSummary:
+    rows, num_train_steps = run.history.rows, _number(run, "num_train_steps")
+    step = max(run.checkpoints.steps, default=0)
     rates = _column(rows, "examples_per_second")[-_RECENT:]
-    # The configuration is written anew by a run that goes on.
-    signs = [join(run_dir, name) for name in (CONFIG_FILE, "history.csv", "checkpoints")]
-    interval = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
+    # A run writes its configuration anew when it resumes.
+    written = [join(run.folder, name) for name in (CONFIG_FILE, HISTORY_FILE, "checkpoints")]
+    window = max(_column(rows, "seconds")[-_RECENT:], default=0.0)
     return RunSummary(
-        run_dir=run_dir,
-        status=_status(signs, interval, begun=step > 0, finished=step >= num_train_steps),
+        run_dir=run.folder,
+        status=_status(written, window, begun=step > 0, finished=step >= num_train_steps),
         step=step,
         num_train_steps=num_train_steps,
         **_losses(rows),
         best_f1=None,
         examples_per_second=statistics.median(rates) if rates else None,
-        champion_step=_champion_step(run_dir),
+        champion_step=_champion_step(run.folder),
     )
 
 
 def _summarize_seed(seed_dir: str, num_epochs: int) -> RunSummary:
-    rows = _rows(seed_dir)
+    rows = History(seed_dir).rows
     finished = exists(join(seed_dir, SCORES_FILE))
     step, epoch, seconds = (rows[-1].get(name, 0) if rows else 0 for name in ("step", "epoch", "seconds"))
     criterion = next((name for name in _CRITERIA if rows and name in rows[-1]), "")
     best = max((row for row in rows if criterion in row), key=lambda row: row[criterion], default={})
     return RunSummary(
         run_dir=seed_dir,
-        # The seconds are those since the seed began.
-        status=_status([join(seed_dir, "history.csv")], seconds / max(epoch, 1), begun=bool(rows), finished=finished),
+        # A seed counts the seconds since it began, over all epochs.
+        status=_status([join(seed_dir, HISTORY_FILE)], seconds / max(epoch, 1), begun=bool(rows), finished=finished),
         step=int(step),
         num_train_steps=round(step / epoch * num_epochs) if epoch else 0,
         **_losses(rows),
@@ -138,38 +131,29 @@ def _summarize_seed(seed_dir: str, num_epochs: int) -> RunSummary:
 
 def _losses(rows: list[dict[str, float]]) -> dict[str, Any]:
     best = min(((row["loss"], int(row["step"])) for row in rows if "loss" in row), default=(None, None))
-    losses = {"loss": _last(rows, "loss"), "val_loss": _last(rows, "val_loss")}
-    return {**losses, "best_loss": best[0], "best_step": best[1]}
+    last = {name: next(reversed(_column(rows, name)), None) for name in ("loss", "val_loss")}
+    return {**last, "best_loss": best[0], "best_step": best[1]}
 
 
-def _number(run_dir: str, config: dict[str, Any], name: str) -> int:
+def _number(run: Run, name: str) -> int:
+    value = run.config.get(name)
     try:
-        return int(config[name])
-    except (KeyError, TypeError, ValueError) as error:
+        return int(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
         raise InputError(
-            f"Not the configuration of a run. Received: {join(run_dir, CONFIG_FILE)!r} with "
-            f"{name}={config.get(name)!r}. Give the folder of another."
+            f"Not the configuration of a run. Received: {join(run.folder, CONFIG_FILE)!r} with {name}={value!r}. "
+            "Give the folder of another."
         ) from error
 
 
-def _rows(run_dir: str) -> list[dict[str, float]]:
-    try:
-        return History(run_dir).rows
-    except InputError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        path = join(run_dir, "history.csv")
-        raise InputError(f"Not the history of a run. Received: {path!r}. Give the folder of another.") from error
-
-
-def _status(signs: Sequence[str], interval: float, *, begun: bool, finished: bool) -> Status:
-    """Tell from the files that a run writes to, and the seconds between two times, whether it goes on."""
+def _status(paths: Sequence[str], window: float, *, begun: bool, finished: bool) -> Status:
+    """Tell from the files that a run writes, and the seconds between two writes, whether it is running."""
     if finished:
         return "finished"
     if not begun:
         return "not begun"
-    silent = time.time() - max(_modified(path) for path in signs if exists(path))
-    return "running" if silent < _INTERVALS * interval + _SECONDS else "stopped"
+    silent = time.time() - max(_modified(path) for path in paths if exists(path))
+    return "running" if silent < _WINDOWS * window + _SECONDS else "stopped"
 
 
 def _modified(path: str) -> float:
@@ -193,18 +177,27 @@ def _column(rows: list[dict[str, float]], name: str) -> list[float]:
     return [row[name] for row in rows if name in row]
 
 
-def _last(rows: list[dict[str, float]], name: str) -> float | None:
-    return next(reversed(_column(rows, name)), None)
+# === Table and plot ===
 
 
-# === For people ===
-
-
-def table(summaries: Sequence[RunSummary]) -> str:
-    """Lines of text, one a run under a header; `-` is what is not there (yet)."""
+def summary_table(summaries: Sequence[RunSummary]) -> str:
+    """Format summaries as lines of text, one for each run under a header; `-` marks values that do not exist yet."""
     rows = [_HEADER, *(_cells(name, run) for name, run in zip(_names(summaries), summaries, strict=True))]
-    # The names and the status to the left, numbers to the right.
+    # Names and statuses are aligned to the left, numbers to the right.
     return in_columns(rows, left=2)
+
+
+def in_columns(rows: Iterable[Sequence[str]], *, left: int) -> str:
+    """Format rows of cells as aligned lines of text: the first `left` columns to the left, the others to the right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def _cells(name: str, run: RunSummary) -> tuple[str, ...]:
@@ -226,20 +219,20 @@ def _cells(name: str, run: RunSummary) -> tuple[str, ...]:
 
 
 def _names(summaries: Sequence[RunSummary]) -> list[str]:
-    """The names of the folders, or their paths if two have the same name."""
+    """The names of the folders, or their paths if two share a name."""
     names = [run.run_dir.rpartition("/")[2] or run.run_dir for run in summaries]
     return names if len(set(names)) == len(names) else [run.run_dir for run in summaries]
 
 
 def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> None:
-    """Draw the training loss of runs over their steps, and the validation loss and that of the masked tokens alone.
+    """Plot the losses of runs over their steps: training, validation, and that of the masked tokens alone.
 
     Args:
-        summaries: The runs; their histories are read again.
-        path: The picture, a `.png`; an older one of that name is replaced.
+        summaries: The runs. Their histories are read again.
+        path: The picture, a `.png` file, which is replaced if it exists.
 
     Raises:
-        InputError: If `path` has another ending or is a folder, or if no run has a loss yet.
+        InputError: If `path` has another ending or is a folder, or no run has a loss yet.
     """
     from matplotlib.figure import Figure
 
@@ -247,11 +240,11 @@ def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> 
     panel = figure.subplots()
     losses: list[float] = []
     for index, (name, run) in enumerate(zip(_names(summaries), summaries, strict=True)):
-        losses += _draw(panel, _rows(run.run_dir), label=name, colour=f"C{index}")
+        losses += _draw(panel, History(run.run_dir).rows, label=name, colour=f"C{index}")
     if not losses:
         runs = [run.run_dir for run in summaries]
         raise InputError(f"There is no loss to draw yet. Received: run_dir={runs}. Wait for the first checkpoint.")
-    # A first loss far above the others would press all of them flat.
+    # On a linear scale, a first loss far above the others would flatten their curves.
     scale = "log" if 0 < 10 * min(losses) < max(losses) < math.inf else "linear"
     panel.set(title="Loss over the interval before each checkpoint", xlabel="step", ylabel="loss (nats)", yscale=scale)
     panel.xaxis.set_major_formatter("{x:,.0f}")
@@ -261,12 +254,12 @@ def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> 
 
 
 def _draw(panel: Any, rows: list[dict[str, float]], *, label: str, colour: str) -> list[float]:
-    """Draw the curves of a run, and return their losses."""
+    """Draw the curves of a run, and return its losses."""
     losses = []
     for name, (style, addition) in _CURVES.items():
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
-            # Of few points there may be only one, which makes no line.
+            # A single point makes no line.
             marker = "." if len(points) <= 50 else ""
             panel.plot(*zip(*points, strict=True), style, marker=marker, color=colour, label=f"{label}{addition}")
             losses += [loss for _, loss in points]

@@ -7,19 +7,19 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-from tibert_keras.saved_model.compact_weights import Precision
-from tibert_keras.saved_model.text_module import TextModule
+from tibert_keras.saved_model.precision import Precision
+from tibert_keras.saved_model.text_module import TEXT, TextModule
 
 
 class ClassifyText(TextModule):
-    """The signatures of a text classifier's SavedModel; usable as they are, too.
+    """The signatures of a text classifier's SavedModel, also usable directly.
 
     Args:
         model: A `TibertTextClassifier` with a preprocessor, on the TensorFlow backend.
         precision: As in `TextModule`.
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer or was trained on pairs of texts.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer or was trained on pairs of texts.
 
     Example:
     ```python
@@ -40,16 +40,16 @@ class ClassifyText(TextModule):
         self.labels = tf.constant(list(model.labels))
         self._is_softmax = model.activation is keras.activations.softmax
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    @tf.function(input_signature=[TEXT])
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Tell the class of texts. As in training, a long one is cut.
+        """Classify texts, truncated as in training.
 
         Args:
             text: Strings `[batch]`.
 
         Returns:
-            `label`, the likeliest, string `[batch]`; `labels`, string, and their `probabilities`, float32, both
-            `[batch, classes]`, in the order of the model's classes.
+            `label`, the likeliest label, string `[batch]`; and all `labels`, string, with their `probabilities`,
+            float32, both `[batch, classes]`, in the order of the model's classes.
         """
         tokens = self._tokenizer(text)[:, : self._max_length - 2]
         outputs = self._logits(self._pack(tokens))

@@ -1,13 +1,13 @@
-"""A token classifier in a SavedModel: text to words and tags."""
+"""A tagger in a SavedModel: text to words and tags."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer, absorb_spaces_in_graph
-from tibert_keras.saved_model.compact_weights import Precision
-from tibert_keras.saved_model.text_module import TextModule
+from tibert_keras.models.tibert_tokenizer import absorb_spaces_in_graph
+from tibert_keras.saved_model.precision import Precision
+from tibert_keras.saved_model.text_module import TEXT, TextModule
 from tibert_keras.tibetan import SYLLABLE_PATTERN, TOKENIZER_SPACES
 
 # No text in UTF-8 has this byte.
@@ -16,14 +16,14 @@ _CUT = rb"\1" + _SEPARATOR
 
 
 class TagWords(TextModule):
-    """The signatures of a tagger's SavedModel; usable as they are, too.
+    """The signatures of a tagger's SavedModel, also usable directly.
 
     Args:
         model: A `TibertTokenClassifier` with a preprocessor, on the TensorFlow backend.
         precision: As in `TextModule`.
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
 
     Example:
     ```python
@@ -40,17 +40,17 @@ class TagWords(TextModule):
         continuation = model.preprocessor.continuation
         self._is_continuation = tf.constant([label == continuation for label in model.labels])
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    @tf.function(input_signature=[TEXT])
     def tag(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Cut texts into words, and tag them.
+        """Segment texts into words and tag them.
 
         Args:
             text: Strings `[batch]`.
 
         Returns:
-            `words` and `tags` (string) and `probabilities` of the tags (float32), all `[batch, words]`; where a text
-            has fewer words than another, empty strings and zeros. `word_count`, int32 `[batch]`. The words of a text,
-            joined, are the text. One of nothing but spaces is a word whose tag has the probability 0.
+            `words` and `tags` (string) and `probabilities` of the tags (float32), all `[batch, words]`, padded with
+            empty strings and zeros; and `word_count`, int32 `[batch]`. The words of a text, joined, are the text. A
+            text of spaces only is a single word, whose tag has probability 0.
         """
         syllables = tf.strings.split(tf.strings.regex_replace(text, f"({SYLLABLE_PATTERN})", _CUT), _SEPARATOR)
         syllables = tf.ragged.boolean_mask(syllables, ~(syllables == ""))
@@ -60,7 +60,7 @@ class TagWords(TextModule):
 
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
         begins = is_first | ~tf.gather(self._is_continuation, likeliest)
-        # A text begins with a word, whatever the model says.
+        # The first syllable begins a word, whatever the model predicts.
         of_tags, ids = tf.math.top_k(tf.where(self._is_continuation, -1.0, probabilities), k=1)
         word_ids = tf.cumsum(tf.cast(begins, tf.int32)) - 1
         words = tf.strings.unsorted_segment_join(
@@ -80,8 +80,8 @@ class TagWords(TextModule):
         }
 
     def _probabilities(self, syllables: tf.RaggedTensor) -> tf.Tensor:
-        """Those of all syllables, one text's after the other's, `[syllables, labels]`."""
-        pieces = syllables.with_values(_encode(self._tokenizer, syllables))
+        """Return the probabilities of each syllable's labels, one text after the other, `[syllables, labels]`."""
+        pieces = syllables.with_values(self._encode(syllables))
         tokens = pieces.merge_dims(1, 2)
         of_tokens = tf.nn.softmax(self._logits(self._pack(tokens)))
         rows = syllables.value_rowids()
@@ -89,23 +89,21 @@ class TagWords(TextModule):
         positions = 1 + pieces.values.row_starts() - tf.gather(tokens.row_starts(), rows)
         places = rows * tf.shape(of_tokens, tf.int64)[1] + positions
         of_syllables = tf.gather(tf.reshape(of_tokens, [-1, self.labels.shape[0]]), places)
-        # What has no piece continues what is before it.
+        # A syllable without pieces continues the word before it.
         return tf.where(
             pieces.values.row_lengths()[:, tf.newaxis] > 0, of_syllables, tf.cast(self._is_continuation, tf.float32)
         )
 
-
-def _encode(tokenizer: TibertTokenizer, syllables: tf.RaggedTensor) -> tf.RaggedTensor:
-    """`TibertTokenizer.encode_syllables` in a graph: the pieces of all syllables, `[syllables, (pieces)]`."""
-    flat, rows = syllables.flat_values, syllables.value_rowids()
-    space = " " if tokenizer.underline_between_sections else ""
-    is_first = tf.range(tf.size(flat, tf.int64)) == tf.gather(syllables.row_starts(), rows)
-    ended = tf.strings.regex_full_match(flat, f"(?s).*{TOKENIZER_SPACES}")
-    after_space = is_first | tf.strings.regex_full_match(flat, f"{TOKENIZER_SPACES}(?s).*")
-    # The first of all has none before it.
-    after_space |= tf.concat([tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool), ended[:-1]], axis=0)
-    units = tf.strings.regex_replace(
-        tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", ""), TOKENIZER_SPACES, space
-    )
-    units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
-    return absorb_spaces_in_graph(tokenizer._sentence_piece.tokenize(units), *tokenizer.space_and_mask)
+    def _encode(self, syllables: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Run `TibertTokenizer.encode_syllables` in a graph, for the pieces `[syllables, (pieces)]` of all texts."""
+        flat, rows = syllables.flat_values, syllables.value_rowids()
+        space = " " if self._tokenizer.underline_between_sections else ""
+        is_first = tf.range(tf.size(flat, tf.int64)) == tf.gather(syllables.row_starts(), rows)
+        ended = tf.strings.regex_full_match(flat, f"(?s).*{TOKENIZER_SPACES}")
+        after_space = is_first | tf.strings.regex_full_match(flat, f"{TOKENIZER_SPACES}(?s).*")
+        # Nothing comes before the first syllable.
+        after_space |= tf.concat([tf.zeros([tf.minimum(tf.size(flat), 1)], tf.bool), ended[:-1]], axis=0)
+        units = tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
+        units = tf.strings.regex_replace(units, TOKENIZER_SPACES, space)
+        units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
+        return absorb_spaces_in_graph(self.sentence_piece.tokenize(units), *self._tokenizer.space_and_mask)

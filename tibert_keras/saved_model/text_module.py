@@ -1,4 +1,4 @@
-"""What all SavedModels of text hold: the tokenizer, the weights, and the way from strings to ids."""
+"""The base of all SavedModels: the tokenizer, the weights, and the way from strings to ids."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import keras
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.compact_weights import CompactWeights, Precision
-from tibert_keras.saved_model.flat_layers import flat_layers
+from tibert_keras.models.encoder_layer import flat_layers, sentence_piece_in_graph
+from tibert_keras.saved_model.precision import CompactWeights, Precision
+
+# The input of the signatures that take strings.
+TEXT = tf.TensorSpec([None], tf.string, name="text")
 
 
 class TextModule(tf.Module):
-    """A model that takes strings, in ops of TensorFlow and TensorFlow Text alone.
+    """A model that takes strings, in ops of TensorFlow and TensorFlow Text only.
 
     Args:
         model: A model with a preprocessor, on the TensorFlow backend.
-        precision: How the weights are held: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+        precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
 
     Raises:
-        InputError: If the backend is another, or the model has no tokenizer.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
     """
 
-    # Names of the methods that are signatures besides the first, which is `serving_default`.
+    # The methods that are signatures. The first is `serving_default`; the others go by their own names.
     signature_names: tuple[str, ...] = ()
 
     def __init__(self, model: Any, *, precision: Precision = "float32") -> None:
@@ -36,30 +39,30 @@ class TextModule(tf.Module):
                 "The model has no tokenizer and takes only ids. Received: a preset without preprocessor. "
                 "Pretrain with spm_model_file."
             )
-        # Untracked: of compact weights only those go into the SavedModel, not the model's own.
+        # Untracked, so that compact weights go into the SavedModel without the model's own.
         self._model = self._no_dependency(model)
         self._tokenizer = model.preprocessor.tokenizer
         self._max_length = model.preprocessor.sequence_length
-        # What a SavedModel must hold: the variables and the tokenizer's model.
+        # Tracked: a SavedModel must hold the variables and the tokenizer's model.
         self.weights: Any = [variable.value for variable in model.variables]
         self._in_place = nullcontext
         if precision != "float32":
             self.weights = CompactWeights(model, precision)
             self._in_place = self.weights.in_place
-        self.sentence_piece = self._tokenizer._sentence_piece
+        self.sentence_piece = sentence_piece_in_graph(self._tokenizer)
 
     @property
     def signatures(self) -> dict[str, Any]:
-        """The functions of the SavedModel by the names of their signatures."""
+        """The functions of the SavedModel, by signature."""
         first, *others = self.signature_names
         return {"serving_default": getattr(self, first), **{name: getattr(self, name) for name in others}}
 
     @property
     def signatures_of_text(self) -> list[str]:
-        """The signatures that take nothing but strings."""
+        """The signatures that take only strings."""
         return [name for name, function in self.signatures.items() if len(function.input_signature) == 1]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    @tf.function(input_signature=[TEXT])
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Tokenize texts of any length.
 
@@ -74,7 +77,7 @@ class TextModule(tf.Module):
 
     @contextmanager
     def _as_exported(self) -> Iterator[None]:
-        """Let the model compute with the weights that are stored, and in the layers that SavedModels have."""
+        """Make the model compute with the stored weights, in flat layers."""
         with self._in_place(), flat_layers(self._model.backbone):
             yield
 
@@ -83,8 +86,8 @@ class TextModule(tf.Module):
             return tf.cast(self._model(inputs, training=False), tf.float32)
 
     def _pack(self, tokens: tf.RaggedTensor, *, check: bool = True) -> dict[str, tf.Tensor]:
-        """Put the ids of texts into `[CLS] text [SEP]`, as long as the longest text of the batch."""
-        # A text is never cut: a mask behind the cut would have no answer.
+        """Pack the ids of texts as `[CLS] text [SEP]`, padded to the longest text of the batch."""
+        # Texts are never truncated: a mask beyond the end would have no answer.
         checks = [self._check_length(tokens)] if check else []
         with tf.control_dependencies(checks):
             column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]

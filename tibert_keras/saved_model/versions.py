@@ -1,41 +1,107 @@
-"""A model's versions: SavedModels in folders with numbers for names, as TensorFlow Serving has them."""
+"""Finds SavedModels and their numbered versions, and reads and writes their warm-up requests."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tibert_keras.errors import InputError
 from tibert_keras.storage import exists, join, list_folder
 
-# The file by which a SavedModel is told.
+if TYPE_CHECKING:
+    import numpy as np
+
+# The file that makes a folder a SavedModel.
 SAVED_MODEL = "saved_model.pb"
+
+# Where TensorFlow Serving looks for warm-up requests in a SavedModel, and how many of them it reads.
+WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
+_MOST_REQUESTS = 1000
+_WARM_UP_TEXTS = ["བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།", "[MASK]"]
+_WARM_UP_BATCH_SIZES = (1, 8)
 
 
 def is_saved_model(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is a SavedModel, as far as one can see from outside."""
+    """Return whether a folder looks like a SavedModel, without loading it."""
     return exists(join(folder, SAVED_MODEL))
 
 
 def list_versions(folder: str | os.PathLike[str]) -> dict[int, str]:
-    """List the versions in a folder, the oldest first: their numbers and paths, of those not yet whole too."""
+    """Return the numbers and paths of the versions in a folder, the oldest first, incomplete ones included."""
     numbers = sorted(int(name) for name in list_folder(folder) if re.fullmatch("[1-9][0-9]{0,17}", name))
     return {number: join(folder, str(number)) for number in numbers}
 
 
 def next_version(folder: str | os.PathLike[str]) -> str:
-    """Give the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
+    """Return the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
 
     Args:
-        folder: The folder of the model's name, which need not be there.
+        folder: The folder of the model's name, which need not exist.
     """
     return join(folder, str(max(list_versions(folder), default=0) + 1))
 
 
 def find_saved_model(folder: str | os.PathLike[str]) -> str | None:
-    """Find a SavedModel: a folder that is one, or the newest version in a folder of versions.
-
-    Returns:
-        Its path, or `None`.
-    """
+    """Return the path of a SavedModel: the folder itself, or the newest version in it; or `None`."""
     newest = reversed(list_versions(folder).values())
     return next((path for path in (os.fspath(folder), *newest) if is_saved_model(path)), None)
+
+
+def check_export_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise `InputError` if a folder holds anything but a SavedModel, which an export may replace."""
+    names = list_folder(folder)
+    if names and SAVED_MODEL not in names:
+        raise InputError(
+            "The output folder is not empty and holds no SavedModel. "
+            f"Received: output_dir={os.fspath(folder)!r}. Choose another."
+        )
+
+
+# === Warm-up: requests that TensorFlow Serving sends to a SavedModel first, so that no user waits ===
+
+
+def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Read the warm-up requests of a SavedModel, ours or another's.
+
+    Args:
+        folder: The SavedModel.
+
+    Yields:
+        The name of a signature and its inputs; nothing if there is no file of requests.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = join(folder, WARM_UP_FILE)
+    for record in tf.data.TFRecordDataset(path).take(_MOST_REQUESTS) if exists(path) else []:
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        if not log.HasField("predict_log"):
+            continue  # for the older interfaces of TensorFlow Serving
+        request = log.predict_log.request
+        yield request.model_spec.signature_name, {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+
+
+def write_warm_up(folder: str | os.PathLike[str], signatures: list[str]) -> None:
+    """Write requests of a few batch sizes for the signatures that take strings.
+
+    Args:
+        folder: The SavedModel.
+        signatures: Names of signatures with the single input `text`.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    path = Path(folder) / WARM_UP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        for signature in signatures:
+            for size in _WARM_UP_BATCH_SIZES:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.signature_name = signature
+                texts = [_WARM_UP_TEXTS[number % len(_WARM_UP_TEXTS)] for number in range(size)]
+                request.inputs["text"].CopyFrom(tf.make_tensor_proto(texts))
+                log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+                writer.write(log.SerializeToString())

@@ -17,8 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions
-from tibert_keras.saved_model.warm_up import read_warm_up
+from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_warm_up
 from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature
 from tibert_keras.storage import is_remote, join, read_bytes

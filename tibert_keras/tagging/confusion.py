@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.pictures import write_picture
+from tibert_keras.storage import write_picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,190 +1,227 @@
-"""What happens while `fit()` runs: progress, the loss of each window, checkpoints, and a stop at a bad loss."""
+"""Callbacks of `fit()`: progress, the history, TensorBoard, checkpoints, and stops at SIGTERM or a diverged loss."""
 
 from __future__ import annotations
 
 import logging
-import os
+import math
+import signal
+import statistics
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 from tqdm import tqdm
 
+from tibert_keras.errors import DivergedError, RunInterrupted
+from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.history import History
-from tibert_keras.training.divergence import check_loss
-from tibert_keras.training.norms import norms
+from tibert_keras.runs.folder import LOG_FOLDER
+from tibert_keras.runs.run import Run
+from tibert_keras.storage import join
+from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.strategy import Strategy
-from tibert_keras.training.termination import RunInterrupted, Termination
 
 _LOG = logging.getLogger(__name__)
 
 
 class StepProgress(keras.callbacks.Callback):
-    """Shows a progress bar over the global steps, stops at the last one, and at a loss that is not finite.
+    """Counts the global steps, shows a progress bar, and stops at the last step or at a loss that is not finite.
 
     Args:
-        start_step: The global step that `fit()` starts at.
-        num_train_steps: The step to stop at.
-        batch_size: Examples a step.
-        checkpoints: Names the last good checkpoint when the loss is not finite.
-        hidden: Show no bar, in a worker that is not the chief.
+        run: The run, whose `state.step` it counts. A run that writes no files shows no bar.
+        config: The options.
     """
 
-    def __init__(
-        self,
-        *,
-        start_step: int,
-        num_train_steps: int,
-        batch_size: int,
-        checkpoints: Checkpoints,
-        hidden: bool = False,
-    ) -> None:
+    def __init__(self, run: Run, config: PretrainConfig) -> None:
         super().__init__()
-        self.step = start_step
-        self.num_train_steps = num_train_steps
-        self.batch_size = batch_size
-        self.checkpoints = checkpoints
+        self.run = run
+        self.config = config
         self.bar: tqdm[Any] = tqdm(
-            desc="training", total=num_train_steps, initial=start_step, unit="step", disable=hidden or None
+            desc="training",
+            total=config.num_train_steps,
+            initial=run.state.step,
+            unit="step",
+            disable=None if run.writes else True,
         )
-
-    def go_back_to(self, step: int) -> None:
-        """Count on from an earlier step."""
-        self.bar.update(step - self.step)
-        self.step = step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.steps_of_epoch = 0
+        # Moves the bar back after a rollback.
+        self.bar.update(self.run.state.step - self.bar.n)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         done = batch + 1 - self.steps_of_epoch
         self.steps_of_epoch += done
-        self.step += done
+        self.run.state.step += done
         loss = float(logs["loss"])
         if self.bar.update(done):
-            # It was drawn just now, as it is several times a second, and shows these when it is drawn next.
+            # The bar has just been drawn, and shows these figures the next time, within a second.
             rate = float(self.model.optimizer.learning_rate)
-            sequences = (self.bar.format_dict["rate"] or 0) * self.batch_size
+            sequences = (self.bar.format_dict["rate"] or 0) * self.config.train_batch_size
             self.bar.set_postfix_str(
                 f"loss {loss:.4f}, learning rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False
             )
-        check_loss(self.step, loss, checkpoints=self.checkpoints)
-        if self.step >= self.num_train_steps:
+        check_loss(self.run.state.step, loss, checkpoints=self.run.checkpoints)
+        if self.run.state.step >= self.config.num_train_steps:
             self.model.stop_training = True
 
 
 class CheckpointEachInterval(keras.callbacks.Callback):
-    """Records each interval, an epoch of `fit()`, in the history and on TensorBoard, and saves a checkpoint.
+    """Records each window, an epoch of `fit()`, in the history and on TensorBoard, and saves a checkpoint.
 
-    Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints.
-    The best is looked up in the history, which outlives a restart. A window whose loss has risen far above the lowest
-    leaves no row and no checkpoint. When the run is told to end it saves a checkpoint in the middle of the window, with
-    the averages so far, from which the window goes on.
+    Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints. The
+    best one is found in the history, which survives a restart. A window whose loss has risen far above the lowest
+    leaves no row and no checkpoint. When the run is told to stop, it saves a checkpoint in the middle of the window
+    with the averages so far, from which the window resumes.
 
     Args:
-        checkpoints: Where to save.
-        history: Where to record.
-        progress: Knows the global step; comes before this one in the list of callbacks.
-        log_dir: Folder of TensorBoard's files.
-        state: Facts of the run to save with each checkpoint.
-        interval: Steps of a window.
-        divergence_factor: How many times the lowest loss is too much.
-        termination: Tells when the run is to end.
-        strategy: Says whether this process writes; other workers only take part in what all have to do together.
-        asynchronous: Whether training may go on before a checkpoint is written.
+        run: The run. It writes files only in the chief; other workers just take part in what all must do together.
+        config: The options.
+        strategy: Where the run trains.
+        told_to_stop: Tells whether the run should stop; see `catching_sigterm`.
+        asynchronous: Whether training may continue before a checkpoint is written.
     """
 
     def __init__(
         self,
+        run: Run,
+        config: PretrainConfig,
         *,
-        checkpoints: Checkpoints,
-        history: History,
-        progress: StepProgress,
-        log_dir: str | os.PathLike[str],
-        state: dict[str, Any],
-        interval: int,
-        divergence_factor: float,
-        termination: Termination,
         strategy: Strategy,
+        told_to_stop: Callable[[], bool],
         asynchronous: bool = True,
     ) -> None:
         super().__init__()
-        self.interval = interval
-        self.termination = termination
+        self.run = run
+        self.config = config
         self.strategy = strategy
+        self.told_to_stop = told_to_stop
         self.asynchronous = asynchronous
-        self.checkpoints = checkpoints
-        self.history = history
-        self.progress = progress
-        self.divergence_factor = divergence_factor
-        self.log_dir = os.fspath(log_dir)
-        self.state = state
 
     def on_train_begin(self, logs: Any = None) -> None:
         import tensorflow as tf
 
         self.summary = tf.summary
-        if self.strategy.is_chief:
-            self.writer = tf.summary.create_file_writer(self.log_dir)
+        if self.run.writes:
+            self.writer = tf.summary.create_file_writer(join(self.run.folder, LOG_FOLDER))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.first_step, before = self.progress.step, 0.0
-        if self.first_step % self.interval:
-            # The window was interrupted, and Keras has just reset the averages.
-            self.checkpoints.restore_metrics(self.model, self.first_step)
-            state = self.checkpoints.state(self.first_step)
-            self.first_step, before = state["first_step"], state["seconds"]
-        self.started = time.monotonic() - before
+        state = self.run.state
+        if state.step % self.config.save_checkpoints_steps:
+            # The window was interrupted, and Keras has just reset its averages.
+            self.run.checkpoints.restore(self.model, state.step, metrics=True)
+        else:
+            state.first_step, state.seconds = state.step, 0.0
+        self.started = time.monotonic() - state.seconds
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Before the validation, which follows the last batch and is no part of the throughput.
-        self.seconds = time.monotonic() - self.started
-        step = self.progress.step
-        if self.termination.is_set() and step % self.interval and not self.model.stop_training:
-            self._save(step)
-            self._end_if_told()
+        # Measured before the validation, which follows the last batch and does not count for the throughput.
+        self.run.state.seconds = time.monotonic() - self.started
+        in_window = self.run.state.step % self.config.save_checkpoints_steps
+        if self.told_to_stop() and in_window and not self.model.stop_training:
+            self._save()
+            self._stop_if_told()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        step = self.progress.step
-        if self.history.rows:
-            bound = self.divergence_factor * min(row["loss"] for row in self.history.rows)
-            check_loss(step, float(logs["loss"]), bound=bound, checkpoints=self.checkpoints)
+        state, history = self.run.state, self.run.history
+        if history.rows:
+            bound = self.config.divergence_factor * min(row["loss"] for row in history.rows)
+            check_loss(state.step, float(logs["loss"]), bound=bound, checkpoints=self.run.checkpoints)
+        examples = (state.step - state.first_step) * self.config.train_batch_size
         row = {
-            "step": step,
+            "step": state.step,
             **{name: float(value) for name, value in logs.items()},
             "learning_rate": float(self.model.optimizer.learning_rate),
-            "seconds": round(self.seconds, 3),
-            "examples_per_second": round((step - self.first_step) * self.progress.batch_size / self.seconds, 2),
+            "seconds": round(state.seconds, 3),
+            "examples_per_second": round(examples / state.seconds, 2),
         }
-        self.history.append(row)
-        self._save(step)
-        if self.strategy.is_chief:
-            self._show(row)
+        history.append(row)
+        self._save()
+        if self.run.writes:
+            self._report(row)
         if not self.model.stop_training:
-            self._end_if_told()
+            self._stop_if_told()
 
-    def _show(self, row: dict[str, Any]) -> None:
-        """Tell of a window on TensorBoard and in the log."""
+    def _report(self, row: dict[str, Any]) -> None:
+        """Report a window on TensorBoard and in the log."""
         step = row["step"]
-        best_step = int(self.history.best()["step"])
+        best_step = int(self.run.history.best()["step"])
         with self.writer.as_default(step=step):
             for name, value in {**row, **norms(self.model)}.items():
                 self.summary.scalar(name, value)
         self.writer.flush()
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
-        _LOG.info("step %d/%d: %s%s", step, self.progress.num_train_steps, values, " (best)" * (best_step == step))
+        _LOG.info("step %d/%d: %s%s", step, self.config.num_train_steps, values, " (best)" * (best_step == step))
 
-    def _save(self, step: int) -> None:
-        state = {**self.state, "first_step": self.first_step, "seconds": self.seconds}
-        # By every criterion: the champion may be chosen by another than the run's own.
-        best_steps = self.history.best_steps() if self.history.rows else {step}
-        self.checkpoints.save(self.model, step, state=state, best_steps=best_steps)
+    def _save(self) -> None:
+        self.run.save(self.model)
         if not self.asynchronous:
-            self.checkpoints.wait()
+            self.run.checkpoints.wait()
 
-    def _end_if_told(self) -> None:
-        if self.termination.is_set():
-            self.checkpoints.wait()
-            self.strategy.meet()
-            raise RunInterrupted(self.progress.step)
+    def _stop_if_told(self) -> None:
+        if self.told_to_stop():
+            self.run.checkpoints.wait()
+            self.strategy.wait_for_workers()
+            raise RunInterrupted(self.run.state.step)
+
+
+def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: Checkpoints) -> None:
+    """Check that a loss is finite and not above a bound.
+
+    Raises:
+        DivergedError: If it is not. The message names the last good checkpoint.
+    """
+    if math.isfinite(loss) and loss <= bound:
+        return
+    problem = f"has risen above {bound:.4g}" if math.isfinite(loss) else "is not finite"
+    raise DivergedError(step, f"The loss {problem} at step {step}. Received: {loss:.4g}. {checkpoints.last_good()}")
+
+
+def norms(model: keras.Model) -> dict[str, float]:
+    """Compute norms over all trained variables, and the range of LAMB's trust ratios.
+
+    Returns:
+        `gradient_norm` of the last step before clipping, `weight_norm`, and, if the optimizer has trust ratios,
+        `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
+    """
+    optimizer: LAMB = model.optimizer
+    # As arrays, because under `tf.distribute` a variable consists of several.
+    squares = [np.sum(np.square(ops.convert_to_numpy(variable))) for variable in model.trainable_variables]
+    figures = {
+        "gradient_norm": float(ops.convert_to_numpy(optimizer.gradient_norm)),
+        "weight_norm": float(np.sqrt(np.sum(squares))),
+    }
+    if ratios := list(optimizer.trust_ratios().values()):
+        figures |= {
+            "trust_ratio/lowest": min(ratios),
+            "trust_ratio/median": statistics.median(ratios),
+            "trust_ratio/highest": max(ratios),
+        }
+    return figures
+
+
+@contextmanager
+def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
+
+    Args:
+        any_worker: Tells whether a flag is set on any of several workers, which must stop at the same step.
+
+    Yields:
+        A function that tells whether this or another worker has received it. All workers must call it at the same
+        points.
+    """
+    received: list[int] = []
+    # Python lets only the main thread handle signals.
+    handles = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number)) if handles else None
+    try:
+        yield lambda: any_worker(bool(received))
+    finally:
+        if handles:
+            signal.signal(signal.SIGTERM, previous)

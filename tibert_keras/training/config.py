@@ -1,20 +1,17 @@
-"""Every option of a pretraining run."""
+"""The options of a pretraining run, and the checks of them that need neither TensorFlow nor Keras."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal
 
-import yaml
+from tibert_keras.errors import InputError, check_options
+from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
+from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
+from tibert_keras.storage import exists, expand_glob, join, open_binary
 
-from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
-
-CONFIG_FILE = "config.yaml"
-# What a run may be taken up again with: these change where and how it runs and what it keeps, not the weights.
+# Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
 CHANGEABLE = {
     "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
     "divergence_factor", "on_divergence", "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project",
@@ -28,68 +25,60 @@ _POSITIVE = [
 _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
 
-class RunConfig(Protocol):
-    """The options of a run of any kind: a dataclass with a folder."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def output_dir(self) -> str: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Pretrains a masked language model. The flags are those of the original script, and mean the same.
 
-    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    A run that was stopped resumes from its last checkpoint when the same command is given again.
 
     Args:
         input_file: TFRecord files to train on: a path, a glob pattern, or several with commas between them.
         output_dir: Folder of the run, local or `gs://`: checkpoints, history, TensorBoard's logs and the champion.
-        albert_config_file: Google's `albert_config.json`, which describes the model's architecture; or give `preset`.
+        albert_config_file: Google's `albert_config.json`, which describes the architecture. Give it or `preset`.
         preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
-        spm_model_file: The SentencePiece model that the records were made with, for the champion to take text. By
-            default the one beside the records, where `tibert records` puts it.
-        validation_file: Held-out TFRecord files for a validation loss at every checkpoint, which then chooses the
-            champion.
-        init_checkpoint: Begin with the last checkpoint of this run, with this checkpoint of one
-            (`RUN/checkpoints/STEP`), or with one of Google's code (`model.ckpt-800000`): its weights, the optimizer's
-            moments and the global step.
-        sop: Learn the order of sentences (SOP) too, from records made with `--sop`.
-        do_train: Train; without it, only choose the champion of a run that is there.
-        do_eval: Evaluate the champion on `validation_file` in the end.
-        train_batch_size: Examples a step, over all replicas.
-        gradient_accumulation_steps: Parts, one after another, in which a step computes the gradient of its batch:
-            less memory for the same step. They must divide the batch of each replica.
-        eval_batch_size: Examples a step of validation and evaluation; a validation takes whole batches only.
-        max_eval_steps: Most steps of a validation at a checkpoint.
+        spm_model_file: The SentencePiece model of the records, with which the champion takes text. The default is the
+            one beside the records, where `tibert records` puts it.
+        validation_file: Held-out TFRecord files for a validation loss at each checkpoint, by which the champion is then
+            chosen.
+        init_checkpoint: Begin with the last checkpoint of a run, with a certain one (`RUN/checkpoints/STEP`), or with
+            one of Google's code (`model.ckpt-800000`): its weights, the optimizer's moments and the global step.
+        sop: Learn the sentence order (SOP) too, from records made with `--sop`.
+        do_train: Train. Without it, only the champion of an existing run is chosen.
+        do_eval: Evaluate the champion on `validation_file` at the end.
+        train_batch_size: Examples in a step, over all replicas.
+        gradient_accumulation_steps: Number of parts in which a step computes the gradient of its batch, one after
+            another, to save memory. It must divide the batch of each replica.
+        eval_batch_size: Examples in a step of validation and evaluation. A validation takes whole batches only.
+        max_eval_steps: Maximum number of steps of the validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
         max_predictions_per_seq: Prediction slots of the sequences in the records.
-        optimizer: `lamb`, the original's, or `adamw`, Google's: the same update without the trust ratio.
-        learning_rate: Learning rate at the end of the warm-up, the highest.
-        num_train_steps: Step at which training ends, and at which the decaying rate would be 0.
-        num_warmup_steps: Steps over which the rate rises from 0.
-        start_warmup_step: Step at which it begins to rise.
-        save_checkpoints_steps: Steps from one checkpoint to the next, and of the window of the training loss.
+        optimizer: `lamb`, as in the original, or `adamw`, Google's: the same update without the trust ratio.
+        learning_rate: Learning rate at the end of the warm-up, its maximum.
+        num_train_steps: Step at which training ends, and at which the learning rate reaches 0.
+        num_warmup_steps: Steps over which the learning rate rises from 0.
+        start_warmup_step: Step at which the warm-up starts.
+        save_checkpoints_steps: Steps from one checkpoint to the next, which are the window of the training loss.
         keep_checkpoint_max: How many of the last checkpoints are kept, besides the best by each criterion.
-        divergence_factor: The loss has diverged when a window's is so many times the lowest before it, or not finite.
-        on_divergence: What then happens: `stop`, or `rollback` to the last checkpoint, to go on with the examples that
-            follow the window.
-        iterations_per_loop: Steps that run without a look outside, if given: many on a TPU, one elsewhere.
+        divergence_factor: The loss has diverged if that of a window is more than this many times the lowest before it,
+            or not finite.
+        on_divergence: What happens then: `stop`, or `rollback` to the last checkpoint, to continue with the examples
+            after the window.
+        iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
-        deterministic: Take no operation that may give other bits when it is repeated, where the device has such;
-            slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` (or `bfloat16`, for short) for computing in bfloat16.
-        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
-            `false` runs it op by op, many times slower.
-        rematerialize: Compute each layer but the small last one again in the backward pass, not keeping its
-            activations: slower, in less memory.
+        deterministic: Avoid operations that may give other bits when repeated, as some devices have; slower there.
+        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16.
+        jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
+            On JAX, `false` runs it op by op, which is many times slower.
+        rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
+            activations, which is slower and takes less memory.
         use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
         gcp_project: Google Cloud project of the TPU; by default that of this machine.
         num_tpu_cores: Cores that the TPU is expected to have.
     """
+
+    kind: ClassVar[Kind] = "pretrain"
 
     input_file: str
     output_dir: str
@@ -129,7 +118,7 @@ class PretrainConfig:
     num_tpu_cores: int = 8
 
     def __post_init__(self) -> None:
-        # `run/` is `run`: in `gs://` the two would be different folders.
+        # In `gs://`, `run/` and `run` would be different folders.
         object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
         if self.mixed_precision == "bfloat16":
             object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
@@ -160,80 +149,52 @@ class PretrainConfig:
 
     @property
     def steps_per_execution(self) -> int:
-        """Steps that run in one call of the compiled function."""
+        """The number of steps that run in one call of the compiled function."""
         if self.iterations_per_loop is not None:
             return self.iterations_per_loop
         return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
 
 
-def check_options(config: Any, *, positive: Sequence[str], not_negative: Sequence[str]) -> None:
-    """Check the choices and the numbers among a dataclass's fields; those that are None are not given.
+def check_files(config: PretrainConfig) -> None:
+    """Check, without TensorFlow or Keras, that the files a run needs exist and its folder is empty or holds the run.
 
     Raises:
-        InputError: If a choice is none of its type's, or a number too low, infinite or not one.
+        InputError: If a file is missing, or the folder holds anything else.
     """
-    for name, kind in get_type_hints(type(config)).items():
-        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
-            choices = ", ".join(map(repr, get_args(kind)))
-            raise InputError(f"No such {name}. Received: {name}={getattr(config, name)!r}. Give one of {choices}.")
-    for name in [*positive, *not_negative]:
-        value = getattr(config, name)
-        # An order that no NaN passes.
-        if value is not None and not (0 < value < math.inf if name in positive else value >= 0):
-            lowest = "positive" if name in positive else "at least 0"
-            raise InputError(f"{name} must be {lowest}. Received: {name}={value}.")
+    expand_glob(config.input_file)
+    if config.validation_file is not None:
+        expand_glob(config.validation_file)
+    check_folder(config, CHANGEABLE)
+    if not config.do_train:
+        return
+    if not exists(join(config.output_dir, INITIAL_PRESET, "task.json")):
+        for path in filter(None, (config.albert_config_file, config.spm_model_file)):
+            open_binary(path).close()
+    # Once the run has a checkpoint, it does not need the one that it began with.
+    if config.init_checkpoint is not None and not Checkpoints(config.output_dir).steps:
+        find_init_checkpoint(config.init_checkpoint)
 
 
-def write_config(config: RunConfig) -> None:
-    """Write the options of a run into its folder."""
-    with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
-        path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
-
-
-def read_config(run_dir: str) -> dict[str, Any]:
-    """Read the options of a run as they were written: those of an older version may lack some.
-
-    Raises:
-        InputError: If the folder holds no run.
-    """
-    path = join(run_dir, CONFIG_FILE)
-    if not exists(path):
-        raise InputError(
-            f"The folder holds no run: no {CONFIG_FILE} is in it. Received: {run_dir!r}. "
-            "Give an output_dir of `tibert pretrain` or `tibert finetune`."
-        )
-    try:
-        config = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError:
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another folder.")
-    return config
-
-
-def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
-    """Check that the output folder is empty, or holds a run of the same options.
+def find_init_checkpoint(init_checkpoint: str) -> tuple[str, int | None] | None:
+    """Find a checkpoint to begin with.
 
     Args:
-        config: The options.
-        changeable: Those that may differ from the run's.
+        init_checkpoint: The folder of a run, `RUN/checkpoints/STEP`, or a checkpoint of Google's.
+
+    Returns:
+        The folder of a run and a step, or `None` for its last undamaged checkpoint; `None` for one of Google's.
 
     Raises:
-        InputError: If it holds anything else.
+        InputError: If there is no checkpoint.
     """
-    if exists(join(config.output_dir, CONFIG_FILE)):
-        current = dataclasses.asdict(config)
-        # An option that is younger than the run had its default.
-        defaults = {field.name: field.default for field in dataclasses.fields(config)}
-        previous = {**defaults, **read_config(config.output_dir)}
-        fixed = [name for name in current if name not in changeable]
-        refuse_changes(
-            {name: previous[name] for name in fixed},
-            {name: current[name] for name in fixed},
-            folder=config.output_dir,
-        )
-    elif list_folder(config.output_dir):
-        raise InputError(
-            f"The output folder is not empty and holds no run. Received: output_dir={config.output_dir!r}. "
-            "Choose another."
-        )
+    path = init_checkpoint.rstrip("/")
+    run_dir, step = split_checkpoint(path) or (path, None)
+    steps = Checkpoints(run_dir).steps
+    if step in steps or (step is None and steps):
+        return run_dir, step
+    if step is None and exists(f"{path}.index"):
+        return None
+    raise InputError(
+        f"No checkpoint is there. Received: init_checkpoint={init_checkpoint!r}. "
+        "Give the folder of a run, RUN/checkpoints/STEP, or a checkpoint of Google's such as model.ckpt-800000."
+    )

@@ -1,30 +1,41 @@
-"""Evaluation of a masked language model on held-out records."""
+"""Evaluates masked language models on held-out records, with Keras and with transformers, and checks that they fit."""
 
 from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
-from tibert_keras.records.pipeline import Records
-from tibert_keras.training.sources import check_records, naming_damage
+from tibert_keras.records.pipeline import Records, count_examples
+
+# Float32 rounds the mean of many losses to about 1e-6.
+LOSS_TOLERANCE = 1e-3
 
 
 def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -> dict[str, float]:
     """Evaluate a model on all masked tokens of record files.
 
     Args:
-        model: The model. It is compiled anew: what it was compiled with, an optimizer's state too, is lost.
+        model: The model. It is compiled anew: its previous loss, metrics and optimizer are lost.
         records: Held-out records of the model's vocabulary.
-        batch_size: Examples a step.
+        batch_size: Examples in a batch.
 
     Returns:
         `loss`: cross-entropy of the masked tokens, in nats. `accuracy` and `top_5_accuracy`: how often the right
         piece is the first, or among the first five. `unigram_entropy`: entropy of the masked tokens under their own
-        frequencies, in nats, the loss of a model that knows no context. `nats_below_unigram`: how far the loss is
-        below it. `masked_tokens`: how many there were.
+        frequencies, in nats, which is the loss of a model that ignores the context. `nats_below_unigram`: how far the
+        loss is below it. `masked_tokens`: their number.
 
     Raises:
         InputError: If the records are of another tokenizer or longer than the model's positions, or a file is damaged.
@@ -37,26 +48,21 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
-    check_records(
-        records,
-        model,
-        max_seq_length=records.max_seq_length,
-        max_predictions_per_seq=records.max_predictions_per_seq,
-    )
+    check_records(records, model)
     model.compile(
         loss=MaskedLanguageModelLoss(),
-        # As metrics they are averages over all masked tokens, whatever the batches they came in.
+        # Metrics average over all masked tokens, whatever the batches.
         weighted_metrics=[
             keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
             keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy"),
         ],
     )
-    # The records bring token ids, where the preprocessor would have text.
+    # The preprocessor expects text, but the records hold token ids.
     preprocessor, model.preprocessor = model.preprocessor, None
     counts = np.zeros(model.backbone.vocabulary_size, np.int64)
     try:
-        with naming_damage(records):
+        with reporting_damaged_records(records):
             scores = model.evaluate(records.evaluation_batches(batch_size), return_dict=True, verbose=0)
             for _, labels, weights in records.evaluation_batches(1024).as_numpy_iterator():
                 counts += np.bincount(labels[weights > 0], minlength=len(counts))
@@ -72,3 +78,174 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
         "nats_below_unigram": entropy - float(scores["cross_entropy"]),
         "masked_tokens": int(counts.sum()),
     }
+
+
+# === Whether records fit a model ===
+def check_records(
+    records: Records,
+    model: TibertMaskedLM,
+    *,
+    max_seq_length: int | None = None,
+    max_predictions_per_seq: int | None = None,
+) -> None:
+    """Check that records fit a model's tokenizer, sizes and tasks.
+
+    Args:
+        records: The records.
+        model: The model.
+        max_seq_length: The length that their sequences should have; by default any.
+        max_predictions_per_seq: The number of predictions that their sequences should have; by default any.
+
+    Raises:
+        InputError: If they do not, with both values.
+    """
+    max_seq_length = max_seq_length or records.max_seq_length
+    vocabulary_size, positions = model.backbone.vocabulary_size, model.backbone.max_sequence_length
+    if max_seq_length > positions:
+        raise InputError(
+            "The sequences are longer than the model's positions. "
+            f"Received: max_seq_length={max_seq_length}, positions={positions}. Give shorter records or a larger model."
+        )
+    if model.preprocessor is not None:
+        records.check_tokenizer(model.preprocessor.tokenizer.proto)
+    records.check(
+        max_seq_length=max_seq_length,
+        max_predictions_per_seq=max_predictions_per_seq or records.max_predictions_per_seq,
+        vocabulary_size=vocabulary_size,
+    )
+    if isinstance(model, TibertPretraining) and records.sop is False:
+        raise InputError(
+            "The records hold no pairs of segments whose order could be learned. Received: sop=True, and records made "
+            f"with sop=False in {os.path.dirname(records.paths[0])!r}. Make records with --sop, or train without."
+        )
+    if records.tokenizer is None:
+        # No manifest tells the vocabulary, but a larger one shows at once. A GPU would not complain.
+        with reporting_damaged_records(records):
+            x, labels, _ = next(records.evaluation_batches(64).as_numpy_iterator())
+        largest = max(x["token_ids"].max(), labels.max())
+        if largest >= vocabulary_size:
+            raise InputError(
+                f"The records are of a larger vocabulary. Received: token id {largest} in {records.paths[0]!r}, "
+                f"vocabulary size {vocabulary_size} for the model. Give the model or tokenizer of the records."
+            )
+
+
+@contextmanager
+def reporting_damaged_records(*sources: Records | None) -> Iterator[None]:
+    """Report which file is damaged, and at which example; TensorFlow's own errors do not.
+
+    Raises:
+        InputError: In place of TensorFlow's error, if a damaged example is found.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        for source in filter(None, sources):
+            for path in source.paths:
+                _check_file(dataclasses.replace(source, paths=[path], num_examples=count_examples(path)))
+        raise
+
+
+def _check_file(records: Records) -> None:
+    """Parse a file example by example. `count_examples` has checked that none is cut short."""
+    import tensorflow as tf
+
+    index = 0
+    try:
+        for _ in records.evaluation_batches(1):
+            index += 1
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(
+            f"Example {index} of the record file is not like the others. Received: {records.paths[0]!r}, where "
+            f"sequences should have {records.max_seq_length} tokens and {records.max_predictions_per_seq} predictions. "
+            "Build it again, or leave it out."
+        ) from error
+
+
+# === Comparison with transformers, by which the original project validated its conversions ===
+def require_transformers() -> None:
+    """Check that torch and transformers are installed; raises `InputError` if not."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"An evaluation against huggingface takes torch and transformers. Received: {error}. "
+            "Run `pip install torch transformers`."
+        ) from error
+
+
+def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_size: int = 64) -> float:
+    """Export a model, load it as transformers' `AutoModelForMaskedLM`, and measure its loss there.
+
+    Args:
+        model: A preset, or a run with a champion.
+        records: Held-out records of the model's vocabulary.
+        batch_size: Examples in a batch.
+
+    Returns:
+        Cross-entropy of the masked tokens, in nats, which should equal the `loss` of `evaluate`.
+
+    Raises:
+        InputError: If torch or transformers is not installed, the model cannot be read or predicts no masked
+            tokens, or the records are of another vocabulary, damaged, or without masked tokens.
+
+    Example:
+    ```python
+    hugging_face_loss("run", Records.find("records/validation_*.tf_record"))
+    ```
+    """
+    require_transformers()
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    from tibert_keras.formats.hugging_face import write_hugging_face
+    from tibert_keras.formats.portable import read_keras
+
+    portable = read_keras(os.fspath(model))
+    if not isinstance(portable.model, TibertMaskedLM):
+        raise InputError(f"The model predicts no masked tokens. Received: {os.fspath(model)!r}. Give a whole one.")
+    check_records(records, portable.model)
+    with tempfile.TemporaryDirectory() as folder:
+        write_hugging_face(portable, Path(folder) / "model")
+        theirs = AutoModelForMaskedLM.from_pretrained(Path(folder) / "model").eval()
+    total, weight = 0.0, 0.0
+    with torch.inference_mode(), reporting_damaged_records(records):
+        for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
+            total += float((weights * _cross_entropy(theirs, x, labels)).sum(dtype="float64"))
+            weight += float(weights.sum())
+    if not weight:
+        raise InputError(f"No token is masked in the records. Received: {records.paths[0]!r}. Give others.")
+    return total / weight
+
+
+def _cross_entropy(model: Any, x: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """The loss of each prediction `[batch, predictions]`."""
+    import torch
+
+    tensors = {name: torch.tensor(array, dtype=torch.long) for name, array in x.items()}
+    hidden = model.albert(
+        input_ids=tensors["token_ids"],
+        attention_mask=tensors["padding_mask"],
+        token_type_ids=tensors["segment_ids"],
+    ).last_hidden_state
+    # At all positions, not only the masked ones, the logits of a batch would take a gigabyte.
+    masked = torch.take_along_dim(hidden, tensors["mask_positions"][..., None], dim=1)
+    logits = model.predictions(masked).transpose(1, 2)
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(labels, dtype=torch.long), reduction="none").numpy()
+
+
+def check_same_loss(ours: float, theirs: float, *, model: str) -> None:
+    """Check that two losses of a model are equal within `LOSS_TOLERANCE`.
+
+    Raises:
+        InputError: If they are not, with both values.
+    """
+    # Rejects NaN too.
+    if not abs(ours - theirs) <= LOSS_TOLERANCE:
+        raise InputError(
+            f"transformers does not reproduce the loss. Received: {ours:.6f} here, {theirs:.6f} there, for {model!r}; "
+            f"they may differ by {LOSS_TOLERANCE:.0e}. Use neither for the other."
+        )

@@ -1,123 +1,158 @@
-"""The beginning of a run from a checkpoint of another, here or of Google's code, with other tasks and records too."""
+"""Starts a run from a checkpoint of another run, even one with other tasks and records, or of Google's code."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.google_names import is_google_checkpoint
+from tibert_keras.formats.google_names import STEP, from_google, global_step, read_google_checkpoint, variable_shapes
+from tibert_keras.formats.renaming import split_slot
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.runs.champion import INITIAL_PRESET, TOKENIZER_ASSET
-from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint, variables_by_name
+from tibert_keras.runs.checkpoints import Checkpoints, assign_values, check_values, moment_name, variables_by_name
+from tibert_keras.runs.folder import INITIAL_PRESET, TOKENIZER_ASSET
 from tibert_keras.storage import atomic_output, exists, join, read_bytes, read_json
-from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.google_run import GoogleCheckpoint
+from tibert_keras.training.config import PretrainConfig, find_init_checkpoint
 
 _INITIAL_CONFIG = f"{INITIAL_PRESET}/config.json"
-# What no shape of a variable tells, as our configuration names it and as Google's does.
+# What the shapes of variables do not tell, under the names of our configuration and of Google's.
 _NOT_IN_SHAPES = {
     False: ("num_layers", "num_groups", "num_inner_repetitions", "num_heads", "identity_projection"),
     True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
 }
 
-# In the folder of the run that begins, with the names of all variables: in the log they would only fill it.
-TAKEN_OVER_FILE = "init_checkpoint.json"
+# The parts of a checkpoint that a new run takes over; random generators and metrics are its own.
+_STATE = ("model/", "optimizer/")
+# Lists the names of all variables in the new run's folder. They are too many for the log.
+NAMES_FILE = "init_checkpoint.json"
 
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InitCheckpoint:
+    """A checkpoint to begin with, of a run or of Google's code.
+
+    Attributes:
+        place: Its path, for messages.
+        step: Its global step.
+        values: The weights and the state of the optimizer, under the names that `Checkpoints` gives to variables.
+        run_dir: The folder of its run; `None` for a checkpoint of Google's.
+    """
+
+    place: str
+    step: int
+    values: dict[str, np.ndarray]
+    run_dir: str | None = None
+
+
 def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None:
-    """Check that a model can take over from `init_checkpoint`, before anything is written.
+    """Check that a model can be restored from `init_checkpoint`, before anything is written.
 
     Raises:
-        InputError: If there is no whole checkpoint before the last step, or it is of another model, tokenizer or
+        InputError: If there is no undamaged checkpoint before the last step, or it is of another model, tokenizer or
             optimizer.
     """
-    checkpoints, step, run_dir = _find(config, model)
-    if step >= config.num_train_steps:
+    checkpoint = read_init_checkpoint(model, config)
+    if checkpoint.step >= config.num_train_steps:
         raise InputError(
             "The checkpoint is at the last step or later. Received: "
-            f"init_checkpoint={config.init_checkpoint!r} of step {step}, num_train_steps={config.num_train_steps}. "
-            "Give a later last step."
+            f"init_checkpoint={config.init_checkpoint!r} of step {checkpoint.step}, "
+            f"num_train_steps={config.num_train_steps}. Give a later last step."
         )
-    checkpoints.check(step)
-    names = set(checkpoints.names(step))
-    if f"optimizer/{config.optimizer}/iteration" not in names:
+    if f"optimizer/{config.optimizer}/iteration" not in checkpoint.values:
         raise InputError(
             f"The checkpoint is of another optimizer. Received: optimizer={config.optimizer!r}, "
             f"init_checkpoint={config.init_checkpoint!r}. Give its optimizer."
         )
-    if run_dir is not None:
-        _check_tokenizer(model, run_dir)
-    variables = variables_by_name(model)
-    checkpoints.values({name: variables[name] for name in _training_state(variables) & names}, step)
-    _check_architecture(model, checkpoints.folder if run_dir is None else run_dir, google=run_dir is None)
+    if checkpoint.run_dir is not None:
+        _check_tokenizer(model, checkpoint.run_dir)
+    shared = {name: value for name, value in _training_state(model).items() if name in checkpoint.values}
+    check_values(shared, checkpoint.values, place=checkpoint.place)
+    _check_architecture(model, checkpoint)
 
 
-def take_over(model: TibertMaskedLM, config: PretrainConfig, *, writes: bool = True) -> int:
-    """Take over from `init_checkpoint` what a model shares with it: weights, the optimizer's moments, the global step.
+def restore_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig, *, writes: bool = True) -> int:
+    """Restore from `init_checkpoint` what a model shares with it: weights, the optimizer's moments, the global step.
 
-    What is the checkpoint's alone, such as the head of a task that was dropped, is left; what is the model's alone
-    keeps its initial value. The log tells their numbers, and `init_checkpoint.json` in the run's folder the names of
-    all. Seeds of random generators are the new run's own.
+    Variables that only the checkpoint has, such as the head of a task that was dropped, are left out; those that only
+    the model has keep their initial values. The log tells their numbers, and `init_checkpoint.json` in the run's folder
+    all names. Random generators keep the seeds of the new run.
 
     Args:
         model: A compiled model whose optimizer is built.
         config: The options.
-        writes: Whether to write the names, as one of several workers does.
+        writes: Whether to write the names. Of several workers, only the chief does.
 
     Returns:
         The global step.
 
     Raises:
-        InputError: If there is no whole checkpoint, or it is of another model.
+        InputError: If there is no undamaged checkpoint, or it is of another model.
     """
-    checkpoints, step, run_dir = _find(config, model)
-    checkpoints.check(step)
-    variables = variables_by_name(model)
-    mine, theirs = _training_state(variables), _training_state(checkpoints.names(step))
-    checkpoints.assign({name: variables[name] for name in mine & theirs}, step)
-    place = checkpoints.folder if run_dir is None else f"{checkpoints.folder}/{step}"
+    checkpoint = read_init_checkpoint(model, config)
+    variables = _training_state(model)
+    mine, theirs = variables.keys(), checkpoint.values.keys()
+    assign_values({name: variables[name] for name in mine & theirs}, checkpoint.values, place=checkpoint.place)
     names = {"taken_over": mine & theirs, "new_here": mine - theirs, "left_there": theirs - mine}
-    _log_number(f"Taken over from {place}", names["taken_over"])
+    _log_number(f"Taken over from {checkpoint.place}", names["taken_over"])
     _log_number("New here, with initial values", names["new_here"])
     _log_number("Left there", names["left_there"])
     if writes:
-        path = join(config.output_dir, TAKEN_OVER_FILE)
-        content = {"checkpoint": place, "step": step, **{part: sorted(known) for part, known in names.items()}}
+        path = join(config.output_dir, NAMES_FILE)
+        content = {"checkpoint": checkpoint.place, "step": checkpoint.step}
+        content |= {part: sorted(known) for part, known in names.items()}
         with atomic_output(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
         _LOG.info("The names of all of them are in %s.", path)
-    return step
+    return checkpoint.step
 
 
-def _training_state(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.startswith(("model/", "optimizer/"))}
+def _training_state(model: keras.Model) -> dict[str, Any]:
+    return {name: value for name, value in variables_by_name(model).items() if name.startswith(_STATE)}
 
 
-def _find(config: PretrainConfig, model: TibertMaskedLM) -> tuple[Checkpoints | GoogleCheckpoint, int, str | None]:
-    """The checkpoint, its step and, if it is one of ours, its run's folder."""
-    path = str(config.init_checkpoint).rstrip("/")
-    if (parts := split_checkpoint(path)) is not None:
-        run_dir, step = parts
-        if step in Checkpoints(run_dir).steps:
-            return Checkpoints(run_dir), step, run_dir
-    elif (last := Checkpoints(path).last_whole()) is not None:
-        return Checkpoints(path), last, path
-    elif is_google_checkpoint(path):
-        google = GoogleCheckpoint(path, model, config.optimizer)
-        return google, google.step, None
-    raise InputError(
-        f"No checkpoint is there. Received: init_checkpoint={config.init_checkpoint!r}. "
-        "Give the folder of a run, RUN/checkpoints/STEP, or a checkpoint of Google's such as model.ckpt-800000."
-    )
+def read_init_checkpoint(model: keras.Model, config: PretrainConfig) -> InitCheckpoint:
+    """Read `init_checkpoint`, with names and shapes as in a model if it is Google's.
+
+    Raises:
+        InputError: If there is no undamaged checkpoint, or one of Google's is of another model.
+    """
+    path = str(config.init_checkpoint)
+    found = find_init_checkpoint(path)
+    if found is None:
+        return _read_google(path.rstrip("/"), model, config.optimizer)
+    run_dir, step = found
+    checkpoints = Checkpoints(run_dir)
+    step = (checkpoints.last_whole() or 0) if step is None else step
+    values = {name: value for name, value in checkpoints.read(step).items() if name.startswith(_STATE)}
+    return InitCheckpoint(place=checkpoints.path(step), step=step, values=values, run_dir=run_dir)
+
+
+def _read_google(prefix: str, model: keras.Model, optimizer: str) -> InitCheckpoint:
+    """Read a checkpoint of Google's for an optimizer; its LAMB and AdamW give their moments the same names."""
+    variables = read_google_checkpoint(prefix)
+    step = global_step(variables)
+    if step is None:
+        raise InputError(
+            f"The checkpoint has no {STEP}, from which to go on. Received: init_checkpoint={prefix!r}. "
+            "Give one that was written in training."
+        )
+    values = {f"optimizer/{optimizer}/iteration": np.asarray(step)}
+    for name, array in from_google(variables, variable_shapes(model)).items():
+        path, slot = split_slot(name)
+        values[moment_name(optimizer, path, slot[1:]) if slot else f"model/{path}"] = array
+    return InitCheckpoint(place=prefix, step=step, values=values)
 
 
 def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
-    """Check that token ids mean the same in both runs, if both know their tokenizer."""
+    """Check that token ids mean the same in both runs, if the tokenizers of both are known."""
     path = join(run_dir, INITIAL_PRESET, TOKENIZER_ASSET)
     if model.preprocessor is None or not exists(path):
         return
@@ -128,15 +163,17 @@ def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
         )
 
 
-def _check_architecture(model: TibertMaskedLM, place: str, *, google: bool) -> None:
-    """Check what no shape tells: layers of one group share their weights, whatever their number."""
-    folder, name = (os.path.dirname(place) or ".", "albert_config.json") if google else (place, _INITIAL_CONFIG)
-    if not exists(join(folder, name)):
+def _check_architecture(model: TibertMaskedLM, checkpoint: InitCheckpoint) -> None:
+    """Check what no shape tells, such as the number of layers in a group, which share their weights."""
+    google = checkpoint.run_dir is None
+    place = checkpoint.run_dir or checkpoint.place
+    path = join(os.path.dirname(place) or ".", "albert_config.json") if google else join(place, _INITIAL_CONFIG)
+    if not exists(path):
         return
-    theirs = read_json(join(folder, name), what="the configuration of a model", advice="Give another checkpoint.")
+    theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")
     ours = model.backbone.to_albert_config() if google else model.backbone.get_config()
     for key in _NOT_IN_SHAPES[google]:
-        # Runs that were begun before there was an `identity_projection` train the mapping.
+        # Runs that began before there was an `identity_projection` train the projection.
         value = (theirs if google else {"identity_projection": False, **theirs["config"]}).get(key)
         if value != ours[key]:
             raise InputError(

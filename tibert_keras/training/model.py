@@ -1,72 +1,124 @@
-"""The model of a run as it is trained: of its initial preset, with optimizer and schedule."""
+"""The model of a run: made from the options, saved as the initial preset, and compiled for training."""
 
 from __future__ import annotations
 
+import logging
 import os
 
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.models.tibert_pretraining import TibertPretraining
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
+from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import INITIAL_PRESET
-from tibert_keras.storage import atomic_output, exists, join
-from tibert_keras.training.config import PretrainConfig, write_config
+from tibert_keras.runs.folder import INITIAL_PRESET, write_config
+from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.evaluate import check_records
 from tibert_keras.training.init_checkpoint import check_init_checkpoint
-from tibert_keras.training.initial_model import initial_model
-from tibert_keras.training.sources import check_records
 from tibert_keras.training.strategy import Strategy, has_strategy
+
+_LOG = logging.getLogger(__name__)
 
 
 def make_model(
     config: PretrainConfig, strategy: Strategy, records: Records, validation: Records | None
 ) -> TibertMaskedLM:
-    """Make the compiled model of a run: from its initial preset, or from the options, which then becomes that.
+    """Make the compiled model of a run from its initial preset, which is first made from the options if it is missing.
 
     Raises:
         InputError: If the options, the records and the model do not fit together. Nothing is written then.
     """
     initial = join(config.output_dir, INITIAL_PRESET)
-    # All workers have to take the same way: to make variables, they wait for each other.
+    # Workers wait for each other to make variables, so all of them must take the same branch.
     if strategy.any_worker(not exists(join(initial, "task.json"))):
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
-        _check_sources(config, model, records, validation)
+        _check_records(config, model, records, validation)
         if config.init_checkpoint is not None:
             check_init_checkpoint(model, config)
-        # Only now that all fits together, so that a mistake leaves nothing behind.
+        # Written only once everything fits together, so that a mistake leaves nothing behind.
         if strategy.is_chief:
             write_config(config)
             with atomic_output(initial, last="task.json") as folder:
                 model.save_to_preset(os.fspath(folder))
-        strategy.meet()
+        strategy.wait_for_workers()
         if strategy.any_worker(not exists(join(initial, "task.json"))):
             raise InputError(
                 "The workers do not see the same output folder. "
                 f"Received: output_dir={config.output_dir!r}. Give one that is shared by all hosts."
             )
-    # Dropout draws its seeds when the model is made: the same ones whether the run is new or not.
+    # Dropout draws its seeds when the model is made: they are the same in a new run and in a resumed one.
     keras.utils.set_random_seed(config.seed)
     model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
-    _check_sources(config, model, records, validation)
+    _check_records(config, model, records, validation)
     if strategy.is_chief:
         write_config(config)
     _compile(config, model)
-    # The records bring token ids; the preprocessor is for those who load the champion.
+    # The records hold token ids; the preprocessor is for users of the champion.
     model.preprocessor = None
     return model
 
 
-def _check_sources(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
-    for source in filter(None, sources):
-        check_records(
-            source,
-            model,
-            max_seq_length=config.max_seq_length,
-            max_predictions_per_seq=config.max_predictions_per_seq,
+def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
+    """Make the untrained model of a run, with a preprocessor if the tokenizer of the records is known.
+
+    Its weights are float32 whatever the run computes in: KerasHub cannot load a preset saved with mixed precision.
+
+    Raises:
+        InputError: If the architecture, the tokenizer and the records do not fit together.
+    """
+    preprocessor = _preprocessor(config, records)
+    size = preprocessor and preprocessor.tokenizer.vocabulary_size()
+    if config.albert_config_file is not None:
+        backbone = TibertBackbone.from_albert_config(config.albert_config_file, dtype="float32")
+    elif size is None:
+        raise InputError(
+            "A preset takes the size of the vocabulary from the tokenizer, and there is none beside the records. "
+            f"Received: preset={config.preset!r}, spm_model_file=None. Give spm_model_file or albert_config_file."
         )
+    else:
+        backbone = TibertBackbone.from_preset(config.preset or "", vocabulary_size=size, dtype="float32")
+    if size not in (None, backbone.vocabulary_size):
+        raise InputError(
+            f"The tokenizer and the model disagree. Received: {size} pieces in the tokenizer, "
+            f"vocab_size={backbone.vocabulary_size} in albert_config_file. Give the tokenizer of the records."
+        )
+    return (TibertPretraining if config.sop else TibertMaskedLM)(backbone, preprocessor=preprocessor)
+
+
+def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPreprocessor | None:
+    """Make a preprocessor with the tokenizer of the records, or return `None` if it is not known."""
+    path = config.spm_model_file
+    if path is None:
+        if records.tokenizer is None:
+            _LOG.warning("No tokenizer is beside the records; without spm_model_file the champion takes only ids.")
+            return None
+        path = f"{os.path.dirname(records.paths[0])}/{TOKENIZER_FILE}"
+    proto = read_bytes(path)
+    # Before its vocabulary size is compared: another tokenizer explains another size.
+    records.check_tokenizer(proto)
+    options = {} if records.tokenizer is None else records.tokenizer["options"]
+    # Masks text as the records were masked, with the options under KerasHub's names.
+    names = {"masked_lm_prob": "mask_selection_rate", "max_predictions_per_seq": "mask_selection_length"}
+    masking = records.masking or {"max_predictions_per_seq": config.max_predictions_per_seq}
+    return TibertMaskedLMPreprocessor(
+        TibertTokenizer(proto, **options),
+        sequence_length=config.max_seq_length,
+        **{names.get(name, name): value for name, value in masking.items()},
+    )
+
+
+def _check_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+    lengths = {"max_seq_length": config.max_seq_length, "max_predictions_per_seq": config.max_predictions_per_seq}
+    for source in filter(None, sources):
+        check_records(source, model, **lengths)
 
 
 def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
@@ -76,24 +128,22 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         warmup_steps=config.num_warmup_steps,
         start_warmup_step=config.start_warmup_step,
     )
+    if config.optimizer == "lamb":
+        optimizer = LAMB(schedule)
+    else:
+        # Google's `AdamWeightDecayOptimizer` is its LAMB without the trust ratio. An empty pattern matches every path.
+        optimizer = LAMB(schedule, exclude_from_layer_adaptation=[""], name="adamw")
     model.compile(
-        optimizer=_optimizer(config, schedule),
+        optimizer=optimizer,
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         rematerialize=config.rematerialize,
     )
-    # A step that first makes the optimizer's variables would be traced twice.
+    # If the first step made the optimizer's variables, it would be traced twice.
     model.optimizer.build(model.trainable_variables)
 
 
-def _optimizer(config: PretrainConfig, schedule: WarmupPolynomialDecay) -> LAMB:
-    if config.optimizer == "lamb":
-        return LAMB(schedule)
-    # Google's `AdamWeightDecayOptimizer` is its LAMB without the trust ratio: an empty pattern is in every path.
-    return LAMB(schedule, exclude_from_layer_adaptation=[""], name="adamw")
-
-
 def _jit_compile(config: PretrainConfig) -> bool | str:
-    """Whether Keras compiles the step with XLA: not under a strategy, where that fails; TPUs compile it themselves."""
+    """Whether Keras compiles the step with XLA: not under a strategy, where that fails. TPUs compile it themselves."""
     return False if has_strategy() else config.jit_compile

@@ -1,4 +1,4 @@
-"""Pretraining: `compile` and `fit` of a masked language model, resumable, under the chosen strategy."""
+"""Pretrains a masked language model: `compile` and `fit` under the chosen strategy, resumable at any step."""
 
 from __future__ import annotations
 
@@ -11,34 +11,30 @@ from typing import Any
 import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.errors import InputError
+from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
-from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
-from tibert_keras.runs.history import History
-from tibert_keras.storage import join
-from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.config import CHANGEABLE, PretrainConfig, check_folder
-from tibert_keras.training.determinism import use_deterministic_operations
-from tibert_keras.training.evaluate import evaluate
-from tibert_keras.training.init_checkpoint import take_over
+from tibert_keras.runs.run import Run
+from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress, catching_sigterm
+from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
+from tibert_keras.training.init_checkpoint import restore_init_checkpoint
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.model import make_model
-from tibert_keras.training.sources import naming_damage
-from tibert_keras.training.strategy import Strategy, chosen_strategy
-from tibert_keras.training.termination import noting_termination
+from tibert_keras.training.strategy import Strategy, chosen_strategy, use_deterministic_operations
 
 _LOG = logging.getLogger(__name__)
 
 
 def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Champion:
-    """Pretrain a masked language model, or go on with a run that was stopped, and choose its champion.
+    """Pretrain a masked language model, or resume a run that was stopped, and choose its champion.
 
     Args:
-        config: The options. A run goes on if its `output_dir` holds checkpoints of the same options.
-        callbacks: Keras callbacks that come after the run's own, when each checkpoint is there. Each of several
+        config: The options. If `output_dir` holds checkpoints of a run with the same options, that run is resumed.
+        callbacks: Keras callbacks, which run after the run's own, when each checkpoint is written. Each of several
             workers calls its own.
 
     Returns:
@@ -57,14 +53,14 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
+    check_files(config)
     if config.deterministic:
         use_deterministic_operations()
     with chosen_strategy(config) if config.do_train else nullcontext(Strategy()) as strategy:
         records = Records.find(config.input_file)
         validation = Records.find(config.validation_file) if config.validation_file else None
-        check_folder(config, CHANGEABLE)
         if config.do_train:
-            with naming_damage(records, validation):
+            with reporting_damaged_records(records, validation):
                 _train(config, strategy, records, validation, callbacks)
     if strategy.is_chief:
         champion = choose_champion([config.output_dir])
@@ -74,7 +70,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
             "Received: do_train=False on another. Leave this one out."
         )
     if config.do_train:
-        strategy.meet()
+        strategy.wait_for_workers()
     if not strategy.is_chief:
         return read_champion(config.output_dir)
     if config.do_eval and validation:
@@ -90,95 +86,71 @@ def _train(
     validation: Records | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
-    checkpoints = Checkpoints(config.output_dir, keep=config.keep_checkpoint_max, writes=strategy.is_chief)
-    history = History(config.output_dir, writes=strategy.is_chief)
-    state = {"num_examples": records.num_examples, "skipped_batches": 0}
+    run = Run(config.output_dir, keep=config.keep_checkpoint_max, writes=strategy.is_chief)
+    run.state.num_examples = records.num_examples
     with strategy.scope():
         model = make_model(config, strategy, records, validation)
-        step = _begin(config, strategy, model, records, checkpoints, state)
+        _restore(config, strategy, run, model, records)
         validation_batches = validation and _validation_batches(config, validation, strategy.num_replicas)
-    history.forget_after(step)
-    _check_iterations(config, step)
-    if step >= config.num_train_steps:
-        _LOG.info("The run is already at its last step, %d.", step)
+    _check_iterations(config, run.state.step)
+    if run.state.step >= config.num_train_steps:
+        _LOG.info("The run is already at its last step, %d.", run.state.step)
         return
-    if strategy.is_chief:
-        note_environment(config.output_dir, step, [*records.paths, *(validation.paths if validation else [])])
-    progress = StepProgress(
-        start_step=step,
-        num_train_steps=config.num_train_steps,
-        batch_size=config.train_batch_size,
-        checkpoints=checkpoints,
-        hidden=not strategy.is_chief,
-    )
-    # An exception too must leave the terminal's line to what is said of it, and the last checkpoint whole.
+    if run.writes:
+        paths = [*records.paths, *(validation.paths if validation else [])]
+        note_environment(run.folder, run.state.step, paths)
+    progress = StepProgress(run, config)
+    # Even after an exception, the bar is closed before anything else is printed, and the last checkpoint is written.
     with (
-        noting_termination(strategy.any_worker) as termination,
+        catching_sigterm(strategy.any_worker) as told_to_stop,
         closing(progress.bar),
         logging_redirect_tqdm(),
-        closing(checkpoints),
+        closing(run.checkpoints),
     ):
         saving = CheckpointEachInterval(
-            checkpoints=checkpoints,
-            history=history,
-            progress=progress,
-            log_dir=join(config.output_dir, "logs"),
-            state=state,
-            interval=config.save_checkpoints_steps,
-            divergence_factor=config.divergence_factor,
-            termination=termination,
+            run,
+            config,
             strategy=strategy,
-            # The other callbacks are promised that the checkpoint is there.
+            told_to_stop=told_to_stop,
+            # The caller's callbacks rely on the checkpoint being written.
             asynchronous=not callbacks,
         )
         loop = TrainingLoop(
-            config, model, records, validation_batches, progress=progress, saving=saving, callbacks=callbacks
+            run=run,
+            config=config,
+            strategy=strategy,
+            model=model,
+            records=records,
+            validation_batches=validation_batches,
         )
-        loop.run()
+        loop.train([progress, saving, *callbacks])
 
 
-def _begin(
-    config: PretrainConfig,
-    strategy: Strategy,
-    model: TibertMaskedLM,
-    records: Records,
-    checkpoints: Checkpoints,
-    state: dict[str, int],
-) -> int:
-    """Load the run's last whole checkpoint, or what it takes over from another run, and return the step."""
-    step = checkpoints.last_whole()
-    # Before the chief writes one that the others would find.
-    strategy.meet()
-    taken_over = step is None and config.init_checkpoint is not None
-    if step is not None:
-        previous = checkpoints.state(step)
-        refuse_changes(
-            {"num_examples": previous["num_examples"]},
-            {"num_examples": state["num_examples"]},
-            folder=checkpoints.folder,
-        )
-        state["skipped_batches"] = previous.get("skipped_batches", 0)
-        checkpoints.restore(model, step)
-        _LOG.info("Going on from step %d.", step)
+def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: TibertMaskedLM, records: Records) -> None:
+    """Restore the run's last undamaged checkpoint or, if it has none, `init_checkpoint`."""
+    resumed = run.resume(model)
+    # All workers have looked for a checkpoint before the chief writes one that the others would find.
+    strategy.wait_for_workers()
+    if resumed:
+        _LOG.info("Going on from step %d.", run.state.step)
     elif config.init_checkpoint is not None:
-        step = take_over(model, config, writes=strategy.is_chief)
-    else:
-        return 0
-    if step % config.save_checkpoints_steps:
+        step = restore_init_checkpoint(model, config, writes=run.writes)
+        run.state.step = run.state.first_step = step
+    run.history.forget_after(run.state.step)
+    if run.state.step % config.save_checkpoints_steps:
         # The averages of an interrupted window are restored before the first step, in which Keras would make their
         # variables.
         batches = records.training_batches(config.train_batch_size, seed=config.seed, sop=config.sop)
-        model._symbolic_build(data_batch=batches.element_spec)
-    if taken_over:
-        # From now on the run stands on its own, whatever becomes of the other.
-        checkpoints.save(model, step, state={**state, "first_step": step, "seconds": 0.0}, best_steps={step})
-        checkpoints.wait()
-        strategy.meet()
-    return step
+        build_training_variables(model, batches.element_spec)
+    if not resumed and config.init_checkpoint is not None:
+        # From now on the run does not need the other one.
+        run.save(model)
+        run.checkpoints.wait()
+        strategy.wait_for_workers()
 
 
 def _check_iterations(config: PretrainConfig, step: int) -> None:
-    """Check that the steps that run without a look outside end where an interrupted window does."""
+    """Check that the steps of one call end where an interrupted window does."""
     interval, together = config.save_checkpoints_steps, config.steps_per_execution
     if -step % interval % together:
         raise InputError(
@@ -189,7 +161,7 @@ def _check_iterations(config: PretrainConfig, step: int) -> None:
 
 
 def _validation_batches(config: PretrainConfig, validation: Records, replicas: int) -> Any:
-    """Batches of one size that all replicas share evenly: Keras can use no others under a strategy."""
+    """Batches of one size that all replicas share evenly, as Keras needs them under a strategy."""
     batch_size = min(config.eval_batch_size, validation.num_examples) // replicas * replicas
     if batch_size == 0:
         raise InputError(

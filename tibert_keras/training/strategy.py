@@ -1,4 +1,4 @@
-"""Where a run trains: one device, several, several hosts, or a TPU."""
+"""Chooses where a run trains: one device, several, several hosts, or a TPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import keras
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.workers import any_worker, is_chief, multi_worker_strategy, naming_lost_workers, this_worker
+from tibert_keras.training.workers import is_chief, multi_worker_strategy, reporting_lost_workers, this_worker
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,11 +22,11 @@ class Strategy:
     """Where a run trains.
 
     Args:
-        num_replicas: How many replicas of the model there are; each takes its share of a batch.
-        distribute: The `tf.distribute.Strategy`; none on JAX, where an array lies on all devices.
+        num_replicas: The number of replicas of the model, which share each batch.
+        distribute: The `tf.distribute.Strategy`, or `None` on JAX, where an array is spread over all devices.
 
     Attributes:
-        is_chief: Whether this process writes the files of the run: the first of several workers does, and no other.
+        is_chief: Whether this process writes the files of the run. Of several workers, only the first does.
     """
 
     def __init__(self, num_replicas: int = 1, *, distribute: Any = None) -> None:
@@ -39,46 +39,70 @@ class Strategy:
         return self._distribute.scope() if self._distribute else nullcontext()
 
     def any_worker(self, flag: bool) -> bool:
-        """Whether the flag is set on any worker. All ask at the same points, and wait there for each other."""
-        return any_worker(self._distribute, flag) if this_worker()[1] > 1 else flag
+        """Whether the flag is set on any worker. All workers must call this at the same points."""
+        if this_worker()[1] == 1:
+            return flag
+        import tensorflow as tf
 
-    def meet(self) -> None:
-        """Wait until all workers have come here, so that all see what the chief wrote before."""
+        with reporting_lost_workers():
+            return bool(self._distribute.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
+
+    def wait_for_workers(self) -> None:
+        """Wait until all workers have called this, so that all see what the chief wrote before."""
         self.any_worker(False)
 
 
 @contextmanager
 def chosen_strategy(config: PretrainConfig) -> Iterator[Strategy]:
-    """Choose the strategy for a run, and give it for the time of the training.
+    """Choose the strategy for a run, log it, and use it inside the `with` block.
 
-    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` where `TF_CONFIG` names several
-    workers, a `MirroredStrategy` over several devices, or nothing. On JAX: data parallelism over all devices. The
-    choice is logged. It has to be made before anything else runs on TensorFlow.
+    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` if `TF_CONFIG` names several
+    workers, a `MirroredStrategy` over several devices, or none. On JAX: data parallelism over all devices. Nothing may
+    run on TensorFlow before.
 
     Raises:
-        InputError: If the TPU or another worker cannot be had, the batch cannot be shared evenly between the replicas,
-            or several steps are to run in one call on replicas other than a TPU's.
+        InputError: If the TPU or another worker is not available, the replicas cannot share the batch evenly, or
+            several steps would run in one call on replicas that are not a TPU's.
     """
     if keras.backend.backend() == "jax":
         devices = _jax_devices(config)
         _check_batch(config, len(devices))
-        _LOG.info("Strategy: %d JAX device(s), data parallel.", len(devices))
+        _log_devices(devices[0].partition(":")[0].upper(), len(devices))
         parallel = keras.distribution.DataParallel(devices=devices).scope() if len(devices) > 1 else nullcontext()
         with parallel:
             yield Strategy(len(devices))
         return
     distribute = _tensorflow_strategy(config)
-    replicas, (worker, workers) = distribute.num_replicas_in_sync, this_worker()
+    replicas = distribute.num_replicas_in_sync
     _check_batch(config, replicas)
     if replicas > 1 and not config.use_tpu:
         _refuse_several_steps(config)
-    _LOG.info("Strategy: %s, %d replica(s), worker %d of %d.", type(distribute).__name__, replicas, worker + 1, workers)
-    with naming_lost_workers():
+    _log_devices("TPU core" if config.use_tpu else _device_kind(), replicas)
+    with reporting_lost_workers():
         yield Strategy(replicas, distribute=distribute)
 
 
+def _log_devices(kind: str, count: int) -> None:
+    worker, workers = this_worker()
+    devices = f"one {kind}" if count == 1 else f"{count} {kind}s, which share each batch"
+    _LOG.info("Training on %s%s.", devices, f"; this is worker {worker + 1} of {workers}" if workers > 1 else "")
+
+
+def use_deterministic_operations() -> None:
+    """Make this process avoid operations whose results may differ when repeated, as some do on GPUs.
+
+    On JAX it must be called before the first operation.
+    """
+    if keras.backend.backend() == "jax":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_exclude_nondeterministic_ops=true"
+        return
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
 def has_strategy() -> bool:
-    """Whether this is the scope of a strategy other than TensorFlow's default."""
+    """Whether this is called in the scope of a strategy other than TensorFlow's default."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -93,15 +117,22 @@ def _tensorflow_strategy(config: PretrainConfig) -> Any:
         return _tpu_strategy(config)
     if this_worker()[1] > 1:
         return multi_worker_strategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    devices = tf.config.list_logical_devices(_device_kind())
     if len(devices) > 1:
         return _mirrored_strategy(*(device.name for device in devices))
     return tf.distribute.get_strategy()
 
 
+def _device_kind() -> str:
+    """The kind of devices that TensorFlow trains on without a TPU: `GPU` if there is one, else `CPU`."""
+    import tensorflow as tf
+
+    return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+
+
 @cache
 def _mirrored_strategy(*devices: str) -> Any:
-    """One for the whole process: a second would number its collective operations from the start again."""
+    """One strategy for the whole process, because a second would number its collective operations anew."""
     import tensorflow as tf
 
     return tf.distribute.MirroredStrategy(devices)
@@ -161,7 +192,7 @@ def _check_batch(config: PretrainConfig, replicas: int) -> None:
 
 
 def _refuse_several_steps(config: PretrainConfig) -> None:
-    """Refuse what Keras's loop over steps fails at: `MirroredStrategy` and `MultiWorkerMirroredStrategy`."""
+    """Refuse several steps in one call, where Keras fails under `MirroredStrategy` and its like for many workers."""
     if config.steps_per_execution > 1:
         raise InputError(
             "Keras fails to run several steps in one call where replicas mirror each other. "

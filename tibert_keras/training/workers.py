@@ -1,4 +1,4 @@
-"""Several hosts that train together: what `TF_CONFIG` says of them, and how they stay at the same step."""
+"""Training on several hosts: the workers in `TF_CONFIG`, and how they stay at the same step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FORM = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "w
 
 
 def this_worker() -> tuple[int, int]:
-    """The number of this worker, the chief's being 0, and how many there are, as `TF_CONFIG` in the environment says.
+    """Read from `TF_CONFIG` in the environment the number of this worker, 0 for the chief, and the number of workers.
 
     Raises:
-        InputError: If it does not describe a cluster of workers and this one's place in it.
+        InputError: If it does not describe a cluster of workers and the place of this one in it.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
@@ -49,33 +49,33 @@ def _place(config: dict[str, Any]) -> tuple[int, int]:
 
 
 def is_chief() -> bool:
-    """Whether this process writes the files of a run: it is alone, or the first of several workers."""
+    """Whether this process writes the files of a run: it is the only worker, or the first of several."""
     return this_worker()[0] == 0
 
 
 @cache
 def multi_worker_strategy() -> Any:
-    """Connect with the other workers, and wait until all are there; once a process.
+    """Connect with the other workers, once in a process, and wait until all are connected.
 
     Returns:
         A `tf.distribute.MultiWorkerMirroredStrategy` that Keras can train under.
 
     Raises:
-        InputError: If TensorFlow is in use already, or the workers do not come together.
+        InputError: If TensorFlow is in use already, or the workers cannot be connected.
     """
     import tensorflow as tf
 
     class MultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
         def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
-            # Keras 3 asks for two means that TensorFlow refuses: of a whole batch, of which it wants the shapes to
-            # build the model, and of scalars along axis 0, for the log of a step.
+            # Keras 3 reduces two kinds of values that TensorFlow refuses: a whole batch, for the shapes with which it
+            # builds the model, and scalars along axis 0, for the logs of a step.
             if tf.nest.is_nested(value):
                 return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
             scalar = self.experimental_local_results(value)[0].shape.rank == 0
             return super().reduce(reduce_op, value, axis=None if scalar else axis)
 
     try:
-        with naming_lost_workers():
+        with reporting_lost_workers():
             return MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError) as error:
         raise InputError(
@@ -84,17 +84,9 @@ def multi_worker_strategy() -> Any:
         ) from error
 
 
-def any_worker(strategy: Any, flag: bool) -> bool:
-    """Whether the flag is set on any worker. All ask at the same point, and wait here for each other."""
-    import tensorflow as tf
-
-    with naming_lost_workers():
-        return bool(strategy.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
-
-
 @contextmanager
-def naming_lost_workers() -> Iterator[None]:
-    """Say in a line that the connection with another worker, or with a TPU elsewhere, is lost.
+def reporting_lost_workers() -> Iterator[None]:
+    """Report in one line that the connection with another worker, or with a remote TPU, is lost.
 
     Raises:
         InputError: In place of TensorFlow's error.
@@ -109,8 +101,8 @@ def naming_lost_workers() -> Iterator[None]:
         cluster = os.environ.get("TF_CONFIG")
         if not isinstance(error, lost if cluster else tf.errors.UnavailableError):
             raise
-        # Lets go what TensorFlow's frames hold, such as a pool of threads: if that goes only while Python ends, Python
-        # prints "Exception ignored" after our line.
+        # Releases what TensorFlow's frames hold. A pool of threads that lives until Python ends would make it print
+        # "Exception ignored" after our line.
         traceback.clear_frames(error.__traceback__)
         raise InputError(
             f"{'Another worker' if cluster else 'The device'} cannot be reached: {_line(error)} "
@@ -119,6 +111,6 @@ def naming_lost_workers() -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """An error of TensorFlow in a line, without the node of the graph and what it was about to do."""
+    """The message of a TensorFlow error in one line, without the node of the graph and its prefix."""
     text = re.sub(r"\{\{.*?\}\}|Collective ops is aborted by:", "", str(error))
     return " ".join(text.split())[:300].rstrip(".") + "."

@@ -1,0 +1,87 @@
+"""The base of the classifiers' preprocessors: labels, and the weights of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+
+
+class TibertClassifierPreprocessor:
+    """Precedes KerasHub's preprocessor in the bases of the classifiers' preprocessors.
+
+    Attributes:
+        labels: The names of the classes, in the order of the classifier's logits.
+        class_weight: The weights of labels other than 1, by label; or None.
+        label_weights: The weight of each label, float32 `[labels]`.
+    """
+
+    backbone_cls = TibertBackbone
+    tokenizer_cls = TibertTokenizer
+
+    def __init__(
+        self,
+        *args: Any,
+        labels: Sequence[str],
+        class_weight: Mapping[str | int, float] | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.labels = check_labels(labels)
+        self.class_weight = self._by_label(class_weight)
+        self.label_weights = np.array([(self.class_weight or {}).get(label, 1) for label in self.labels], "float32")
+
+    def label_ids(self, given: Sequence[str]) -> np.ndarray:
+        """Return the number of each given label, int32.
+
+        Raises:
+            InputError: If the classifier has no such label.
+        """
+        ids = {label: number for number, label in enumerate(self.labels)}
+        if unknown := next((label for label in given if label not in ids), None):
+            raise InputError(
+                f"The classifier has no such label. Received: {unknown!r}. Give one of {', '.join(self.labels)}."
+            )
+        return np.array([ids[label] for label in given], "int32")
+
+    def _by_label(self, class_weight: Mapping[str | int, float] | None) -> dict[str, float] | None:
+        """Turn weights by label or, as in Keras, by number into weights by label, which go into a file."""
+        if not class_weight:
+            return None
+        weights = {
+            self.labels[label] if isinstance(label, int) and 0 <= label < len(self.labels) else str(label): float(
+                weight
+            )
+            for label, weight in class_weight.items()
+        }
+        self.label_ids(list(weights))
+        # `not >=` rejects NaN too.
+        if wrong := {label: weight for label, weight in weights.items() if not weight >= 0}:
+            raise InputError(f"A weight must not be negative. Received: class_weight={wrong}. Give 0 or more.")
+        return weights
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"labels": list(self.labels), "class_weight": self.class_weight and dict(self.class_weight)}
+        return {**super().get_config(), **own}  # type: ignore[misc]
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """Return the labels of a classifier as a list.
+
+    Raises:
+        InputError: If there are none, or one occurs twice.
+    """
+    labels = [str(label) for label in labels]
+    if not labels or len(set(labels)) < len(labels):
+        raise InputError(f"Labels must be one or more, and all different. Received: labels={labels}. List each once.")
+    return labels
+
+
+def is_tensorflow(values: Any) -> bool:
+    """Return whether values are a TensorFlow tensor, without importing TensorFlow."""
+    return type(values).__module__.startswith("tensorflow")

@@ -1,0 +1,130 @@
+"""The files in the folder of a run: their names, its options, and the presets it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+import yaml
+
+from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
+
+CONFIG_FILE = "config.yaml"
+CHAMPION_FILE = "champion.json"
+# The scores of a fine-tuning and of each of its seeds.
+SCORES_FILE = "scores.json"
+LOG_FOLDER = "logs"
+CHAMPION_PRESET = "champion"
+# The untrained model of a run as a preset: its architecture and tokenizer outlive the files they came from.
+INITIAL_PRESET = "initial"
+# Where KerasHub puts the SentencePiece model of a preset.
+TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"
+
+Kind = Literal["pretrain", "finetune tokens", "finetune text"]
+
+
+class RunConfig(Protocol):
+    """The options of a run of any kind: a dataclass with a kind and a folder."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    kind: ClassVar[Kind]
+
+    @property
+    def output_dir(self) -> str: ...
+
+
+def write_config(config: RunConfig) -> None:
+    """Write the kind and the options of a run to `config.yaml` in its folder."""
+    with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
+        content = {"kind": config.kind, **dataclasses.asdict(config)}
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def read_config(run_dir: str) -> dict[str, Any]:
+    """Read the options of a run as they were written; a run of an older version may lack some.
+
+    Raises:
+        InputError: If the folder holds no run.
+    """
+    config = _read(run_dir)
+    config.pop("kind", None)
+    return config
+
+
+def read_kind(run_dir: str) -> Kind:
+    """Read which verb made a run.
+
+    Raises:
+        InputError: If the folder holds no run, or one of an unknown kind.
+    """
+    config = _read(run_dir)
+    if "kind" not in config:
+        # Older runs have no kind, but options that only one kind has.
+        if "validation_share" in config:
+            return "finetune text"
+        return "finetune tokens" if config.keys() & {"min_tag_count", "num_seeds"} else "pretrain"
+    if config["kind"] not in get_args(Kind):
+        raise InputError(
+            f"Not the configuration of a run. Received: {join(run_dir, CONFIG_FILE)!r} with kind={config['kind']!r}. "
+            "Choose another folder."
+        )
+    return config["kind"]
+
+
+def _read(run_dir: str) -> dict[str, Any]:
+    path = join(run_dir, CONFIG_FILE)
+    if not exists(path):
+        raise InputError(
+            f"The folder holds no run: it has no {CONFIG_FILE}. Received: {run_dir!r}. "
+            "Give an output_dir of `tibert pretrain` or `tibert finetune`."
+        )
+    try:
+        config = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another folder.")
+    return config
+
+
+def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
+    """Check that the output folder is empty, or holds a run of the same kind and options.
+
+    Args:
+        config: The options.
+        changeable: Names of the options that may differ from the run's.
+
+    Raises:
+        InputError: If it holds anything else.
+    """
+    folder = config.output_dir
+    if exists(join(folder, CONFIG_FILE)):
+        refuse_changes({"kind": read_kind(folder)}, {"kind": config.kind}, folder=folder)
+        current = dataclasses.asdict(config)
+        # An option that is newer than the run had its default value.
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        previous = {**defaults, **read_config(folder)}
+        fixed = [name for name in current if name not in changeable]
+        refuse_changes({name: previous[name] for name in fixed}, {name: current[name] for name in fixed}, folder=folder)
+    elif list_folder(folder):
+        raise InputError(
+            f"The output folder is not empty and holds no run. Received: output_dir={folder!r}. Choose another."
+        )
+
+
+def find_preset(model: str | os.PathLike[str]) -> str:
+    """Return the folder of a preset, given that folder or a run with a champion.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    for folder in [os.fspath(model), join(model, CHAMPION_PRESET)]:
+        if exists(join(folder, "task.json")):
+            return folder
+    raise InputError(
+        f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "
+        "Give a folder that holds task.json, or a run after `tibert champion`."
+    )

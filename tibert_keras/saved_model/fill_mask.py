@@ -1,0 +1,143 @@
+"""A masked language model in a SavedModel: text with masks to pieces and probabilities."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_task import TibertTask
+from tibert_keras.saved_model.precision import Precision
+from tibert_keras.saved_model.text_module import TEXT, TextModule
+
+
+class FillMask(TextModule):
+    """The signatures of a masked language model's SavedModel, also usable directly.
+
+    They use only ops of TensorFlow and TensorFlow Text, so a process without Keras can load and run them.
+
+    Args:
+        model: A masked language model with a preprocessor, on the TensorFlow backend.
+        top_k: The number of pieces that `fill_mask` returns for each mask.
+        precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+
+    Raises:
+        InputError: If the backend is not TensorFlow, the model is of another kind or has no tokenizer, or `top_k` is
+            less than 1.
+
+    Example:
+    ```python
+    fill_mask = FillMask(TibertMaskedLM.from_preset("run/champion"), top_k=5)
+    answer = fill_mask.fill_mask(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))
+    answer["pieces"]  # [1, 1, 5]
+    ```
+    """
+
+    signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")
+
+    def __init__(self, model: TibertTask, *, top_k: int = 5, precision: Precision = "float32") -> None:
+        super().__init__(model, precision=precision)
+        if not isinstance(model, TibertMaskedLM):
+            raise InputError(
+                "Masks are filled by a masked language model. "
+                f"Received: {type(model).__name__}. Give a preset that `tibert champion` wrote."
+            )
+        if top_k < 1:
+            raise InputError(f"top_k must be at least 1. Received: top_k={top_k}.")
+        self._top_k = min(top_k, self._tokenizer.vocabulary_size())
+        self.pieces = tf.constant(self._tokenizer.get_vocabulary())
+
+    @tf.function(input_signature=[TEXT])
+    def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Predict the piece at each `[MASK]`.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first, padded with
+            empty strings and zeros; and `mask_count`, int32 `[batch]`.
+        """
+        inputs = self._pack(self._tokenizer(text))
+        is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
+        positions = tf.ragged.boolean_mask(tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask)
+        inputs["mask_positions"] = positions.to_tensor()
+        probabilities = tf.nn.softmax(self._logits(inputs))
+        probabilities, ids = tf.math.top_k(probabilities, k=self._top_k)
+        real = tf.sequence_mask(positions.row_lengths(), tf.shape(ids)[1])[..., tf.newaxis]
+        return {
+            "pieces": tf.where(real, tf.gather(self.pieces, ids), ""),
+            "probabilities": tf.where(real, probabilities, 0.0),
+            "mask_count": tf.cast(positions.row_lengths(), tf.int32),
+        }
+
+    @tf.function(input_signature=[TEXT])
+    def encode(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Encode texts.
+
+        Args:
+            text: Strings `[batch]`.
+
+        Returns:
+            `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`;
+            and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
+        """
+        inputs = self._pack(self._tokenizer(text))
+        with self._as_exported():
+            outputs = self._model.backbone(inputs, training=False)
+        outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
+        return {**outputs, "padding_mask": inputs["padding_mask"]}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32, name=name)
+            for name in ["token_ids", "padding_mask", "segment_ids", "mask_positions"]
+        ]
+    )
+    def masked_lm(
+        self, token_ids: tf.Tensor, padding_mask: tf.Tensor, segment_ids: tf.Tensor, mask_positions: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Run the model itself.
+
+        Args:
+            token_ids: Ids, int32 `[batch, tokens]`.
+            padding_mask: 1 where there is a token, int32 `[batch, tokens]`.
+            segment_ids: Int32 `[batch, tokens]`.
+            mask_positions: Positions to predict, int32 `[batch, predictions]`, no more than there are tokens.
+
+        Returns:
+            `logits`, float32 `[batch, predictions, vocabulary]`.
+        """
+        inputs = {
+            "token_ids": token_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": segment_ids,
+            "mask_positions": mask_positions,
+        }
+        with tf.control_dependencies(_check_ids(inputs, longest=self._model.backbone.max_sequence_length)):
+            return {"logits": self._logits(inputs)}
+
+    @tf.function(input_signature=[])
+    def vocabulary(self) -> dict[str, tf.Tensor]:
+        """Return the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
+        return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
+
+
+def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
+    """Bound the number of logits: positions times vocabulary, a short request could exhaust the memory."""
+    shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
+    return [
+        tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),
+        *(
+            tf.debugging.assert_equal(
+                tf.shape(inputs[name]), shape, message=f"{name} must have the shape of token_ids."
+            )
+            for name in ("padding_mask", "segment_ids")
+        ),
+        tf.debugging.assert_less_equal(
+            tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
+        ),
+        tf.debugging.Assert(
+            tf.reduce_all((places > -1) & (places < shape[1])), ["mask_positions must be places in token_ids."]
+        ),
+    ]

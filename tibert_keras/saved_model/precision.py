@@ -1,0 +1,198 @@
+"""Holds a SavedModel's weights in fewer bits, and measures what that costs on held-out data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tibert_keras.errors import InputError
+from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.tibert_task import TibertTask
+from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+from tibert_keras.records.pipeline import Records
+from tibert_keras.tagging.metrics import score
+from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.reading import read_tagged
+from tibert_keras.tagging.split import read_split, split_documents
+from tibert_keras.tagging.words import CONTINUATION, Document
+
+Precision = Literal["float32", "float16", "dynamic_range"]
+HeldOut = Records | Sequence[Document] | Sequence[LabelledText]
+
+# Smaller matrices stay float32 under `dynamic_range`.
+_MIN_SIZE = 1024
+
+
+class CompactWeights(tf.Module):
+    """A model's weights in float16, or its large matrices in int8 with scales. The model computes in float32.
+
+    `dynamic_range` is symmetric, as in TensorFlow Lite: the largest magnitude of each output of a layer, or of each row
+    of an embedding, becomes 127. Vectors and small matrices stay float32.
+
+    Args:
+        model: A model on the TensorFlow backend, which does not change.
+        precision: `"float16"` or `"dynamic_range"`.
+
+    Example:
+    ```python
+    compact = CompactWeights(model, "float16")
+    with compact.in_place():
+        model(inputs)  # with the rounded weights
+    ```
+    """
+
+    def __init__(self, model: keras.Model, precision: Precision) -> None:
+        super().__init__()
+        # Untracked, so that its own weights are not saved beside the compact ones.
+        self._model = self._no_dependency(model)
+        # Weights only, not all variables: the states of dropout's seeds are large integers, which must stay exact.
+        self._originals = self._no_dependency(tuple(model.weights))
+        stored = [_compress(variable, precision) for variable in self._originals]
+        self.values = [tf.Variable(value, trainable=False) for value, _ in stored]
+        self.scales = [
+            tf.constant(1.0) if scale is None else tf.Variable(scale, trainable=False) for _, scale in stored
+        ]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Make the model compute with these weights, within a graph too."""
+        with keras.StatelessScope(state_mapping=list(zip(self._originals, self._restore(), strict=True))):
+            yield
+
+    def _restore(self) -> list[tf.Tensor]:
+        return [tf.cast(value, tf.float32) * scale for value, scale in zip(self.values, self.scales, strict=True)]
+
+    @contextmanager
+    def assigned(self) -> Iterator[None]:
+        """Assign these weights to the model while the body runs, for compiled functions such as `predict`."""
+        weights = [keras.ops.convert_to_numpy(variable) for variable in self._originals]
+        try:
+            self._assign(self._restore())
+            yield
+        finally:
+            self._assign(weights)
+
+    def _assign(self, values: Sequence[Any]) -> None:
+        for variable, value in zip(self._originals, values, strict=True):
+            variable.assign(value)
+
+
+def _compress(variable: Any, precision: Precision) -> tuple[np.ndarray, np.ndarray | None]:
+    value = keras.ops.convert_to_numpy(variable).astype("float32")
+    if precision == "float16":
+        return value.astype("float16"), None
+    if value.ndim < 2 or value.size < _MIN_SIZE:
+        return value, None
+    kept = 0 if variable.path.endswith("embeddings") else value.ndim - 1
+    axes = tuple(axis for axis in range(value.ndim) if axis != kept)
+    scale = np.maximum(np.abs(value).max(axis=axes, keepdims=True), 1e-12) / 127
+    return np.round(value / scale).astype("int8"), scale.astype("float32")
+
+
+# === What it costs ===
+
+
+def read_held_out(
+    model: TibertTask, pattern: str, *, split_file: str | None = None, universal_tags: bool = False
+) -> HeldOut:
+    """Read held-out data for a model, as pretraining or fine-tuning reads it.
+
+    Args:
+        model: The model; its class decides what the files hold.
+        pattern: Records for a masked language model, tagged files for a tagger, tables of `label<TAB>text` for a
+            text classifier: a path, a glob pattern, or several separated by commas.
+        split_file: For a tagger: a table that splits the documents; takes those for testing, or those for validation
+            if there are none.
+        universal_tags: For a tagger: map the tags of the SOAS corpus to universal tags.
+
+    Returns:
+        Records, prepared documents or labelled texts.
+
+    Raises:
+        InputError: If the files do not fit the model, or a tagger's option is given for another model.
+    """
+    if isinstance(model, TibertTokenClassifier):
+        documents = read_tagged(pattern)
+        if split_file is not None:
+            parts = split_documents(documents, read_split(split_file))
+            documents = parts["test"] or parts["validation"]
+        kept = [label for label in model.labels if label != CONTINUATION]
+        return prepare(documents, universal_tags=universal_tags, keep_tags=kept)
+    if split_file is not None or universal_tags:
+        raise InputError(
+            "Only a tagger is measured on documents with tags. Received: "
+            f"{type(model).__name__} with split_file={split_file!r}, universal_tags={universal_tags}. Leave both out."
+        )
+    return read_labelled(pattern) if isinstance(model, TibertTextClassifier) else Records.find(pattern)
+
+
+def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut) -> str:
+    """Measure the cost of a precision on held-out data.
+
+    Args:
+        model: A masked language model, a tagger or a text classifier.
+        precision: The precision of the weights.
+        held_out: Masked records, prepared documents or labelled texts that the model was not trained on, from
+            `read_held_out`.
+
+    Returns:
+        A line per figure: in float32, in `precision`, and the difference. The figures are accuracy and loss (nats per
+        masked token) for a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
+
+    Raises:
+        InputError: If there is no data, or it is not of the model's kind.
+    """
+    expected: type = LabelledText
+    if isinstance(model, TibertMaskedLM):
+        expected = Records
+    elif isinstance(model, TibertTokenClassifier):
+        expected = Document
+    given = [held_out] if isinstance(held_out, Records) else list(held_out)
+    if not given or not all(isinstance(each, expected) for each in given):
+        kinds = sorted({type(each).__name__ for each in given})
+        raise InputError(
+            f"What a precision costs is measured on data of the model's kind. Received: {kinds} for a "
+            f"{type(model).__name__}. Give {expected.__name__}, as `read_held_out` does."
+        )
+    full = _figures(model, held_out)
+    with CompactWeights(model, precision).assigned():
+        compact = _figures(model, held_out)
+    return "\n".join(
+        f"{name}: {full[name]:.4f} in float32, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"
+        for name in full
+    )
+
+
+def _figures(model: Any, held_out: Any) -> dict[str, float]:
+    # An export that measures nothing needs neither.
+    from tibert_keras.finetuning.tokens import tag_documents
+    from tibert_keras.training.evaluate import evaluate
+
+    if isinstance(held_out, Records):
+        figures = evaluate(model, held_out)
+        return {name: figures[name] for name in ("accuracy", "loss")}
+    if isinstance(model, TibertTokenClassifier):
+        # The words of its training are not known here; the joint F1 does not depend on them.
+        figures = score(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
+        return {"joint_f1": figures["joint_f1"]}
+    return {"accuracy": _accuracy(model, held_out)}
+
+
+def _accuracy(model: TibertTextClassifier, texts: Sequence[LabelledText]) -> float:
+    true = model.preprocessor.label_ids([text.label for text in texts])
+    if len(texts[0].segments) != model.preprocessor.num_segments:
+        raise InputError(
+            "A classifier is measured on as many texts side by side as it was trained on. Received: "
+            f"{len(texts[0].segments)} texts a line, not {model.preprocessor.num_segments}. Give other files."
+        )
+    segments = tuple(list(column) for column in zip(*(text.segments for text in texts), strict=True))
+    x = model.preprocessor(segments if len(segments) > 1 else segments[0], y=None)
+    logits = model.predict(keras.tree.map_structure(keras.ops.convert_to_numpy, x), verbose=0)
+    return float(np.mean(np.asarray(logits, "float32").argmax(axis=-1) == true))
