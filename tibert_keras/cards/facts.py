@@ -101,20 +101,9 @@ class RunFacts:
         return list({folder.path: folder for role in self.records.values() for folder in role}.values())
 
     @property
-    def seconds(self) -> float:
-        """How long its intervals took."""
-        return sum(row.get("seconds", 0) for row in self.rows)
-
-    @property
     def has_loss(self) -> bool:
         """Whether there is a loss to draw."""
         return any("loss" in row for row in self.rows)
-
-    @property
-    def champion_row(self) -> dict[str, float]:
-        """The row of the history at the champion's step; empty if there is none."""
-        step = self.champion and self.champion.step
-        return next((row for row in self.rows if row["step"] == step), {})
 
 
 @dataclass(frozen=True, kw_only=True)

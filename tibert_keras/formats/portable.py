@@ -110,7 +110,12 @@ def make_portable(
         InputError: If the tokenizer's vocabulary has another size, or there is a sentence-order head but none for
             masked tokens.
     """
-    check_vocabulary(full.backbone, tokenizer)
+    size = full.backbone.vocabulary_size
+    if tokenizer is not None and tokenizer.vocabulary_size() != size:
+        raise InputError(
+            f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
+            f"vocab_size={size} in the model. Give the tokenizer that it was trained with."
+        )
     masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
     if order and not masked_lm:
         raise InputError(
@@ -133,19 +138,6 @@ def make_portable(
         _LOG.info("New, with initial values, because they are missing there: %s.", ", ".join(new))
     moments = {name: array for name, array in arrays.items() if split_slot(name)[1]}
     return PortableModel(model=model, moments=moments, step=step, tokenizer=tokenizer)
-
-
-def check_vocabulary(backbone: TibertBackbone, tokenizer: TibertTokenizer | None) -> None:
-    """Check that the tokenizer's vocabulary is as large as the model's.
-
-    Raises:
-        InputError: If their sizes differ.
-    """
-    if tokenizer is not None and tokenizer.vocabulary_size() != backbone.vocabulary_size:
-        raise InputError(
-            f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
-            f"vocab_size={backbone.vocabulary_size} in the model. Give the tokenizer that it was trained with."
-        )
 
 
 # === From and to presets ===
