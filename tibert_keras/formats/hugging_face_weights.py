@@ -133,15 +133,16 @@ def _read_torch(path: str) -> Arrays:
 def _import_torch(path: str) -> Any:
     try:
         import torch
+
+        # Before 2.6 a crafted file could run code in spite of `weights_only` (CVE-2025-32434).
+        if torch.__version__ >= "2.6":
+            return torch
     except ModuleNotFoundError:
-        torch = None
-    # Until 2.6 a crafted file could run code in spite of `weights_only` (CVE-2025-32434).
-    if torch is None or torch.__version__ < "2.6":
-        raise InputError(
-            f"PyTorch's files are read with torch 2.6 or later, which is not installed. Received: {path!r}. "
-            "Install torch (`pip install torch`), or save the model as safetensors."
-        )
-    return torch
+        pass
+    raise InputError(
+        f"PyTorch's files are read with torch 2.6 or later, which is not installed. Received: {path!r}. "
+        "Install torch (`pip install torch`), or save the model as safetensors."
+    )
 
 
 def _refused(path: str, error: Exception) -> InputError:
