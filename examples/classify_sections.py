@@ -1,11 +1,11 @@
-"""Make tables for a classifier that tells the sections of the Kangyur apart: discipline, the great sutras, tantras.
+"""Make tables for a classifier of the Kangyur's sections: discipline, the great sutras, tantras, and so on.
 
     python examples/classify_sections.py 'derge-kangyur/*.txt' FOLDER
 
-Takes less than a minute for the whole canon, and prints the command of the training. A section is the second part of a
-file's name (`062_མདོ་སྡེ།_ཚ.txt`), a text a stretch of 100 syllables, which seldom are more than 128 tokens. Validation
-and test are volumes of their own, but a long work goes on from one to the next. Sections without a volume for each part
-are left out. Volumes 62 and 90 are for the test: pretraining holds them out.
+Takes less than a minute for the whole canon, and prints the command for the training. The section is the second part
+of a file's name (`062_མདོ་སྡེ།_ཚ.txt`). A text is 100 consecutive syllables, rarely more than 128 tokens. Validation
+and test have volumes of their own, but a long work continues from one volume to the next. Sections with too few volumes
+for three parts are left out. Volumes 62 and 90, which pretraining holds out, are in the test.
 """
 
 import random
@@ -19,28 +19,28 @@ from tibert_keras.corpus.volumes import Volume, find_volumes, read_documents
 SYLLABLES = 100
 VALIDATION_VOLUMES = {12, 24, 27, 30, 36, 43, 61, 89, 98}
 TEST_VOLUMES = {13, 25, 28, 31, 37, 44, 62, 90, 99}
-# Of each section, drawn evenly from its volumes: more would make an epoch longer, and most of it of three sections.
+# Drawn evenly from the volumes of each section. More would lengthen the epochs and let three sections dominate them.
 TEXTS_OF_SECTION = {"train": 1200, "validation": 200, "test": 300}
 
 
 def part_of(volume: Volume) -> str:
-    """What a volume is for."""
+    """Return the part that a volume belongs to."""
     if volume.number in TEST_VOLUMES:
         return "test"
     return "validation" if volume.number in VALIDATION_VOLUMES else "train"
 
 
 def stretches(path: str) -> Iterator[str]:
-    """Cut the documents of a volume into stretches, and leave out what is too short."""
+    """Cut the documents of a volume into stretches, without those that are too short."""
     for document in read_documents(path):
-        # Each a syllable, and what is before it since the last tsheg.
+        # Each match is the text up to a tsheg.
         syllables = re.findall("[^་]*་|[^་]+$", " ".join(document))
         for start in range(0, len(syllables) - SYLLABLES // 2, SYLLABLES):
             yield "".join(syllables[start : start + SYLLABLES]).strip()
 
 
 def main() -> None:
-    """Write a table for each part."""
+    """Write one table per part."""
     pattern, folder = sys.argv[1], Path(sys.argv[2])
     volumes: dict[str, dict[str, list[Volume]]] = {}
     for volume in find_volumes(pattern):

@@ -1,10 +1,10 @@
-"""Fine-tune a tagger in `fit()`: words and parts of speech at once, from sentences of words with their tags.
+"""Fine-tune a tagger of words and parts of speech with `fit()`, on sentences of tagged words.
 
     python examples/finetune_a_tagger.py [CHAMPION]
 
-Takes about a minute on two cores. The sentences here are made up; give your own, or read a corpus with
-`tibert_keras.tagging.reading.read_tagged`. Without CHAMPION, the folder of a pretrained model, the encoder has fresh
-weights, and a tokenizer is trained on the sentences.
+Takes about a minute on two cores. CHAMPION is the folder of a pretrained model; without it, the encoder has fresh
+weights and a tokenizer is trained on the sentences. The sentences here are made up: use your own, or read a corpus with
+`tibert_keras.tagging.reading.read_tagged`.
 """
 
 import random
@@ -22,7 +22,7 @@ VERBS = {"བསྟན": "VERB", "ཕུལ": "VERB", "ཐོབ": "VERB", "མ�
 
 
 def make_sentences(count: int, seed: int = 1) -> list[list[tuple[str, str]]]:
-    """Make up sentences: who, to whom, what, and a verb."""
+    """Make up sentences of a giver, a receiver, a thing and a verb."""
     rng = random.Random(seed)
     return [
         [
@@ -39,7 +39,7 @@ def make_sentences(count: int, seed: int = 1) -> list[list[tuple[str, str]]]:
 
 
 def make_tagger(preset: str | None, sentences: list[list[tuple[str, str]]]) -> TibertTokenClassifier:
-    """Make a tagger over a pretrained encoder, or over a new one."""
+    """Make a tagger on a pretrained encoder, or on a new one."""
     if preset is not None:
         return TibertTokenClassifier.from_preset(preset, labels=LABELS)
     folder = Path(tempfile.mkdtemp())

@@ -1,10 +1,10 @@
-"""Put a head of one's own on `TibertBackbone`: here one that guesses how many syllables a text has.
+"""Put your own head on `TibertBackbone`: here, one that predicts the number of syllables in a text.
 
     python examples/head_of_your_own.py [CHAMPION]
 
-Takes half a minute on two cores. The backbone's outputs are `sequence_output`, a vector for each piece, and
-`pooled_output`, one for the text; what comes after is any Keras model. Without CHAMPION, the folder of a pretrained
-model, the encoder has fresh weights.
+Takes half a minute on two cores. CHAMPION is the folder of a pretrained model; without it, the encoder has fresh
+weights. The backbone outputs `sequence_output`, a vector for each piece, and `pooled_output`, one for the text; the
+head can be any Keras layers.
 """
 
 import sys
@@ -34,14 +34,14 @@ def make_parts(preset: str | None, texts: list[str]) -> tuple[TibertTokenizer, T
 
 
 def add_head(backbone: TibertBackbone) -> keras.Model:
-    """A regression on the mean of the vectors of all pieces."""
+    """Add a regression on the mean of all piece vectors."""
     encoded = backbone(backbone.input)["sequence_output"]
     mean = keras.layers.GlobalAveragePooling1D()(encoded, mask=backbone.input["padding_mask"])
     return keras.Model(backbone.input, keras.layers.Dense(1, name="length")(mean))
 
 
 def main() -> None:
-    """Train on strings whose syllables are counted, and guess."""
+    """Train on strings and their syllable counts, and predict."""
     texts = [section for document in sample_documents(num_documents=30) for section in document]
     counts = np.array([[text.count("་") + 1.0] for text in texts], "float32")
     tokenizer, backbone = make_parts(sys.argv[1] if len(sys.argv) > 1 else None, texts)
@@ -59,11 +59,11 @@ def main() -> None:
         "padding_mask": token_ids != tokenizer.pad_token_id,
     }
 
-    # First the head learns alone, over a frozen encoder, then all of it.
+    # Train the head alone on a frozen encoder first, then the whole model.
     model = add_head(backbone)
     for trainable, rate, epochs in ((False, 1e-2, 2), (True, 1e-3, 6)):
         backbone.trainable = trainable
-        # This head does not look at the pooled output.
+        # This head does not use the pooled output.
         backbone.pooled_dense.trainable = False
         model.compile(optimizer=keras.optimizers.Adam(rate), loss="mse", metrics=["mae"])
         model.fit(inputs, counts, batch_size=32, epochs=epochs, verbose=2)

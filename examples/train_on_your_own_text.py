@@ -1,8 +1,8 @@
-"""Train a masked language model on strings of one's own with `fit()`, save it, and fill a gap.
+"""Train a masked language model on your own strings with `fit()`, save it, and fill a gap.
 
     python examples/train_on_your_own_text.py
 
-Takes about a minute on two cores. The text here is the made-up sample; give your own list of strings.
+Takes about a minute on two cores. The text here is the made-up sample; replace it by your own list of strings.
 """
 
 import tempfile

@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from tibert_keras.finetuning.config import FinetuneTokensConfig
     from tibert_keras.records.pipeline import Records
     from tibert_keras.training.config import PretrainConfig
+
+# Gives the folder of a name, which a function has filled.
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+# With `-n` files start in this order, and then the others: one that takes a minute must not start last, alone.
+LONGEST_FILES = (
+    "training/test_kills.py",
+    "models/test_gradient_accumulation.py",
+    "training/test_replicas.py",
+    "training/test_pretrain.py",
+    "models/test_encoder_layer.py",
+    "models/test_tibert_masked_lm.py",
+    "training/test_workers.py",
+    "test_parallel.py",
+    "cli/test_stages.py",
+    "records/test_shuffle.py",
+    "models/test_tibert_pretraining.py",
+    "models/test_tibert_text_classifier.py",
+    "training/test_google_run.py",
+    "training/test_sop.py",
+    "serving/test_openapi.py",
+    "training/test_divergence.py",
+    "finetuning/test_tokens.py",
+    "serving/test_load.py",
+    "saved_model/test_export.py",
+    "saved_model/test_classifiers.py",
+    "serving/test_page.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order of the files under xdist, and compile for JAX once in all processes of a session."""
+    config.option.loadscopereorder = False
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = tempfile.TemporaryDirectory(prefix="tibert_keras_jax_")
+        config.add_cleanup(cache.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file, and among the others, the order stays."""
+    tests = Path(__file__).parent
+    places = {tests / name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fills a folder that all workers of the session share: the first to ask fills it, the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, mark = root / name, root / name.replace("/", "_")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{mark}.lock"):
+            if not (done := Path(f"{mark}.done")).exists():
+                # What a worker that failed has left.
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -26,52 +94,66 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def sample_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample_corpus(once: Once) -> Path:
     """A folder of three small text files of made-up documents, ten in each, a section a line."""
     from tibert_keras.corpus.sample import sample_documents
 
-    folder = tmp_path_factory.mktemp("corpus")
-    documents = ["\n".join(document) for document in sample_documents(seed=1, num_documents=30)]
-    for index in range(3):
-        text = "\n\n".join(documents[index::3]) + "\n"
-        (folder / f"train_{index}.txt").write_text(text, encoding="utf-8", newline="\n")
-    return folder
+    def write(folder: Path) -> None:
+        documents = ["\n".join(document) for document in sample_documents(seed=1, num_documents=30)]
+        for index in range(3):
+            text = "\n\n".join(documents[index::3]) + "\n"
+            (folder / f"train_{index}.txt").write_text(text, encoding="utf-8", newline="\n")
+
+    return once("corpus", write)
 
 
 @pytest.fixture(scope="session")
-def spm_models(sample_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def spm_models(sample_corpus: Path, once: Once) -> dict[str, str]:
     """Paths of two SentencePiece models of 400 pieces, `bpe` and `unigram`, trained on the sample corpus."""
     from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
-    folder = tmp_path_factory.mktemp("tokenizers")
-    for recipe, kind in (("olive", "bpe"), ("albert", "unigram")):
-        train_tokenizer(
-            TokenizerConfig(
+    def train(folder: Path) -> None:
+        for recipe, kind in (("olive", "bpe"), ("albert", "unigram")):
+            config = TokenizerConfig(
                 input_file=f"{sample_corpus}/*.txt", output_dir=str(folder / kind), recipe=recipe, vocab_size=400
             )
-        )
+            train_tokenizer(config)
+
+    folder = once("tokenizers", train)
     return {kind: str(folder / kind / "spiece.model") for kind in ("bpe", "unigram")}
 
 
 @pytest.fixture(scope="session")
-def sample_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `train/` and `held_out/`: records of the sample corpus, 32 tokens with 5 predictions each."""
+def build_sample(sample_corpus: Path, spm_models: dict[str, str]) -> Callable[..., None]:
+    """Builds records of some files of the sample corpus, 32 tokens with 5 predictions each."""
     from tibert_keras.records.build import build_records
     from tibert_keras.records.config import RecordsConfig
 
-    folder = tmp_path_factory.mktemp("records")
-    for name, text in (("train", "train_[01].txt"), ("held_out", "train_2.txt")):
+    def build(folder: Path, text: str, **options: Any) -> None:
         build_records(
             RecordsConfig(
                 workers=1,
                 input_file=f"{sample_corpus}/{text}",
-                output_dir=str(folder / name),
+                output_dir=str(folder),
                 spm_model_file=spm_models["bpe"],
                 max_seq_length=32,
                 max_predictions_per_seq=5,
+                **options,
             )
         )
-    return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def sample_records(build_sample: Callable[..., None], once: Once) -> Path:
+    """A folder with `train/` and `held_out/`: records of the sample corpus, 32 tokens with 5 predictions each."""
+
+    def build(folder: Path) -> None:
+        build_sample(folder / "train", "train_[01].txt")
+        build_sample(folder / "held_out", "train_2.txt")
+
+    return once("records", build)
 
 
 @pytest.fixture(scope="session")
@@ -98,45 +180,48 @@ def run_config(sample_records: Path) -> Callable[..., PretrainConfig]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    run_config: Callable[..., PretrainConfig], sample_records: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished_run(run_config: Callable[..., PretrainConfig], sample_records: Path, once: Once) -> Path:
     """The folder of a run of `run_config` that was never stopped, with a validation loss. Tests only read it."""
     from tibert_keras.training.pretrain import pretrain
 
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    pretrain(run_config(folder, validation_file=f"{sample_records}/held_out/*.tf_record"))
-    return folder
+    validation = f"{sample_records}/held_out/*.tf_record"
+    return once("runs/finished", lambda folder: pretrain(run_config(folder, validation_file=validation)))
 
 
 @pytest.fixture(scope="session")
-def small_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def small_preset(spm_models: dict[str, str], once: Once) -> str:
     """The folder of an untrained masked language model of the smallest architecture. Tests only read it."""
+    import keras
+
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 
-    folder = tmp_path_factory.mktemp("presets") / "small"
-    tokenizer = TibertTokenizer(Path(spm_models["bpe"]).read_bytes())
-    preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32, mask_selection_length=5)
-    # Not what a test before has left: a training with the same seed would begin with the same weights.
-    keras.utils.set_random_seed(0)
-    model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
-    model.compile()
-    model.save_to_preset(str(folder))
-    return str(folder)
+    def save(folder: Path) -> None:
+        tokenizer = TibertTokenizer(Path(spm_models["bpe"]).read_bytes())
+        preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32, mask_selection_length=5)
+        # Not what a test before has left: a training with the same seed would begin with the same weights.
+        keras.utils.set_random_seed(0)
+        model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
+        model.compile()
+        model.save_to_preset(str(folder))
+
+    return str(once("presets/small", save))
 
 
 @pytest.fixture(scope="session")
-def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., FinetuneTokensConfig]:
+def tagger_config(small_preset: str, once: Once) -> Callable[..., FinetuneTokensConfig]:
     """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 8 epochs."""
+    import keras
+
     from tests.support.made_up_tags import write_horizontal
     from tibert_keras.finetuning.config import FinetuneTokensConfig
 
-    folder = tmp_path_factory.mktemp("tagged")
-    files = {
-        # A sentence a document: so small a model learns little in so short a time, were they to begin anywhere.
-        part: write_horizontal(folder / f"{part}.txt", seed=seed, num_documents=count, sentences=1)
-        for seed, (part, count) in enumerate((("train", 240), ("validation", 24), ("test", 24)))
-    }
+    def write(folder: Path) -> None:
+        for seed, (part, count) in enumerate((("train", 240), ("validation", 24), ("test", 24))):
+            # A sentence a document: so small a model learns little in so short a time, were they to begin anywhere.
+            write_horizontal(folder / f"{part}.txt", seed=seed, num_documents=count, sentences=1)
+
+    tagged = once("tagged", write)
+    files = {part: str(tagged / f"{part}.txt") for part in ("train", "validation", "test")}
 
     def make(output_dir: Path | str, **changes: Any) -> FinetuneTokensConfig:
         options = {
@@ -151,35 +236,36 @@ def tagger_config(small_preset: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def tagger_run(tagger_config: Callable[..., FinetuneTokensConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tagger_run(tagger_config: Callable[..., FinetuneTokensConfig], once: Once) -> Path:
     """The folder of a fine-tuning of `tagger_config`. Tests only read it."""
     from tibert_keras.finetuning.tokens import finetune_tokens
 
-    folder = tmp_path_factory.mktemp("taggers") / "tagger"
-    finetune_tokens(tagger_config(folder))
-    return folder
+    return once("taggers/tagger", lambda folder: finetune_tokens(tagger_config(folder)))
 
 
 @pytest.fixture(scope="session")
-def random_preset(spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_preset(spm_models: dict[str, str], once: Once) -> Path:
     """A masked language model with random weights and a tokenizer. Tests only read it."""
     from tests.support.tiny_models import randomize, tiny
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 
-    folder = tmp_path_factory.mktemp("preset") / "preset"
-    preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
-    randomize(TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=preprocessor)).save_to_preset(str(folder))
-    return folder
+    def save(folder: Path) -> None:
+        preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
+        randomize(TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=preprocessor)).save_to_preset(str(folder))
+
+    return once("random/preset", save)
 
 
 @pytest.fixture(scope="session")
-def converted(random_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def converted(random_preset: Path, once: Once) -> dict[str, Path]:
     """The same model in each format, by name. Tests only read them."""
     from tibert_keras.formats.convert import ConvertConfig, convert
 
-    folder = tmp_path_factory.mktemp("converted")
-    for to in ("google", "huggingface"):
-        convert(ConvertConfig(from_="keras", input=str(random_preset), to=to, output=str(folder / to)))
+    def write(folder: Path) -> None:
+        for to in ("google", "huggingface"):
+            convert(ConvertConfig(from_="keras", input=str(random_preset), to=to, output=str(folder / to)))
+
+    folder = once("converted", write)
     return {"keras": random_preset, "google": folder / "google", "huggingface": folder / "huggingface"}
 
 
@@ -193,15 +279,7 @@ def own_records(sample_records: Path, tmp_path: Path) -> Records:
 
 
 @pytest.fixture(scope="session")
-def sop_records(sample_corpus: Path, spm_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+def sop_records(build_sample: Callable[..., None], once: Once) -> str:
     """A pattern of the files of `sample_records/train`, with pairs of segments, half of them swapped."""
-    from tibert_keras.records.build import build_records
-    from tibert_keras.records.config import RecordsConfig
-
-    folder = tmp_path_factory.mktemp("sop_records")
-    config = RecordsConfig(
-        workers=1, input_file=f"{sample_corpus}/train_[01].txt", output_dir=str(folder),
-        spm_model_file=spm_models["bpe"], max_seq_length=32, max_predictions_per_seq=5, sop=True,
-    )  # fmt: skip
-    build_records(config)
+    folder = once("sop_records", lambda folder: build_sample(folder, "train_[01].txt", sop=True))
     return f"{folder}/*.tf_record"

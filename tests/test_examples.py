@@ -13,7 +13,7 @@ import pytest
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, split_verb
 from tibert_keras.corpus.sample import sample_documents
-from tibert_keras.finetuning.labelled_texts import read_labelled
+from tibert_keras.finetuning.text import read_labelled
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -44,7 +44,7 @@ __all__ = [
     "pretrain",
 ]
 
-# Where each public name is defined. Keras, which most of them need, takes seconds to import.
+# The module that defines each public name, imported on first use: Keras takes seconds to import.
 _KERAS_OBJECTS = {
     "TibertTokenizer": "models.tibert_tokenizer",
     "LAMB": "optimizers.lamb",
@@ -78,7 +78,7 @@ def __dir__() -> list[str]:
 
 
 def _register_all() -> None:
-    """Import every class that Keras and KerasHub find by its registered name, or among a class's subclasses."""
+    """Import every class that Keras and KerasHub look up by registered name or among the subclasses of a class."""
     for module in dict.fromkeys(_KERAS_OBJECTS.values()):
         importlib.import_module(f"{__name__}.{module}")
 
@@ -87,10 +87,10 @@ def _register_all() -> None:
 @when_imported("keras_hub")
 @when_imported("keras_nlp")
 def _register_with(module: Any) -> None:
-    """Register the classes as soon as Keras is there, so that it loads models of ours of which nobody named the class.
+    """Register the classes once Keras is imported, so that it can load our models before any class is used by name.
 
-    `keras_nlp` imports `keras_hub`, which imports `keras`: the outermost of the three that is being imported comes
-    last. A module of this package that imports Keras registers what it defines itself, when it is done.
+    `keras_nlp` imports `keras_hub`, which imports `keras`; only the outermost of them registers, when its import is
+    complete. If a module of this package imported Keras, that module registers its own classes.
     """
     outer = ("keras", "keras_hub", "keras_nlp")
     if any(name in sys.modules for name in outer[outer.index(module.__name__) + 1 :]):

@@ -12,8 +12,7 @@ from tests.support.made_up_tags import write_texts
 from tibert_keras import TibertTextClassifier
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTextConfig
-from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
-from tibert_keras.finetuning.text import finetune_text
+from tibert_keras.finetuning.text import LabelledText, finetune_text, read_labelled
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fine-tuning of a tagger: the best epoch of each seed, going on, what is trained, and what is refused."""
+"""Fine-tuning of a tagger: the best epoch of each seed, resuming, what is trained, and bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tibert_keras import (
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTokensConfig
 from tibert_keras.finetuning.scores import read_scores, score_table, write_json
-from tibert_keras.finetuning.seeds import find_encoder
+from tibert_keras.finetuning.seeds import load_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
 from tibert_keras.runs.folder import write_config
 from tibert_keras.runs.history import History
@@ -40,7 +40,7 @@ def run(tagger_run, tmp_path):
 
 @pytest.fixture
 def run_without_training(tagger_config, tmp_path):
-    """Makes the options of a run on files of its own, which the seeds' scores stand in already: it trains nothing."""
+    """Makes the options of a run whose folder already has the scores of its seeds, so that it trains nothing."""
 
     def make(seeds: tuple[float, ...] = (0.5,)) -> FinetuneTokensConfig:
         files = {
@@ -113,7 +113,7 @@ class TestRun:
         assert names == [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
 
     def test_the_champion_is_that_of_the_best_scores(self, run, tagger_config):
-        """Its seed is trained again, and the other one, with a score that no training can have, is better now."""
+        """Its seed is trained again, and the other one is now better, with an impossibly high score."""
         best = read_scores(run).best_seed()
         other = run / f"seed_{1 - best}"
         scores = json.loads((other / "scores.json").read_text(encoding="utf-8"))
@@ -149,11 +149,11 @@ class TestRun:
             for cell, name in zip(row[1:], ("word_recall", "seen_word_recall", "unseen_word_recall"), strict=True):
                 said = f" ± {deviation[name]:.4f}" if name in deviation else ""
                 assert cell == (f"{given[name]:.4f}{said}" if math.isfinite(given.get(name, math.nan)) else "-")
-        # A boundary belongs to no word.
+        # Boundaries are not split into seen and unseen words.
         assert [row[2:] for row in rows[:9]] == [["-", "-"]] * 9
 
     def test_patience(self, tagger_config, tmp_path):
-        # With a rate of almost nothing no epoch is better than the first.
+        # With almost no learning rate, no epoch is better than the first.
         config = tagger_config(tmp_path / "run", learning_rate=1e-12, patience=2, num_seeds=1)
         (seed,) = finetune_tokens(config).seeds
         assert (seed["epoch"], seed["epochs"]) == (1, 3)
@@ -172,11 +172,11 @@ class TestWhatIsTrained:
             for path in (small_preset, f"{config.output_dir}/champion")
         )
         assert before.keys() == after.keys()
-        # What is trained further is trained whole.
+        # Further training trains all of it.
         assert TibertBackbone.from_preset(f"{config.output_dir}/champion").trainable
         different = {path for path in before if (before[path] != after[path]).any()}
         if changed is None:
-            # The embeddings were drawn anew, and not taken from the preset.
+            # The embeddings are newly initialized, not those of the preset.
             assert np.abs(before["token_embedding/embeddings"] - after["token_embedding/embeddings"]).mean() > 0.01
         else:
             assert {path.split("/")[-2] for path in different} == changed
@@ -203,7 +203,7 @@ class TestWhatIsTrained:
         monkeypatch.setattr(_Tagging, "make_model", noting_precision)
         config = tagger_config(tmp_path / "run", num_seeds=1, mixed_precision="mixed_bfloat16")
         (seed,) = finetune_tokens(config).seeds
-        # Whoever loads the champion computes in float32: it is as good there, but for a word or two.
+        # A loaded champion computes in float32, with the same scores but for a word or two.
         model = TibertTokenClassifier.from_preset(f"{config.output_dir}/champion")
         assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "float32"], "float32")
         known = known_words(read_tagged(config.input_file))
@@ -238,12 +238,12 @@ class TestSequences:
             texts = preprocessor.tokenizer.detokenize(x["token_ids"])
             assert "".join(texts).replace(" ", "") == document.text * dupe_count
             different.append(len({tuple(row) for row in x["token_ids"]}))
-        # The walks are cut elsewhere.
+        # Each pass is cut elsewhere.
         assert different[0] < different[1]
 
 
 def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
-    """Those of words that become UNK: a tag that training never has may be a mistake."""
+    """Tags that become UNK: one that never occurs in training may be a mistake."""
     config = run_without_training()
     for path, line in ((config.input_file, "ལ་|RARE"), (config.test_file, "ལ་|RARE ཀ་|NOUM ཁ་|NOUM")):
         with Path(path).open("a", encoding="utf-8") as file:
@@ -258,8 +258,8 @@ def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
 
 @pytest.mark.parametrize("length, said", [(32, False), (33, True)])
 def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, said):
-    find_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
-    message = f"the encoder learnt 32 positions, those beyond have learnt nothing: max_seq_length={length}"
+    load_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
+    message = f"the encoder was trained on 32 positions, and has learnt nothing of later ones: max_seq_length={length}"
     assert (message in caplog.messages) == said
 
 
@@ -306,7 +306,7 @@ class TestBadInput:
         self.refuse(config, "bad:2")
 
     def test_a_file_in_two_parts(self, tagger_config, tmp_path):
-        """A pattern for the training takes the others along."""
+        """The pattern of the training files matches the others too."""
         config = tagger_config(tmp_path / "run")
         pattern = str(Path(config.input_file).with_name("*.txt"))
         message = "in two parts of the data.* Received: .*validation.txt' in input_file and in validation_file"
@@ -319,7 +319,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("broken", ["another", "none"])
     def test_presets_of_others(self, tagger_config, small_preset, tmp_path, broken):
-        """One with another class of tokenizer, and one without a tokenizer."""
+        """A preset with another class of tokenizer, and one without a tokenizer."""
         folder = tmp_path / "preset"
         shutil.copytree(small_preset, folder)
         if broken == "none":
@@ -342,7 +342,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("changed", ["test_file", "input_file"])
     def test_a_run_on_other_data(self, run_without_training, tagger_config, tmp_path, changed):
-        """Refused before a training; other words in training are other data too, as seen and unseen ones are told."""
+        """Refused before a training; other training data count too, since they change which words are seen."""
         first = run_without_training()
         path = tmp_path / "other.txt"
         text = Path(getattr(first, changed)).read_text(encoding="utf-8")
@@ -351,7 +351,7 @@ class TestBadInput:
         self.refuse(config, "measured_on=.* there, .* now")
 
     def test_data_that_changed(self, run_without_training):
-        """The seeds that are there are not mixed with seeds of other data."""
+        """Existing seeds are not mixed with seeds of other data."""
         config = run_without_training()
         before = Path(config.output_dir, "scores.json").read_bytes()
         with Path(config.input_file).open("a", encoding="utf-8") as file:

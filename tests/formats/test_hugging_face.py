@@ -209,3 +209,11 @@ class TestBadInput:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "initializer_range": 0.01}))
         assert type(read_hugging_face(str(folder)).model) is TibertMaskedLM
+
+
+def test_special_tokens_of_the_configuration(converted):
+    """What transformers pads with, begins and ends a text with, if nobody asks its tokenizer."""
+    config = json.loads((converted["huggingface"] / "config.json").read_text())
+    tokenizer = TibertMaskedLM.from_preset(str(converted["keras"])).preprocessor.tokenizer
+    expected = [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert [config[f"{name}_token_id"] for name in ("pad", "bos", "eos")] == expected

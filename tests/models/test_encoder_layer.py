@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from tests.support.base import TestCase
-from tests.support.micro_batches import PARTS, train
+from tests.support.micro_batches import ON_JAX, PARTS, train
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras.models.encoder_layer import flat_layers
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -154,7 +154,7 @@ class TestRematerialization(TestCase):
 
     def test_in_mixed_precision(self):
         kept, again = (
-            train(TibertMaskedLM, rematerialize=rematerialize, dtype="mixed_bfloat16")
+            train(TibertMaskedLM, rematerialize=rematerialize, dtype="mixed_bfloat16", jit_compile=ON_JAX)
             for rematerialize in (False, True)
         )
         self.assert_close(again[1], kept[1], atol=1e-3)
@@ -166,7 +166,7 @@ class TestRematerialization(TestCase):
         if keras.backend.backend() != "tensorflow":
             pytest.skip("JAX traces a layer once for both passes")
         calls = []
-        model, _ = train(TibertMaskedLM, rematerialize=True, num_layers=3)
+        model, _ = train(TibertMaskedLM, rematerialize=True, num_layers=3, jit_compile=ON_JAX)
         layer = model.backbone.transformer_layers[0][0]
         attention = layer._self_attention_layer
         monkeypatch.setattr(attention, "call", lambda *a, f=attention.call, **k: calls.append(1) or f(*a, **k))
@@ -176,7 +176,7 @@ class TestRematerialization(TestCase):
         assert len(calls) == 2 * 2 + 1
 
     def test_it_is_the_step_s_affair(self, tmp_path):
-        model, _ = train(TibertMaskedLM, rematerialize=True)
+        model, _ = train(TibertMaskedLM, rematerialize=True, jit_compile=ON_JAX)
         model.save(tmp_path / "model.keras")
         assert keras.saving.load_model(tmp_path / "model.keras").rematerialize
         model.save_to_preset(str(tmp_path / "preset"))

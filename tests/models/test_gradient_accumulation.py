@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from keras import tree
 
 from tests.support import micro_batches
 from tests.support.base import TestCase
-from tests.support.micro_batches import BATCH, MODELS, PARTS, STEPS, data, train
+from tests.support.micro_batches import BATCH, MODELS, ON_JAX, PARTS, STEPS, data, train
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
@@ -22,11 +23,17 @@ from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
+@functools.lru_cache
+def whole_batch(cls, jit_compile):
+    """A training without micro-batches, which tests only read."""
+    return train(cls, jit_compile=jit_compile)
+
+
 class TestGradientAccumulation(TestCase):
     @pytest.mark.parametrize("cls", MODELS.values())
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_same_as_the_whole_batch(self, cls, jit_compile):
-        whole, logs = train(cls, jit_compile=jit_compile)
+        whole, logs = whole_batch(cls, jit_compile)
         model, logs_of_parts = train(cls, PARTS, jit_compile=jit_compile)
         self.assert_close(logs_of_parts, logs, atol=2e-6)
         self.assert_close(model.get_weights(), whole.get_weights(), atol=3e-6)
@@ -35,9 +42,9 @@ class TestGradientAccumulation(TestCase):
 
     def test_the_mean_over_means_is_another_thing(self):
         """What the argument of Keras's optimizers gives fails the test above by far."""
-        whole, _ = train(TibertMaskedLM)
+        whole, _ = whole_batch(TibertMaskedLM, jit_compile=True)
         # In batches of consecutive rows, of which the parts are no more alike.
-        model, _ = train(TibertMaskedLM, batch_size=BATCH // PARTS, optimizer_parts=PARTS)
+        model, _ = train(TibertMaskedLM, batch_size=BATCH // PARTS, optimizer_parts=PARTS, jit_compile=ON_JAX)
         pairs = zip(model.get_weights(), whole.get_weights(), strict=True)
         assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
 
@@ -51,7 +58,7 @@ class TestGradientAccumulation(TestCase):
         assert {weight.dtype for weight in model.weights} == {"float32"}
 
     def test_each_part_draws_its_own_dropout(self):
-        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5)
+        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5, jit_compile=ON_JAX)
         assert np.isfinite(logs["loss"][0])
         seeds = [int(variable[1]) for variable in model.variables if variable.path.startswith("seed")]
         seeds += [
@@ -65,14 +72,16 @@ class TestGradientAccumulation(TestCase):
             keras.utils.set_random_seed(0)
             model = TibertPretraining.from_preset("tibert_nano", vocabulary_size=50)
             loss = {"masked_lm": MaskedLanguageModelLoss(), "sentence_order": None}
-            model.compile(LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts)
+            model.compile(
+                LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts, jit_compile=ON_JAX
+            )
             x, y, weights = data(TibertPretraining)
             model.fit(x, y, sample_weight=weights, batch_size=BATCH, shuffle=False, verbose=0)
             models.append(model)
         self.assert_close(models[1].get_weights(), models[0].get_weights(), atol=3e-6)
 
     def test_saving(self, tmp_path):
-        model, _ = train(TibertMaskedLM, PARTS)
+        model, _ = train(TibertMaskedLM, PARTS, jit_compile=ON_JAX)
         model.save(tmp_path / "model.keras")
         assert keras.saving.load_model(tmp_path / "model.keras").gradient_accumulation_steps == PARTS
 

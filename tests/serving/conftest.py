@@ -1,7 +1,8 @@
-"""A model that is served."""
+"""An exported model to serve."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -9,12 +10,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(finished_run: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder of versions, with version 1, a SavedModel of the finished run. Tests only read it."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("SavedModels are TensorFlow's")
     from tibert_keras.saved_model.export import export_saved_model
 
-    folder = tmp_path_factory.mktemp("served") / "tibert"
-    export_saved_model(finished_run, folder / "1", top_k=3)
-    return folder
+    return once("served/tibert", lambda folder: export_saved_model(finished_run, folder / "1", top_k=3))

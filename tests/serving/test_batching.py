@@ -1,4 +1,4 @@
-"""Dynamic batching: what goes together, that nobody waits for nothing, and that one's error is not another's."""
+"""Dynamic batching: which items share a batch, the limits of the queue, and errors of single items."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from tibert_keras.serving.batching import Batcher, Task
+from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.protocol import RequestError
 
 
 class Squares:
-    """Squares numbers, batch by batch, no further than it is let."""
+    """Squares numbers batch by batch, waiting for `go_on` in each."""
 
     def __init__(self, *, held: bool = False) -> None:
         self.batches: list[list[int]] = []
@@ -32,7 +32,7 @@ class Squares:
 
 
 def run(scenario, **limits):
-    """Run a coroutine function of a batcher beside it."""
+    """Run a coroutine function of a batcher while the batcher runs."""
     options = {"max_batch_size": 4, "max_queue_size": 20, **limits}
 
     async def main():
@@ -48,11 +48,11 @@ def run(scenario, **limits):
 
 
 async def submit(batcher, squares, *numbers, length=0, kind="squares"):
-    return await batcher.submit([Task(kind, squares, number, length) for number in numbers])
+    return await batcher.submit([BatchItem(kind, squares, number, length) for number in numbers])
 
 
 async def held_up(batcher, squares, *waiting):
-    """Ask for 0, and for the rest while that is being computed."""
+    """Submit 0, and the rest while 0 is being computed."""
     first = asyncio.create_task(submit(batcher, squares, 0))
     while not squares.batches:
         await asyncio.sleep(0.001)
@@ -112,7 +112,7 @@ class TestErrors:
         assert isinstance(error, RequestError) and error.reason == "negative: -2"
 
     def test_only_a_refusal_is_looked_for_in_halves(self):
-        """A fault of ours would be one again, and again."""
+        """Other errors would only occur again."""
         squares = Squares()
 
         async def scenario(batcher):
@@ -149,11 +149,11 @@ class TestLimits:
         assert run(scenario, max_queue_size=3) == (429, 400, [9])
 
     def test_bytes(self):
-        """A few that are large fill the queue as many that are small do."""
+        """A few large items fill the queue as well as many small ones."""
         squares = Squares(held=True)
 
         def asking(batcher, *sizes):
-            return batcher.submit([Task("squares", squares, 2, size=size) for size in sizes])
+            return batcher.submit([BatchItem("squares", squares, 2, size=size) for size in sizes])
 
         async def scenario(batcher):
             first, tasks = await held_up(batcher, squares, asking(batcher, 60, 30))
@@ -177,7 +177,7 @@ class TestLimits:
             second.cancel()
             await asyncio.sleep(0.01)
             assert len(batcher) == 0
-            first.cancel()  # it is being computed: its answer is for nobody
+            first.cancel()  # it is being computed; its answer is dropped
             squares.go_on.set()
             return await submit(batcher, squares, 7)
 

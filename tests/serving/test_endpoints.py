@@ -1,4 +1,4 @@
-"""What the server answers: TensorFlow Serving's REST API, our own, the token, and every kind of bad input."""
+"""The endpoints: TensorFlow Serving's REST API, our own, the token, and every kind of bad input."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestOurs:
         assert (model["name"], model["versions"], model["fills_gaps"]) == ("tibert", ["1"], True)
 
     def test_numbers_may_be_written_with_a_point(self, url):
-        """To JSON Schema, of which the description of the server is made, 2.0 is an integer."""
+        """JSON Schema, in which the API is described, counts 2.0 as an integer."""
         answers = [
             post(f"{url}{MODEL}:fillGaps", f'{{"texts": ["[MASK]་[MASK]"], "top_k": {two}, "only": [{one}]}}'.encode())
             for two, one in (("2", "1"), ("2.0", "1.0"))
@@ -122,7 +122,7 @@ class TestBadInput:
     )  # fmt: skip
     def test_predict(self, url, body, reason):
         assert reason in refusal(post(f"{url}{MODEL}:predict", body), 400)
-        # One of several, of which the others are right.
+        # Valid requests are still answered.
         assert post(f"{url}{MODEL}:predict", {"instances": TEXTS}).ok
 
     @pytest.mark.parametrize("text", ["", " ", "\0", "Hello, world", "你好", "🙂", "\u0f71\u0f72", "ཀ" * 9, "\u202e"])
@@ -185,7 +185,7 @@ class TestBadInput:
     )
     def test_paths(self, url, method, path, status, reason):
         prepared = requests.Request(method, url).prepare()
-        prepared.url = url + path  # as it is
+        prepared.url = url + path  # not normalized
         with requests.Session() as session:
             assert reason in refusal(session.send(prepared, timeout=10), status)
 

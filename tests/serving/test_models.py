@@ -1,4 +1,4 @@
-"""Versions in folders: taken up as they come, replaced in place, and never let go for something broken."""
+"""Versions in folders: new ones are loaded, replaced ones reloaded, and broken ones never served."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class TestVersions:
         with pytest.raises(RequestError, match=r"version 1 of model 'model'. Served: \[2\]") as caught:
             model.find(1)
         assert caught.value.status == 404
-        # Whoever holds the old one can finish.
+        # Requests that hold the old version can finish.
         assert int(old.loaded.signatures["serving_default"](text=tf.constant(["a"]))["said"][0]) == 10
 
     def test_replaced_in_place(self, model, tmp_path):
         save(tmp_path / "new", 11)
         shutil.rmtree(tmp_path / "model" / "1")
         model.refresh()
-        assert said(model) == 10  # better than nothing
+        assert said(model) == 10  # the old one, for lack of another
         (tmp_path / "new").rename(tmp_path / "model" / "1")
         model.refresh()
         assert said(model) == 11
@@ -98,7 +98,7 @@ class TestVersions:
 
 
 class TestRemote:
-    """In TensorFlow's file system in memory, which is as remote as `gs://` is."""
+    """Uses TensorFlow's in-memory file system, which is handled like `gs://`."""
 
     @pytest.fixture
     def folder(self):
@@ -114,7 +114,7 @@ class TestRemote:
         assert list(model.find(None)[1].signatures) == ["other"]
 
     def test_one_that_was_refused(self, folder, monkeypatch, caplog):
-        """It is tried again when it has changed; and after a while, since it may be the network that was broken."""
+        """It is retried when it has changed, and after a while, in case the network failed."""
         save(f"{folder}/1", 10)
         model = load_models([folder], num_versions=1)["model"]
         save("ram://remote/whole", 20)
@@ -124,19 +124,19 @@ class TestRemote:
             model.refresh()
         assert said(model) == 10 and list(model.failures) == [2]
         assert len([record for record in caplog.records if "cannot be loaded" in record.message]) == 1
-        # What is missing comes, and the file that is looked at stays as it is.
+        # The missing files arrive, and the file that is watched does not change.
         tf.io.gfile.makedirs(f"{folder}/2/variables")
         for name in tf.io.gfile.listdir("ram://remote/whole/variables"):
             tf.io.gfile.copy(f"ram://remote/whole/variables/{name}", f"{folder}/2/variables/{name}")
         model.refresh()
         assert list(model.failures) == [2]
-        monkeypatch.setattr("tibert_keras.serving.models._PATIENCE", 0)
+        monkeypatch.setattr("tibert_keras.serving.models._RETRY_SECONDS", 0)
         model.refresh()
         assert said(model) == 20 and not model.failures
 
 
 class TestWarmUp:
-    """The requests in `assets.extra` are answered before the version is there for anybody."""
+    """The requests in `assets.extra` are answered before the version is served."""
 
     def counting(self, folder) -> tf.Variable:
         module = tf.Module()
@@ -165,7 +165,7 @@ class TestWarmUp:
 
 
 class TestForeignModels:
-    """What the first axis of an output is cannot be read from its shape."""
+    """The shape of an output does not tell what its first axis is."""
 
     @pytest.fixture
     def signatures(self, tmp_path):
@@ -200,18 +200,18 @@ class TestForeignModels:
             key: np.array(value, "int32") if key == "number" else np.array([each.encode() for each in value], object)
             for key, value in given.items()
         }
-        tasks = of.tasks(arrays)
+        tasks = of.items(arrays)
         assert len(tasks) == (2 if name == "lengths" else 1)
         answer = of.join([answer for task in tasks for answer in task.compute([task.payload])])
         assert {key: value.tolist() for key, value in answer.items()} == expected
 
 
 class TestReplacedWhileLoading:
-    """Half of what is read may be the old one's, and half the new one's."""
+    """The loaded files may be partly of the old version and partly of the new one."""
 
     @pytest.fixture
     def replaced(self, monkeypatch, tmp_path):
-        """Puts other versions in place of one, each time that it has been loaded."""
+        """Replaces a version each time it has been loaded."""
         later = []
         load = tf.saved_model.load
 
@@ -241,7 +241,7 @@ class TestReplacedWhileLoading:
         failures = model.failures
         model.refresh()
         assert said(model) == 10 and "changes while it is being loaded" in model.failures[2]
-        # Whoever reads them has what they were.
+        # The dictionary itself was not changed.
         assert model.failures is not failures == {}
         model.refresh()
         assert said(model) == 23 and not model.failures

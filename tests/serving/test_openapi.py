@@ -1,4 +1,4 @@
-"""The description of the server: a server that is asked everything it allows answers as it says, and nothing else."""
+"""The description of the API: the server's answers to generated requests conform to it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHECKS = [
     unsupported_method,
 ]
 POSITIVE, NEGATIVE = schemathesis.GenerationMode
-# Where there is no body, there is nothing to be wrong.
+# Without a body, no request is wrong.
 OPERATIONS = [
     pytest.param(method.upper(), path, mode, id=f"{method.upper()}-{path}-{mode.value}")
     for path, methods in describe({}, with_token=False)["paths"].items()
@@ -42,7 +42,7 @@ OPERATIONS = [
     for mode in (POSITIVE, NEGATIVE)
     if mode is POSITIVE or "requestBody" in operation
 ]
-# Of each operation, right and wrong ones; a search of gaps costs more than the others.
+# Requests per operation, valid and invalid; searches of gaps cost more than others.
 EXAMPLES = {POSITIVE: 100, NEGATIVE: 20}
 SEARCHES = 20
 COUNTS: Counter[tuple[str, int]] = Counter()
@@ -50,14 +50,14 @@ COUNTS: Counter[tuple[str, int]] = Counter()
 
 @pytest.fixture(scope="module")
 def url(exported):
-    # Time enough for many gaps on a machine that has much else to do.
+    # Enough time for many gaps on a busy machine.
     with running(load_models([str(exported)], num_versions=1), timeout=300) as address:
         yield address
 
 
 @pytest.fixture(scope="module", autouse=True)
 def told(request):
-    """Tells how many requests there were and what they got, with `pytest -s`."""
+    """Prints the number of requests and their statuses, with `pytest -s`."""
     yield
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         statuses = Counter(status for (_, status), count in COUNTS.items() for _ in range(count))
@@ -66,7 +66,7 @@ def told(request):
 
 @pytest.fixture(scope="module", params=["tagger", "classifier"])
 def url_of_classifier(request, spm_models, tmp_path_factory):
-    """A server of this model alone."""
+    """The URL of a server with only this model."""
     folder = tmp_path_factory.mktemp("classifier") / request.param
     make = {"tagger": tagger_of, "classifier": classifier_of}[request.param]
     export_saved_model(make(spm_models["bpe"]), folder / "1")
@@ -76,7 +76,7 @@ def url_of_classifier(request, spm_models, tmp_path_factory):
 
 @pytest.mark.parametrize("method, path, mode", OPERATIONS)
 def test_fuzz(url, method, path, mode):
-    """Right requests and wrong ones. Most of those that are as described are answered, and of those for gaps many."""
+    """Most valid requests are answered with status 200; of those for gaps, at least a quarter."""
     statuses = fuzz(url, method, path, mode)
     wanted = len(statuses) / (4 if "fillGaps" in path else 2)
     assert mode is NEGATIVE or statuses.count(200) > wanted, Counter(statuses)
@@ -84,7 +84,7 @@ def test_fuzz(url, method, path, mode):
 
 @pytest.mark.parametrize("mode", [POSITIVE, NEGATIVE], ids=lambda mode: mode.value)
 def test_fuzz_classifiers(url_of_classifier, mode):
-    """Their graphs take any text that is not too long."""
+    """Their graphs accept any text that is not too long."""
     statuses = fuzz(url_of_classifier, "POST", "/v1/models/{name}:predict", mode)
     assert mode is NEGATIVE or statuses.count(200) > len(statuses) / 2, Counter(statuses)
 
@@ -97,7 +97,7 @@ def test_fuzz_without_the_token(exported):
 
 
 def fuzz(url, method, path, mode):
-    """Ask what the description allows, or does not, and hold the answers to it; their statuses."""
+    """Send generated requests, check the answers against the description, and return their statuses."""
     schema = schemathesis.openapi.from_dict(requests.get(f"{url}/openapi.json").json())
     operation = schema[path][method]
     statuses = []
@@ -112,7 +112,7 @@ def fuzz(url, method, path, mode):
     )
     def ask(case):
         if mode is POSITIVE and isinstance(case.body, dict) and "only" in case.body:
-            case.body["only"] = [0] * len(case.body["texts"])  # as many as texts, which no schema can say
+            case.body["only"] = [0] * len(case.body["texts"])  # one per text, which no schema can express
         response = case.call(base_url=url, timeout=300)
         statuses.append(response.status_code)
         case.validate_response(response, checks=CHECKS)
@@ -131,7 +131,7 @@ def test_the_page_says_what_the_description_says(url):
     for path, methods in description["paths"].items():
         for method in methods:
             assert f"<code>{method.upper()} {path}</code>" in page.text
-    # Nothing from elsewhere.
+    # Nothing is loaded from other servers.
     assert not re.search(r"(?:src|href)=\"(?!/)", page.text)
 
 
@@ -162,7 +162,7 @@ def test_signatures_are_described(url):
 
 
 def test_with_a_token(exported):
-    """Who has none learns nothing of the models."""
+    """Without the token, nothing is revealed about the models."""
     models = load_models([f"secret={exported}"], num_versions=1)
     description = describe(models, with_token=True)
     assert "secret" not in json.dumps(description) and "masked_lm" not in json.dumps(description)

@@ -1,4 +1,4 @@
-"""The page for filling gaps, in a real Chromium: what one does with it, with a mouse, with keys and on a telephone."""
+"""The page for filling gaps, in a real Chromium: with a mouse, with keys, and on a telephone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def browser():
 
 
 def tagger():
-    """A signature `tag`: syllables as words, with what ends in a shad as punctuation; of 60 syllables at most."""
+    """A signature `tag`: each syllable is a word, and punctuation if it ends in a shad; at most 60 syllables."""
 
     def tag(text):
         rows = [re.findall("[^་]*་|[^་]+", each.decode()) for each in text]
@@ -69,7 +69,7 @@ def url(exported):
 
 
 class Page:
-    """The page, by what is on it."""
+    """The page, with ways to find and change its elements."""
 
     def __init__(self, driver, url):
         self.driver = driver
@@ -83,7 +83,7 @@ class Page:
         return wait_until(lambda: self.all(selector))[0]
 
     def write(self, text, panel=0):
-        """As pasting does."""
+        """Set the text, as pasting does."""
         self.driver.execute_script(
             "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
             self.all("textarea")[panel],
@@ -108,7 +108,7 @@ class Page:
         chain.perform()
 
     def bring_into_sight(self, element):
-        """Scroll there, as one does before a click: what is laid out on the way moves what is below it."""
+        """Scroll to an element before a click: layout on the way moves everything below it."""
         box = "const {top, bottom} = arguments[0].getBoundingClientRect(); return [top, bottom, innerHeight]"
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         boxes = [None]
@@ -220,7 +220,7 @@ class TestFilling:
 
 
 class TestAsking:
-    """A search is long: it is asked for only where one looks."""
+    """A search is slow: it is requested only for the gap in view."""
 
     def requests_of(self, url, status):
         found = re.search(
@@ -264,7 +264,7 @@ class TestAsking:
             filler.open.set()
             page.candidates()
             assert first.get_attribute("aria-expanded") == "false" and self.requests_of(url, 200) == 1
-            # What was given up can be asked for again.
+            # An abandoned search can be requested again.
             first.click()
             wait_until(lambda: self.requests_of(url, 200) == 2)
             assert page.candidates() and not page.all(".error")
@@ -322,13 +322,13 @@ class TestWords:
         wait_until(lambda: page.all(".reading .word"))
         words = "return [...document.querySelectorAll('.reading .word')].map((word) => word.firstChild.textContent)"
         shown = page.driver.execute_script(words)
-        # As much of it as is in sight is tagged, and nothing of it lost.
+        # The part in view is tagged, and nothing is lost.
         assert len(shown) > 60 and text.startswith("".join(shown)) and not page.one("#message").text
 
 
 class TestAnyPlace:
     def test_a_long_text(self, page):
-        """Half a million characters and a thousand gaps: only what is looked at is asked for."""
+        """Half a million characters and a thousand gaps: only those in view cause requests."""
         text = ("སངས་རྒྱས་བཅོམ་ལྡན་འདས་ལ་ཕྱག་འཚལ་ལོ། ། " * 12 + "བཀྲ་[MASK]་བདེ། ། ") * 1000
         page.driver.execute_script(
             "const area = document.querySelector('textarea');"
@@ -354,7 +354,7 @@ class TestAnyPlace:
             width = page.driver.execute_script("return document.documentElement.scrollWidth")
             assert width == page.driver.execute_script("return innerWidth") == 390
             for button in page.all(".candidate, .tools button"):
-                # As a finger needs it, in CSS pixels.
+                # Large enough for a finger, in CSS pixels.
                 assert button.size["height"] >= 44 and button.location["x"] + button.size["width"] <= 390
         finally:
             page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,4 +1,4 @@
-"""JSON to arrays and back, as TensorFlow Serving's clients write and read it."""
+"""Conversion of JSON to arrays and back, in TensorFlow Serving's forms."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TestRequests:
             ({"instances": [{"words": "a"}]}, TEXT, r"must be \['text'\]. Received: \['words'\]"),
             ({"instances": [{"text": "a"}, {"words": "a"}]}, TEXT, "must all have the same inputs"),
             ({"inputs": {}}, TEXT, "must be"),
-            # One tensor is not all of them.
+            # One unnamed tensor for two inputs.
             ({"inputs": [[1]]}, NUMBERS, r"by their names, \['ids', 'weight'\], in an object"),
             ({"inputs": 1}, NUMBERS, r"by their names, \['ids', 'weight'\]"),
             ({"instances": [1, 2]}, NUMBERS, r"by their names, \['ids', 'weight'\]"),

@@ -1,4 +1,4 @@
-"""`tibert serve`: what it refuses to begin with, the address it tells, and how it stops."""
+"""`tibert serve`: bad input, the address, and the shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signature that is run for several requests at once: each gets what it would have got alone."""
+"""A signature run for several requests at once: each gets the same answer as alone."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def texts(*given: str) -> dict[str, np.ndarray]:
 
 
 def answer(of, arrays):
-    tasks = of.tasks(arrays)
+    tasks = of.items(arrays)
     return of.join([answer for task in tasks for answer in task.compute([task.payload])])
 
 
 def together(of, *requests):
-    """The answers to requests whose tasks are computed in one batch."""
-    tasks = [of.tasks(arrays) for arrays in requests]
+    """The answers to requests whose items are computed in one batch."""
+    tasks = [of.items(arrays) for arrays in requests]
     assert len({task.kind for each in tasks for task in each}) == 1
     answers = iter(tasks[0][0].compute([task.payload for each in tasks for task in each]))
     return [of.join([next(answers) for _ in each]) for each in tasks]
@@ -53,7 +53,7 @@ class TestRows:
                     np.testing.assert_allclose(given[key] * scale, array * scale, atol=1e-5)
 
     def test_ids(self, version):
-        """Requests of other lengths than others' are of another kind."""
+        """Requests of different lengths are of different kinds."""
         of = version.signatures["masked_lm"]
         ids = np.array([[2, 9, 4, 3], [2, 8, 4, 3]], "int32")
         given = {
@@ -62,7 +62,7 @@ class TestRows:
         }  # fmt: skip
         np.testing.assert_allclose(answer(of, given)["logits"], of._run(given)["logits"], atol=1e-5)
         shorter = {name: array[:, :3] for name, array in given.items()}
-        assert of.tasks(given)[0].kind == of.tasks(given)[1].kind != of.tasks(shorter)[0].kind
+        assert of.items(given)[0].kind == of.items(given)[1].kind != of.items(shorter)[0].kind
 
     def test_what_the_model_refuses(self, version):
         ids = np.array([[2, 9, 4, 3]], "int32")
@@ -81,7 +81,7 @@ class TestRows:
         assert caught.value.status == 400
 
     def test_words_and_tags(self):
-        """The padding of string outputs is cut off, and what is beside it."""
+        """The padding of string outputs is cut off, and the values beside it."""
         words = {"words": tf.TensorSpec([None, None], tf.string), "scores": tf.TensorSpec([None, None], tf.float32)}
 
         def split(text):
@@ -100,32 +100,32 @@ class TestRows:
         pair = {name: tf.TensorSpec([None], tf.int32) for name in ("a", "b")}
         of = signature(lambda a, b: {"length": a + b}, pair, LENGTH)
         with pytest.raises(RequestError, match="equally many rows"):
-            of.tasks({"a": np.zeros(1, "int32"), "b": np.zeros(2, "int32")})
+            of.items({"a": np.zeros(1, "int32"), "b": np.zeros(2, "int32")})
         with pytest.raises(RequestError, match="at least one"):
-            signature(lengths_of, TEXT, LENGTH).tasks(texts())
+            signature(lengths_of, TEXT, LENGTH).items(texts())
 
 
 def test_how_much_waits():
     pair = {"text": tf.TensorSpec([None], tf.string), "ids": tf.TensorSpec([None, None], tf.int32)}
     of = signature(lambda text, ids: {"length": ids[:, 0]}, pair, LENGTH)
-    tasks = of.tasks({**texts("abc", "d"), "ids": np.zeros((2, 5), "int32")})
+    tasks = of.items({**texts("abc", "d"), "ids": np.zeros((2, 5), "int32")})
     assert [(task.length, task.size) for task in tasks] == [(3, 23), (1, 21)]
-    (whole,) = signature(lambda text: {"length": 1}, TEXT, {"length": tf.TensorSpec([], tf.int32)}).tasks(
+    (whole,) = signature(lambda text: {"length": 1}, TEXT, {"length": tf.TensorSpec([], tf.int32)}).items(
         texts("abc", "d")
     )
     assert whole.size == 4
 
 
 class TestSizeOfAnswers:
-    """A few bytes can ask for more than the memory holds."""
+    """A few bytes can request more than the memory holds."""
 
     @pytest.mark.parametrize("rank", [1, 2])
     def test_together_with_others(self, rank):
-        """One row is too large, or all of a request are; the others of the batch are answered."""
+        """One row is too large, or a request in all; the others of the batch are answered."""
         shapes = {"text": tf.TensorSpec([None], tf.string)}, {"a": tf.TensorSpec([None, 1000][:rank], tf.int32)}
         of = signature(lambda text: {"a": np.ones([len(text), 1000][:rank], "int32")}, *shapes)
         row = 4 if rank == 1 else 4000
-        tasks = [*of.tasks(texts("a", "b", "c"), max_bytes=2 * row), *of.tasks(texts("d"), max_bytes=row)]
+        tasks = [*of.items(texts("a", "b", "c"), max_bytes=2 * row), *of.items(texts("d"), max_bytes=row)]
         first, second, refused, other = tasks[0].compute([task.payload for task in tasks])
         assert all(each["a"].nbytes == row for each in (first, second, other))
         assert (refused.status, refused.reason) == (
@@ -134,16 +134,16 @@ class TestSizeOfAnswers:
 
     def test_strings_and_whole_tensors(self):
         of = signature(lambda text: {"a": text}, TEXT, {"a": tf.TensorSpec(None, tf.string)})
-        (task,) = of.tasks(texts("a" * 7, "bc"), max_bytes=8)
+        (task,) = of.items(texts("a" * 7, "bc"), max_bytes=8)
         assert task.compute([task.payload])[0].status == 400
-        (task,) = of.tasks(texts("a" * 7, "b"), max_bytes=8)
+        (task,) = of.items(texts("a" * 7, "b"), max_bytes=8)
         assert task.compute([task.payload])[0]["a"].tolist() == [b"a" * 7, b"b"]
 
 
 def test_outputs_that_turn_out_not_to_be_by_row():
-    """Refused once; from then on computed request by request."""
+    """The request is refused once; later ones are computed request by request."""
     of = signature(lambda text: {"length": [len(each) for each in text if each != b"-"]}, TEXT, LENGTH)
-    tasks = of.tasks(texts("ab", "c"))
+    tasks = of.items(texts("ab", "c"))
     begun = [answer for task in tasks for answer in task.compute([task.payload])]
     with pytest.raises(RequestError, match="not by row") as caught:
         answer(of, texts("a", "-"))
@@ -158,13 +158,13 @@ class TestWithoutRows:
         [
             ({"text": tf.TensorSpec([], tf.string)}, LENGTH),
             (TEXT, {"length": tf.TensorSpec([], tf.int32)}),
-            # How much of it is padding cannot be told.
+            # Its padding cannot be recognized.
             (TEXT, {"length": tf.TensorSpec([None, None], tf.float32)}),
         ],
     )
     def test_is_computed_whole(self, inputs, outputs):
         calls = []
         of = signature(lambda text: {"length": [calls.append(text) or 7]}, inputs, outputs)
-        (task,) = of.tasks(texts("a", "b"))
+        (task,) = of.items(texts("a", "b"))
         assert of.join(task.compute([task.payload]))["length"] == [7]
         assert len(calls) == 1 and calls[0].tolist() == [b"a", b"b"]

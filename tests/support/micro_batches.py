@@ -20,6 +20,8 @@ from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 MODELS = {cls.__name__: cls for cls in (TibertMaskedLM, TibertPretraining)}
 STEPS, BATCH, LENGTH, PREDICTIONS = 3, 16, 10, 3
 PARTS = 4
+# JAX takes far longer without XLA, TensorFlow with it: tests that are not about XLA give this for `jit_compile`.
+ON_JAX = keras.backend.backend() == "jax"
 # One layer, for the sake of the time XLA takes.
 SIZES = {"num_layers": 1, "num_heads": 2, "embedding_dim": 8, "hidden_dim": 16, "intermediate_dim": 32}
 

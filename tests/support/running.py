@@ -1,4 +1,4 @@
-"""Servers in a thread of the test, what is asked of them, and models made of Python functions."""
+"""Runs servers in a thread of the test, sends requests, and makes models of Python functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tibert_keras.serving.signature import Signature
 
 @contextmanager
 def running(models: Mapping[str, Any], *, token: str | None = None, **changes: Any) -> Iterator[str]:
-    """Serve models while the body runs; gives the address."""
+    """Serve models while the body runs; yields the URL."""
     app = make_app(ServeConfig(models=list(models), **changes), models, token=token)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10))
     thread = threading.Thread(target=server.run)
@@ -48,13 +48,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 def post(url: str, body: Any, **options: Any) -> requests.Response:
-    """Send JSON, or bytes as they are."""
+    """Send a value as JSON, or bytes unchanged."""
     data = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     return requests.post(url, data=data, timeout=60, **options)
 
 
 def refusal(response: requests.Response, status: int) -> str:
-    """The reason of an error, which is JSON and gives nothing away."""
+    """Return the reason of an error, and check that it is JSON and reveals no internals."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     (reason,) = response.json().values()
@@ -65,7 +65,7 @@ def refusal(response: requests.Response, status: int) -> str:
 def signature(
     call: Callable[..., Mapping[str, Any]], inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.TensorSpec]
 ) -> Signature:
-    """A signature that is a function of arrays."""
+    """Make a signature of a function of arrays."""
 
     class Function:
         structured_input_signature = ((), inputs)
@@ -79,14 +79,14 @@ def signature(
 
 
 def fake_model(*, loaded: Any = None, **signatures: Signature) -> ServedModel:
-    """A model, version 1, that has no folder."""
+    """Make a model without a folder, with version 1."""
     model = ServedModel("fake", "/nowhere")
     model.versions = {1: SimpleNamespace(signatures=signatures, loaded=loaded, fingerprint="", signature_def={})}
     return model
 
 
 class SlowFiller:
-    """What fills gaps with ཀ and ཁ, when it is let, and counts how often it is asked."""
+    """Fills gaps with ཀ and ཁ once `open` is set, and counts its calls."""
 
     PIECES = ("<pad>", "[CLS]", "[SEP]", MASK, "<unk>", "ཀ་", "ཁ་")
 
@@ -120,12 +120,12 @@ FAKE = "/v1/models/fake:predict"
 
 
 def gated(call: Callable[..., Mapping[str, Any]], **options: Any) -> AbstractContextManager[str]:
-    """A server whose only model, at `FAKE`, is a function of texts that gives their lengths, perhaps when it is let."""
+    """Serve, at `FAKE`, one model made of a function from texts to lengths."""
     return running({"fake": fake_model(serving_default=signature(call, TEXT, LENGTH))}, **options)
 
 
 def save(folder: Path, answer: int, *, name: str = "serving_default") -> None:
-    """A SavedModel that always says the same."""
+    """Save a SavedModel that always gives the same answer."""
     module = tf.Module()
     module.say = tf.function(
         lambda text: {"said": tf.fill(tf.shape(text), answer)},

@@ -104,3 +104,15 @@ def test_an_unknown_tag_at_evaluation(page: Callable[..., Document]) -> None:
 def test_tags_of_another_scheme(page: Callable[..., Document]) -> None:
     with pytest.raises(InputError, match=r"neither SOAS's nor universal. Received: \['N', 'P'\]"):
         prepare([page("ང་|P ཁ་|N")], universal_tags=True)
+
+
+@pytest.mark.parametrize(
+    "soas, universal",
+    [
+        ("n.v.past", "NOUN"), ("n.prop", "PROPN"), ("p.pers", "PRON"), ("v.invar", "VERB"), ("v.cop", "AUX"),
+        ("num.ord", "ADJ"), ("adv.temp", "ADV"), ("case.gen", "ADP"), ("d.dem", "DET"), ("cl.focus", "CCONJ"),
+        ("neg", "PART"), ("num.card", "NUM"), ("interj", "INTJ"), ("skt", "X"), ("punc", "PUNCT"),
+    ],
+)  # fmt: skip
+def test_rows_of_the_table(page: Callable[..., Document], soas: str, universal: str) -> None:
+    assert words(prepare([page(f"ང་|{soas}")], universal_tags=True, min_tag_count=1)) == [("ང་", universal)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.scores import Scores, read_scores, score_rows
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores, read_scores, score_rows
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
 from tibert_keras.runs.champion import Champion, read_champion
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -22,8 +22,6 @@ from tibert_keras.runs.folder import (
 )
 from tibert_keras.runs.history import History
 from tibert_keras.storage import exists, expand_glob, join, read_json, sha256
-
-CONFUSION_PICTURE = "confusion.png"
 
 _ADVICE = "Choose the folder of another run."
 

@@ -1,4 +1,4 @@
-"""The verbs from an edition to records."""
+"""Verbs that prepare data: corpus, tokenizer and records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tibert_keras.tokenizers.training import TokenizerConfig
 
 
 def corpus(config: CorpusConfig) -> None:
-    """Turn an edition of the canon into text files, a section a line."""
+    """Turn an edition of the canon into text files with one section per line."""
     from tibert_keras.corpus.build import build_corpus
 
     print(build_corpus(config).summary())
@@ -34,14 +34,14 @@ def records(config: RecordsConfig) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectFlags:
-    """Looks into a record file.
+    """Inspects a record file.
 
     Args:
-        file: A TFRecord file of masked examples, of `tibert records` or of Google's ALBERT.
-        spm_model_file: The SentencePiece model of the records; by default the `spiece.model` beside the file.
-        num_examples: How many examples to print as text, each masked token as `⟦original→shown⟧` or, where it was
+        file: TFRecord file of masked examples, from `tibert records` or Google's ALBERT.
+        spm_model_file: SentencePiece model of the records; by default `spiece.model` beside the file.
+        num_examples: Number of examples to print as text, with each masked token as `⟦original→shown⟧` or, if it was
             kept, `⟦original=⟧`.
-        plot: Write the statistics as a picture too, to this PNG file.
+        plot: PNG file to draw the statistics to.
     """
 
     file: str
@@ -51,13 +51,13 @@ class InspectFlags:
 
     def __post_init__(self) -> None:
         if not self.file:
-            raise InputError("There is no file to look into. Received: file=''. Give a record file.")
+            raise InputError("There is no file to inspect. Received: file=''. Give a record file.")
         if self.num_examples < 0:
             raise InputError(f"num_examples must not be negative. Received: {self.num_examples}.")
 
 
 def records_inspect(flags: InspectFlags) -> None:
-    """Show statistics of a record file, and examples as text with the masks marked."""
+    """Show statistics of a record file, and some examples as text with their masks marked."""
     from tibert_keras.records.inspection import inspect_records, readable_examples, tokenizer_of_records
 
     tokenizer = tokenizer_of_records(flags.file, spm_model_file=flags.spm_model_file)

@@ -1,4 +1,4 @@
-"""Words of a command line to a dataclass: flags, help and YAML configs from its fields and their docstrings."""
+"""Parses a command line into a dataclass, whose fields and docstring define the flags and their help."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from jsonargparse import ArgumentParser
 
 from tibert_keras.storage import read_bytes
 
-# Fields that are given as words, not as flags.
+# Fields given as positional arguments, not as flags.
 _POSITIONAL = {"file", "models", "run_dir", "text"}
-# Fields that are called like a word of Python's, which no field can be, and their flags.
+# Fields whose flag is a Python keyword, which cannot name a field.
 _KEYWORDS = {"from_": "from"}
-# How the original's flags may spell the value of a switch.
+# Spellings of a boolean that the original's flags accept.
 _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "false", "0": "false"}
 
 
 def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -> Any:
-    """Parse words into the dataclass that a function takes.
+    """Parse a command line into the dataclass that a function takes.
 
     Args:
-        function: Takes one dataclass, and has a docstring that explains.
-        words: The command line after the name. Flags override what the YAML file after `--config` says.
-        name: What the help calls the command.
+        function: Takes one dataclass; its docstring is the description in the help.
+        words: The command line after the verb. Flags override the YAML file given with `--config`.
+        name: The name of the command in the help.
 
     Returns:
         The dataclass.
 
     Raises:
         ArgumentError: If a flag or value is unknown.
-        InputError: If the values do not go together.
+        InputError: If the values contradict each other.
     """
     (config_class,) = [kind for field, kind in get_type_hints(function).items() if field != "return"]
-    # Not abbreviated: a flag that is added later must not change what an old command means.
+    # No abbreviations: a flag added later must not change the meaning of an old command.
     parser = ArgumentParser(prog=name, description=inspect.getdoc(function), exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with values for any of the flags below")
-    parser.add_argument("--verbose", action="store_true", help="Show what TensorFlow and other libraries log too.")
+    parser.add_argument("--verbose", action="store_true", help="Also show the logs of TensorFlow and other libraries.")
     kinds = get_type_hints(config_class)
-    # The value where there are no words.
+    # The value of each if no words are given.
     positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL & kinds.keys()}
     keywords = [field for field in _KEYWORDS if field in kinds]
     for field, none in positional.items():
@@ -54,11 +54,11 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
     switches = {field for field, kind in kinds.items() if kind is bool}
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
-    # Read by `main`: it has to come before the libraries are imported.
+    # `main` has read it already: it must take effect before the libraries are imported.
     del values["verbose"]
     for config in values.pop("config") or []:
         for field, none in positional.items():
-            # argparse puts "no words" in place of what the file says.
+            # argparse overwrites the file's value with the default.
             values[field] = values[field] or yaml.safe_load(read_bytes(config.absolute)).get(field, none)
     for field in keywords:
         values[field] = values.pop(_KEYWORDS[field])
@@ -71,7 +71,7 @@ def _field_help(config_class: type, name: str) -> str | None:
 
 
 def _config_first(words: Sequence[str]) -> list[str]:
-    """Move `--config FILE` to the front: whatever comes after it overrides it."""
+    """Move `--config FILE` to the front, since later arguments override earlier ones."""
     first, others = [], list(words)
     while "--config" in others[:-1]:
         index = others.index("--config")
@@ -81,7 +81,7 @@ def _config_first(words: Sequence[str]) -> list[str]:
 
 
 def _spell_out_switches(words: Sequence[str], switches: set[str]) -> list[str]:
-    """Give switches their values, as the original's flags take them: `--do_train`, `--nodo_train`, `--do_train=1`."""
+    """Write out the values of booleans, which the original spells `--do_train`, `--nodo_train` or `--do_train=1`."""
     spelled = []
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         name, _, value = word.removeprefix("--").partition("=")

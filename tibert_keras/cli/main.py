@@ -1,4 +1,4 @@
-"""The command line: `tibert <verb>`, one verb a stage. Results go to standard output, the log to standard error."""
+"""Runs `tibert VERB`, one verb per stage. Results go to standard output, the log to standard error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tibert_keras.cli import data, models, training
 from tibert_keras.cli.quickstart import quickstart
 from tibert_keras.errors import InputError, RunInterrupted
 
-# Functions of one dataclass each, which gives the flags and the help. They import what they use when they run.
+# Each function takes one dataclass, which defines the flags and their help, and imports what it uses when it runs.
 VERBS: dict[str, Callable[[Any], None]] = {
     "quickstart": quickstart,
     "corpus": data.corpus,
@@ -41,11 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Args:
-        arguments: The words after `tibert`; those of the process by default.
+        arguments: The words after `tibert`; by default those of the process.
 
     Returns:
-        The exit status: 0 on success, 1 if an input could not be used, 2 if the command line could not, 130 if the
-        keyboard interrupted it.
+        The exit status: 0 on success, 1 for bad input, 2 for a bad command line, 130 after Ctrl-C.
     """
     verb, words = split_verb(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], VERBS)
     if verb in ("-h", "--help"):
@@ -59,23 +58,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def split_verb(words: Sequence[str], verbs: Container[str]) -> tuple[str, Sequence[str]]:
-    """Separate the verb, of one word or two, from what follows."""
+    """Split a command line into the verb, one or two words, and its arguments."""
     count = 2 if " ".join(words[:2]) in verbs else 1
     return " ".join(words[:count]), words[count:]
 
 
 def _set_up_logging(*, verbose: bool) -> None:
-    """Send the log to standard error: of this package alone, unless asked for what other libraries say too."""
+    """Log to standard error: messages of this package and, if verbose, of other libraries too."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     logging.getLogger("tibert_keras").setLevel(logging.INFO)
     if not verbose:
-        # What TensorFlow's C++ code says at start-up of CUDA, processors and its own flags. Fatal errors remain.
+        # Hides what TensorFlow's C++ code logs at start-up about CUDA, the CPU and its flags, except fatal errors.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _run(verb: str, words: Sequence[str]) -> int:
-    # Imported for a verb only: the list of verbs needs neither.
+    # Imported here because the list of verbs needs neither.
     from jsonargparse import ArgumentError
 
     from tibert_keras.cli.flags import parse
@@ -87,10 +86,10 @@ def _run(verb: str, words: Sequence[str]) -> int:
     except InputError as error:
         return _complain(verb, str(error), status=1)
     except OSError as error:
-        # The disk is full, or a folder cannot be written to.
+        # For example, the disk is full or a folder is not writable.
         return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
     except RunInterrupted as stop:
-        # Not a failure: whoever sent the signal means to go on.
+        # Not a failure: the run can be resumed.
         return _complain(verb, str(stop), status=0)
     except KeyboardInterrupt:
         return _complain(verb, "Stopped.", status=130)

@@ -1,4 +1,4 @@
-"""The verbs of trained models: export, convert, use and serve them."""
+"""Verbs for trained models: export, convert, use and serve them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ class ExportFlags:
     """Writes a SavedModel.
 
     Args:
-        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
+        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion.
         output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
-        top_k: How many guesses it is to give for each mask, the likeliest first.
-        versioned: Write the SavedModel to a numbered folder in `output_dir`, the next one, as TensorFlow Serving
-            wants it.
-        precision: How the weights are held: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
+        top_k: Number of guesses to return for each mask, the most probable first.
+        versioned: Write the SavedModel to the next numbered folder in `output_dir`, as TensorFlow Serving expects.
+        precision: How to store the weights: `float32`, `float16` (half the size), or `dynamic_range`, 8-bit integers
             with scales (a quarter).
-        input_file: Held-out files, which another `precision` than `float32` needs: what it costs is measured on them
-            and printed. TFRecord files for a masked language model, tagged files for a tagger, tables of
-            `label<TAB>text` for a classifier of texts.
-        split_file: For a tagger: table of the documents of `input_file`, as its fine-tuning had it; those for the test
-            are taken.
-        universal_tags: For a tagger: turn the tags of the SOAS corpus into universal ones, as its fine-tuning did.
+        input_file: Held-out files, required for a `precision` below `float32`: its cost is measured on them and
+            printed. TFRecord files for a masked language model, tagged files for a tagger, tables of
+            `label<TAB>text` for a text classifier.
+        split_file: For a tagger: table of the documents of `input_file`, as in its fine-tuning; the test documents
+            are used.
+        universal_tags: For a tagger: map the tags of the SOAS corpus to universal ones, as in its fine-tuning.
     """
 
     model: str
@@ -46,12 +45,12 @@ class ExportFlags:
     def __post_init__(self) -> None:
         if (self.precision == "float32") != (self.input_file is None):
             raise InputError(
-                "Files to measure the loss in accuracy on go with a precision below float32. "
+                "A precision below float32 requires held-out files to measure its cost, and float32 takes none. "
                 f"Received: precision={self.precision!r}, input_file={self.input_file!r}. Give both or neither."
             )
         if self.input_file is None and (self.split_file is not None or self.universal_tags):
             raise InputError(
-                "How tagged files are read is said where there are some. Received: input_file=None, "
+                "split_file and universal_tags apply to the tagged files in input_file. Received: input_file=None, "
                 f"split_file={self.split_file!r}, universal_tags={self.universal_tags}. Give input_file."
             )
 
@@ -79,7 +78,7 @@ def export(flags: ExportFlags) -> None:
 
 
 def convert(config: ConvertConfig) -> None:
-    """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and prove it."""
+    """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and verify it."""
     from tibert_keras.formats.convert import convert
 
     proof = convert(config)
@@ -89,7 +88,7 @@ def convert(config: ConvertConfig) -> None:
 
 
 def fill_mask(config: FillMaskConfig) -> None:
-    """Guess what is in the gaps of texts."""
+    """Fill gaps in texts with ranked guesses."""
     from tibert_keras.inference.fill_file import fill_file, write_filled
 
     filled = fill_file(config)
@@ -100,7 +99,7 @@ def fill_mask(config: FillMaskConfig) -> None:
 
 
 def print_filled(filled: Iterable[FilledText]) -> None:
-    """Print a line a gap, with tabs: number of text and gap, the guesses with their scores, the filled text."""
+    """Print one line per gap, tab-separated: numbers of text and gap, the guesses with scores, the filled text."""
     for text in filled:
         for number, guesses in enumerate(text.gaps, 1):
             shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
@@ -108,21 +107,21 @@ def print_filled(filled: Iterable[FilledText]) -> None:
 
 
 def tag(config: TagConfig) -> None:
-    """Find the words of texts and their parts of speech."""
+    """Find the words in texts and their parts of speech."""
     from tibert_keras.inference.tag import tag_text
 
     _write_pieces(tag_text(config), config.output_file)
 
 
 def segment(config: SegmentConfig) -> None:
-    """Cut texts into sentences, at the ends of sections."""
+    """Split texts into sentences, at the ends of sections."""
     from tibert_keras.inference.segment import segment_text
 
     _write_pieces(segment_text(config), config.output_file)
 
 
 def segment_examples(config: SegmentExamplesConfig) -> None:
-    """Make examples for `tibert finetune text` from text with a sentence a line."""
+    """Make examples for `tibert finetune text` from text with one sentence per line."""
     from tibert_keras.inference.segment import segment_examples
 
     for label, count in segment_examples(config).items():

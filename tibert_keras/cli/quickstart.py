@@ -1,4 +1,4 @@
-"""Every stage on a small made-up corpus: what `tibert quickstart` runs."""
+"""`tibert quickstart`: runs every stage on a small made-up corpus."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class QuickstartConfig:
     """Runs every stage on a small made-up corpus.
 
     Args:
-        output_dir: Folder for all that is made: corpus, tokenizer, records, run and SavedModel.
-        num_train_steps: Steps of training. With much fewer the model learns too little, which is an error.
+        output_dir: Folder for the corpus, tokenizer, records, run and SavedModel.
+        num_train_steps: Number of training steps. With far fewer the model learns too little, which is an error.
     """
 
     output_dir: str = "tibert_quickstart"
@@ -52,13 +52,13 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
     """Make a corpus, train a tokenizer and a nano-sized model on it, and fill gaps in held-out text.
 
     Args:
-        config: Where, and how long to train.
+        config: Output folder and number of training steps.
 
     Returns:
         The filled texts.
 
     Raises:
-        InputError: If the model fills less than 60% of the masked tokens of held-out text, or the backend cannot
+        InputError: If the model fills fewer than 60% of the masked tokens of held-out text, or the backend cannot
             export it.
     """
     from tibert_keras.inference.fill_file import fill_texts
@@ -75,13 +75,13 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
     champion = _train(folder, config.num_train_steps)
     scores = evaluate(TibertMaskedLM.from_preset(champion.preset), Records.find(f"{folder}/single_masks/*.tf_record"))
     _LOG.info(
-        "Held-out text: loss %.3f (unigram %.3f); of single masked tokens %.1f%% filled rightly, %.1f%% in the first 5",
+        "Held-out text: loss %.3f (unigram %.3f); single masks filled correctly: %.1f%%, within the first 5: %.1f%%",
         scores["loss"], scores["unigram_entropy"], 100 * scores["accuracy"], 100 * scores["top_5_accuracy"],
     )  # fmt: skip
     if scores["accuracy"] < _REQUIRED_ACCURACY:
         raise InputError(
             f"The model has not learned the sample's grammar. Received: {scores['accuracy']:.1%} of masked tokens "
-            f"filled, {_REQUIRED_ACCURACY:.0%} wanted. Train longer (num_train_steps={config.num_train_steps})."
+            f"filled, {_REQUIRED_ACCURACY:.0%} required. Train longer (num_train_steps={config.num_train_steps})."
         )
     export_saved_model(champion.preset, folder / "saved_model")
     gaps = _make_gaps()
@@ -120,7 +120,7 @@ def _prepare(folder: Path, tokenizer: str) -> None:
         "spm_model_file": tokenizer,
         "max_seq_length": _MAX_SEQ_LENGTH,
         "ngram": 1,
-        # A mask hides a syllable, or a part of a rare one, and no more.
+        # A mask hides at most one syllable.
         "tsheg_pretokenization": True,
         "workers": 1,
     }
@@ -131,7 +131,7 @@ def _prepare(folder: Path, tokenizer: str) -> None:
         dupe_factor=8,
         **common,
     )
-    # Gaps as a user has them: a single token is missing, and always marked.
+    # Gaps as users have them: a single missing token, always marked.
     single = RecordsConfig(
         input_file=f"{folder}/corpus/validation_*.txt",
         output_dir=f"{folder}/single_masks",
@@ -166,7 +166,7 @@ def _train(folder: Path, num_train_steps: int) -> Champion:
 
 
 def _make_gaps() -> dict[str, str]:
-    """Make held-out texts with a gap of one syllable each, and say what was there."""
+    """Make held-out texts with a gap of one syllable each, mapped to the missing syllable."""
     gaps = {}
     for document in sample_documents(seed=2, num_documents=5):
         syllables = " ".join(document[2:6]).split(TSHEG)

@@ -1,4 +1,4 @@
-"""The verbs of runs: train, compare, choose, evaluate and describe them."""
+"""Verbs for runs: train, compare, choose, evaluate and describe them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig
+from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
 from tibert_keras.storage import join
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.workers import is_chief
@@ -27,7 +27,7 @@ class PretrainFlags(PretrainConfig):
 
 
 def pretrain(flags: PretrainFlags) -> None:
-    """Pretrain a masked language model. Given again, the same command goes on where it was stopped."""
+    """Pretrain a masked language model. The same command, run again, resumes where it was stopped."""
     config = PretrainConfig(**{field.name: getattr(flags, field.name) for field in fields(PretrainConfig)})
     check_files(config)  # before Keras is imported
     from tibert_keras.training.pretrain import pretrain
@@ -38,7 +38,7 @@ def pretrain(flags: PretrainFlags) -> None:
         from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
 
         champion = pretrain(config, callbacks=[SavedModelOfBest(flags.output_dir)])
-        # Once more: the run may have been killed while the last one was written.
+        # Again, because the run may have been killed while the last one was being written.
         export_saved_model(champion.preset, join(flags.output_dir, "saved_model"))
     _print_fields(asdict(champion))
 
@@ -48,9 +48,9 @@ class RunsFlags:
     """Compares runs.
 
     Args:
-        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain` or `tibert finetune`, of
-            which each seed is shown as a run.
-        plot: Draw the loss curves of all the runs too, to this PNG file.
+        run_dir: Folders of one or more runs: each an `--output_dir` of `tibert pretrain` or `tibert finetune`, whose
+            seeds are shown as separate runs.
+        plot: PNG file to draw the loss curves of all runs to.
     """
 
     run_dir: list[str]
@@ -58,11 +58,11 @@ class RunsFlags:
 
     def __post_init__(self) -> None:
         if not self.run_dir:
-            raise InputError("There is no run to look at. Received: run_dir=[]. Give the folder of a run.")
+            raise InputError("There is no run to show. Received: run_dir=[]. Give the folder of a run.")
 
 
 def runs(flags: RunsFlags) -> None:
-    """Show how far runs are, their losses and their speed, as a table."""
+    """Show the progress, losses and speed of runs as a table."""
     from tibert_keras.runs.summary import plot_runs, summarize_runs, summary_table
 
     summaries = summarize_runs(flags.run_dir)
@@ -76,9 +76,9 @@ class ChampionFlags:
     """Chooses the best checkpoint of runs.
 
     Args:
-        run_dir: Folders of runs, one or more: each an `--output_dir` of `tibert pretrain`.
-        criterion: What is lowest: `loss`, the training loss over the interval before a checkpoint, or `val_loss`, the
-            loss on the run's `--validation_file`.
+        run_dir: Folders of one or more runs: each an `--output_dir` of `tibert pretrain`.
+        criterion: The loss to minimize: `loss`, the training loss over the window before a checkpoint, or `val_loss`,
+            the loss on the run's `--validation_file`.
     """
 
     run_dir: list[str]
@@ -90,7 +90,7 @@ class ChampionFlags:
 
 
 def champion(flags: ChampionFlags) -> None:
-    """Choose the best checkpoint of one run or several, and write it as a preset."""
+    """Choose the best checkpoint of one or more runs, and write it as a preset."""
     from tibert_keras.runs.champion import choose_champion
 
     _print_fields(asdict(choose_champion(flags.run_dir, criterion=flags.criterion)))
@@ -101,10 +101,10 @@ class EvaluateFlags:
     """Evaluates a model.
 
     Args:
-        model: Folder of a model (a preset, as `champion/` of a run), or of a run with a champion.
-        input_file: Held-out TFRecord files: a path, a glob pattern, or several with commas between them.
-        batch_size: Examples a step; the scores do not depend on it.
-        against: `huggingface` exports the model, lets transformers and torch measure the loss too, and fails if the
+        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion.
+        input_file: Held-out TFRecord files: a path, a glob pattern, or several separated by commas.
+        batch_size: Examples per step; the scores do not depend on it.
+        against: `huggingface` exports the model, also measures the loss with transformers and torch, and fails if the
             two differ by more than 1e-3.
     """
 
@@ -126,7 +126,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:
-        require_transformers()  # before the work of minutes
+        require_transformers()  # before minutes of work
     scores = evaluate(TibertMaskedLM.from_preset(preset), records, batch_size=flags.batch_size)
     _print_fields(scores)
     if flags.against is not None:
@@ -140,8 +140,8 @@ class CardFlags:
     """Describes a run.
 
     Args:
-        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain` or `tibert finetune`; the paths in its options
-            are looked up from where this command is given.
+        run_dir: Folder of a run, an `--output_dir` of `tibert pretrain` or `tibert finetune`. Relative paths in its
+            options are resolved from the current folder.
     """
 
     run_dir: str
@@ -152,21 +152,23 @@ class CardFlags:
 
 
 def card(flags: CardFlags) -> None:
-    """Write the card of a run, CARD.md: its data, code, commands, options and results, from what it recorded."""
+    """Write CARD.md, a model card of a run's data, code, commands, options and results, from the run's records."""
     from tibert_keras.cards.card import write_card
 
     print(write_card(flags.run_dir))
 
 
 def finetune_tokens(config: FinetuneTokensConfig) -> None:
-    """Fine-tune a tagger of words and parts of speech, and measure it. Given again, it goes on with missing seeds."""
+    """Fine-tune and evaluate a tagger of words and parts of speech. Run again, it trains the missing seeds."""
+    check_run(config)  # before Keras is imported
     from tibert_keras.finetuning.tokens import finetune_tokens
 
     _show_scores(config, finetune_tokens(config))
 
 
 def finetune_text(config: FinetuneTextConfig) -> None:
-    """Fine-tune a classifier of texts, and measure it. Given again, it goes on with missing seeds."""
+    """Fine-tune and evaluate a text classifier. Run again, it trains the missing seeds."""
+    check_run(config)  # before Keras is imported
     from tibert_keras.finetuning.text import finetune_text
 
     _show_scores(config, finetune_text(config))

@@ -1,4 +1,4 @@
-"""Every option of a fine-tuning."""
+"""The options of a fine-tuning, and checks that need no Keras."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
-from tibert_keras.runs.folder import Kind
+from tibert_keras.finetuning.scores import read_scores
+from tibert_keras.runs.folder import SCORES_FILE, Kind, check_folder, find_preset
+from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
     "max_seq_length", "patience", "lora_rank",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["seed", "warmup_share", "dropout"]
+# The options that may change when a run is resumed; it keeps its seeds, and trains the missing ones.
+_CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
+# The options that name the parts of the data.
+_PARTS = ("input_file", "validation_file", "test_file")
+_ADVICE = "Give the champion of a run."
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Fine-tunes a model: the options that tagging and classification have in common.
 
-    Each seed is a training of its own, whose best epoch is kept. Given again, the same command goes on with the seeds
-    that are missing.
+    Each seed is trained separately, and its best epoch is kept. The same command, given again, trains the seeds that
+    are missing.
 
     Args:
-        input_file: Files to learn from: a path, a glob pattern, or several with commas between them.
+        input_file: Training files: a path, a glob pattern, or several separated by commas.
         output_dir: Folder of the run: options, history, scores, and the best model as a preset in `champion/`.
-        model: Folder of a pretrained model (a preset, as `champion/` of a run), or of a run with a champion.
-        pretrained: Begin with the model's weights; `--nopretrained` takes its architecture and tokenizer alone, for a
-            model to compare with.
-        validation_file: Files to choose the epoch by.
-        test_file: Files to measure the chosen epoch on; without a test the figures are those of the validation.
-        compare_with: Folders of other fine-tunings on the same data, with commas between them, whose scores are to
-            stand in the table too.
-        learning_rate: Learning rate at the end of the warm-up, the highest; it falls to 0 at the last epoch.
+        model: Folder of a pretrained model (a preset, such as the `champion/` of a run), or of a run with a champion.
+        pretrained: Start from the model's weights; `--nopretrained` takes only its architecture and tokenizer, as a
+            baseline to compare with.
+        validation_file: Files to choose the best epoch on.
+        test_file: Files to measure the best epoch on; without them the scores are those of the validation data.
+        compare_with: Folders of other fine-tunings on the same data, separated by commas, to show in the table of
+            scores too.
+        learning_rate: Peak learning rate, reached at the end of the warm-up; it decays to 0 at the last epoch.
         warmup_share: Share of the steps over which the rate rises from 0.
-        num_epochs: The most epochs.
-        patience: Epochs without a better score after which a training stops; by default it never does so.
-        train_batch_size: Sequences a step.
-        gradient_accumulation_steps: Parts, one after another, in which a step computes the gradient of its batch.
-        eval_batch_size: Sequences a step of validation and test.
-        max_seq_length: Length of the sequences, with [CLS] and [SEP]; longer texts are cut, and overlap where they
-            are not for training.
-        num_seeds: How many trainings, which differ in the order of the data, dropout and the weights of the head.
-        seed: Seed of the first; the others follow.
-        dropout: Share of the features that the head does not see in a step of training.
+        num_epochs: Maximum number of epochs.
+        patience: Stop after this many epochs without a better score; by default never.
+        train_batch_size: Sequences per training step.
+        gradient_accumulation_steps: Parts that the batch of a step is split into, to compute its gradient one part
+            after another.
+        eval_batch_size: Sequences per step of validation and test.
+        max_seq_length: Length of the sequences, including [CLS] and [SEP]; longer texts are cut, into overlapping
+            sequences except for training.
+        num_seeds: How many times to train, with another order of the data, dropout and initial head each time.
+        seed: Seed of the first training; the others follow.
+        dropout: Dropout rate before the head.
         class_weight: Weights of labels in the loss, as a JSON object; others weigh 1.
-        freeze_backbone: Train the head alone.
-        lora_rank: Train, of the encoder, only low-rank additions to its attention, of this rank.
+        freeze_backbone: Train only the head.
+        lora_rank: Train only low-rank additions (LoRA) of this rank to the encoder's attention, and the head.
         mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
         jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
             `false` runs it op by op, many times slower.
@@ -82,33 +90,26 @@ class FinetuneConfig:
         object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
         if self.freeze_backbone and self.lora_rank is not None:
             raise InputError(
-                "LoRA trains additions to the encoder, which cannot be frozen then. Received: "
+                "LoRA trains additions to the encoder, so the encoder cannot be frozen. Received: "
                 f"freeze_backbone=True, lora_rank={self.lora_rank}. Give one of the two."
             )
         if self.jit_compile not in (True, False, "auto"):
             raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
         if self.train_batch_size % self.gradient_accumulation_steps:
             raise InputError(
-                "The parts of a batch are equally large. Received: "
+                "The parts of a batch must be of equal size. Received: "
                 f"train_batch_size={self.train_batch_size}, "
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}. Give a divisor."
             )
         check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
-        self._check_shares()
+        for name in ("warmup_share", "dropout"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"{name} must be below 1. Received: {name}={getattr(self, name)}.")
 
     @property
     def others(self) -> list[str]:
         """The folders to compare with."""
         return [folder.strip() for folder in (self.compare_with or "").split(",") if folder.strip()]
-
-    def weights_of_labels(self) -> dict[str | int, float] | None:
-        """The weights of labels as preprocessors take them."""
-        return dict(self.class_weight.items()) if self.class_weight else None
-
-    def _check_shares(self) -> None:
-        for name in ("warmup_share", "dropout"):
-            if getattr(self, name) >= 1:
-                raise InputError(f"{name} must be below 1. Received: {name}={getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +117,12 @@ class FinetuneTokensConfig(FinetuneConfig):
     """Fine-tunes a tagger, which finds the words of a text and their parts of speech.
 
     Args:
-        split_file: Table that says which document of `input_file` is for training, validation or test, a line for
-            each as `name<TAB>train`; in place of `validation_file` and `test_file`.
-        universal_tags: Turn the tags of the SOAS corpus into universal ones before words are joined.
-        min_tag_count: Tags that fewer words of the training have become UNK.
-        dupe_count: How many times the documents are walked, cut into sequences in other places each time.
-        dupe_offset: Words by which the cuts of a walk lie behind those of the one before.
+        split_file: Table that assigns each document of `input_file` to training, validation or test, one per line as
+            `name<TAB>train`; replaces `validation_file` and `test_file`.
+        universal_tags: Convert the tags of the SOAS corpus to universal ones before words are joined.
+        min_tag_count: Replace tags that fewer words of the training data have by UNK.
+        dupe_count: How many times to go through the documents, cutting them into sequences in other places each time.
+        dupe_offset: Words by which the cuts shift from one pass to the next.
     """
 
     kind = "finetune tokens"
@@ -136,17 +137,15 @@ class FinetuneTokensConfig(FinetuneConfig):
         super().__post_init__()
         if (self.split_file is None) == (self.validation_file is None):
             raise InputError(
-                "The epoch is chosen by documents that a split sets apart, or by files of their own. Received: "
+                "The best epoch is chosen on documents set apart by a split, or on files of their own. Received: "
                 f"split_file={self.split_file!r}, validation_file={self.validation_file!r}. Give one of the two."
             )
         if self.split_file is not None and self.test_file is not None:
             raise InputError(
-                "The split names the documents of the test. Received: "
+                "The split names the test documents. Received: "
                 f"split_file={self.split_file!r}, test_file={self.test_file!r}. Give one of the two."
             )
-        for name in ("min_tag_count", "dupe_count", "dupe_offset"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be positive. Received: {name}={getattr(self, name)}.")
+        check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"], not_negative=[])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +153,9 @@ class FinetuneTextConfig(FinetuneConfig):
     """Fine-tunes a classifier of texts.
 
     Args:
-        input_file: UTF-8 files of `label<TAB>text`, a line a text: a path, a glob pattern, or several with commas
-            between them.
-        validation_share: Share of the texts, drawn at random, that the epoch is chosen by where there is no
+        input_file: UTF-8 files with one `label<TAB>text` per line: a path, a glob pattern, or several separated by
+            commas.
+        validation_share: Share of the texts, drawn at random, to choose the best epoch on if there is no
             `validation_file`.
     """
 
@@ -170,3 +169,54 @@ class FinetuneTextConfig(FinetuneConfig):
             raise InputError(
                 f"validation_share must lie between 0 and 1. Received: validation_share={self.validation_share}."
             )
+
+
+def check_run(config: FinetuneConfig) -> None:
+    """Check a run's folder, files, model and the runs to compare with, before any work.
+
+    Raises:
+        InputError: If the folder holds anything but the same run, or more seeds than asked for, a run to compare with
+            has no scores, a file is missing or in two parts of the data, or the model is unsuitable.
+    """
+    for folder in config.others:
+        read_scores(folder)
+    check_folder(config, _CHANGEABLE)
+    # The champion may be one of them.
+    if exists(join(config.output_dir, f"seed_{config.num_seeds}", SCORES_FILE)):
+        raise InputError(
+            "The folder holds the scores of more seeds. Received: "
+            f"num_seeds={config.num_seeds} for {config.output_dir!r}. Give as many as before, or more."
+        )
+    part_of: dict[str, str] = {}
+    for part in _PARTS:
+        pattern = getattr(config, part)
+        for path in map(absolute, expand_glob(pattern) if pattern else ()):
+            if part_of.setdefault(path, part) != part:
+                raise InputError(
+                    "A file is in two parts of the data, which must be different texts. "
+                    f"Received: {path!r} in {part_of[path]} and in {part}. Take it out of one."
+                )
+    find_encoder(config)
+
+
+def find_encoder(config: FinetuneConfig) -> str:
+    """Return the folder of the preset that a fine-tuning starts from.
+
+    Raises:
+        InputError: If there is none, or its encoder has fewer positions than the sequences.
+    """
+    preset = find_preset(config.model)
+    encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE).get("config", {})
+    positions = encoder.get("max_sequence_length", 0)
+    if config.max_seq_length > positions:
+        raise InputError(
+            "The sequences are longer than the encoder takes. Received: "
+            f"max_seq_length={config.max_seq_length}, and {positions} positions in {preset!r}. Give fewer."
+        )
+    return preset
+
+
+def data_hashes(config: FinetuneConfig) -> dict[str, str]:
+    """The SHA-256 of each file that the options name, including the split."""
+    patterns = filter(None, (getattr(config, name, None) for name in (*_PARTS, "split_file")))
+    return {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)}

@@ -1,4 +1,4 @@
-"""The scores of a fine-tuning: of each seed, their mean and deviation, and those of the baseline, in one table."""
+"""The scores of a fine-tuning: of each seed, their mean and deviation, and of the baseline, as a table."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from tibert_keras.runs.folder import SCORES_FILE, read_config
 from tibert_keras.runs.summary import in_columns
 from tibert_keras.storage import atomic_output, exists, join, read_json
 
+CONFUSION_PICTURE = "confusion.png"
+
 _ADVICE = "Give the folder of a fine-tuning that has ended."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The scores of a fine-tuning, as they stand in `scores.json`, where the mean and the deviation stand too.
+    """The scores of a fine-tuning, as stored in `scores.json`, together with the mean and the deviation.
 
     Attributes:
-        part: What they were measured on: `test`, or `validation` where there is no test.
-        criterion: The score that was highest at the best epoch, on the validation data.
-        columns: The scores that are shown in tables.
-        data: What the run knows of its data.
+        part: The data they were measured on: `test`, or `validation` if there is no test.
+        criterion: The score whose maximum on the validation data marks the best epoch.
+        columns: The scores to show in tables.
+        data: Files, sizes and labels of the data.
         baseline: The scores of the baseline.
-        seeds: Of each seed its `seed`, the best `epoch`, how many `epochs` and `seconds` it took, and its scores by
-            `validation` and `test`.
+        seeds: For each seed its `seed`, the best `epoch`, the number of `epochs`, the `seconds` they took, and its
+            scores on `validation` and `test`.
     """
 
     part: str
@@ -41,7 +43,7 @@ class Scores:
     seeds: list[dict[str, Any]] = field(default_factory=list)
 
     def values(self, name: str) -> list[float]:
-        """A score of all seeds that have it."""
+        """The values of a score, of the seeds that have it."""
         found = [seed[self.part].get(name) for seed in self.seeds]
         return [value for value in found if value is not None and not math.isnan(value)]
 
@@ -50,11 +52,11 @@ class Scores:
         return {name: statistics.fmean(values) for name in self._names() if (values := self.values(name))}
 
     def deviation(self) -> dict[str, float]:
-        """The standard deviations over the seeds, from samples; none for a single seed."""
+        """The sample standard deviations over the seeds; none for a single seed."""
         return {name: statistics.stdev(values) for name in self._names() if len(values := self.values(name)) > 1}
 
     def best_seed(self) -> int:
-        """Which seed is the champion: the one of the highest criterion on the validation data."""
+        """The index of the seed with the highest criterion on the validation data."""
         return max(range(len(self.seeds)), key=lambda index: self.seeds[index]["validation"][self.criterion])
 
     def _names(self) -> list[str]:
@@ -67,24 +69,17 @@ def write_scores(scores: Scores, run_dir: str) -> None:
 
 
 def write_json(content: Mapping[str, Any], path: str) -> None:
-    """Write a JSON file, with `null` for what is not a number."""
+    """Write a JSON file, with `null` for NaN and infinity."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
     with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+        temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def read_scores(run_dir: str | os.PathLike[str]) -> Scores:
-    """Read what a fine-tuning wrote.
+    """Read the scores of a run.
 
     Raises:
-        InputError: If the folder holds none, or the file is damaged.
+        InputError: If the folder holds no scores, or the file is damaged.
     """
     path = join(run_dir, SCORES_FILE)
     content = read_json(path, what="the scores of a fine-tuning", advice=_ADVICE)
@@ -98,16 +93,16 @@ def read_scores(run_dir: str | os.PathLike[str]) -> Scores:
 
 
 def fingerprint(content: Any) -> str:
-    """A hash by which the same data are known again."""
+    """A hash that identifies data."""
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> None:
-    """Check, before a training, that its scores can stand beside those that are there.
+    """Check, before a training, that its scores will be comparable with those already in the folders.
 
     Args:
-        scores: The scores of a run, which needs no seed yet.
-        run_dir: Its folder, which may hold the scores of some seeds.
+        scores: The scores of the run, without any seed yet.
+        run_dir: The run's folder, which may hold the scores of some seeds.
         compare_with: Folders of other runs.
 
     Raises:
@@ -120,7 +115,7 @@ def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> Non
 
 
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
-    """The table of a run's scores: for each score a row for the baseline, runs to compare with, and the run.
+    """Make the table of a run's scores: for each score a row for the baseline, each run to compare with, and the run.
 
     Args:
         run_dir: The run's folder.
@@ -128,8 +123,8 @@ def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -
         compare_with: Folders of other runs on the same data.
 
     Returns:
-        Rows of cells: the score, which stands in the first of its rows, whose it is, and `mean ± deviation`. Where
-        scores are split these are three: over all words, those seen in training and those not seen.
+        Rows of cells: the name of the score (in its first row only), the run, and `mean ± deviation`; where scores are
+        split, over all words, those seen in training and those not seen.
 
     Raises:
         InputError: If a run to compare with was measured on other data.
@@ -143,7 +138,7 @@ def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -
     if any(f"unseen_{name}" in scores.baseline for name in scores.columns):
         split = {"": "all", "seen_": "seen", "unseen_": "not seen"}
     rows = [[scores.part, "of", *split.values()]]
-    # Older scores name some parts of the split as columns of their own.
+    # In older files some parts of the split are columns of their own.
     for name in (name for name in scores.columns if not name.startswith(("seen_", "unseen_"))):
         for index, (label, mean, deviation) in enumerate(runs):
             cells = (_cell(mean.get(prefix + name), deviation.get(prefix + name)) for prefix in split)

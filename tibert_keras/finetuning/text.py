@@ -1,39 +1,88 @@
-"""Fine-tuning of a classifier of texts."""
+"""Fine-tunes a classifier of texts, from tables of labelled texts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.config import FinetuneTextConfig
-from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
-from tibert_keras.finetuning.scores import Scores, fingerprint
-from tibert_keras.finetuning.seeds import CONFUSION_PICTURE, begin, data_hashes, find_encoder, load_model, run_seeds
+from tibert_keras.finetuning.config import FinetuneTextConfig, check_run
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
+from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
-from tibert_keras.storage import join
+from tibert_keras.storage import expand_glob, join, read_lines
 from tibert_keras.tagging.confusion import ConfusionMatrix
 from tibert_keras.tagging.metrics import mean_f1
+from tibert_keras.tibetan import has_tibetan
+
+
+class LabelledText(NamedTuple):
+    """A text with its label.
+
+    Attributes:
+        label: Its label.
+        segments: The text, or a pair of texts that the model sees together.
+    """
+
+    label: str
+    segments: tuple[str, ...]
+
+
+def read_labelled(pattern: str) -> list[LabelledText]:
+    """Read tables with one `label<TAB>text`, or `label<TAB>text<TAB>second text`, per line.
+
+    Args:
+        pattern: A path, a glob pattern, or several separated by commas. Empty lines are skipped.
+
+    Returns:
+        The texts, in order.
+
+    Raises:
+        InputError: If a file cannot be read or has no Tibetan in it, a line lacks a column, or only some lines have a
+            second text.
+    """
+    texts: list[LabelledText] = []
+    for path in expand_glob(pattern):
+        before = len(texts)
+        for number, line in enumerate(read_lines(path), 1):
+            if not line.strip():
+                continue
+            label, *segments = line.split("\t")
+            if not label.strip() or len(segments) not in (1, 2) or not segments[0].strip():
+                raise InputError(
+                    f"A line is `label<TAB>text`. Received: {line[:60]!r} with {len(segments) + 1} columns, "
+                    f"line {number} of {path!r}. Complete it."
+                )
+            if texts and len(segments) != len(texts[0].segments):
+                raise InputError(
+                    "All lines have a second text or none has. Received: "
+                    f"{len(segments) + 1} columns in line {number} of {path!r}, {len(texts[0].segments) + 1} before. "
+                    "Make them equal."
+                )
+            texts.append(LabelledText(label.strip(), tuple(segments)))
+        if not any(has_tibetan(text.segments[0]) for text in texts[before:]):
+            raise InputError(f"There is no Tibetan in the file. Received: {path!r}. Take it out of the input.")
+    return texts
 
 
 def finetune_text(config: FinetuneTextConfig) -> Scores:
-    """Fine-tune a classifier of texts, or go on with the seeds of a run that are missing.
+    """Fine-tune a classifier of texts, or train the seeds that a run lacks.
 
     Args:
         config: The options.
 
     Returns:
-        The scores of all seeds and of the baseline, which gives each text the most frequent label. The best seed's
-        model is in `champion/`.
+        The scores of all seeds and of the baseline, which predicts the most frequent label. The best seed's model is in
+        `champion/`.
 
     Raises:
-        InputError: If the options, the data and the model do not fit together, the folder holds another run, or a loss
-            is not finite.
+        InputError: If the options, the data and the model are inconsistent, the folder holds another run, or a loss is
+            not finite.
 
     Example:
     ```python
@@ -42,36 +91,27 @@ def finetune_text(config: FinetuneTextConfig) -> Scores:
     classifier = TibertTextClassifier.from_preset("classifier/champion")
     ```
     """
-    begin(config)
+    check_run(config)
     return run_seeds(config, _Classification(config))
 
 
-class _Classification:
-    """The task of classification: see `finetune.Task`."""
-
+class _Classification(FinetuningTask):
     criterion = "macro_f1"
-    columns: Sequence[str] = ("accuracy", "macro_f1", "weighted_f1")
+    columns = ("accuracy", "macro_f1", "weighted_f1")
+    model_class, preprocessor_class = TibertTextClassifier, TibertTextClassifierPreprocessor
 
     def __init__(self, config: FinetuneTextConfig) -> None:
-        self.config = config
-        self.parts = _read(config)
-        self.has_test = "test" in self.parts
-        self.labels = sorted({text.label for text in self.parts["train"]})
-        self._check_labels()
-        self.preset, tokenizer = find_encoder(config)
-        self.preprocessor = TibertTextClassifierPreprocessor(
-            tokenizer,
-            self.labels,
-            sequence_length=config.max_seq_length,
-            class_weight=config.weights_of_labels(),
-            num_segments=len(self.parts["train"][0].segments),
-        )
-        self.sequences = self._encode("train")
-        self.others = {part: self._encode(part)[0] for part in self.parts if part != "train"}
-        self.data = self._data()
+        parts = _read(config)
+        labels = sorted({text.label for text in parts["train"]})
+        _check_labels(parts, labels)
+        super().__init__(config, parts, labels, num_segments=len(parts["train"][0].segments))
+        self.inputs = {part: self.encode(part)[0] for part in parts if part != "train"}
 
-    def make_model(self, dtype: str) -> keras.Model:
-        return load_model(TibertTextClassifier, self.config, self.preset, self.preprocessor, dtype=dtype)
+    def encode(self, part: str) -> Sequences:
+        segments = tuple(list(column) for column in zip(*(text.segments for text in self.parts[part]), strict=True))
+        outputs = self.preprocessor(segments if len(segments) > 1 else segments[0], y=self._true(part))
+        x, y, *weights = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+        return x, y, weights[0] if weights else None
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
         return self._score(self._predict(model, part), part)
@@ -81,22 +121,21 @@ class _Classification:
         return self._score([max(sorted(counts), key=counts.__getitem__)] * len(self.parts[part]), part)
 
     def draw(self, model: keras.Model, part: str, run_dir: str) -> None:
-        true = [text.label for text in self.parts[part]]
-        ConfusionMatrix.of(true, self._predict(model, part)).plot(join(run_dir, CONFUSION_PICTURE))
+        ConfusionMatrix.of(self._true(part), self._predict(model, part)).plot(join(run_dir, CONFUSION_PICTURE))
 
-    def _encode(self, part: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]:
-        texts = self.parts[part]
-        segments = tuple(list(column) for column in zip(*(text.segments for text in texts), strict=True))
-        outputs = self.preprocessor(segments if len(segments) > 1 else segments[0], y=[text.label for text in texts])
-        x, y, *weights = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
-        return x, y, weights[0] if weights else None
+    def describe_data(self) -> dict[str, Any]:
+        sizes = {part: len(texts) for part, texts in self.parts.items()}
+        return {"texts": sizes, "measured_on": self.parts[self.final_part]}
+
+    def _true(self, part: str) -> list[str]:
+        return [text.label for text in self.parts[part]]
 
     def _predict(self, model: keras.Model, part: str) -> list[str]:
-        logits = model.predict(self.others[part], batch_size=self.config.eval_batch_size, verbose=0)
+        logits = model.predict(self.inputs[part], batch_size=self.config.eval_batch_size, verbose=0)
         return [self.labels[index] for index in np.asarray(logits, "float32").argmax(axis=-1)]
 
     def _score(self, found: Sequence[str], part: str) -> dict[str, float]:
-        true = [text.label for text in self.parts[part]]
+        true = self._true(part)
         return {
             "texts": len(true),
             "accuracy": float(np.mean(np.array(true) == np.array(found))),
@@ -104,26 +143,16 @@ class _Classification:
             "weighted_f1": mean_f1(true, found, average="weighted"),
         }
 
-    def _check_labels(self) -> None:
-        for part, texts in self.parts.items():
-            for label in sorted({text.label for text in texts} - set(self.labels)):
-                raise InputError(
-                    f"A label of the {part} never occurs in training. Received: {label!r}; known are {self.labels}. "
-                    "Correct it, or add texts with it."
-                )
-        if len(self.labels) < 2:
-            raise InputError(f"A classifier needs two labels or more. Received: {self.labels}. Give texts of others.")
 
-    def _data(self) -> dict[str, Any]:
-        measured = self.parts["test" if self.has_test else "validation"]
-        return {
-            "files": data_hashes(self.config),
-            "texts": {part: len(texts) for part, texts in self.parts.items()},
-            "sequences": len(self.sequences[1]),
-            "labels": self.labels,
-            # Runs compare if this is the same.
-            "measured_on": fingerprint(measured),
-        }
+def _check_labels(parts: dict[str, list[LabelledText]], labels: list[str]) -> None:
+    for part, texts in parts.items():
+        for label in sorted({text.label for text in texts} - set(labels)):
+            raise InputError(
+                f"A label of the {part} never occurs in training. Received: {label!r}; known are {labels}. "
+                "Correct it, or add texts with it."
+            )
+    if len(labels) < 2:
+        raise InputError(f"A classifier needs two labels or more. Received: {labels}. Give texts of others.")
 
 
 def _read(config: FinetuneTextConfig) -> dict[str, list[LabelledText]]:
@@ -131,7 +160,7 @@ def _read(config: FinetuneTextConfig) -> dict[str, list[LabelledText]]:
     parts = {part: read_labelled(pattern) for part, pattern in files.items() if pattern is not None}
     if "validation" not in parts:
         texts = parts["train"]
-        # Not by the seed of the training: all seeds are to be measured on the same texts.
+        # Not with the training's seed: all seeds are measured on the same texts.
         order = np.random.default_rng(0).permutation(len(texts))
         count = max(1, round(config.validation_share * len(texts)))
         if count >= len(texts):

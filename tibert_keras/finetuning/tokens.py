@@ -1,4 +1,4 @@
-"""Fine-tuning of a tagger: words and their parts of speech."""
+"""Fine-tunes a tagger of words and their parts of speech."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ from itertools import islice
 from typing import Any
 
 import keras
-import numpy as np
 
-from tibert_keras.finetuning.config import FinetuneTokensConfig
-from tibert_keras.finetuning.scores import Scores, fingerprint
-from tibert_keras.finetuning.seeds import (
-    CONFUSION_PICTURE,
-    Sequences,
-    begin,
-    data_hashes,
-    find_encoder,
-    load_model,
-    run_seeds,
-)
+from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
+from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.storage import join
@@ -34,19 +25,19 @@ from tibert_keras.tagging.tag_lines import tag_lines
 from tibert_keras.tagging.windows import consecutive_windows
 from tibert_keras.tagging.words import UNKNOWN_TAG, Document, TaggedWord, known_words, labels_of, split_syllables
 
-# All but those of the boundaries are split into words seen in training and not seen.
+# All but the boundary scores are also given for the words seen in training and for those not seen.
 _COLUMNS = (
     "boundary_precision", "boundary_recall", "boundary_f1", "word_precision", "word_recall", "word_f1", "joint_f1",
     "tag_accuracy", "tag_weighted_f1", "tag_macro_f1", "label_accuracy", "label_weighted_f1", "label_macro_f1",
 )  # fmt: skip
-# Pieces of a sequence that are no text: [CLS] and [SEP].
-_NO_TEXT = 2
+# [CLS] and [SEP].
+_SPECIAL_TOKENS = 2
 
 _LOG = logging.getLogger(__name__)
 
 
 def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
-    """Fine-tune a tagger, or go on with the seeds of a run that are missing.
+    """Fine-tune a tagger, or train the seeds that a run lacks.
 
     Args:
         config: The options.
@@ -55,8 +46,8 @@ def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
         The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
 
     Raises:
-        InputError: If the options, the data and the model do not fit together, the folder holds another run, or a loss
-            is not finite.
+        InputError: If the options, the data and the model are inconsistent, the folder holds another run, or a loss is
+            not finite.
 
     Example:
     ```python
@@ -65,37 +56,28 @@ def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
     tagger = TibertTokenClassifier.from_preset("tagger/champion")
     ```
     """
-    begin(config)
+    check_run(config)
     return run_seeds(config, _Tagging(config))
 
 
-class _Tagging:
-    """The task of tagging: see `finetune.Task`."""
-
+class _Tagging(FinetuningTask):
     criterion = "joint_f1"
-    columns: Sequence[str] = _COLUMNS
+    columns = _COLUMNS
+    model_class, preprocessor_class = TibertTokenClassifier, TibertTokenClassifierPreprocessor
 
     def __init__(self, config: FinetuneTokensConfig) -> None:
-        self.config = config
-        self.parts = _read(config)
-        self.has_test = bool(self.parts.get("test"))
-        self.labels = labels_of(self.parts["train"])
-        self.known = known_words(self.parts["train"])
-        self.preset, tokenizer = find_encoder(config)
-        self.preprocessor = TibertTokenClassifierPreprocessor(
-            tokenizer,
-            self.labels,
-            sequence_length=config.max_seq_length,
-            class_weight=config.weights_of_labels(),
-        )
-        self.sequences: Sequences = encode_documents(
-            self.preprocessor, self.parts["train"], dupe_count=config.dupe_count, dupe_offset=config.dupe_offset
-        )
-        self.data = self._data()
+        parts = _read(config)
+        self.known = known_words(parts["train"])
+        super().__init__(config, parts, labels_of(parts["train"]))
         _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
 
-    def make_model(self, dtype: str) -> keras.Model:
-        return load_model(TibertTokenClassifier, self.config, self.preset, self.preprocessor, dtype=dtype)
+    def encode(self, part: str) -> Sequences:
+        return encode_documents(
+            self.preprocessor,
+            self.parts[part],
+            dupe_count=self.config.dupe_count,
+            dupe_offset=self.config.dupe_offset,
+        )
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
         return self._score(model, part).as_dict()
@@ -108,28 +90,24 @@ class _Tagging:
     def draw(self, model: keras.Model, part: str, run_dir: str) -> None:
         self._score(model, part).confusion.plot(join(run_dir, CONFUSION_PICTURE))
 
+    def describe_data(self) -> dict[str, Any]:
+        measured = self.parts[self.final_part]
+        words = [[[word.form, word.tag] for each in measured for word in each.words], sorted(self.known)]
+        return {
+            "documents": {part: len(documents) for part, documents in self.parts.items()},
+            "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
+            # The training words decide which words count as seen.
+            "measured_on": words,
+        }
+
     def _score(self, model: keras.Model, part: str) -> TaggingScores:
         documents = self.parts[part]
         found = tag_documents(model, documents, batch_size=self.config.eval_batch_size)
         return score(documents, list(found), known=self.known)
 
-    def _data(self) -> dict[str, Any]:
-        measured = self.parts["test" if self.has_test else "validation"]
-        return {
-            "files": data_hashes(self.config),
-            "documents": {part: len(documents) for part, documents in self.parts.items()},
-            "words": {part: sum(len(each.words) for each in documents) for part, documents in self.parts.items()},
-            "sequences": len(self.sequences[1]),
-            "labels": self.labels,
-            # Runs compare if this is the same: with other words in training, others are seen and unseen.
-            "measured_on": fingerprint(
-                [[[word.form, word.tag] for each in measured for word in each.words], sorted(self.known)]
-            ),
-        }
-
 
 def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
-    """The prepared documents of the parts. Which tags are frequent enough is the training's affair."""
+    """Read and prepare the documents of each part. Only training counts decide which tags are too rare."""
     if config.split_file is not None:
         parts = split_documents(read_tagged(config.input_file), read_split(config.split_file))
     else:
@@ -148,7 +126,7 @@ def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
 
 
 def _report_unknown_tags(parts: Mapping[str, Sequence[Document]], kept: Collection[str]) -> None:
-    """Log what counts as `UNK`: a tag that training never has may be a mistake."""
+    """Log the tags that become `UNK`: one that never occurs in training may be a mistake."""
     counts = {part: Counter(word.tag for each in documents for word in each.words) for part, documents in parts.items()}
     for part, of_part in counts.items():
         unknown = {tag: count for tag, count in of_part.most_common() if tag not in kept}
@@ -165,24 +143,24 @@ def encode_documents(
     *,
     dupe_count: int = 1,
     dupe_offset: int = 20,
-) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Encode documents once for all epochs, cut at the ends of words into sequences that a model takes.
+) -> Sequences:
+    """Encode documents for all epochs, cut between words into sequences that fit the model.
 
     Args:
         preprocessor: A preprocessor with the documents' labels.
         documents: Prepared documents of any length.
-        dupe_count: How many times they are walked.
-        dupe_offset: Words of a walk's first sequence, times the number of the walk: its cuts lie elsewhere.
+        dupe_count: Number of passes over the documents.
+        dupe_offset: The first sequence of pass k has k times as many words, which moves the cuts.
 
     Returns:
-        Inputs, labels and weights, as the preprocessor gives them.
+        Inputs, labels and weights, as the preprocessor returns them.
     """
     sentences: list[Sequence[TaggedWord]] = []
-    size = preprocessor.sequence_length - _NO_TEXT
+    size = preprocessor.sequence_length - _SPECIAL_TOKENS
     for document in documents:
         lengths, first_lengths = _word_lengths(preprocessor, document)
-        for walk in range(dupe_count):
-            windows = consecutive_windows(lengths, first_lengths, size=size, head=walk * dupe_offset)
+        for number in range(dupe_count):
+            windows = consecutive_windows(lengths, first_lengths, size=size, head=number * dupe_offset)
             sentences += [document.words[window] for window in windows]
     words = [[word.form for word in sentence] for sentence in sentences]
     x, y, weights = preprocessor(words, [[word.tag for word in sentence] for sentence in sentences])
@@ -190,7 +168,7 @@ def encode_documents(
 
 
 def _word_lengths(preprocessor: TibertTokenClassifierPreprocessor, document: Document) -> tuple[list[int], list[int]]:
-    """The pieces of each word inside a text, and as its first word."""
+    """Count the pieces of each word inside a text, and at the start of one."""
     syllables = split_syllables(document.text)
     encode = preprocessor.tokenizer.encode_syllables
     inside, alone = encode([syllables])[0], encode([[syllable] for syllable in syllables])
@@ -206,7 +184,7 @@ def _word_lengths(preprocessor: TibertTokenClassifierPreprocessor, document: Doc
 
 
 def tag_documents(model: Any, documents: Sequence[Document], *, batch_size: int = 64) -> Iterator[list[TaggedWord]]:
-    """Find the words of some documents, each by itself, and tag them; see `tag_lines`."""
+    """Segment and tag documents independently of each other; see `tag_lines`."""
     # An empty line ends a document.
     lines = (line for document in documents for line in (document.text, ""))
     return islice(tag_lines(model, lines, batch_size=batch_size), 0, None, 2)

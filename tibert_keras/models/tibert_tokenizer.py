@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     """SentencePiece tokenizer for classical Tibetan.
 
-    KerasHub's `AlbertTokenizer`, with three differences. `[MASK]` in a string becomes the mask id, in the
-    middle of a word too, and takes the place of the space piece `▁` before it, as a masked piece does in training.
-    Pieces can be kept from crossing the marks between syllables. And encodings can be sampled.
+    Differs from KerasHub's `AlbertTokenizer` in three ways. `[MASK]` in a string becomes the mask id, also inside a
+    word, and absorbs the space piece `▁` before it, as a masked piece does in training. Pieces can be kept from
+    crossing the marks between syllables. Encodings can be sampled.
 
     Args:
         proto: str or bytes. Path or content of a SentencePiece model with the pieces `<pad>`, `[CLS]`, `[SEP]`
             and `[MASK]`.
         tsheg_pretokenization: bool. Cut the text after each of the ten intersyllabic marks (`༄ ༅ ༈ ་ ༌ ། ༑ ༔ ༜ ྾`)
-            before it is encoded, so that no piece crosses one.
+            before encoding, so that no piece crosses one.
         underline_between_sections: bool. Encode the space before a section as `▁`, as SentencePiece does. If
-            `False` spaces leave no trace in the ids.
+            `False`, spaces leave no trace in the ids.
         nbest_size: int. If not 0, sample among the `nbest_size` best encodings (-1: all of them); the original
             used 64. A BPE model ignores the number and drops merges with probability `alpha`.
         alpha: float. Smoothing of the sampling; the original used 0.1.
@@ -86,30 +86,30 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
     @property
     def spaces_are_explicit(self) -> bool:
-        """Whether spaces are written out before encoding, not added and collapsed by SentencePiece itself."""
+        """Whether spaces are written out before encoding instead of added and collapsed by SentencePiece."""
         return self.tsheg_pretokenization or not self.underline_between_sections
 
     @property
     def space_and_mask(self) -> tuple[Any, Any]:
-        """The pieces `▁` and `[MASK]`, as ids or, if `dtype` is `"string"`, as they are written."""
+        """The pieces `▁` and `[MASK]`, as strings if `dtype` is `"string"`, otherwise as ids."""
         if self.compute_dtype == "string":
             return "▁", self.mask_token
         return self.token_to_id("▁"), self.mask_token_id
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
-        """Tell where syllables start: after a mark between syllables, a space or a special token.
+        """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
 
         Args:
             token_ids: int `[..., L]`.
 
         Returns:
-            bool `[..., L]`. A piece that holds the end of one syllable and the start of the next belongs to the
-            former, so that what lies between two starts is always whole syllables.
+            bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
+            the tokens between two starts are always whole syllables.
         """
         return self._encoder.starts_syllable(token_ids)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Encode a batch of texts into ids without tensors: the quick way through a corpus.
+        """Encode a batch of texts into ids without tensors, the fast way to encode a corpus.
 
         Args:
             texts: Strings, of any number and length.
@@ -120,13 +120,13 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         return self._encoder.encode(texts)
 
     def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Encode texts that are cut into syllables, so that each syllable has pieces of its own.
+        """Encode texts given as syllables, so that no piece crosses two syllables.
 
         Args:
-            texts: For each text its syllables, which joined are the text. Spaces may stand at both ends of one.
+            texts: The syllables of each text, which concatenate to the text. A syllable may have spaces at both ends.
 
         Returns:
-            For each text, for each of its syllables, the token ids; none for a syllable of nothing but spaces.
+            The token ids of each syllable of each text; none for a syllable that consists of spaces.
 
         Raises:
             InputError: If the tokenizer has pieces that cross the marks between syllables.
@@ -184,7 +184,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
 
 def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tensor:
-    """`SentencePieceEncoder._spell_out`, with the units still joined by their separator."""
+    """Do the same as `SentencePieceEncoder._spell_out`, but leave the units joined by their separator."""
     import tensorflow as tf
 
     space = " " if tokenizer.underline_between_sections else ""
@@ -198,11 +198,11 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
 
 
 def absorb_spaces_in_graph(tokens: tf.RaggedTensor, space: Any, mask: Any) -> tf.RaggedTensor:
-    """`SentencePieceEncoder._absorb_spaces` over a batch of shape `[batch, (tokens)]`."""
+    """Do the same as `SentencePieceEncoder._absorb_spaces`, for a batch of shape `[batch, (tokens)]`."""
     import tensorflow as tf
 
     rows, flat = tokens.value_rowids(), tokens.flat_values
     dropped = (flat[:-1] == space) & (flat[1:] == mask) & (rows[:-1] == rows[1:])
-    # The last token of all has none after it; an empty batch has no last token.
+    # The very last token has no follower; an empty batch has no last token.
     kept = tf.concat([~dropped, tf.ones([tf.minimum(tf.size(flat), 1)], "bool")], axis=0)
     return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(kept))

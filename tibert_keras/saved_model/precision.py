@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.labelled_texts import LabelledText, read_labelled
+from tibert_keras.finetuning.text import LabelledText, read_labelled
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier

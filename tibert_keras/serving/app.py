@@ -1,4 +1,4 @@
-"""The ASGI application: routes, the token, errors as JSON, and what runs beside the requests."""
+"""The ASGI application: its routes, the token, errors as JSON, and the tasks in the background."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -22,18 +23,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.endpoints import Endpoints, answer
-from tibert_keras.serving.metrics import Metrics
+from tibert_keras.serving.endpoints import Endpoints, Metrics, answer
 from tibert_keras.serving.models import ServedModel
-from tibert_keras.serving.openapi import describe
+from tibert_keras.serving.openapi import describe, reference_page
 from tibert_keras.serving.protocol import RequestError
-from tibert_keras.serving.reference import reference_page
 
 _LOG = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
-# What needs no token: it tells nothing of the models.
-_OPEN = ("/", "/healthz", "/docs", "/openapi.json")
+# Paths that need no token: they reveal nothing of the models.
+_PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -42,7 +41,7 @@ _HEADERS = {
 
 
 class _NameConvertor(StringConvertor):
-    """A part of a path without a colon, after which TensorFlow Serving's verbs stand."""
+    """A part of a path up to the colon before TensorFlow Serving's verbs."""
 
     regex = "[^/:]+"
 
@@ -60,10 +59,10 @@ def make_app(
     """Make the application.
 
     Args:
-        config: Its limits.
-        models: What it serves, by name.
-        token: What requests must bring; nothing if `None`.
-        on_ready: Called when requests are answered.
+        config: The limits.
+        models: The models, by name.
+        token: The token that requests must send, or `None` for no token.
+        on_ready: Called once requests are answered.
     """
     endpoints = Endpoints(config, models)
 
@@ -109,7 +108,7 @@ def make_app(
             ),
             Mount("/page", StaticFiles(directory=_PAGE)),
         ],
-        middleware=[Middleware(_Door, token=token, metrics=endpoints.metrics)],
+        middleware=[Middleware(_AccessMiddleware, token=token, metrics=endpoints.metrics)],
         exception_handlers={RequestError: _refuse, HTTPException: _refuse_route, Exception: _fail},
         lifespan=lifespan,
     )
@@ -121,12 +120,12 @@ async def _watch(models: Mapping[str, ServedModel], seconds: float) -> None:
         for model in models.values():
             try:
                 await asyncio.to_thread(model.refresh)
-            except Exception:  # the folder may be in the middle of anything: look again later
-                _LOG.exception("The folder of %s cannot be looked at", model.name)
+            except Exception:  # the folder may be half replaced: try again later
+                _LOG.exception("The folder of %s cannot be read", model.name)
 
 
-class _Door:
-    """Lets in who has the token, counts what goes in and out, and puts headers on it."""
+class _AccessMiddleware:
+    """Checks the token, counts the requests, and adds headers to the answers."""
 
     def __init__(self, app: ASGIApp, *, token: str | None, metrics: Metrics) -> None:
         self._app = app
@@ -148,17 +147,17 @@ class _Door:
                     headers.setdefault(name, value)
             await send(message)
 
-        app = self._app if self._lets_in(scope) else _no_token
+        app = self._app if self._is_authorized(scope) else _no_token
         try:
             await app(scope, receive, send_on)
         finally:
-            # The name of a method: the paths that clients make up are without end.
+            # The name of a method: clients may make up any number of paths.
             endpoint = getattr(scope.get("endpoint"), "__name__", "none")
             self._metrics.requests.labels(endpoint, status).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)
 
-    def _lets_in(self, scope: Scope) -> bool:
-        if self._expected is None or scope["path"] in _OPEN or scope["path"].startswith("/page/"):
+    def _is_authorized(self, scope: Scope) -> bool:
+        if self._expected is None or scope["path"] in _PUBLIC or scope["path"].startswith("/page/"):
             return True
         given = Headers(scope=scope).get("authorization", "")
         return hmac.compare_digest(given.encode(), self._expected)
@@ -169,21 +168,17 @@ async def _no_token(scope: Scope, receive: Receive, send: Send) -> None:
     await answer({"error": reason}, status=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestError):
-        raise error
+async def _refuse(request: Request, error: Any) -> Response:
     headers = {"Retry-After": "1"} if error.status in (429, 503) else None
     return answer({"error": error.reason}, status=error.status, headers=headers)
 
 
-async def _refuse_route(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+async def _refuse_route(request: Request, error: Any) -> Response:
     path = request.url.path
     reason = f"Malformed request: {request.method} {path if len(path) < 200 else path[:200] + '...'}. See /docs."
     return answer({"error": reason}, status=error.status_code, headers=error.headers)
 
 
 async def _fail(request: Request, error: Exception) -> Response:
-    # The traceback goes to the log, by uvicorn.
+    # uvicorn logs the traceback.
     return answer({"error": "The server has failed to answer; its log tells why."}, status=500)

@@ -1,7 +1,7 @@
-"""Dynamic batching: what concurrent requests ask for is computed together, in one thread.
+"""Dynamic batching: computes the items of concurrent requests together, in one thread.
 
-Nothing waits for others to come. While one batch is computed the next one gathers, so batches grow with the load
-and a lone request is answered at once.
+No item waits for others to arrive. While one batch is computed the next one gathers, so batches grow with the load,
+and a single request is answered at once.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from tibert_keras.serving.protocol import RequestError
 
 _LOG = logging.getLogger(__name__)
 
-# Texts are padded to the longest of their batch, and padding is computed like text: only such go together as are not
-# much longer than the shortest. On CPUs, where a batch is hardly faster than its texts one by one, that matters more
-# than full batches.
+# Texts are padded to the longest of their batch, and padding costs as much as text: a batch only holds texts not much
+# longer than its shortest. On CPUs, where a batch is hardly faster than its texts one by one, that matters more than
+# full batches.
 _LENGTH_RATIO = 1.25
 _LENGTH_SLACK = 16
 
-# Computes several payloads in one go; the answer to one of them may be an error.
+# Computes several payloads at once; each answer may be an error.
 Compute = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One thing to compute, the smallest that a batch is made of.
+class BatchItem:
+    """One thing to compute; a batch consists of several.
 
     Attributes:
-        kind: Only tasks of equal kinds go into one batch.
-        compute: What computes them; the same for all of a kind.
-        payload: What it takes.
-        length: How long the payload is, in any unit that its kind has in common.
-        size: How many bytes it holds while it waits.
+        kind: Only items of equal kinds share a batch.
+        compute: Computes payloads; the same for all of a kind.
+        payload: The input of `compute`.
+        length: The length of the payload, in any unit that its kind has in common.
+        size: The bytes it holds while it waits.
     """
 
     kind: Hashable
@@ -49,21 +49,13 @@ class Task:
 
 
 class Batcher:
-    """Puts the tasks of concurrent requests together into batches.
+    """Combines the items of concurrent requests into batches.
 
     Args:
-        max_batch_size: Tasks in a batch at most.
-        max_queue_size: Tasks that may wait; those in the batch under way do not count.
-        max_queue_bytes: How many bytes those may hold.
-        on_batch: Told the size of each batch.
-
-    Example:
-    ```python
-    batcher = Batcher(max_batch_size=8, max_queue_size=100)
-    running = asyncio.create_task(batcher.run())
-    [answer] = await batcher.submit([Task("squares", lambda numbers: [n * n for n in numbers], 3)])
-    await batcher.stop()
-    ```
+        max_batch_size: Maximum number of items in a batch.
+        max_queue_size: Maximum number of waiting items, not counting the batch under way.
+        max_queue_bytes: Maximum size of the waiting items.
+        on_batch: Called with the size of each batch.
     """
 
     def __init__(
@@ -78,8 +70,8 @@ class Batcher:
         self._max_queue_size = max_queue_size
         self._max_queue_bytes = max_queue_bytes
         self._on_batch = on_batch
-        # In the order in which they came.
-        self._waiting: dict[int, tuple[Task, asyncio.Future[Any]]] = {}
+        # By order of arrival.
+        self._waiting: dict[int, tuple[BatchItem, asyncio.Future[Any]]] = {}
         self._numbers = itertools.count()
         self._changed = asyncio.Condition()
         self._stopped = False
@@ -87,31 +79,31 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def submit(self, tasks: Sequence[Task]) -> list[Any]:
-        """Have tasks computed.
+    async def submit(self, items: Sequence[BatchItem]) -> list[Any]:
+        """Compute items.
 
         Args:
-            tasks: All of one request. If it is cancelled, those that have not begun are dropped.
+            items: All items of one request. If it is cancelled, those not yet being computed are dropped.
 
         Returns:
-            Their answers.
+            The answers.
 
         Raises:
-            RequestError: If the queue has no room for them (429), or could never have (400), or is being stopped (503);
-                or of one of them, as its `compute` raised it.
+            RequestError: If the queue has no room for the items (429), or never has (400), or the batcher is stopping
+                (503); or the error of one of the items.
         """
         if self._stopped:
             raise RequestError(503, "The server is stopping.")
-        if len(tasks) > self._max_queue_size:
-            raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {len(tasks)}.")
-        size = sum(task.size for task in tasks)
+        if len(items) > self._max_queue_size:
+            raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {len(items)}.")
+        size = sum(item.size for item in items)
         if size > self._max_queue_bytes:
             raise RequestError(400, f"A request may hold {self._max_queue_bytes} bytes at most. Received: {size}.")
-        waiting = sum(task.size for task, _ in self._waiting.values())
-        if len(self) + len(tasks) > self._max_queue_size or waiting + size > self._max_queue_bytes:
+        waiting = sum(item.size for item, _ in self._waiting.values())
+        if len(self) + len(items) > self._max_queue_size or waiting + size > self._max_queue_bytes:
             raise RequestError(429, "The server has as many requests waiting as it may. Try again later.")
         loop = asyncio.get_running_loop()
-        mine = {next(self._numbers): (task, loop.create_future()) for task in tasks}
+        mine = {next(self._numbers): (item, loop.create_future()) for item in items}
         async with self._changed:
             self._waiting |= mine
             self._changed.notify()
@@ -123,7 +115,7 @@ class Batcher:
                 future.cancel()
 
     async def run(self) -> None:
-        """Compute until `stop` is called and nothing waits."""
+        """Compute until `stop` is called and no item waits."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="batch") as thread:
             while True:
@@ -133,25 +125,25 @@ class Batcher:
                     return
                 batch = [self._waiting.pop(number) for number in self._choose()]
                 self._on_batch(len(batch))
-                answers = await loop.run_in_executor(thread, _answers, [task for task, _ in batch])
+                answers = await loop.run_in_executor(thread, _answers, [item for item, _ in batch])
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if future.done():
-                        continue  # whoever waited has gone
+                        continue  # the request was cancelled
                     if isinstance(answer, Exception):
                         future.set_exception(answer)
                     else:
                         future.set_result(answer)
 
     async def stop(self) -> None:
-        """Let `run` end once all that waits is computed."""
+        """Make `run` end once all waiting items are computed."""
         async with self._changed:
             self._stopped = True
             self._changed.notify()
 
     def _choose(self) -> list[int]:
-        """The longest waiting task, and those of its kind that are nearest to it in length."""
+        """The item that has waited longest, and those of its kind that are nearest to it in length."""
         first = next(iter(self._waiting.values()))[0]
-        alike = [(task.length, number) for number, (task, _) in self._waiting.items() if task.kind == first.kind]
+        alike = [(item.length, number) for number, (item, _) in self._waiting.items() if item.kind == first.kind]
         chosen: list[int] = []
         shortest = longest = first.length
         for length, number in sorted(alike, key=lambda pair: abs(pair[0] - first.length)):
@@ -162,16 +154,16 @@ class Batcher:
         return chosen
 
 
-def _answers(tasks: Sequence[Task]) -> list[Any]:
-    """Compute tasks of one kind; in place of its answer, the error of one that cannot be."""
+def _answers(items: Sequence[BatchItem]) -> list[Any]:
+    """Compute items of one kind; one that is refused has its error for an answer."""
     try:
-        return list(tasks[0].compute([task.payload for task in tasks]))
+        return list(items[0].compute([item.payload for item in items]))
     except RequestError as error:
-        if len(tasks) == 1:
+        if len(items) == 1:
             return [error]
-        # One of them spoils it for the others: find it.
-        middle = len(tasks) // 2
-        return _answers(tasks[:middle]) + _answers(tasks[middle:])
-    except Exception as error:  # what runs in the thread must not end it
+        # One of the items is at fault: find it by halving.
+        middle = len(items) // 2
+        return _answers(items[:middle]) + _answers(items[middle:])
+    except Exception as error:  # an error must not end the thread
         _LOG.exception("A batch failed")
-        return [error] * len(tasks)
+        return [error] * len(items)

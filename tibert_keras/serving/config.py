@@ -1,11 +1,20 @@
-"""What `tibert serve` can be told."""
+"""The options of `tibert serve`, and the models that they name."""
 
 from __future__ import annotations
 
 import math
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
+from tibert_keras.saved_model.versions import find_saved_model
+
+_POSITIVE_INTEGERS = (
+    "num_versions", "max_batch_size", "max_queue_size", "max_queue_bytes", "max_gap_queue_size", "max_request_bytes",
+    "max_answer_bytes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,21 +22,21 @@ class ServeConfig:
     """Serves SavedModels over HTTP.
 
     Args:
-        models: SavedModels, each a folder or `NAME=FOLDER`: a SavedModel, or a folder of versions `1/`, `2/`, ...; the
-            name is the folder's otherwise.
-        host: Address to listen on; `0.0.0.0` lets other machines in, which then should need a token.
-        port: Port to listen on; 0 takes a free one.
-        token_file: File with the token that requests must bring as `Authorization: Bearer TOKEN`.
-        num_versions: How many of the newest versions of a model to serve at a time.
-        max_batch_size: How many texts of concurrent requests are computed together at most.
-        max_queue_size: How many texts may wait; requests beyond that get status 429.
-        max_queue_bytes: How many bytes those texts may have; requests beyond that get status 429 too.
-        max_gap_queue_size: How many gaps may wait to be searched; requests beyond that get status 429.
-        max_request_bytes: How large a request's body may be; a larger one gets status 413.
-        max_answer_bytes: How large the tensors of an answer may be, before they are written as JSON; beyond that a
+        models: SavedModels, each a folder or `NAME=FOLDER`: a SavedModel, or a folder of versions `1/`, `2/`, ...; by
+            default the name is the folder's.
+        host: Address to listen on; `0.0.0.0` accepts other machines, and then a token is advisable.
+        port: Port to listen on; 0 picks a free one.
+        token_file: File with the token that requests must send as `Authorization: Bearer TOKEN`.
+        num_versions: Number of the newest versions of a model to serve at a time.
+        max_batch_size: Maximum number of texts of concurrent requests to compute together.
+        max_queue_size: Maximum number of waiting texts; requests beyond that get status 429.
+        max_queue_bytes: Maximum size of the waiting texts, in bytes; requests beyond that get status 429 too.
+        max_gap_queue_size: Maximum number of gaps waiting to be searched; requests beyond that get status 429.
+        max_request_bytes: Maximum size of a request's body; a larger one gets status 413.
+        max_answer_bytes: Maximum size of the tensors of an answer, before they are written as JSON; beyond that a
             request gets status 400.
-        timeout: Seconds after which a request that has no answer gets status 504.
-        poll_seconds: Seconds between two looks at the folders for new versions.
+        timeout: Seconds after which a request without an answer gets status 504.
+        poll_seconds: Seconds between two checks of the folders for new versions.
     """
 
     models: list[str]
@@ -47,20 +56,39 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not self.models:
             raise InputError("There is no model to serve. Received: models=[]. Give the folder of a SavedModel.")
-        for name in (
-            "num_versions",
-            "max_batch_size",
-            "max_queue_size",
-            "max_queue_bytes",
-            "max_gap_queue_size",
-            "max_request_bytes",
-            "max_answer_bytes",
-        ):
+        for name in _POSITIVE_INTEGERS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
         for name in ("timeout", "poll_seconds"):
-            # Neither 0 nor less, nor not a number.
+            # Rejects NaN too.
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be a positive number of seconds. Received: {getattr(self, name)}.")
         if not 0 <= self.port < 65536:
             raise InputError(f"port must be from 0 to 65535. Received: {self.port}.")
+
+
+def find_models(models: Sequence[str]) -> dict[str, str]:
+    """Return the folders of models by their names, without loading any.
+
+    Args:
+        models: Each a folder, or `NAME=FOLDER`.
+
+    Raises:
+        InputError: If a folder holds no SavedModel, or a name is invalid or taken.
+    """
+    folders: dict[str, str] = {}
+    for given in models:
+        named = re.fullmatch(r"([\w.-]+)=(.+)", given)
+        folder = named[2] if named else given
+        name = named[1] if named else os.path.basename(os.path.abspath(folder.rstrip("/")))
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(f"A model cannot have this name. Received: {name!r}. Give NAME={folder}.")
+        if name in folders:
+            raise InputError(f"Two models have the same name. Received: {name!r}. Give one as NAME={folder}.")
+        if find_saved_model(folder) is None:
+            raise InputError(
+                f"Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: {folder!r}. "
+                "Make one with `tibert export`."
+            )
+        folders[name] = folder
+    return folders

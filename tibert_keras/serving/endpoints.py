@@ -1,4 +1,4 @@
-"""What the server answers: TensorFlow Serving's REST API, gaps, health and metrics."""
+"""Answers requests: TensorFlow Serving's REST API, gaps, health and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+import prometheus_client as prometheus
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -18,35 +18,67 @@ from tibert_keras.errors import InputError
 from tibert_keras.inference.gap_model import SearchStopped
 from tibert_keras.inference.gap_search import search_gaps
 from tibert_keras.inference.gaps import GAP, Gap, find_gaps
-from tibert_keras.serving.batching import Batcher, Task
+from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
 from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json, whole_number
 from tibert_keras.serving.signature import Signature, size_of
 
-# A search of one gap is dozens of calls of the model: more in one request would keep others waiting, and more in one
-# batch would go on for long after all but one are no longer wanted.
+# The search of one gap calls the model dozens of times. More gaps in one request would keep others waiting; a larger
+# batch would go on long after all but one of its clients have gone.
 MAX_GAPS = 32
 _GAPS_TOGETHER = 4
 MAX_CANDIDATES = 50
-# Bytes that are read or written as JSON in about a millisecond.
+# Bytes of JSON that are read or written in about a millisecond.
 _LARGE = 2**16
-# How much of a body that is too large is read all the same, so that the client comes to hear why it is refused.
-_PATIENCE = 8
+# Read up to this many times the allowed body, so that the client still receives the reason for a refusal.
+_READ_BEYOND = 8
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 _Answer = TypeVar("_Answer")
 
 
-class Endpoints:
-    """The answers of one server.
-
-    Args:
-        config: Its limits.
-        models: What it serves, by name.
+class Metrics:
+    """The metrics of one server, for Prometheus.
 
     Attributes:
-        batchers: Its queues, by name: gaps wait in one of their own, because a search takes long.
+        registry: The metrics together.
+        requests: Requests by endpoint and status.
+        seconds: Their durations, by endpoint.
+        batches: Sizes of batches, by queue.
+        waiting: Number of waiting items, by queue.
+        versions: 1 for each version that is served.
+    """
+
+    def __init__(self) -> None:
+        self.registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        prometheus.PlatformCollector(registry=registry)
+        self.requests = prometheus.Counter(
+            "tibert_requests", "Requests, by endpoint and HTTP status", ["endpoint", "status"], registry=registry
+        )
+        self.seconds = prometheus.Histogram(
+            "tibert_request_seconds", "Time to the answer", ["endpoint"], buckets=_SECONDS, registry=registry
+        )
+        self.batches = prometheus.Histogram(
+            "tibert_batch_size", "Items computed together", ["queue"], buckets=_SIZES, registry=registry
+        )
+        self.waiting = prometheus.Gauge("tibert_waiting_items", "Items that wait", ["queue"], registry=registry)
+        self.versions = prometheus.Gauge(
+            "tibert_served_version", "Versions served", ["model", "version"], registry=registry
+        )
+
+
+class Endpoints:
+    """The endpoints of one server.
+
+    Args:
+        config: The limits.
+        models: The models, by name.
+
+    Attributes:
+        batchers: The queues, by name; gaps have one of their own, because a search is slow.
     """
 
     def __init__(self, config: ServeConfig, models: Mapping[str, ServedModel]) -> None:
@@ -67,10 +99,10 @@ class Endpoints:
             )
         }
 
-    # === What can be asked of models ===
+    # === Requests to models ===
 
     async def models(self, request: Request) -> Response:
-        """List the models, which TensorFlow Serving has no request for."""
+        """List the models; TensorFlow Serving has no such request."""
         described = []
         for name, model in self._models.items():
             _, newest = model.find(None)
@@ -85,7 +117,7 @@ class Endpoints:
         return answer({"models": described})
 
     async def status(self, request: Request) -> Response:
-        """Tell which versions of a model are served."""
+        """List the versions of a model with their states."""
         model, wanted = self._model(request), _version(request)
         if wanted is not None and wanted not in model.failures:
             model.find(wanted)
@@ -124,8 +156,8 @@ class Endpoints:
         deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
         body = await self._body(request, deadline)
-        rows, signature, tasks = await _compute(len(body), lambda: self._read(body, version))
-        answers = await self._while_connected(request, self.batchers["predict"].submit(tasks), deadline)
+        rows, signature, items = await _compute(len(body), lambda: self._read(body, version))
+        answers = await self._while_connected(request, self.batchers["predict"].submit(items), deadline)
         size = sum(map(size_of, answers))
         content = await _compute(size, lambda: to_json(signature.join(answers), rows=rows))
         return Response(content, media_type="application/json")
@@ -137,34 +169,35 @@ class Endpoints:
         body = await self._body(request, deadline)
         gaps, top_k = await _compute(len(body), lambda: _parse_gaps(body))
         compute, gone = partial(_fill, version, top_k), threading.Event()
-        tasks = [
-            # Gaps of one text hold it together.
-            Task((version, top_k), compute, (gap, gone), size=sys.getsizeof(gap.text) // len(of_text))
+        items = [
+            # The gaps of a text share its memory.
+            BatchItem((version, top_k), compute, (gap, gone), size=sys.getsizeof(gap.text) // len(of_text))
             for of_text in gaps
             for gap in of_text
         ]
         try:
-            answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(tasks), deadline)
+            answers = await self._while_connected(request, self.batchers["fill_gaps"].submit(items), deadline)
         finally:
             gone.set()
         found = iter(answers)
         return answer({"texts": [{"gaps": [next(found) for _ in of_text]} for of_text in gaps]})
 
-    # === What can be asked of the server ===
+    # === Requests to the server ===
 
     async def healthz(self, request: Request) -> Response:
-        """Tell that requests are answered."""
+        """Confirm that requests are answered."""
         return answer({"status": "ok"})
 
     async def scrape(self, request: Request) -> Response:
-        """Give Prometheus its metrics."""
+        """Write the metrics for Prometheus."""
         for queue, batcher in self.batchers.items():
             self.metrics.waiting.labels(queue).set(len(batcher))
         self.metrics.versions.clear()
         for name, model in self._models.items():
             for number in model.versions:
                 self.metrics.versions.labels(name, number).set(1)
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        content = prometheus.generate_latest(self.metrics.registry)
+        return Response(content, media_type=prometheus.CONTENT_TYPE_LATEST)
 
     def _model(self, request: Request) -> ServedModel:
         name = request.path_params["name"]
@@ -173,7 +206,7 @@ class Endpoints:
         return self._models[name]
 
     def _deadline(self) -> float:
-        """When a request that comes now has to be answered, in the loop's seconds."""
+        """The latest time, by the event loop's clock, to answer a request that arrives now."""
         return asyncio.get_running_loop().time() + self._config.timeout
 
     async def _body(self, request: Request, deadline: float) -> bytes:
@@ -185,7 +218,7 @@ class Endpoints:
                     size += len(chunk)
                     if size <= limit:
                         body += chunk
-                    elif size > _PATIENCE * limit:
+                    elif size > _READ_BEYOND * limit:
                         break
         except TimeoutError:
             raise RequestError(408, f"The request did not arrive within {self._config.timeout:g} seconds.") from None
@@ -195,8 +228,8 @@ class Endpoints:
             raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
         return bytes(body)
 
-    def _read(self, body: bytes, version: Version) -> tuple[int | None, Signature, list[Task]]:
-        """What a request asks for: how many rows, of which signature, and what there is to compute."""
+    def _read(self, body: bytes, version: Version) -> tuple[int | None, Signature, list[BatchItem]]:
+        """Parse a request: the number of rows, the signature, and the items to compute."""
         given = parse_predict(body)
         signature = version.signatures.get(given.signature_name)
         if signature is None:
@@ -205,10 +238,10 @@ class Endpoints:
                 f"Give one of {sorted(version.signatures)}."
             )  # fmt: skip
         arrays = to_arrays(given, signature.inputs)
-        return given.rows, signature, signature.tasks(arrays, max_bytes=self._config.max_answer_bytes)
+        return given.rows, signature, signature.items(arrays, max_bytes=self._config.max_answer_bytes)
 
     async def _while_connected(self, request: Request, work: Awaitable[_Answer], deadline: float) -> _Answer:
-        """Wait for an answer as long as there is somebody to give it to, and time."""
+        """Wait for an answer until the client disconnects or the deadline passes."""
         answering = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(_disconnected(request))
         try:
@@ -225,12 +258,12 @@ class Endpoints:
 
 
 def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Give JSON."""
+    """Make a response of JSON."""
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 async def _compute(size: int, work: Callable[[], _Answer]) -> _Answer:
-    """Do work on so many bytes: in a thread if they are many, so that other requests need not wait."""
+    """Process `size` bytes: in a thread if they are many, so that other requests need not wait."""
     return work() if size < _LARGE else await asyncio.to_thread(work)
 
 
@@ -244,15 +277,15 @@ def _version(request: Request) -> int | None:
 
 
 def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
-    """The gaps to fill in each text, and the most candidates for each."""
+    """Parse the gaps to fill in each text, and the maximum number of candidates for each."""
     fields = parse_object(body)
     texts, top_k, only = fields.get("texts"), whole_number(fields.get("top_k", 5)), fields.get("only")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
         raise RequestError(400, "'texts' must be a list of at least one string.")
     if top_k is None or not 1 <= top_k <= MAX_CANDIDATES:
         raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
+    # Fewer than given if one of them is no whole number.
     given = map(whole_number, only if isinstance(only, list) else [])
-    # Fewer than were given, if one of them is no whole number.
     numbers = [number for number in given if number is not None]
     if only is not None and not len(texts) == len(numbers) == len(only):
         raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
@@ -272,7 +305,7 @@ def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
 
 
 def _fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:
-    """Search gaps, as long as one of those who asked is there."""
+    """Search gaps, as long as one of their clients is connected."""
     try:
         found = search_gaps(
             version.loaded,

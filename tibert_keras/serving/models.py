@@ -1,10 +1,8 @@
-"""The models that are served: versions in folders, taken up as they come and let go as they are replaced."""
+"""Loads the models to serve, and follows the versions in their folders."""
 
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,29 +16,30 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
 from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_warm_up
+from tibert_keras.serving.config import find_models
 from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature
 from tibert_keras.storage import is_remote, join, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
-# How often a folder that is replaced while it is being loaded is loaded anew.
+# How often to load a folder that is replaced while it is being loaded.
 _TRIES = 3
-# Seconds after which one that could not be loaded is tried again though it has not changed: a network may be back.
-_PATIENCE = 60.0
+# Seconds after which to retry a version that failed to load though it has not changed: the network may be back.
+_RETRY_SECONDS = 60.0
 
 
 class Version:
-    """A loaded SavedModel. Requests that hold it can finish after it has been replaced.
+    """A loaded SavedModel, which requests may keep using after it has been replaced.
 
     Args:
         folder: The SavedModel.
-        fingerprint: What tells it from one that takes its place.
+        fingerprint: Identifies the content of the folder.
 
     Attributes:
         loaded: What `tf.saved_model.load` returns.
         signatures: Its signatures by name.
-        signature_def: Their description, as TensorFlow Serving's metadata has it.
+        signature_def: Their description, as in TensorFlow Serving's metadata.
 
     Raises:
         InputError: If it cannot be loaded, or has no signatures.
@@ -53,7 +52,7 @@ class Version:
         try:
             self.loaded: Any = tf.saved_model.load(folder)
             description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
-        except Exception as error:  # of any kind, as the file is torn
+        except Exception as error:  # a damaged file raises any kind
             reason = str(error).partition("\n")[0]
             raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
         self.signatures = {name: Signature(function) for name, function in self.loaded.signatures.items()}
@@ -70,41 +69,33 @@ class Version:
         self._warm_up(folder)
 
     def _warm_up(self, folder: str) -> None:
-        """Answer the requests that come with the model, so that the first client does not wait; or one of our own."""
+        """Run each signature once, on the model's warm-up requests or on made-up inputs, so that no client waits."""
         untried = dict(self.signatures)
         try:
             for name, inputs in read_warm_up(folder):
                 self.signatures[name or DEFAULT_SIGNATURE].try_out(inputs)
                 untried.pop(name or DEFAULT_SIGNATURE, None)
-        except Exception as error:  # it can be served all the same
+        except Exception as error:  # the model can be served all the same
             reason = str(error).partition("\n")[0]
             _LOG.warning("The warm-up requests cannot be answered: %s Received: %r.", reason, folder)
         for name, signature in untried.items():
             try:
                 signature.try_out(signature.sample())
-            except Exception as error:  # it takes other things
-                _LOG.info("Signature %s is computed request by request, since it refuses a trial: %s", name, error)
+            except Exception as error:  # it takes other inputs
+                _LOG.info("Signature %s is computed request by request, since it rejects a trial: %s", name, error)
 
 
 class ServedModel:
-    """A model under a name, with the newest of its versions.
+    """A model with the newest of its versions.
 
     Args:
-        name: What requests call it.
+        name: The name in requests.
         folder: A SavedModel, which is version 1, or a folder of versions `1/`, `2/`, ...
         num_versions: How many of the newest versions to serve.
 
     Attributes:
-        versions: What is served, by number.
-        failures: What could not be loaded, and why, by number.
-
-    Example:
-    ```python
-    model = ServedModel("tibert", "tibert", num_versions=1)
-    model.refresh()
-    number, version = model.find(None)
-    version.signatures["serving_default"].inputs
-    ```
+        versions: The versions served, by number.
+        failures: Why versions could not be loaded, by number.
     """
 
     def __init__(self, name: str, folder: str, *, num_versions: int = 1) -> None:
@@ -116,7 +107,7 @@ class ServedModel:
         self._refused: dict[int, tuple[str, float]] = {}
 
     def find(self, number: int | None) -> tuple[int, Version]:
-        """The version of this number, or the newest.
+        """Return the number and the version of this number, or of the newest.
 
         Raises:
             RequestError: If it is not served.
@@ -129,9 +120,9 @@ class ServedModel:
         return chosen, versions[chosen]
 
     def refresh(self) -> None:
-        """Look at the folder, load what is new, and let go of what is no longer wanted.
+        """Load the new versions in the folder, and drop those that are no longer wanted.
 
-        What is served stays until what replaces it is loaded, and if there is nothing for the moment.
+        A version is served until its replacement is loaded, and as long as the folder is empty.
         """
         wanted = self._wanted()
         available, failures = dict(self.versions), dict(self.failures)
@@ -150,24 +141,24 @@ class ServedModel:
                 _LOG.info("Serving version %d of %s.", number, self.name)
         if wanted and wanted.keys() <= available.keys():
             available = {number: available[number] for number in wanted}
-        # In one go: this runs in a thread of its own, and no request sees a model without versions.
+        # Replaced at once, not changed: this runs in a thread of its own, beside the requests.
         self.versions, self.failures = available, failures
 
     def _is_refused(self, number: int, fingerprint: str) -> bool:
-        """Whether a version that could not be loaded is not to be tried again yet."""
+        """Whether a version failed to load, and should not be retried yet."""
         refused, when = self._refused.get(number, (None, 0.0))
-        return refused == fingerprint and time.monotonic() < when + _PATIENCE
+        return refused == fingerprint and time.monotonic() < when + _RETRY_SECONDS
 
     def _wanted(self) -> dict[int, str]:
-        """The newest versions that are whole, and their folders."""
+        """The newest complete versions, and their folders."""
         if is_saved_model(self.folder):
             return {1: self.folder}
-        whole = [(number, path) for number, path in list_versions(self.folder).items() if is_saved_model(path)]
-        return dict(whole[-self.num_versions :])
+        complete = [(number, path) for number, path in list_versions(self.folder).items() if is_saved_model(path)]
+        return dict(complete[-self.num_versions :])
 
 
 def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
-    """Load models for the first time.
+    """Load models.
 
     Args:
         models: Each a folder, or `NAME=FOLDER`.
@@ -177,28 +168,16 @@ def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, Served
         InputError: If one cannot be loaded, or two have the same name.
     """
     loaded: dict[str, ServedModel] = {}
-    for given in models:
-        named = re.fullmatch(r"([\w.-]+)=(.+)", given)
-        folder = named[2] if named else given
-        name = named[1] if named else os.path.basename(os.path.abspath(folder.rstrip("/")))
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise InputError(f"A model cannot have this name. Received: {name!r}. Give NAME={folder}.")
-        if name in loaded:
-            raise InputError(f"Two models have the same name. Received: {name!r}. Give one as NAME={folder}.")
+    for name, folder in find_models(models).items():
         loaded[name] = ServedModel(name, folder, num_versions=num_versions)
         loaded[name].refresh()
         for reason in loaded[name].failures.values():
             raise InputError(reason)
-        if not loaded[name].versions:
-            raise InputError(
-                f"Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: {folder!r}. "
-                "Make one with `tibert export`."
-            )
     return loaded
 
 
 def _load(folder: str) -> Version:
-    """Load a version; if it is replaced meanwhile, the one that has taken its place."""
+    """Load a version, again if it is replaced meanwhile."""
     for _ in range(_TRIES):
         fingerprint = _fingerprint(folder)
         failure = None
@@ -216,7 +195,7 @@ def _load(folder: str) -> Version:
 
 
 def _fingerprint(folder: str) -> str:
-    """Changes when a folder is replaced; of a remote one only the file is watched that comes last."""
+    """Identify the content of a folder; of a remote one, by the file that is written last."""
     if is_remote(folder):
         with suppress(tf.errors.OpError):
             stat = tf.io.gfile.stat(join(folder, SAVED_MODEL))
@@ -224,6 +203,6 @@ def _fingerprint(folder: str) -> str:
         return ""
     stats = []
     for path in sorted(Path(folder).rglob("*")):
-        with suppress(FileNotFoundError):  # it has been removed meanwhile
+        with suppress(FileNotFoundError):  # removed meanwhile
             stats.append((path.relative_to(folder).as_posix(), path.stat()))
     return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats if S_ISREG(stat.st_mode)])

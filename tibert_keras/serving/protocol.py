@@ -1,6 +1,6 @@
-"""TensorFlow Serving's REST protocol: JSON to arrays and back.
+"""TensorFlow Serving's REST protocol: converts JSON to arrays and back.
 
-What the bodies look like: https://www.tensorflow.org/tfx/serving/api_rest
+The bodies are described at https://www.tensorflow.org/tfx/serving/api_rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-# Names of tensors that hold bytes, which JSON has no other way to say than base64.
+# Ends the names of tensors that hold bytes, which JSON can only express as base64.
 BYTES_SUFFIX = "_bytes"
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -33,11 +33,11 @@ class RequestError(Exception):
 
 
 class TensorSpec(NamedTuple):
-    """What a signature says of one of its tensors.
+    """The type of a tensor in a signature.
 
     Attributes:
         dtype: NumPy's type; `object` for strings.
-        shape: The sizes; -1 where any will do.
+        shape: The sizes; -1 for any size.
     """
 
     dtype: np.dtype[Any]
@@ -49,8 +49,8 @@ class PredictRequest(NamedTuple):
 
     Attributes:
         signature_name: The signature to run.
-        by_row: Whether it lists instances (`instances`), or gives whole tensors (`inputs`).
-        value: What it gives, as JSON has it.
+        by_row: Whether it has `instances`, a list of rows, and not `inputs`, whole tensors.
+        value: The `instances` or `inputs`, as parsed from JSON.
     """
 
     signature_name: str
@@ -59,7 +59,7 @@ class PredictRequest(NamedTuple):
 
     @property
     def rows(self) -> int | None:
-        """How many instances it lists, if it does."""
+        """The number of instances, if there are any."""
         return len(self.value) if self.by_row else None
 
 
@@ -67,7 +67,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        RequestError: If it is none, with the place.
+        RequestError: If it is not one, with the place of the error.
     """
     try:
         value = orjson.loads(body)
@@ -79,7 +79,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def whole_number(value: Any) -> int | None:
-    """What JSON Schema calls an integer, which may be written as 7.0 too; `None` if it is something else."""
+    """Convert an integer as JSON Schema defines it, which includes 7.0; `None` for anything else."""
     if type(value) is float and value.is_integer():
         return int(value)
     return value if type(value) is int else None
@@ -89,7 +89,7 @@ def parse_predict(body: bytes) -> PredictRequest:
     """Parse the body of a `:predict` request.
 
     Raises:
-        RequestError: If it is none.
+        RequestError: If it is malformed.
     """
     fields = parse_object(body)
     name = fields.get("signature_name", DEFAULT_SIGNATURE)
@@ -104,7 +104,7 @@ def parse_predict(body: bytes) -> PredictRequest:
 
 
 def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
-    """Turn what a request gives into the arrays that a signature takes.
+    """Convert the values of a request to the input arrays of a signature.
 
     Args:
         request: The request.
@@ -123,14 +123,14 @@ def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[
 
 
 def to_json(outputs: Mapping[str, np.ndarray], *, rows: int | None) -> bytes:
-    """Put the outputs of a signature in the form that the request had.
+    """Write the outputs of a signature, in the form of the request.
 
     Args:
         outputs: The arrays.
-        rows: How many instances the request had, to list as many predictions; `None` to give whole tensors.
+        rows: The number of instances in the request, for a list of as many predictions; `None` for whole tensors.
 
     Raises:
-        RequestError: If the outputs have not as many rows.
+        RequestError: If the outputs do not have as many rows.
     """
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if rows is None:
@@ -148,7 +148,7 @@ def to_json(outputs: Mapping[str, np.ndarray], *, rows: int | None) -> bytes:
 
 
 def _named(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
-    """Tensors by name; the only input needs none."""
+    """The tensors by name; a single input needs no name."""
     if isinstance(value, dict) and (len(specs) != 1 or value.keys() != {"b64"}):
         return value
     if len(specs) != 1:
@@ -165,7 +165,14 @@ def _columns(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str,
 
 
 def _array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
-    array = _strings(name, value) if spec.dtype == object else _numbers(name, value, spec.dtype)
+    try:
+        array = np.array(value, dtype=object if spec.dtype == object else None)
+    except (ValueError, OverflowError):
+        raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
+    if spec.dtype == object:
+        array = _each(array, lambda item: _bytes(name, item))
+    else:
+        array = _numbers(name, array, value, spec.dtype)
     fits = array.ndim == len(spec.shape) and all(
         size in (-1, given) for size, given in zip(spec.shape, array.shape, strict=True)
     )
@@ -176,14 +183,11 @@ def _array(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     return array
 
 
-def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
+def _numbers(name: str, array: np.ndarray, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """Check the numbers in an array, made of a value in JSON, and convert it to a type."""
     # Empty lists are float64 to NumPy.
     if array.size and dtype.kind in "iu" and array.dtype.kind == "f":
-        # NumPy makes all of them floats if one is written so.
+        # NumPy makes all of them floats if one is written as a float.
         numbers = [whole_number(number) for number in np.array(value, dtype=object).flat]
         array = array if None in numbers else np.array(numbers).reshape(array.shape)
     kinds = {"f": "iuf", "b": "b"}.get(dtype.kind, "iu")
@@ -193,16 +197,8 @@ def _numbers(name: str, value: Any, dtype: np.dtype[Any]) -> np.ndarray:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
             raise RequestError(400, f"{name!r} must be from {limits.min} to {limits.max}.")
-    with np.errstate(over="ignore"):  # infinity will do
+    with np.errstate(over="ignore"):  # too large a number becomes infinity
         return array.astype(dtype)
-
-
-def _strings(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.array(value, dtype=object)
-    except ValueError:
-        raise RequestError(400, f"The lists of {name!r} must be of equal lengths.") from None
-    return _each(array, lambda item: _bytes(name, item))
 
 
 def _bytes(name: str, value: Any) -> bytes:
@@ -223,7 +219,7 @@ def _bytes(name: str, value: Any) -> bytes:
 
 
 def _plain(name: str, array: np.ndarray) -> Any:
-    """What orjson can write: an array of numbers, or nested lists of strings."""
+    """Convert to a value that orjson can write: an array of numbers, or nested lists of strings."""
     if array.dtype == object:
         is_bytes = name.endswith(BYTES_SUFFIX)
         return _each(
@@ -231,12 +227,12 @@ def _plain(name: str, array: np.ndarray) -> Any:
         ).tolist()
     if array.ndim == 0:
         return array.item()
-    # It knows neither bfloat16 nor arrays that are cut out of others.
+    # orjson supports neither bfloat16 nor non-contiguous arrays.
     return np.ascontiguousarray(array, dtype=array.dtype if array.dtype.kind in "iub" else np.result_type(array, "f4"))
 
 
 def _each(array: np.ndarray, change: Callable[[Any], Any]) -> np.ndarray:
-    """Change every object of an array, which `np.vectorize` cannot do where there is none."""
+    """Apply a function to every object of an array; `np.vectorize` fails on empty ones."""
     changed = np.empty(array.size, dtype=object)
     changed[:] = [change(item) for item in array.ravel()]
     return changed.reshape(array.shape)

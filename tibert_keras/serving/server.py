@@ -1,4 +1,4 @@
-"""`tibert serve`: loads models, listens, and stops when it is told to."""
+"""Runs `tibert serve`: loads the models, listens, and shuts down on a signal."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from tibert_keras.errors import InputError
-from tibert_keras.serving.app import make_app
-from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.models import load_models
+from tibert_keras.serving.config import ServeConfig, find_models
 from tibert_keras.storage import read_bytes
 
 _LOG = logging.getLogger(__name__)
 
 
 def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve models until SIGTERM or SIGINT, then finish what has been begun.
+    """Serve models until SIGTERM or SIGINT, then finish the requests under way.
 
     Args:
         config: What to serve, and where.
-        on_ready: Told the address once requests are answered.
+        on_ready: Called with the URL once requests are answered.
 
     Raises:
-        InputError: If a model cannot be loaded, the token cannot be read, or the address cannot be had.
+        InputError: If a model cannot be loaded, the token cannot be read, or the address is unavailable.
     """
     token = _read_token(config.token_file)
     with _listen(config.host, config.port) as listener:
+        find_models(config.models)
+        # Not before the checks: these import TensorFlow.
+        import uvicorn
+
+        from tibert_keras.serving.app import make_app
+        from tibert_keras.serving.models import load_models
+
         models = load_models(config.models, num_versions=config.num_versions)
         host, port = listener.getsockname()[:2]
         if token is None and not ipaddress.ip_address(host).is_loopback:
-            _LOG.warning("Whoever reaches %s may use the server: give --token_file to ask for a token.", host)
+            _LOG.warning("Anyone who can reach %s may use the server: give --token_file to require a token.", host)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         app = make_app(config, models, token=token, on_ready=lambda: on_ready(url))
         server = uvicorn.Server(
@@ -46,11 +49,11 @@ def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: 
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",
-                # An answer takes no longer; a connection that is kept open beyond is cut.
+                # Longer than any answer takes; connections kept open beyond that are closed.
                 timeout_graceful_shutdown=int(config.timeout) + 1,
             )
         )
-        with _ended_by_signals():
+        with _ignored_signals():
             server.run(sockets=[listener])
 
 
@@ -71,15 +74,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(
             f"Cannot listen there: {error.strerror or error}. Received: host={host!r}, port={port}. Choose another."
         ) from error
-    # Its connections inherit it. asyncio would see to it for sockets of its own; without, each answer, which is sent in
-    # two parts, waits 40 ms for the other side's delayed acknowledgement of the first.
+    # Connections inherit it. asyncio sets it only on sockets of its own; without it each answer, which is sent in two
+    # parts, waits 40 ms for the client's delayed acknowledgement of the first.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let uvicorn end the process in order: it raises the signal again when all is done."""
+def _ignored_signals() -> Iterator[None]:
+    """Ignore the signal that uvicorn raises again after its shutdown, so that the process ends normally."""
     previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

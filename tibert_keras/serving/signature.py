@@ -1,4 +1,4 @@
-"""A signature of a SavedModel, run for several requests at once, each of which gets what it would have got alone."""
+"""Runs a signature of a SavedModel for several requests at once, with the same answers as for each alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tibert_keras.serving.batching import Task
+from tibert_keras.serving.batching import BatchItem
 from tibert_keras.serving.protocol import RequestError, TensorSpec
 
 Arrays = dict[str, np.ndarray]
-# The output of ours that tells padding, 1 where there is a token.
+# The output of our models that marks padding: 1 where there is a token.
 _PADDING_MASK = "padding_mask"
 
 
 class _Allowance:
-    """How many bytes the answer to a request may still have."""
+    """The bytes that the answer to a request may still have."""
 
     def __init__(self, size: float) -> None:
         self._size = self._left = size
@@ -39,11 +39,11 @@ class Signature:
     """A function of a loaded SavedModel.
 
     Args:
-        function: What `tf.saved_model.load` has under `signatures`.
+        function: A value of the `signatures` of a loaded SavedModel.
 
     Attributes:
-        inputs: Of what types and shapes the inputs are.
-        outputs: The same of the outputs.
+        inputs: The types and shapes of the inputs.
+        outputs: The types and shapes of the outputs.
     """
 
     def __init__(self, function: Any) -> None:
@@ -53,53 +53,55 @@ class Signature:
         self._is_by_row = self._has_rows()
 
     def sample(self) -> Arrays:
-        """Inputs of three rows, such as most signatures take."""
+        """Make inputs of three rows that most signatures accept."""
+        shapes = {
+            name: [3, *(2 if size < 0 else size for size in spec.shape[1:])] for name, spec in self.inputs.items()
+        }
         return {
-            name: np.full([3, *(2 if size < 0 else size for size in spec.shape[1:])], b"a b", object)
-            if spec.dtype == object
-            else np.zeros([3, *(2 if size < 0 else size for size in spec.shape[1:])], spec.dtype)
+            name: np.full(shapes[name], b"a b" if spec.dtype == object else 0, spec.dtype)
             for name, spec in self.inputs.items()
         }
 
     def try_out(self, arrays: Arrays) -> None:
-        """Run it once, for nobody, and see whether its outputs have as many rows as its inputs.
+        """Run it once, to warm it up and to check that its outputs have as many rows as its inputs.
 
-        Those of a foreign model may begin with an axis of any size that is another thing, as all words of all texts.
-        If so, or if it refuses the inputs, each request will be computed by itself.
+        The first axis of a foreign model's outputs may be something else, such as the words of all texts. Then, or if
+        the inputs are refused, each request will be computed by itself.
 
         Raises:
-            RequestError: If it refuses the inputs.
+            RequestError: If the signature refuses the inputs.
         """
         by_row, self._is_by_row = self._is_by_row, False
         outputs = self._run(arrays)
         rows = {len(array) for array in arrays.values()} if by_row else set()
         self._is_by_row = by_row and rows == {len(output) for output in outputs.values()}
 
-    def tasks(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[Task]:
-        """Part the inputs of one request into what can be computed together with others': its rows, if possible.
+    def items(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[BatchItem]:
+        """Split the inputs of one request into rows, if possible, to be computed together with those of others.
 
         Args:
             arrays: The inputs.
-            max_bytes: How large the outputs may be, all rows together; what goes beyond has an error for an answer.
+            max_bytes: Maximum size of the outputs, all rows together; rows beyond that get an error.
 
         Raises:
             RequestError: If there is no row.
         """
         allowance = _Allowance(max_bytes)
         if not self._is_by_row:
-            return [Task((self, None), self._run_each, (arrays, allowance), size=size_of(arrays))]
+            return [BatchItem((self, None), self._run_each, (arrays, allowance), size=size_of(arrays))]
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or 0 in counts:
             raise RequestError(400, "The inputs must have equally many rows, at least one.")
         rows = [{name: array[index] for name, array in arrays.items()} for index in range(counts.pop())]
         return [
-            Task((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row)) for row in rows
+            BatchItem((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row))
+            for row in rows
         ]
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
-        """Put the answers to the tasks of one request together into its outputs."""
+        """Combine the answers to the items of one request into its outputs."""
         name, spec = next(iter(self.outputs.items()))
-        # It may have turned out only since that there are no rows.
+        # Decided by the answers, since `_is_by_row` may have changed meanwhile.
         if answers[0][name].ndim >= len(spec.shape):
             return answers[0]
         return {name: _stack([answer[name] for answer in answers]) for name in answers[0]}
@@ -125,7 +127,7 @@ class Signature:
         ]
 
     def _has_rows(self) -> bool:
-        """Whether the first axis of all tensors is the batch, and padding, if there can be any, can be told."""
+        """Whether the first axis of all tensors is the batch, and any padding can be recognized."""
         specs = [*self.inputs.values(), *self.outputs.values()]
         if not all(spec.shape[:1] == (-1,) for spec in specs):
             return False
@@ -134,7 +136,7 @@ class Signature:
         return not (ragged and of_strings) or bool(self._markers())
 
     def _markers(self) -> list[str]:
-        """Outputs that tell what is padding along the second axis."""
+        """Outputs that mark the padding along the second axis."""
         return [
             name
             for name, spec in self.outputs.items()
@@ -142,7 +144,7 @@ class Signature:
         ]
 
     def _cut(self, row: Arrays) -> Arrays:
-        """Cut off what is there only because another row of the batch has more: empty strings, and what is beside."""
+        """Cut off the padding up to the longest row of the batch: empty strings, and the values beside them."""
         markers = self._markers()
         if not markers:
             return row
@@ -174,7 +176,7 @@ def _length(row: Arrays) -> int:
 
 
 def size_of(arrays: Arrays) -> int:
-    """How many bytes arrays hold, or the strings in them."""
+    """The number of bytes in arrays; of strings, in the strings themselves."""
     return sum(
         sum(map(len, array.flat)) if array.dtype == object else array.nbytes
         for array in map(np.asarray, arrays.values())
@@ -186,16 +188,16 @@ def _stack(rows: list[np.ndarray]) -> np.ndarray:
     shape = np.max([row.shape for row in rows], axis=0, initial=0).astype(int)
     stacked = np.full((len(rows), *shape), b"" if rows[0].dtype == object else 0, dtype=rows[0].dtype)
     for index, row in enumerate(rows):
-        # Without the dots a string by itself would go in wrapped up in its array.
+        # Without the dots, NumPy would store a single string wrapped in its array.
         place: tuple[Any, ...] = (index, ..., *(slice(size) for size in row.shape))
         stacked[place] = row
     return stacked
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """What the message says of the input, without what it says of the graph."""
+    """The part of the message about the input, without that about the graph."""
     message = re.sub(r"(?s)^Graph execution error:.*?<stack traces unavailable>\n", "", error.message)
     line = message.partition("\n")[0]
     assertion = re.match(r"assertion failed: \[(.*?)\]", line)
-    # No file of ours is the client's business.
+    # Do not reveal the server's files to clients.
     return assertion[1] if assertion else "it does not fit the signature." if "/" in line else line

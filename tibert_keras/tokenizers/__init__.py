@@ -1,1 +1,1 @@
-"""Text to token ids: SentencePiece training, and the tokenizer."""
+"""SentencePiece without Keras: training a model, and encoding text with it."""

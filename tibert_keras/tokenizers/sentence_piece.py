@@ -30,16 +30,17 @@ _SEED_LOCK = threading.Lock()
 
 
 class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
-    """A SentencePiece model with the options of `TibertTokenizer`.
+    """SentencePiece model with the options of `TibertTokenizer`.
 
-    KerasHub's tokenizer calls `Encode`, `Decode` and the vocabulary of the class that this one extends.
+    Extends SentencePiece's own class because KerasHub's tokenizer calls its `Encode`, `Decode` and vocabulary methods.
 
     Args:
         proto: The content of the SentencePiece model.
-        tsheg_pretokenization: As for `TibertTokenizer`, and so the next three.
+        tsheg_pretokenization: Cut the text after each mark between syllables before encoding. This and the next
+            three are the options of `TibertTokenizer`.
         underline_between_sections: Encode the space before a section as `▁`.
-        nbest_size: Sample among so many best encodings; 0 gives the best.
-        alpha: The smoothing of the sampling.
+        nbest_size: Sample among this many best encodings; 0 returns the best.
+        alpha: Smoothing of the sampling.
         out_type: `int` for ids, `str` for pieces.
 
     Attributes:
@@ -79,7 +80,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
         pieces = sentencepiece_model_pb2.ModelProto.FromString(proto).pieces
-        # A model from elsewhere may have more control pieces, such as `<s>`.
+        # Foreign models may have other control pieces, such as `<s>`.
         no_text = [number for number, piece in enumerate(pieces) if piece.type in _NO_TEXT]
         self.ordinary_token_ids = np.setdiff1d(np.arange(len(pieces), dtype="int32"), no_text + self.special_token_ids)
         self.ends_syllable = np.array([piece.piece.endswith(tuple(INTERSYLLABIC_MARKS)) for piece in pieces], bool)
@@ -89,14 +90,14 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         return [int(self.piece_to_id(piece)) for piece in pieces]
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
-        """Tell where syllables start: after a mark between syllables, a space or a special token.
+        """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
 
         Args:
             token_ids: int `[..., L]`.
 
         Returns:
-            bool `[..., L]`. A piece that holds the end of one syllable and the start of the next belongs to the
-            former, so that what lies between two starts is always whole syllables.
+            bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
+            the tokens between two starts are always whole syllables.
         """
         special = np.isin(token_ids, self.special_token_ids)
         starts = self.starts_section[token_ids] | special
@@ -105,11 +106,11 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         return starts
 
     def Encode(self, texts: list[str], **_: Any) -> list[list[Any]]:  # noqa: N802
-        """Encode as `encode` does: KerasHub calls this name."""
+        """Same as `encode`, under the name that KerasHub calls."""
         return self.encode(texts)
 
     def encode(self, texts: list[str]) -> list[list[Any]]:
-        """Encode texts of any number and length into ids, or pieces, neither padded nor truncated."""
+        """Encode a batch of texts into ids or pieces, neither padded nor truncated."""
         if self.explicit_spaces:
             units = [self._spell_out(text) for text in texts]
             pieces = self._encode_units(itertools.chain.from_iterable(units))
@@ -117,56 +118,56 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         return [self._absorb_spaces(tokens) for tokens in self._encode(texts)]
 
     def encode_seeded(self, texts: list[str], *, seed: int) -> list[list[int]]:
-        """Sample encodings that depend on nothing but the seed, from 0 to 2**32 - 2."""
-        # SentencePiece takes the seed once a thread, when the thread's generator is first used.
+        """Sample encodings that depend only on the seed, from 0 to 2**32 - 2."""
+        # SentencePiece seeds each thread's generator once, when it is first used.
         with _SEED_LOCK, ThreadPoolExecutor(max_workers=1) as fresh_thread:
             sentencepiece.set_random_generator_seed(seed)
             return fresh_thread.submit(self.encode, texts).result()
 
     def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Encode texts that are cut into syllables; see `TibertTokenizer.encode_syllables`."""
+        """Encode texts given as syllables; see `TibertTokenizer.encode_syllables`."""
         if not self.tsheg_pretokenization:
             raise InputError(
                 "The tokenizer's pieces may cross syllables. Received: tsheg_pretokenization=False. "
-                "Make one of the same model with True."
+                "Create the tokenizer with tsheg_pretokenization=True."
             )
         units = [self._spell_out_syllables(syllables) for syllables in texts]
         encoded = self._encode_units(unit for text in units for unit in text)
         return [[next(encoded) for _ in text] for text in units]
 
     def _encode_units(self, units: Iterable[str]) -> Iterator[list[Any]]:
-        """The pieces of each unit, whose spaces are written out."""
+        """Encode units whose spaces are written out."""
         units = list(units)
         if self.nbest_size:
             return map(self._absorb_spaces, self._encode(units))
-        # The same few syllables come again and again.
+        # Texts repeat the same few syllables.
         different = list(set(units))
         known = dict(zip(different, map(self._absorb_spaces, self._encode(different)), strict=True))
         return map(known.__getitem__, units)
 
     def _encode(self, texts: list[str]) -> list[list[Any]]:
         if self.nbest_size == 0:
-            # Records are made by processes, one a core.
+            # `tibert records` already runs one process per core.
             return super().Encode(texts, num_threads=1)
-        # A batch goes to SentencePiece's own threads, each with a generator of its own: text by text it stays here.
+        # SentencePiece spreads a batch over threads with a generator each. Single texts are encoded in this thread.
         return [super(SentencePieceEncoder, self).Encode(text) for text in texts]
 
     def _absorb_spaces(self, tokens: list[Any]) -> list[Any]:
-        """Drop the space piece before a mask, which takes its place as a masked piece does in training."""
+        """Drop the space piece before a mask: in training, a mask replaces a piece together with its space."""
         if self._space_and_mask[1] not in tokens:
             return tokens
         followers = [*tokens[1:], None]
         return [token for token, after in zip(tokens, followers, strict=True) if (token, after) != self._space_and_mask]
 
     def _spell_out(self, text: str) -> list[str]:
-        """Write out the spaces of a text and cut it into the units that are encoded one by one."""
+        """Write out the spaces of a text and split it into units that are encoded one by one."""
         text = "".join(self._section_space + section for section in re.split(TOKENIZER_SPACES, text) if section)
         if self.tsheg_pretokenization:
             text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{UNIT_SEPARATOR}", text)
         return text.split(UNIT_SEPARATOR)
 
     def _spell_out_syllables(self, syllables: Sequence[str]) -> list[str]:
-        """Write out the spaces of a text as `_spell_out` does, syllable by syllable."""
+        """Like `_spell_out`, for a text given as syllables."""
         units, after_space = [], True
         for syllable in syllables:
             first, *others = re.split(TOKENIZER_SPACES, f"{' ' if after_space else ''}{syllable}")
@@ -176,16 +177,17 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
 
 def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
-    """Return the model as it is run: `[MASK]` is found in text, and explicit spaces are kept as they are.
+    """Adapt a model to run: match `[MASK]` in text, and keep explicit spaces unchanged.
 
-    A control symbol is never matched in text, so `[MASK]` is retyped; all other text encodes as before.
+    SentencePiece never matches a control symbol in text, so `[MASK]` is made user-defined. All other text encodes as
+    before.
 
     Args:
         proto: The content of a SentencePiece model.
-        explicit_spaces: Whether spaces are written out before encoding, not added and collapsed by SentencePiece.
+        explicit_spaces: Whether spaces are written out before encoding instead of added and collapsed by SentencePiece.
 
     Raises:
-        InputError: If it is not a SentencePiece model or lacks a special token.
+        InputError: If `proto` is not a SentencePiece model or lacks a special token.
     """
     try:
         model = sentencepiece_model_pb2.ModelProto.FromString(proto)

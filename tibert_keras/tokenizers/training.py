@@ -1,4 +1,4 @@
-"""SentencePiece training: the two recipes, and the files a trained tokenizer consists of."""
+"""Trains a SentencePiece model by one of two recipes, and writes it with its vocabulary and manifest."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 
-# `olive` are the byte-pair vocabularies of the original (1,000, 5,000 and 10,000 pieces), `albert` is the
-# unigram vocabulary of the ALBERT paper with its size and coverage.
+# `olive` is the original's byte-pair encoding (with 1,000, 5,000 and 10,000 pieces), `albert` the unigram model of the
+# ALBERT paper with its size and coverage.
 RECIPES: dict[str, dict[str, Any]] = {
     "olive": {"model_type": "bpe", "vocab_size": 10_000, "character_coverage": 1.0},
     "albert": {"model_type": "unigram", "vocab_size": 30_000, "character_coverage": 0.99995},
@@ -32,19 +32,20 @@ MANIFEST_FILE = "tokenizer_manifest.json"
 # Its name in older folders. Hugging Face calls the tokenizer itself so.
 _OLDER_MANIFEST_FILE = "tokenizer.json"
 CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
-# A list, not the comma-separated string of the original: read as CSV, its quotation mark swallows the rest.
+# A list, not the original's comma-separated string: SentencePiece reads that as CSV, where the quotation mark swallows
+# the rest.
 USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 
-# Tibetan letters are all kept: this only composes, folds widths and treats white space.
+# Keeps all Tibetan letters: it only composes characters, folds widths and handles white space.
 _NORMALIZATION = "nmt_nfkc"
-# Where no piece may cross, told to SentencePiece: a sign of no text, which its normalisation keeps.
+# Marks where no piece may cross. Does not occur in text, and survives SentencePiece's normalisation.
 _UNIT_SEPARATOR = "\u2063"
-# SentencePiece leaves out longer sentences without a word; the longest verse of the canon is far below this.
+# SentencePiece silently skips longer sentences; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
 
-# Scores of a unigram model are multiples of this: a power of two, so that sums of 32 bits are exact up to 8,192, some
-# hundreds of pieces. Then the same pieces in another order have the same sum, and SentencePiece, which adds in 32 bits,
-# and Hugging Face's library, which adds in 64, choose alike between them. The largest change of a score is 0.00025.
+# Scores of a unigram model are rounded to multiples of this power of two, so that 32-bit sums are exact up to 8,192
+# (hundreds of pieces). The same pieces then have the same sum in any order, and SentencePiece, which adds in 32 bits,
+# and Hugging Face's tokenizers, which adds in 64, choose the same order. A score changes by 0.00025 at most.
 _SCORE_STEP = 1 / 2048
 
 _LOG = logging.getLogger(__name__)
@@ -55,15 +56,15 @@ class TokenizerConfig:
     """Trains a SentencePiece model on text files, one section a line.
 
     Args:
-        input_file: Text files to train on: a path, a glob pattern, or several with commas between them.
+        input_file: Text files to train on: a path, a glob pattern, or several separated by commas.
         output_dir: Folder for `spiece.model`, `spiece.vocab` and `tokenizer_manifest.json` (how they were made).
-        recipe: `olive` (BPE, 10,000 pieces, every character covered) or `albert` (unigram, 30,000 pieces,
-            99.995% of the characters covered).
-        model_type: `bpe` or `unigram`, in place of the recipe's.
-        vocab_size: Number of pieces, in place of the recipe's. The original also had 1,000 and 5,000.
-        input_sentence_size: Train on a random sample of this many lines at most; 0 takes all.
-        tsheg_pretokenization: Learn no piece that crosses a mark between syllables, for records made with this
-            option: else much of the vocabulary is of no use there.
+        recipe: `olive` (BPE, 10,000 pieces, character coverage 100%) or `albert` (unigram, 30,000 pieces, character
+            coverage 99.995%).
+        model_type: `bpe` or `unigram`, instead of the recipe's.
+        vocab_size: Number of pieces, instead of the recipe's. The original also used 1,000 and 5,000.
+        input_sentence_size: Train on a random sample of at most this many lines; 0 takes all.
+        tsheg_pretokenization: Learn no piece that crosses a mark between syllables. Use it for records made with this
+            option, which cannot use such pieces.
     """
 
     input_file: str
@@ -76,7 +77,7 @@ class TokenizerConfig:
 
     @property
     def trainer_options(self) -> dict[str, Any]:
-        """The recipe with what this config replaces in it, under SentencePiece's own names."""
+        """The recipe with this config's changes, under SentencePiece's own names."""
         given = {"model_type": self.model_type, "vocab_size": self.vocab_size}
         return RECIPES[self.recipe] | {name: value for name, value in given.items() if value is not None}
 
@@ -85,14 +86,14 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     """Train a SentencePiece model and write it with its vocabulary and a manifest.
 
     Args:
-        config: What to train on and how.
+        config: The text files and the options.
 
     Returns:
         The manifest that is written to `tokenizer_manifest.json`: options, inputs and the SHA-256 of the model.
 
     Raises:
         InputError: If an input cannot be read, the vocabulary is larger than the text supports, or the folder holds
-            something else or a tokenizer of other options.
+            something else or a tokenizer with other options.
 
     Example:
     ```python
@@ -142,7 +143,7 @@ def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
 
 
 def _check_folder(config: TokenizerConfig) -> None:
-    """Check that nothing is lost when the folder is replaced, which is done as a whole."""
+    """Check that replacing the whole folder loses nothing but a tokenizer with the same options."""
     names = list_folder(config.output_dir)
     manifest_file = next((name for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE) if name in names), None)
     if names and manifest_file is None:
@@ -158,7 +159,7 @@ def _check_folder(config: TokenizerConfig) -> None:
         )
         own = {name: getattr(config, name) for name in ("input_sentence_size", "tsheg_pretokenization")}
         options = {**config.trainer_options, **own, "score_step": _score_step(config)}
-        # Older manifests know nothing of the last two, which were off.
+        # Manifests from before these two options lack them.
         previous = {"tsheg_pretokenization": False, "score_step": None, **previous}
         refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 
@@ -182,7 +183,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     failures: list[BaseException] = []
 
     def sentences() -> Iterator[str]:
-        # SentencePiece takes an exception for the end of the text and trains on what came before it.
+        # SentencePiece treats an exception as the end of the text and trains on the lines before it.
         try:
             sections = _sections(paths)
             yield from map(_separate_syllables, sections) if config.tsheg_pretokenization else sections
@@ -205,7 +206,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             max_sentence_length=_MAX_SENTENCE_BYTES,
             input_sentence_size=config.input_sentence_size,
             shuffle_input_sentence=config.input_sentence_size > 0,
-            # An alphabet of more than the vocabulary, or a text too small for it, must be an error.
+            # Fail if the vocabulary is smaller than the alphabet or larger than the text supports.
             hard_vocab_limit=True,
             minloglevel=1,
         )
@@ -219,7 +220,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
 
 
 def _with_exact_sums(proto: bytes) -> bytes:
-    """Round the scores of a unigram model's pieces, so that it matters no more in how many bits they are added."""
+    """Round the scores of a unigram model's pieces, so that their sums are the same in 32 and 64 bits."""
     model = sentencepiece_model_pb2.ModelProto.FromString(proto)
     for piece in model.pieces:
         if piece.type == piece.NORMAL:

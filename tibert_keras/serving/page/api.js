@@ -1,13 +1,13 @@
-// What is asked of the server.
+// Requests to the server.
 
 import { parts } from "./text.js";
 
-// How long one looks at a gap, in milliseconds, before it is searched: not while the mouse passes over it.
+// Milliseconds over a gap before it is searched, so that a passing mouse starts no search.
 const LOOK = 200;
-// Characters that any tagger takes.
+// Every tagger accepts texts of this many characters.
 const SHORTEST = 25;
 
-/** An answer that is an error; `status` is HTTP's. */
+/** An error in an answer; `status` is the HTTP status. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -41,10 +41,9 @@ export async function listModels() {
 const known = new Map();
 
 /**
- * The candidates, `{text, score}`, of gap `number` of a text; what was answered before is not asked again.
+ * The candidates, `{text, score}`, of gap `number` of a text; answers are kept.
  *
- * A search is long: it is asked for only if `signal`, of an `AbortController`, leaves it time, and given up when that
- * aborts.
+ * A search is slow: it starts only if `signal`, of an `AbortController`, has not aborted by then, and ends when it does.
  */
 export async function fillGap(model, text, number, signal) {
   const key = `${model}\n${number}\n${text}`;
@@ -62,8 +61,7 @@ export async function fillGap(model, text, number, signal) {
 /**
  * The words of a text with their tags: `{word, tag, probability}`.
  *
- * A tagger takes so many tokens at a time, which only it can count: a text that is too long for it is sent in shorter
- * parts.
+ * A tagger accepts a limited number of tokens, which only it can count: a text that is too long is sent in shorter parts.
  */
 export async function tagWords(model, text, size = 400) {
   const path = `/v1/models/${encodeURIComponent(model)}:predict`;

@@ -1,4 +1,4 @@
-// The page: which models there are, and texts side by side.
+// The page: lists the models, and shows texts side by side.
 
 import { listModels } from "./api.js";
 import { Panel } from "./panel.js";

@@ -1,11 +1,11 @@
-// One text: writing it, looking at its gaps, choosing among candidates, undoing, and its words.
+// One text: editing, its gaps and their candidates, undo, and its words.
 
 import { fillGap, tagWords } from "./api.js";
 import { around, blocks, edit, fill, findGaps, reopen } from "./text.js";
 
-// Changes by hand within this time, in milliseconds, are undone together.
+// Typed changes within this many milliseconds are undone together.
 const PAUSE = 1000;
-// Time without a change, in milliseconds, after which a long text is laid out anew.
+// Milliseconds without a change after which a long text is laid out again.
 const DELAY = 150;
 
 // The universal parts of speech, the more frequent ones first: these get the colours that differ most.
@@ -30,7 +30,7 @@ export class Panel {
     this.listen(onCopy, onClose);
   }
 
-  /** Show a state, `{text, fills}`: the first that there is. */
+  /** Show the first state, `{text, fills}`. */
   begin(state = { text: "", fills: [] }) {
     this.states = [state];
     this.place = 0;
@@ -93,7 +93,7 @@ export class Panel {
     this.place += by;
     this.typed = 0;
     this.show();
-    // A button that there is no more to do for loses the focus, and the keys would go nowhere.
+    // A button that becomes disabled loses the focus, and keys would go nowhere.
     if (document.activeElement !== this.area) this.reading.focus({ preventScroll: true });
   }
 
@@ -125,7 +125,7 @@ export class Panel {
         return block;
       }),
     );
-    // What had the focus is no longer there.
+    // The focused element has been replaced.
     if (isHere) this.reading.focus({ preventScroll: true });
     if (tagged) this.tag();
   }
