@@ -283,7 +283,6 @@ class TestTorch:
         ],
         ids=range(11),
     )
-    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     def test_damaged(self, content, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(content)
         with pytest.raises(
