@@ -283,7 +283,6 @@ class TestTorch:
         ],
         ids=range(11),
     )
-    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     def test_damaged(self, content, tmp_path):
         (tmp_path / "pytorch_model.bin").write_bytes(content)
         with pytest.raises(
@@ -291,6 +290,14 @@ class TestTorch:
         ) as caught:
             read_weights(str(tmp_path))
         assert "\n" not in str(caught.value) and "weights_only" not in str(caught.value)
+
+    def test_an_altered_byte(self, tmp_path):
+        path, numbers = tmp_path / "pytorch_model.bin", self.torch.arange(6.0)
+        self.torch.save({"w": numbers}, path)
+        content = numbers.numpy().tobytes()
+        path.write_bytes(path.read_bytes().replace(content, content[:-1] + b"\x41"))
+        with pytest.raises(InputError, match="Not a whole file of PyTorch's: ValueError: the checksum of "):
+            read_weights(str(tmp_path))
 
     def test_cut_short(self, tmp_path):
         path = tmp_path / "pytorch_model.bin"

@@ -90,11 +90,18 @@ def card_text(facts: RunFacts | FinetuningFacts) -> str:
 
 def _pretraining_values(facts: RunFacts) -> dict[str, Any]:
     backbone = facts.backbone or {}
+    commands, not_recorded = reproduction_steps(
+        facts.config, [(folder.path, folder.manifest) for folder in facts.folders]
+    )
+    step = facts.champion and facts.champion.step
+    row = next((row for row in facts.rows if row["step"] == step), {})
     return {
         "pipeline_tag": "fill-mask",
         "sizes": [(name, backbone[name]) for name in _SIZES if name in backbone],
-        "steps": reproduction_steps(facts.config, [(folder.path, folder.manifest) for folder in facts.folders]),
-        "figures": [(name, _number(value)) for name, value in facts.champion_row.items()],
+        "commands": commands,
+        "not_recorded": not_recorded,
+        "seconds": sum(row.get("seconds", 0) for row in facts.rows),
+        "figures": [(name, _number(value)) for name, value in row.items()],
         "picture": PICTURE,
     }
 

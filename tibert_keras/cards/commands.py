@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tibert_keras.corpus.build import CorpusConfig
@@ -20,27 +19,18 @@ from tibert_keras.tokenizers.training import TokenizerConfig
 from tibert_keras.training.config import PretrainConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steps:
-    """The commands that reproduce a pretraining run, from the editions' files on.
-
-    Attributes:
-        commands: The commands in order.
-        not_recorded: What is missing from them.
-        texts_unknown: Whether the folder of the texts was not recorded.
-    """
-
-    commands: list[str]
-    not_recorded: list[str]
-    texts_unknown: bool
-
-
-def reproduction_steps(config: Mapping[str, Any], manifests: Iterable[tuple[str, Manifest | None]]) -> Steps:
-    """Compose the commands that reproduce a pretraining run.
+def reproduction_steps(
+    config: Mapping[str, Any], manifests: Iterable[tuple[str, Manifest | None]]
+) -> tuple[list[str], list[str]]:
+    """Compose the commands that reproduce a pretraining run, from the editions' files on.
 
     Args:
         config: The run's options.
         manifests: The folders of its records, each with its manifest if it has one.
+
+    Returns:
+        The commands, and what was not recorded. If that is the folder of the texts, the first of the commands for the
+        records sets the shell variable `TEXTS`.
     """
     missing, before, records = [], [], []
     for path, manifest in manifests:
@@ -48,14 +38,11 @@ def reproduction_steps(config: Mapping[str, Any], manifests: Iterable[tuple[str,
         if manifest is not None and (command := records_command(path, manifest)):
             before += [*corpus_commands(manifest), tokenizer_command(manifest) or ""]
             records.append(command)
-    texts_unknown = any("$TEXTS" in command for command in records)
-    if texts_unknown:
+    if any("$TEXTS" in command for command in records):
         records.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
     # Training and validation may share a corpus and a tokenizer. Corpora come before tokenizers.
     before = sorted(filter(None, dict.fromkeys(before)), key=lambda command: not command.startswith("tibert corpus"))
-    return Steps(
-        commands=[*before, *records, pretrain_command(config)], not_recorded=missing, texts_unknown=texts_unknown
-    )
+    return [*before, *records, pretrain_command(config)], missing
 
 
 def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:

@@ -99,20 +99,9 @@ class RunFacts:
         return list({folder.path: folder for role in self.records.values() for folder in role}.values())
 
     @property
-    def seconds(self) -> float:
-        """How long its intervals took."""
-        return sum(row.get("seconds", 0) for row in self.rows)
-
-    @property
     def has_loss(self) -> bool:
         """Whether there is a loss to draw."""
         return any("loss" in row for row in self.rows)
-
-    @property
-    def champion_row(self) -> dict[str, float]:
-        """The row of the history at the champion's step; empty if there is none."""
-        step = self.champion and self.champion.step
-        return next((row for row in self.rows if row["step"] == step), {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +152,8 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
     """
     run_dir = os.fspath(run_dir).rstrip("/") or "/"
     config = read_config(run_dir)
-    return _run_facts(run_dir, config) if read_kind(run_dir) == "pretrain" else _finetuning_facts(run_dir, config)
+    is_pretraining = read_kind(run_dir) == "pretrain"
+    return _run_facts(run_dir, config) if is_pretraining else _finetuning_facts(run_dir, config)
 
 
 def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:

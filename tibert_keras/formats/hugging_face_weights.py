@@ -14,7 +14,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import in_float32
-from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
+from tibert_keras.storage import exists, join, read_bytes, read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -110,11 +110,13 @@ def _read_safetensors(path: str) -> Arrays:
 
 def _read_torch(path: str) -> Arrays:
     torch = _import_torch(path)
-    file: Any = io.BytesIO(read_bytes(path)) if is_remote(path) else path
+    content = io.BytesIO(read_bytes(path))
     try:
-        # Files of PyTorch before 1.6 are no ZIP archives and cannot be mapped.
-        mapped = not is_remote(path) and zipfile.is_zipfile(path)
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        # torch does not check the checksums of an archive. Files of before 1.6 are none.
+        if zipfile.is_zipfile(content) and (damaged := zipfile.ZipFile(content).testzip()):
+            raise ValueError(f"the checksum of {damaged} is wrong")
+        content.seek(0)
+        state = torch.load(content, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
         ):
@@ -131,15 +133,16 @@ def _read_torch(path: str) -> Arrays:
 def _import_torch(path: str) -> Any:
     try:
         import torch
+
+        # Before 2.6 a crafted file could run code in spite of `weights_only` (CVE-2025-32434).
+        if torch.__version__ >= "2.6":
+            return torch
     except ModuleNotFoundError:
-        torch = None  # type: ignore[assignment]
-    # Until 2.6 a crafted file could run code in spite of `weights_only` (CVE-2025-32434).
-    if torch is None or torch.__version__ < "2.6":
-        raise InputError(
-            f"PyTorch's files are read with torch 2.6 or later, which is not installed. Received: {path!r}. "
-            "Install torch (`pip install torch`), or save the model as safetensors."
-        )
-    return torch
+        pass
+    raise InputError(
+        f"PyTorch's files are read with torch 2.6 or later, which is not installed. Received: {path!r}. "
+        "Install torch (`pip install torch`), or save the model as safetensors."
+    )
 
 
 def _refused(path: str, error: Exception) -> InputError:

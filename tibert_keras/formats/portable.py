@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,10 +24,6 @@ from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_na
 from tibert_keras.runs.folder import INITIAL_PRESET, read_config
 from tibert_keras.runs.presets import load_model
 from tibert_keras.storage import exists, join, open_binary
-
-if TYPE_CHECKING:
-    from tibert_keras.runs.folder import INITIAL_PRESET, read_config
-from tibert_keras.models.tibert_task import TibertTask
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,7 +110,12 @@ def make_portable(
         InputError: If the tokenizer's vocabulary has another size, or there is a sentence-order head but none for
             masked tokens.
     """
-    check_vocabulary(full.backbone, tokenizer)
+    size = full.backbone.vocabulary_size
+    if tokenizer is not None and tokenizer.vocabulary_size() != size:
+        raise InputError(
+            f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
+            f"vocab_size={size} in the model. Give the tokenizer that it was trained with."
+        )
     masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
     if order and not masked_lm:
         raise InputError(
@@ -137,19 +138,6 @@ def make_portable(
         _LOG.info("New, with initial values, because they are missing there: %s.", ", ".join(new))
     moments = {name: array for name, array in arrays.items() if split_slot(name)[1]}
     return PortableModel(model=model, moments=moments, step=step, tokenizer=tokenizer)
-
-
-def check_vocabulary(backbone: TibertBackbone, tokenizer: TibertTokenizer | None) -> None:
-    """Check that the tokenizer's vocabulary is as large as the model's.
-
-    Raises:
-        InputError: If their sizes differ.
-    """
-    if tokenizer is not None and tokenizer.vocabulary_size() != backbone.vocabulary_size:
-        raise InputError(
-            f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
-            f"vocab_size={backbone.vocabulary_size} in the model. Give the tokenizer that it was trained with."
-        )
 
 
 # === From and to presets ===
@@ -187,7 +175,7 @@ def write_keras(portable: PortableModel, folder: Path) -> None:
         portable.tokenizer.save_to_preset(os.fspath(folder))
 
 
-def _tokenizer(model: TibertTask) -> TibertTokenizer | None:
+def _tokenizer(model: Any) -> TibertTokenizer | None:
     return model.preprocessor and model.preprocessor.tokenizer
 
 

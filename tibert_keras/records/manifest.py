@@ -75,12 +75,12 @@ class Manifest:
         # Files are finished in any order.
         return content | {part: dict(sorted(content[part].items())) for part in ("sources", "files")}
 
-    def only(self, name: str) -> Manifest:
-        """Copy the manifest with the entries of one record file only."""
+    def only(self, *names: str) -> Manifest:
+        """Copy the manifest with the entries of these record files only."""
         return dataclasses.replace(
             self,
-            sources={key: entry for key, entry in self.sources.items() if key == name},
-            files={key: entry for key, entry in self.files.items() if key == name},
+            sources={key: entry for key, entry in self.sources.items() if key in names},
+            files={key: entry for key, entry in self.files.items() if key in names},
         )
 
     def is_whole(self, name: str, folder: str | os.PathLike[str]) -> bool:

@@ -40,6 +40,7 @@ def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> Tib
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
-    classes: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
-    by_name = {f"tibert_keras>{each.__name__}": each for each in classes}
-    return by_name.get(config.get("registered_name", ""), TibertMaskedLM).from_preset(preset, **kwargs)
+    classifiers: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
+    by_name = {f"tibert_keras>{each.__name__}": each for each in classifiers}
+    make = by_name.get(config.get("registered_name", ""), TibertMaskedLM)
+    return make.from_preset(preset, **kwargs)
