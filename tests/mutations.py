@@ -208,7 +208,7 @@ MUTATIONS = [
         '"bos_token_id": ids[2],\n        "eos_token_id": ids[1],', "tests/formats/test_hugging_face.py",
     ),
     Mutation(
-        "the first checkpoint is taken for the last", "formats/google_checkpoint.py",
+        "the first checkpoint is taken for the last", "formats/google_names.py",
         "max(found, key=_step)", "min(found, key=_step)", "tests/formats/test_google_checkpoint.py",
     ),
     Mutation(
@@ -219,7 +219,8 @@ MUTATIONS = [
     # === training ===
     Mutation(
         "a run takes a step too many", "training/callbacks.py",
-        "if self.run.state.step >= self.config.num_train_steps:", "if self.run.state.step > self.config.num_train_steps:",
+        "if self.run.state.step >= self.config.num_train_steps:",
+        "if self.run.state.step > self.config.num_train_steps:",
         "tests/training/test_callbacks.py tests/training/test_pretrain.py -k callbacks or TestFiles",
     ),
     Mutation(
@@ -234,8 +235,7 @@ MUTATIONS = [
     # === finetuning ===
     Mutation(
         "the worst epoch is kept", "finetuning/seeds.py",
-        "scores[criterion] <= self.scores[criterion]", "scores[criterion] > self.scores[criterion]",
-        "tests/finetuning/test_tokens.py",
+        'mode="max", patience', 'mode="min", patience', "tests/finetuning/test_tokens.py",
     ),
     Mutation(
         "all seeds are the same", "finetuning/seeds.py",
@@ -272,8 +272,8 @@ MUTATIONS = [
     ),
     # === cards ===
     Mutation(
-        "changed records count as unchanged", "cards/card.py",
-        "    False: \"the one that the run read\",\n    True:", "    True: \"the one that the run read\",\n    False:",
+        "changed records count as unchanged", "cards/templates/pretraining.md.j2",
+        "    false: \"the one that the run read\",\n    true:", "    true: \"the one that the run read\",\n    false:",
         "tests/cards/test_card.py",
     ),
     Mutation(
@@ -283,7 +283,7 @@ MUTATIONS = [
     # === serving ===
     Mutation(
         "the token is not asked for", "serving/app.py",
-        "self._app if self._lets_in(scope) else _no_token", "self._app", "tests/serving/test_endpoints.py",
+        "self._app if self._is_authorized(scope) else _no_token", "self._app", "tests/serving/test_endpoints.py",
     ),
     Mutation(
         "answers go to the wrong requests", "serving/batching.py",
@@ -292,7 +292,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the queue has no end", "serving/batching.py",
-        "if len(self) + len(tasks) > self._max_queue_size or waiting", "if waiting",
+        "if len(self) + len(items) > self._max_queue_size or waiting", "if waiting",
         "tests/serving/test_batching.py",
     ),
     # === cli ===
