@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tibert_keras import LAMB, TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer, WarmupPolynomialDecay
 from tibert_keras.corpus.sample import sample_documents
-from tibert_keras.inference.fill_mask import fill_mask
+from tibert_keras.inference.fill import fill_mask
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 STEPS, BATCH_SIZE = 300, 32

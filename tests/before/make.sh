@@ -37,9 +37,9 @@ tibert pretrain --input_file='records/*.tf_record' --output_dir=run --albert_con
   --train_batch_size=4 --max_seq_length=32 --max_predictions_per_seq=5 --learning_rate=0.02 --num_train_steps=60 \
   --num_warmup_steps=6 --save_checkpoints_steps=20 --keep_checkpoint_max=5 --jit_compile=false --seed=1
 tibert finetune tokens --input_file=train.txt --validation_file=validation.txt --test_file=test.txt --output_dir=tagger \
-  --model=run --min_tag_count=1 --num_epochs=3 --num_seeds=1 --train_batch_size=8 --max_seq_length=32 --learning_rate=0.02
+  --model=run --min_tag_count=1 --num_epochs=15 --num_seeds=1 --train_batch_size=8 --max_seq_length=32 --learning_rate=0.02
 tibert finetune text --input_file=train.tsv --validation_file=validation.tsv --test_file=test.tsv --output_dir=classifier \
-  --model=run --num_epochs=3 --num_seeds=1 --train_batch_size=8 --max_seq_length=32 --learning_rate=0.02
+  --model=run --num_epochs=8 --num_seeds=1 --train_batch_size=8 --max_seq_length=32 --learning_rate=0.02
 tibert export --model=run --output_dir=saved_model
 tibert export --model=tagger --output_dir=saved_tagger
 tibert convert --from=keras --input=run --to=google --output=google
@@ -53,8 +53,29 @@ text='སངས་རྒྱས་[MASK]བླ་མ་ལ་ཕྱག་འཚ�
   tibert fill-mask --model=saved_model "$text"
   tibert tag --model=tagger 'བླ་མ་ཆོས་ལ་ཕྱག་འཚལ་ལོ། །'
 } > answers.txt
+python - <<'PY'
+import keras
+import numpy as np
+from tibert_keras import TibertMaskedLM, TibertTextClassifier, TibertTokenClassifier
+
+texts = ["བླ་མ་ཆོས་ལ་ཕྱག་འཚལ་ལོ།", "སངས་རྒྱས་གྲོང་ཁྱེར་ལ་ཕྱག་འཚལ་ལོ།"]
+ids = {
+    "token_ids": np.array([[2, 20, 4, 30, 31, 3]]),
+    "segment_ids": np.zeros((1, 6), "int32"),
+    "padding_mask": np.ones((1, 6), "int32"),
+    "mask_positions": np.array([[2, 3]]),
+}
+masked_lm = TibertMaskedLM.from_preset("run/champion")
+masked_lm.save("masked_lm.keras")
+np.savez(
+    "logits.npz",
+    masked_lm=keras.ops.convert_to_numpy(masked_lm(ids)),
+    tagger=TibertTokenClassifier.from_preset("tagger/champion").predict(texts, verbose=0),
+    classifier=TibertTextClassifier.from_preset("classifier/champion").predict(texts, verbose=0),
+)
+PY
 # What resuming has to arrive at.
 mv run/checkpoints/60/variables.npz last.npz
-rm -r run/checkpoints/60 run/champion run/champion.json
+rm -r run/checkpoints/20 run/checkpoints/60 run/champion run/champion.json
 sed -i '/^60,/d' run/history.csv
 cat answers.txt

@@ -15,7 +15,8 @@ import re
 import time
 
 from tibert_keras.corpus.sample import sample_documents
-from tibert_keras.inference.fill_mask import fill_gaps, load_fill_mask
+from tibert_keras.inference.fill import fill_gaps
+from tibert_keras.inference.loading import load_fill_mask
 
 
 def make_gaps(documents: int) -> list[tuple[str, str, str, int]]:

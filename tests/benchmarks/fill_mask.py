@@ -19,8 +19,8 @@ from pathlib import Path
 
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.formats.convert import ConvertConfig, convert
-from tibert_keras.inference.fill_file import fill_texts, read_texts, write_filled
-from tibert_keras.inference.fill_mask import load_fill_mask
+from tibert_keras.inference.fill import fill_texts, read_texts, write_filled
+from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.storage import expand_glob, read_lines
 

@@ -27,7 +27,7 @@ from tibert_keras.finetuning.seeds import load_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
 from tibert_keras.runs.folder import write_config
 from tibert_keras.runs.history import History
-from tibert_keras.tagging.metrics import score
+from tibert_keras.tagging.metrics import score_tagging
 from tibert_keras.tagging.reading import read_tagged
 from tibert_keras.tagging.words import Document, TaggedWord, known_words
 
@@ -61,7 +61,7 @@ def run_without_training(tagger_config, tmp_path):
 
 def joint_f1(model, path: str, known: set[str]) -> float:
     documents = read_tagged(path)
-    return score(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
+    return score_tagging(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
 
 
 class TestRun:

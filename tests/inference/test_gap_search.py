@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from tests.support.running import SlowFiller
 from tibert_keras.errors import InputError
-from tibert_keras.inference.fill_mask import fill_gaps, load_fill_mask
+from tibert_keras.inference.fill import fill_gaps
 from tibert_keras.inference.gap_model import GapModel
-from tibert_keras.inference.gap_score import Candidate
+from tibert_keras.inference.gap_search import Candidate
 from tibert_keras.inference.gaps import find_gaps, syllables_of
+from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask

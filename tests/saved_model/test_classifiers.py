@@ -22,7 +22,7 @@ from tibert_keras import (
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.tokens import tag_documents
-from tibert_keras.inference.fill_mask import load_fill_mask
+from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.export import export_saved_model
@@ -30,7 +30,7 @@ from tibert_keras.saved_model.precision import Precision, compare_precision, rea
 from tibert_keras.saved_model.tag_words import TagWords
 from tibert_keras.saved_model.versions import WARM_UP_FILE
 from tibert_keras.serving.models import load_models
-from tibert_keras.tagging.metrics import score
+from tibert_keras.tagging.metrics import score_tagging
 from tibert_keras.tagging.reading import read_tagged
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
@@ -211,7 +211,7 @@ class TestPrecision:
     def test_tagger(self, exported, tagger, tmp_path, capsys):
         assert self.export(exported, "tagger", tmp_path, self.TAGGED) == 0
         documents = read_tagged(f"{tmp_path}/held_out.txt")
-        full = score(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
         figures, folder = capsys.readouterr().out.splitlines()
         assert re.fullmatch(rf"joint_f1: {full:.4f} in float32, [01]\.\d{{4}} in float16, [+-]0\.\d{{4}}", figures)
         assert folder == f"{tmp_path}/out" and "tag" in tf.saved_model.load(folder).signatures
@@ -226,7 +226,7 @@ class TestPrecision:
         assert self.export(exported, "tagger", tmp_path, content, *flags, "--universal_tags=true") == 0
         (tmp_path / "test.txt").write_text(self.TAGGED.splitlines()[1], encoding="utf-8")
         documents = read_tagged(f"{tmp_path}/test.txt")
-        full = score(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
         assert capsys.readouterr().out.startswith(f"joint_f1: {full:.4f} in float32, ")
 
     def test_classifier(self, exported, classifier, tmp_path, capsys):

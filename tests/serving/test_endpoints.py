@@ -11,7 +11,7 @@ import requests
 import tensorflow as tf
 
 from tests.support.running import FAKE, TEXT, fake_model, gated, lengths_of, post, refusal, running, signature
-from tibert_keras.inference.fill_mask import fill_gaps, fill_mask
+from tibert_keras.inference.fill import fill_gaps, fill_mask
 from tibert_keras.serving.models import load_models
 
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]

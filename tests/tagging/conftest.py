@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.tagging.preparation import prepare
+from tibert_keras.tagging.preparation import prepare_documents
 from tibert_keras.tagging.reading import read_tagged
 from tibert_keras.tagging.words import Document, TaggedWord
 
@@ -24,7 +24,7 @@ def soas(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Documen
 
 @pytest.fixture(scope="session")
 def prepared_soas(soas: list[Document]) -> list[Document]:
-    return prepare(soas, universal_tags=True)
+    return prepare_documents(soas, universal_tags=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The figures of a tagger, on a text small enough to count by hand."""
+"""Scores of words and tags, the confusion matrix and the baseline."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging.metrics import mean_f1, score
-from tibert_keras.tagging.words import Document, TaggedWord
+from tibert_keras.tagging.metrics import ConfusionMatrix, MostFrequentTag, mean_f1, score_tagging
+from tibert_keras.tagging.preparation import prepare_documents
+from tibert_keras.tagging.words import Document, TaggedWord, known_words, labels_of
 
 TRUE = "ཀ་ཁ་|NOUN ག་|VERB ང་|NOUN ཅ|ADP །|PUNCT"
 FOUND = "ཀ་|NOUN ཁ་|ADP ག་|NOUN ང་ཅ|NOUN །|PUNCT"
@@ -20,11 +23,11 @@ FOUND = "ཀ་|NOUN ཁ་|ADP ག་|NOUN ང་ཅ|NOUN །|PUNCT"
 
 @pytest.fixture
 def figures(page: Callable[..., Document]) -> dict[str, float]:
-    return score([page(TRUE)], [page(FOUND).words], known={"ག་", "ང", "།", "ཀ"}).as_dict()
+    return score_tagging([page(TRUE)], [page(FOUND).words], known={"ག་", "ང", "།", "ཀ"}).as_dict()
 
 
 def test_a_perfect_tagger(page: Callable[..., Document]) -> None:
-    figures = score([page(TRUE)] * 2, [page(TRUE).words] * 2, known={"ག"}).as_dict()
+    figures = score_tagging([page(TRUE)] * 2, [page(TRUE).words] * 2, known={"ག"}).as_dict()
     assert {figures.pop("words"), figures.pop("syllables")} == {10, 12}
     assert set(figures.values()) == {1.0}
 
@@ -53,7 +56,7 @@ def test_words_as_scikit_learn_counts_them() -> None:
             )
             documents[name].append(Document(f"a:{index}", words))
             spans[name] |= {(index, *bound): tag for bound, tag in zip(bounds, tags, strict=True)}
-    figures = score(documents["true"], [document.words for document in documents["found"]], known=()).as_dict()
+    figures = score_tagging(documents["true"], [document.words for document in documents["found"]], known=()).as_dict()
     either = list(spans["true"] | spans["found"])
     true, found = ([spans[name].get(span, "none") for span in either] for name in ("true", "found"))
     for kind, labels in (("joint", ["NOUN", "VERB", "ADP"]), ("word", ["word"])):
@@ -96,7 +99,7 @@ def test_labels_of_words_seen_and_unseen(figures: dict[str, float]) -> None:
 
 
 def test_what_there_is_nothing_to_count_for(page: Callable[..., Document]) -> None:
-    figures = score([page(TRUE)], [page(FOUND).words], known=[word.form for word in page(TRUE).words]).as_dict()
+    figures = score_tagging([page(TRUE)], [page(FOUND).words], known=[word.form for word in page(TRUE).words]).as_dict()
     # Unseen words were found, but none is true.
     assert figures["unseen_word_precision"] == 0
     assert math.isnan(figures["unseen_word_recall"])
@@ -104,7 +107,7 @@ def test_what_there_is_nothing_to_count_for(page: Callable[..., Document]) -> No
 
 
 def test_confusion(page: Callable[..., Document]) -> None:
-    confusion = score([page(TRUE)], [page(FOUND).words], known=()).confusion
+    confusion = score_tagging([page(TRUE)], [page(FOUND).words], known=()).confusion
     assert confusion.labels == ["NOUN", "ADP", "PUNCT", "VERB", "CONT"]
     assert confusion.counts.tolist() == [
         [2, 0, 0, 0, 0],
@@ -123,20 +126,92 @@ def test_scikit_learn_means() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_predictions_of_another_number(page: Callable[..., Document], count: int) -> None:
     with pytest.raises(InputError, match=f"Received: 2 documents and {count} predictions"):
-        score([page(TRUE)] * 2, [page(TRUE).words] * count, known=())
+        score_tagging([page(TRUE)] * 2, [page(TRUE).words] * count, known=())
 
 
 def test_nothing_to_score() -> None:
     with pytest.raises(InputError, match="Received: 0 documents and 0 predictions"):
-        score([], [], known=())
+        score_tagging([], [], known=())
 
 
 def test_predictions_of_another_text(page: Callable[..., Document]) -> None:
     with pytest.raises(InputError, match="of 'page:1'. Received: 'ཉ' instead of 'ང་ཅ།', 6 characters"):
-        score([page(TRUE)], [page("ཀ་ཁ་|NOUN ག་|VERB ཉ|NOUN").words], known=())
+        score_tagging([page(TRUE)], [page("ཀ་ཁ་|NOUN ག་|VERB ཉ|NOUN").words], known=())
 
 
 def test_words_that_were_not_prepared(page: Callable[..., Document]) -> None:
     document = page("དེ|DET འི་|ADP")
     with pytest.raises(InputError, match="in the middle of a syllable"):
-        score([document], [page("དེའི་|DET+ADP").words], known=())
+        score_tagging([document], [page("དེའི་|DET+ADP").words], known=())
+
+
+def test_counts() -> None:
+    matrix = ConfusionMatrix.of(["a", "b", "b", "b"], ["b", "b", "c", "b"])
+    assert matrix.labels == ["b", "a", "c"]
+    assert matrix.counts.tolist() == [[2, 0, 1], [1, 0, 0], [0, 0, 0]]
+
+
+def test_the_picture_shows_the_counts(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    pictures = []
+    for name, found in (("right", ["a", "b", "b"]), ("wrong", ["b", "b", "a"])):
+        ConfusionMatrix.of(["a", "b", "b"], found).plot(tmp_path / f"{name}.png")
+        pictures.append(imread(tmp_path / f"{name}.png"))
+    assert pictures[0].shape == pictures[1].shape
+    assert np.abs(pictures[0] - pictures[1]).mean() > 0.01
+
+
+def test_other_endings(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Pictures are PNG files"):
+        ConfusionMatrix.of(["a", "b"], ["a", "b"]).plot(tmp_path / "a.pdf")
+
+
+@pytest.mark.parametrize(("true", "found"), [(["a", "b"], ["a"]), ([], []), ([], ["a"])])
+def test_labels_of_the_wrong_length(true: list[str], found: list[str]) -> None:
+    with pytest.raises(InputError, match=f"Received: {len(true)} true labels and {len(found)} found"):
+        ConfusionMatrix.of(true, found)
+
+
+TRAIN = "བཀྲ་|ADJ བཀྲ་ཤིས་|NOUN བཀྲ་ཤིས་བདེ་ལེགས|INTJ །|PUNCT ཤོག་|NOUN ཤོག་|VERB ཤོག|VERB །|PUNCT"
+
+
+def tag(tagger: MostFrequentTag, text: str) -> list[tuple[str, str]]:
+    return [(word.form, word.tag) for word in tagger.tag(text)]
+
+
+def test_longest_match_and_most_frequent_tag(page: Callable[..., Document]) -> None:
+    tagger = MostFrequentTag().fit([page(TRAIN)])
+    assert tag(tagger, "བཀྲ་ཤིས་བདེ་ལེགས་བཀྲ་ཤིས་བདེ་ཤོག། །བཀྲ") == [
+        ("བཀྲ་ཤིས་བདེ་ལེགས་", "INTJ"),
+        ("བཀྲ་ཤིས་", "NOUN"),
+        # Never seen: as words seen once, ADJ, INTJ and NOUN, the first of these.
+        ("བདེ་", "ADJ"),
+        ("ཤོག", "VERB"),
+        ("། ", "PUNCT"),
+        ("།", "PUNCT"),
+        ("བཀྲ", "ADJ"),
+    ]
+
+
+def test_nothing_of_the_text_is_lost(page: Callable[..., Document]) -> None:
+    tagger = MostFrequentTag().fit([page(TRAIN)])
+    for text in ("", "  ", " ཤོག་ \n abc ཀ།།", "\n"):
+        assert "".join(form for form, _ in tag(tagger, text)) == text
+
+
+def test_without_training(page: Callable[..., Document]) -> None:
+    with pytest.raises(InputError, match="nothing to learn from"):
+        MostFrequentTag().fit([])
+    with pytest.raises(InputError, match="Call `fit` first"):
+        MostFrequentTag().tag("ཀ")
+
+
+def test_real_text(soas: list[Document]) -> None:
+    # A tenth of the pages for testing, another tenth for training: the whole takes longer and is in the experiments.
+    train = prepare_documents(soas[::10], universal_tags=True, min_tag_count=20)
+    test = prepare_documents(soas[5::50], universal_tags=True, keep_tags=labels_of(train))
+    tagger = MostFrequentTag().fit(train)
+    figures = score_tagging(test, [tagger.tag(document.text) for document in test], known=known_words(train)).as_dict()
+    assert 0.75 < figures["joint_f1"] < 0.9
+    assert figures["seen_tag_weighted_f1"] > 0.9 > 0.5 > figures["unseen_tag_weighted_f1"] > 0.1

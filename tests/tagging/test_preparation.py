@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.tagging.preparation import UNIVERSAL_TAGS, prepare
+from tibert_keras.tagging.preparation import UNIVERSAL_TAGS, prepare_documents
 from tibert_keras.tagging.words import Document, TaggedWord, labels_of, syllable_labels
 
 
@@ -21,7 +21,7 @@ def counts(documents: list[Document]) -> Counter[str]:
 
 
 def test_the_original_is_replayed(soas: list[Document]) -> None:
-    tags = counts(prepare(soas, universal_tags=True, min_tag_count=1))
+    tags = counts(prepare_documents(soas, universal_tags=True, min_tag_count=1))
     assert tags.total() == 287_311
     expected = {"DET": 6_473, "AUX": 2_840, "PUNCT": 42_353, "VERB": 30_562, "NOUN": 69_042, "UNK": 3_277}
     assert {tag: tags[tag] for tag in expected} == expected
@@ -39,7 +39,7 @@ def test_tags_below_100_are_pooled(soas: list[Document], prepared_soas: list[Doc
 
 def test_words_are_joined_within_syllables_only(page: Callable[..., Document]) -> None:
     document = page("དེ|d.dem འི་|case.gen ཕྱིར|n.rel །|punc །|punc བདག|p.pers གོ|x ས་|y མ|z")
-    assert words(prepare([document], min_tag_count=1)) == [
+    assert words(prepare_documents([document], min_tag_count=1)) == [
         ("དེའི་", "d.dem+case.gen"),
         ("ཕྱིར", "n.rel"),
         ("།", "punc"),
@@ -51,13 +51,13 @@ def test_words_are_joined_within_syllables_only(page: Callable[..., Document]) -
 
 def test_documents_are_not_joined(page: Callable[..., Document]) -> None:
     documents = [page("དེ|DET", name="a:1"), page("འི་|ADP", name="a:2")]
-    assert prepare(documents, min_tag_count=1) == documents
+    assert prepare_documents(documents, min_tag_count=1) == documents
 
 
 @pytest.mark.parametrize("tag", ["notag", "NOTAG", "dunno", "_"])
 def test_words_without_a_tag(page: Callable[..., Document], tag: str) -> None:
     """SOAS's files write it in lower case, those with a word a line in upper case."""
-    (document,) = prepare([page(f"ང་|PRON ཀ་|{tag}")], min_tag_count=1)
+    (document,) = prepare_documents([page(f"ང་|PRON ཀ་|{tag}")], min_tag_count=1)
     assert [word.tag for word in document.words] == ["PRON", "UNK"]
 
 
@@ -65,9 +65,9 @@ def test_universal_tags(page: Callable[..., Document]) -> None:
     document = page(
         "ང་|n.count~n.prop.E ཀ་|n.v.past.n.v.pres ཁ་|notag ག་|SCONJ ང་|DET+case.gen ཅ་|XYZ ཉ་|cl.quot~quote.E"
     )
-    prepared = prepare([document], universal_tags=True, min_tag_count=1)
+    prepared = prepare_documents([document], universal_tags=True, min_tag_count=1)
     assert [tag for _, tag in words(prepared)] == ["UNK", "NOUN", "UNK", "SCONJ", "DET+ADP", "UNK", "UNK"]
-    untouched = prepare([document], min_tag_count=1)
+    untouched = prepare_documents([document], min_tag_count=1)
     assert [tag for _, tag in words(untouched)] == [tag if tag != "notag" else "UNK" for _, tag in words([document])]
 
 
@@ -79,31 +79,31 @@ def test_every_soas_tag_but_a_quotative_is_in_the_map(soas: list[Document]) -> N
 
 def _is_mapped(tag: str) -> bool:
     pages = [Document("a:1", (TaggedWord("ཀ་", tag), TaggedWord("།", "punc")))]
-    return words(prepare(pages, universal_tags=True, min_tag_count=1))[0][1] in UNIVERSAL_TAGS
+    return words(prepare_documents(pages, universal_tags=True, min_tag_count=1))[0][1] in UNIVERSAL_TAGS
 
 
 def test_rare_tags(page: Callable[..., Document]) -> None:
     document = page("ང་|PRON ང་|PRON ཀ|VERB ར་|ADP")
-    assert [tag for _, tag in words(prepare([document], min_tag_count=2))] == ["PRON", "PRON", "UNK"]
+    assert [tag for _, tag in words(prepare_documents([document], min_tag_count=2))] == ["PRON", "PRON", "UNK"]
 
 
 def test_tags_of_the_training_data_are_kept_however_rare(page: Callable[..., Document]) -> None:
-    train = prepare([page("ང་|PRON ང་|PRON ཀ་|VERB ཀ་|VERB")], min_tag_count=2)
-    test = prepare([page("ང་|PRON ཁ་|NOUN ཁ་|NOUN ཁ་|NOUN")], min_tag_count=2, keep_tags=labels_of(train))
+    train = prepare_documents([page("ང་|PRON ང་|PRON ཀ་|VERB ཀ་|VERB")], min_tag_count=2)
+    test = prepare_documents([page("ང་|PRON ཁ་|NOUN ཁ་|NOUN ཁ་|NOUN")], min_tag_count=2, keep_tags=labels_of(train))
     assert [tag for _, tag in words(test)] == ["PRON", "UNK", "UNK", "UNK"]
 
 
 def test_an_unknown_tag_at_evaluation(page: Callable[..., Document]) -> None:
     document = page("ང་|PRON ཁ་|NOUN", name="mila:7")
     with pytest.raises(InputError, match=r"A tag is unknown.* Received: 'NOUN' in 'mila:7'; known are \['PRON'\]"):
-        prepare([document], keep_tags=["PRON"])
+        prepare_documents([document], keep_tags=["PRON"])
     with pytest.raises(InputError, match=r"None of the tags is known here. Received: \['NOUN', 'PRON'\]"):
-        prepare([document], keep_tags=["n.count", "UNK", "CONT"])
+        prepare_documents([document], keep_tags=["n.count", "UNK", "CONT"])
 
 
 def test_tags_of_another_scheme(page: Callable[..., Document]) -> None:
     with pytest.raises(InputError, match=r"neither SOAS's nor universal. Received: \['N', 'P'\]"):
-        prepare([page("ང་|P ཁ་|N")], universal_tags=True)
+        prepare_documents([page("ང་|P ཁ་|N")], universal_tags=True)
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_tags_of_another_scheme(page: Callable[..., Document]) -> None:
     ],
 )  # fmt: skip
 def test_rows_of_the_table(page: Callable[..., Document], soas: str, universal: str) -> None:
-    assert words(prepare([page(f"ང་|{soas}")], universal_tags=True, min_tag_count=1)) == [("ང་", universal)]
+    assert words(prepare_documents([page(f"ང་|{soas}")], universal_tags=True, min_tag_count=1)) == [("ང་", universal)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig
-from tibert_keras.inference.fill_file import FilledText, FillMaskConfig
+from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
 from tibert_keras.serving.config import ServeConfig
@@ -89,7 +89,7 @@ def convert(config: ConvertConfig) -> None:
 
 def fill_mask(config: FillMaskConfig) -> None:
     """Fill gaps in texts with ranked guesses."""
-    from tibert_keras.inference.fill_file import fill_file, write_filled
+    from tibert_keras.inference.fill import fill_file, write_filled
 
     filled = fill_file(config)
     if config.output_file is not None:

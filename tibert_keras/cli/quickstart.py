@@ -19,7 +19,7 @@ from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 from tibert_keras.training.config import PretrainConfig
 
 if TYPE_CHECKING:
-    from tibert_keras.inference.fill_file import FilledText
+    from tibert_keras.inference.fill import FilledText
     from tibert_keras.runs.champion import Champion
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
         InputError: If the model fills fewer than 60% of the masked tokens of held-out text, or the backend cannot
             export it.
     """
-    from tibert_keras.inference.fill_file import fill_texts
+    from tibert_keras.inference.fill import fill_texts
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.records.pipeline import Records
     from tibert_keras.saved_model.export import export_saved_model, require_tensorflow

@@ -16,8 +16,7 @@ from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 from tibert_keras.storage import expand_glob, join, read_lines
-from tibert_keras.tagging.confusion import ConfusionMatrix
-from tibert_keras.tagging.metrics import mean_f1
+from tibert_keras.tagging.metrics import ConfusionMatrix, mean_f1
 from tibert_keras.tibetan import has_tibetan
 
 

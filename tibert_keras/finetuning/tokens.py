@@ -16,13 +16,10 @@ from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.storage import join
-from tibert_keras.tagging.metrics import TaggingScores, score
-from tibert_keras.tagging.most_frequent_tag import MostFrequentTag
-from tibert_keras.tagging.preparation import prepare
-from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.split import read_split, split_documents
-from tibert_keras.tagging.tag_lines import tag_lines
-from tibert_keras.tagging.windows import consecutive_windows
+from tibert_keras.tagging.metrics import MostFrequentTag, TaggingScores, score_tagging
+from tibert_keras.tagging.preparation import prepare_documents
+from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
+from tibert_keras.tagging.windows import consecutive_windows, tag_lines
 from tibert_keras.tagging.words import UNKNOWN_TAG, Document, TaggedWord, known_words, labels_of, split_syllables
 
 # All but the boundary scores are also given for the words seen in training and for those not seen.
@@ -85,7 +82,7 @@ class _Tagging(FinetuningTask):
     def baseline(self, part: str) -> dict[str, float]:
         tagger = MostFrequentTag().fit(self.parts["train"])
         documents = self.parts[part]
-        return score(documents, [tagger.tag(each.text) for each in documents], known=self.known).as_dict()
+        return score_tagging(documents, [tagger.tag(each.text) for each in documents], known=self.known).as_dict()
 
     def draw(self, model: keras.Model, part: str, run_dir: str) -> None:
         self._score(model, part).confusion.plot(join(run_dir, CONFUSION_PICTURE))
@@ -103,7 +100,7 @@ class _Tagging(FinetuningTask):
     def _score(self, model: keras.Model, part: str) -> TaggingScores:
         documents = self.parts[part]
         found = tag_documents(model, documents, batch_size=self.config.eval_batch_size)
-        return score(documents, list(found), known=self.known)
+        return score_tagging(documents, list(found), known=self.known)
 
 
 def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
@@ -114,14 +111,14 @@ def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
         files = {"train": config.input_file, "validation": config.validation_file, "test": config.test_file}
         parts = {part: read_tagged(pattern) for part, pattern in files.items() if pattern is not None}
     named = {
-        part: prepare(documents, universal_tags=config.universal_tags, min_tag_count=1)
+        part: prepare_documents(documents, universal_tags=config.universal_tags, min_tag_count=1)
         for part, documents in parts.items()
         if documents
     }
-    train = prepare(named["train"], min_tag_count=config.min_tag_count)
+    train = prepare_documents(named["train"], min_tag_count=config.min_tag_count)
     kept = set(labels_of(train))
     _report_unknown_tags(named, kept)
-    others = {part: prepare(named[part], keep_tags=kept) for part in named if part != "train"}
+    others = {part: prepare_documents(named[part], keep_tags=kept) for part in named if part != "train"}
     return {"train": train, **others}
 
 

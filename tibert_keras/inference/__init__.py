@@ -1,1 +1,1 @@
-"""Models at work on text: filling gaps, tagging, segmenting."""
+"""Uses models on text: fills gaps, tags words and cuts sentences."""

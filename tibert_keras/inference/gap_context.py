@@ -1,4 +1,4 @@
-"""The ways in which pieces may meet the text around a gap."""
+"""Finds the ways in which pieces may join the text around a gap."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tibert_keras.inference.gaps import (
 )
 from tibert_keras.tibetan import TSHEG
 
-# A piece has fewer characters than that on average: what is further away from a gap lies outside the model's window.
+# An upper bound of the mean length of pieces: text further away from a gap lies outside the model's window.
 _CHARACTERS_PER_TOKEN = 16
 
 
 @dataclass(frozen=True)
 class Context:
-    """What stands around the pieces that are searched.
+    """The surroundings of the pieces that are searched.
 
-    Those may reach over the ends of the gap, as pieces do in running text: then they begin with `prefix` and end with
-    `ending`, which are known.
+    The pieces may reach over the ends of the gap, as they do in running text: then they begin with `prefix` and end
+    with `ending`, which are known.
 
     Attributes:
         before: Ids before them.
         after: Ids after them.
-        prefix: What they begin with.
-        ending: What they end with: marks, with pieces after those; `""` for a letter, `None` for anything.
-        start: The edge of what is before them.
-        syllables: The fewest and the most syllables in them.
+        prefix: The known text that they begin with.
+        ending: The known text that they end with: marks, and pieces after those; `""` for a letter, `None` for any.
+        start: The edge of the text before them.
+        syllables: Minimum and maximum number of syllables in them.
     """
 
     before: list[int]
@@ -50,12 +50,12 @@ class Context:
 
 
 def surroundings(model: GapModel, gap: Gap) -> tuple[str, str]:
-    """What is before and after a gap, as far as the model sees."""
+    """The text before and after a gap, as far as the model sees."""
     return gap.around(model.max_tokens * _CHARACTERS_PER_TOKEN)
 
 
 def contexts_of(model: GapModel, gaps: Sequence[Gap]) -> Iterator[tuple[int, Context, range]]:
-    """Yield the number of a gap, one of its contexts, and the numbers of pieces that may be searched in it."""
+    """Yield the index of a gap, one of its contexts, and the numbers of pieces to try in it."""
     strings, facts = [], []
     for number, gap in enumerate(gaps):
         for before, after, start, ending in _variants(model, gap):
@@ -69,7 +69,7 @@ def contexts_of(model: GapModel, gaps: Sequence[Gap]) -> Iterator[tuple[int, Con
 
 
 def _variants(model: GapModel, gap: Gap) -> Iterator[tuple[str, str, int, str | None]]:
-    """Ways to part the marks at the ends of a gap between it and its surroundings."""
+    """The ways to divide the marks at the ends of a gap between the gap and its surroundings."""
     before, after = surroundings(model, gap)
     if edge(before[-1:]) in (LETTER, SIGN):
         before += TSHEG
@@ -86,7 +86,7 @@ def _variants(model: GapModel, gap: Gap) -> Iterator[tuple[str, str, int, str | 
 
 
 def _lengths(model: GapModel, gap: Gap, ids: list[int]) -> range:
-    """The numbers of pieces that a gap may have; a piece may be part of a syllable, or several."""
+    """The numbers of pieces that a gap may have. A piece may be a part of a syllable, or several syllables."""
     if gap.tokens is not None:
         return range(gap.tokens, gap.tokens + 1)
     around = len(syllables_of("".join(model.table.pieces[token] for token in ids if token != model.mask)))
@@ -96,7 +96,7 @@ def _lengths(model: GapModel, gap: Gap, ids: list[int]) -> range:
 
 
 def _reach_over(model: GapModel, context: Context) -> Iterator[Context]:
-    """Yield a context, and those in which the pieces searched take in pieces before and after it."""
+    """Yield a context, and those in which the pieces include some of the text before and after it."""
     table = model.table
     lefts = [0, 1, 2] if context.start != UNMARKED else [0]
     rights = [0, 1, 2] if context.ending else [0]

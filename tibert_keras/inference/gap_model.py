@@ -1,4 +1,4 @@
-"""A masked language model as the search of gaps asks it."""
+"""Wraps a masked language model for the gap search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK
@@ -18,15 +17,15 @@ _BATCH = 64
 
 
 class SearchStopped(Exception):  # noqa: N818 (it is no error)
-    """Nobody waits for what is searched any more."""
+    """The answer is not wanted any more."""
 
 
 class Window(NamedTuple):
-    """What the model is to see of a text.
+    """The part of a text that the model sees.
 
     Attributes:
         ids: Ids with masks, [CLS] and [SEP].
-        place: Where in them to predict.
+        place: Index of the mask to predict.
     """
 
     ids: list[int]
@@ -34,19 +33,19 @@ class Window(NamedTuple):
 
 
 class GapModel:
-    """A loaded model, for one search.
+    """A loaded model for one search.
 
     Args:
         model: What `load_fill_mask` returns.
-        should_stop: Asked before each call of the model.
+        should_stop: Called before each call of the model; `True` stops the search.
 
     Attributes:
         table: Its vocabulary.
-        max_tokens: How many tokens it sees.
+        max_tokens: The length of its sequences.
         mask: The id of `[MASK]`.
 
     Raises:
-        InputError: If the model is of a version that cannot search gaps.
+        InputError: If the model was exported by a version that could not search gaps.
     """
 
     def __init__(self, model: Any, *, should_stop: Callable[[], bool] = lambda: False) -> None:
@@ -58,23 +57,25 @@ class GapModel:
         self.mask, self._cls, self._sep = facts.specials
 
     def tokenize(self, strings: Sequence[str]) -> list[list[int]]:
-        """Give the ids of texts, without [CLS] and [SEP], which come around the part that the model sees."""
+        """Encode texts without [CLS] and [SEP], which `window` adds around the part that the model sees."""
+        import tensorflow as tf
+
         self._check()
         answer = self._model.tokenize(tf.constant(strings))
         lengths = answer["padding_mask"].numpy().sum(axis=1)
         return [row[1 : length - 1].tolist() for row, length in zip(answer["token_ids"].numpy(), lengths, strict=True)]
 
     def window(self, before: Sequence[int], ids: Sequence[int], masks: int, after: Sequence[int]) -> Window:
-        """Cut a text down to what the model sees, to predict the first of some masks.
+        """Cut a text to the length of the model's sequences, to predict the first of some masks.
 
         Args:
-            before: Ids before what is searched.
-            ids: Those that have been found.
-            masks: How many are still to find.
-            after: Ids after them.
+            before: Ids before the gap.
+            ids: Ids found so far.
+            masks: Number of pieces still to find.
+            after: Ids after the gap.
 
         Raises:
-            InputError: If what is searched is longer than the model's sequences.
+            InputError: If the gap is longer than the model's sequences.
         """
         room = self.max_tokens - 2 - len(ids) - masks
         if room < 0:
@@ -89,12 +90,12 @@ class GapModel:
         """Predict the piece at the place of each window.
 
         Yields:
-            The number of a window, in any order, and the log-probabilities, float32 `[vocabulary]`.
+            The index of a window, in any order, and the log-probabilities, float32 `[vocabulary]`.
 
         Raises:
-            SearchStopped: If it should stop.
+            SearchStopped: If `should_stop` returns `True`.
         """
-        # Neighbours in length go into one call, so that little is padded.
+        # Windows of similar length share a call, to keep the padding small.
         order = sorted(range(len(windows)), key=lambda number: len(windows[number].ids))
         for start in range(0, len(order), _BATCH):
             chunk = order[start : start + _BATCH]
@@ -106,6 +107,8 @@ class GapModel:
             raise SearchStopped
 
     def _predict(self, windows: list[Window]) -> np.ndarray:
+        import tensorflow as tf
+
         longest = max(len(window.ids) for window in windows)
         token_ids = np.zeros((len(windows), longest), "int32")
         padding_mask = np.zeros_like(token_ids)
@@ -126,7 +129,7 @@ class _Facts(NamedTuple):
     specials: list[int]
 
 
-# Of models that are still held by somebody.
+# Only of models that are still in use.
 _FACTS: weakref.WeakKeyDictionary[Any, _Facts] = weakref.WeakKeyDictionary()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from typing import Any
@@ -12,30 +12,44 @@ import numpy as np
 
 from tibert_keras.inference.gap_context import Context, contexts_of, surroundings
 from tibert_keras.inference.gap_model import GapModel
-from tibert_keras.inference.gap_score import Candidate, best, rescore
-from tibert_keras.inference.gaps import Gap, edge, readable, syllables_of
+from tibert_keras.inference.gaps import MASK, Gap, edge, readable, syllables_of
 
-# How many hypotheses of a gap go on, of each length and each way of ending.
+# How many hypotheses to keep for each gap, length and ending.
 _WIDTH = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A filling of a gap.
+
+    Attributes:
+        text: Whole syllables that replace the gap in the line.
+        score: The geometric mean of the probabilities of its pieces, each masked by itself, from 0 to 1.
+        syllables: Their number.
+    """
+
+    text: str
+    score: float
+    syllables: int
 
 
 def search_gaps(
     model: Any, gaps: Sequence[Gap], top_k: int, *, should_stop: Callable[[], bool] = lambda: False
 ) -> list[list[Candidate]]:
-    """Search the fillings of gaps, as `fill_gaps` describes it.
+    """Search the fillings of gaps as `fill_gaps` describes.
 
     Args:
         model: What `load_fill_mask` returns.
-        gaps: What `find_gaps` finds, in any texts.
-        top_k: The most candidates for a gap.
-        should_stop: Asked before each call of the model whether the answer is still wanted.
+        gaps: Gaps from `find_gaps`, in any texts.
+        top_k: Maximum number of candidates for a gap.
+        should_stop: Called before each call of the model; `True` stops the search.
 
     Returns:
         For each gap the candidates, the likeliest first.
 
     Raises:
-        InputError: If the model cannot search gaps, or sees less than a gap.
-        SearchStopped: If it should stop.
+        InputError: If the model cannot search gaps, or a gap is longer than its sequences.
+        SearchStopped: If `should_stop` returns `True`.
     """
     return _Search(GapModel(model, should_stop=should_stop), gaps, max(top_k, _WIDTH)).run(top_k) if gaps else []
 
@@ -55,12 +69,12 @@ class _Hypothesis:
 
     @property
     def pool(self) -> tuple[int, int, str | None]:
-        """Which hypotheses it competes with."""
+        """The hypotheses that it competes with have the same."""
         return self.gap, self.length, self.context.ending
 
 
 class _Search:
-    """One search of gaps, that keeps `width` hypotheses of each pool."""
+    """A beam search that keeps `width` hypotheses of each pool."""
 
     def __init__(self, model: GapModel, gaps: Sequence[Gap], width: int) -> None:
         self._model, self._gaps, self._width = model, gaps, width
@@ -79,11 +93,11 @@ class _Search:
             for beam in grown:
                 if len(beam.ids) == beam.length:
                     self._keep(beam)
-        found = [best(each.values())[: 2 * self._width] for each in self._found]
-        return [candidates[:top_k] for candidates in rescore(self._model, self._gaps, found)]
+        found = [_best(each.values())[: 2 * self._width] for each in self._found]
+        return [candidates[:top_k] for candidates in _rescore(self._model, self._gaps, found)]
 
     def _grow(self, beams: list[_Hypothesis]) -> list[_Hypothesis]:
-        """Put the next piece to each hypothesis, and keep the best of each gap and length."""
+        """Append a piece to each hypothesis, and keep the best of each pool."""
         windows = [
             self._model.window(beam.context.before, beam.ids, beam.length - len(beam.ids), beam.context.after)
             for beam in beams
@@ -95,7 +109,7 @@ class _Search:
                 continue
             scores = row[allowed] + beams[index].log_probability
             if len(beams[index].text) < len(beams[index].context.prefix):
-                # What is known of the text in the piece is no guess.
+                # The known text in the piece is no guess.
                 scores -= np.logaddexp.reduce(row[allowed])
             top = np.argsort(-scores, kind="stable")[: self._width]
             grown[beams[index].pool] += [(float(scores[each]), index, int(allowed[each])) for each in top]
@@ -106,7 +120,7 @@ class _Search:
         ]
 
     def _allowed(self, beam: _Hypothesis) -> np.ndarray:
-        """Which pieces may come next, bool `[vocabulary]`."""
+        """The pieces that may come next, bool `[vocabulary]`."""
         table, (low, high) = self._model.table, beam.context.syllables
         counts = table.counts(beam.last, beam.syllables)
         allowed = table.may_follow(beam.last) & (counts <= high)
@@ -129,7 +143,7 @@ class _Search:
         )
 
     def _keep(self, beam: _Hypothesis) -> None:
-        """Add a whole filling, or give one that is there already its better score."""
+        """Add a complete filling, or give a known one its better score."""
         found = self._found[beam.gap]
         spelled = beam.text[len(beam.context.prefix) :].removesuffix(beam.context.ending or "")
         before, after = self._around[beam.gap]
@@ -138,3 +152,48 @@ class _Search:
         syllables = syllables_of(filling)
         if self._model.table.all_real(syllables) and (filling not in found or found[filling].score < score):
             found[filling] = Candidate(filling, score, len(syllables))
+
+
+# === Scores in the whole line ===
+
+
+def _rescore(model: GapModel, gaps: Sequence[Gap], found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
+    """Score the candidates in the whole line, cut by the tokenizer with each of them in place, and sort them."""
+    lines: list[str] = []
+    for gap, candidates in zip(gaps, found, strict=True):
+        before, after = surroundings(model, gap)
+        lines += [f"{before}{filling}{after}" for filling in (MASK, *(each.text for each in candidates))]
+    tokens = iter(model.tokenize(lines))
+    windows, wanted, owners = [], [], []
+    for number, candidates in enumerate(found):
+        masked = next(tokens)
+        for rank in range(len(candidates)):
+            ids = next(tokens)
+            for index in _changed(ids, masked):
+                windows.append(model.window(ids[:index], (), 1, ids[index + 1 :]))
+                wanted.append(ids[index])
+                owners.append((number, rank))
+    log_probabilities = defaultdict(list)
+    for index, row in model.log_probabilities(windows):
+        log_probabilities[owners[index]].append(float(row[wanted[index]]))
+    return [
+        _best(
+            replace(candidate, score=exp(np.mean(log_probabilities[number, rank])))
+            for rank, candidate in enumerate(candidates)
+        )
+        for number, candidates in enumerate(found)
+    ]
+
+
+def _changed(ids: list[int], masked: list[int]) -> range:
+    """The pieces that differ from those of the line with a mask in its gap: the filling and its seams."""
+    same = [a == b for a, b in zip(ids, masked, strict=False)]
+    start = same.index(False) if False in same else len(same) - 1
+    same = [a == b for a, b in zip(reversed(ids[start:]), reversed(masked[start:]), strict=False)]
+    end = len(ids) - (same.index(False) if False in same else len(same))
+    return range(min(start, end - 1), end)
+
+
+def _best(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Sort candidates, the likeliest first."""
+    return sorted(candidates, key=lambda candidate: -candidate.score)

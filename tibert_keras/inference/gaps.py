@@ -1,4 +1,4 @@
-"""Gaps in texts: how they are written, and what is around them."""
+"""Finds gaps in texts, and describes the text around them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.tibetan import BLOCK, COMBINING_SIGNS, PUNCTUATION, TSHEG, TSHEGS
 
 MASK = "[MASK]"
-# Beyond it the guesses say little, and the search takes long.
+# Longer gaps take long to search, for guesses that mean little.
 MAX_SYLLABLES = 8
 MAX_TOKENS = 16
 
@@ -20,9 +20,9 @@ _MARKS = re.compile(f"[{PUNCTUATION}]*")
 _SYLLABLE = re.compile(rf"[^{PUNCTUATION}\s]+")
 TIBETAN = re.compile(f"[ {BLOCK}]+")
 
-# What the edge of a piece or of a text is.
+# The kinds of edges that pieces and texts have.
 LETTER, SIGN, TSHEG_MARK, MARK, SPACE = range(5)
-# A syllable's end whose tsheg the gap itself has to bring.
+# The end of a syllable whose tsheg is part of the gap.
 UNMARKED = 5
 
 
@@ -32,10 +32,10 @@ class Gap:
 
     Attributes:
         text: The text.
-        start: Where it begins in the text, in characters.
-        end: Where it ends.
-        tokens: How many pieces it has, or `None` if that is unknown.
-        syllables: The fewest and the most syllables.
+        start: Index of its first character.
+        end: Index after its last character.
+        tokens: Its number of pieces, or `None` if unknown.
+        syllables: Minimum and maximum number of syllables.
     """
 
     text: str = field(repr=False)
@@ -45,7 +45,7 @@ class Gap:
     syllables: tuple[int, int]
 
     def around(self, reach: int) -> tuple[str, str]:
-        """Give the text before and after it, `reach` characters of each, with masks in place of the other gaps."""
+        """Return `reach` characters before and after it, with masks in place of other gaps."""
         start, end = max(0, self.start - reach), min(len(self.text), self.end + reach)
         # Not through the middle of another gap.
         cut = GAP.match(self.text, self.text.rfind("[", 0, start))
@@ -95,25 +95,25 @@ def _read_range(written: str, inside: str) -> tuple[int, int]:
 
 
 def _mask_gaps(text: str) -> str:
-    """Put masks in place of gaps: as many as they have syllables on average."""
+    """Replace gaps by masks, one for each syllable of their mean length."""
     return GAP.sub(
         lambda match: match[0] if match[1] is None else MASK * (sum(_read_range(match[0], match[1])) // 2), text
     )
 
 
 def shorten(text: str) -> str:
-    """The beginning of a text, for a message."""
+    """Cut a text down for a message."""
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def fill_in(text: str, fillings: Sequence[str | None]) -> str:
-    """Put one filling in each gap of a text, or leave the gap where it is `None`."""
+    """Replace each gap of a text by its filling; keep the gap if that is `None`."""
     remaining = iter(fillings)
     return GAP.sub(lambda match: next(remaining) or match[0], text)
 
 
 def edge(character: str) -> int:
-    """Tell what a character at the edge of a text or piece is; the edge of an empty text is a space."""
+    """Classify the character at the edge of a text or piece. An empty one counts as a space."""
     if not character or character.isspace():
         return SPACE
     if character in TSHEGS:
@@ -124,7 +124,7 @@ def edge(character: str) -> int:
 
 
 def leading_marks(text: str) -> str:
-    """The marks between syllables that a text begins with."""
+    """The marks that a text begins with."""
     return _MARKS.match(text)[0]  # type: ignore[index]
 
 
@@ -134,15 +134,15 @@ def syllables_of(text: str) -> list[str]:
 
 
 def readable(spelled: str, *, before: str, after: str) -> str:
-    """Give the syllables of a filling as they stand in the line, in place of the gap.
+    """Write a filling as it replaces the gap in the line.
 
     Args:
-        spelled: The filling, with the marks at its ends.
+        spelled: The filling with the marks at its ends.
         before: The text before the gap.
         after: The text after it.
     """
     text = spelled.strip(f"{PUNCTUATION} ")
-    # A letter that touches the gap is the end, or the beginning, of another syllable.
+    # A letter next to the gap belongs to another syllable.
     left = TSHEG if edge(before[-1:]) in (LETTER, SIGN) else ""
     right = TSHEG if edge(after[:1]) in (LETTER, SIGN) or GAP.match(after) else ""
     return f"{left}{text}{right}"

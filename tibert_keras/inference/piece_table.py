@@ -1,4 +1,4 @@
-"""Which pieces of a vocabulary may stand in a gap, so that whole syllables come out."""
+"""Tells which pieces of a vocabulary may follow each other in a gap, so that they make whole syllables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tibert_keras.tibetan import NATIVE_SYLLABLE, PUNCTUATION
 
 _ENCLOSED = re.compile(rf"(?<=[{PUNCTUATION} ])[^{PUNCTUATION}\s]+(?=[{PUNCTUATION}])")
 _NATIVE = re.compile(NATIVE_SYLLABLE)
-# Which edge may follow which.
+# The edges that may follow each edge.
 _FOLLOWS = {
-    LETTER: {LETTER, SIGN, TSHEG_MARK, MARK, SPACE},  # no shad is written after ག, but the space is
+    LETTER: {LETTER, SIGN, TSHEG_MARK, MARK, SPACE},  # no shad is written after ག, only the space
     SIGN: {LETTER, SIGN, TSHEG_MARK, MARK, SPACE},
     TSHEG_MARK: {LETTER, MARK},
     MARK: {LETTER, MARK, SPACE},
@@ -25,13 +25,13 @@ _FOLLOWS = {
 
 
 class PieceTable:
-    """What the pieces of a vocabulary may follow, and how many syllables they bring.
+    """The pieces of a vocabulary, with their edges and numbers of syllables.
 
     Args:
         pieces: The vocabulary.
 
     Attributes:
-        pieces: The vocabulary, as text: a space for `▁`.
+        pieces: The vocabulary, with a space for `▁`.
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
@@ -51,28 +51,28 @@ class PieceTable:
             for syllable in _ENCLOSED.findall(piece)
             if not _NATIVE.fullmatch(syllable)
         }
-        # Whether pieces bring the tsheg before their syllable, as they do after BPE over running text.
+        # Whether pieces begin with the tsheg before their syllable, as BPE over running text makes them.
         self.has_leading_tsheg = bool((tibetan & (self._first == TSHEG_MARK) & (self._count > 0)).any())
 
     def all_real(self, syllables: Sequence[str]) -> bool:
-        """Whether each syllable is spelled as Tibetan syllables are, or stands whole in a piece, as loanwords do."""
+        """Whether each syllable is spelled as Tibetan, or is a whole syllable inside a piece, as loanwords are."""
         return all(_NATIVE.fullmatch(syllable) or syllable in self._whole for syllable in syllables)
 
     def counts(self, last: int, count: int) -> np.ndarray:
-        """How many syllables a text that has `count` and ends in `last` has with each piece, int `[vocabulary]`."""
+        """Number of syllables of a text with `count` that ends in `last`, after each piece, int `[vocabulary]`."""
         return count + self._count - (self._goes_on if last in (LETTER, SIGN) else 0)
 
     def may_follow(self, last: int) -> np.ndarray:
-        """Which pieces may stand after an edge, bool `[vocabulary]`."""
+        """The pieces that may follow an edge, bool `[vocabulary]`."""
         return self._may_follow[last]
 
     def may_end(self, text: str, ending: str | None) -> np.ndarray:
-        """Which pieces may end a gap after `text`, bool `[vocabulary]`.
+        """The pieces that may end a gap after `text`, bool `[vocabulary]`.
 
         Args:
-            text: What is in the gap already.
-            ending: The marks that the gap has to end with; if empty, it ends with a letter or sign; if `None`, as
-                it may.
+            text: The text in the gap so far.
+            ending: The marks that the gap must end with; if empty, it must end with a letter or sign; if `None`, with
+                anything but a space.
         """
         if ending is None:
             return self._last != SPACE
@@ -85,16 +85,16 @@ class PieceTable:
         return allowed
 
     def agrees(self, text: str) -> np.ndarray:
-        """Which pieces a known text begins with, or begin with it, bool `[vocabulary]`."""
+        """The pieces that a known text begins with, or that begin with it, bool `[vocabulary]`."""
         shorter = [self._index[text[:end]] for end in range(1, len(text)) if text[:end] in self._index]
         return self._only([*self._by_beginning.beginning_with(text), *shorter])
 
     def goes_on(self, text: str) -> bool:
-        """Whether a piece begins with a text and goes on after it."""
+        """Whether a longer piece begins with a text."""
         return any(self.pieces[each] != text for each in self._by_beginning.beginning_with(text))
 
     def comes_before(self, text: str) -> bool:
-        """Whether a piece ends with a text, after something else."""
+        """Whether a longer piece ends with a text."""
         return any(self.pieces[each] != text for each in self._by_end.beginning_with(text[::-1]))
 
     def _only(self, numbers: Sequence[int]) -> np.ndarray:
@@ -104,7 +104,7 @@ class PieceTable:
 
 
 class _Index:
-    """Finds strings by their beginning, without looking at each."""
+    """Finds strings by their beginning, by bisection."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._numbers = sorted(range(len(strings)), key=strings.__getitem__)

@@ -1,4 +1,4 @@
-"""Sentences of texts of any length, by a classifier of the ends of sections."""
+"""Cuts texts of any length into sentences, by a classifier of section ends."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tibert_keras.corpus.sections import group_documents
 from tibert_keras.errors import InputError
-from tibert_keras.inference.tag import TextConfig, with_tibetan
-from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-from tibert_keras.runs.folder import find_preset
+from tibert_keras.inference.tag import TextConfig, find_input
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
 from tibert_keras.tagging.sentence_ends import (
     SECTION,
@@ -29,32 +28,35 @@ _IN_LINE = "\n\r\t"
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig(TextConfig):
-    """Cuts text into sentences, by a classifier of the ends of sections.
+    """Cuts text into sentences, by a classifier of section ends.
 
     Args:
-        text: Texts, each by itself.
-        model: Folder of such a classifier (a preset, as `champion/` of a fine-tuning on what `tibert segment examples`
-            makes), or of a fine-tuning.
+        text: Texts, independent of each other.
+        model: Folder of such a classifier (a preset, such as `champion/` of a fine-tuning on the output of
+            `tibert segment examples`), or of a fine-tuning.
     """
 
 
 def segment_text(config: SegmentConfig) -> Iterator[str]:
-    r"""Cut the texts that a configuration gives or names into sentences.
+    r"""Cut the texts in a configuration or its file into sentences.
 
     Yields:
-        The sentences, a line each, with a line break in them as `\n`, a tab as `\t` and a backslash as `\\`: undone and
-        joined, they are the text.
+        The sentences, one per line, with line breaks escaped as `\n`, tabs as `\t` and backslashes as `\\`. Unescaped
+        and joined, they are the text.
 
     Raises:
-        InputError: If the model is no classifier of the ends of sections, or the text cannot be read or has no Tibetan.
+        InputError: If the model is no classifier of section ends, or the text cannot be read or has no Tibetan.
     """
-    model = TibertTextClassifier.from_preset(find_preset(config.model))
-    blocks = _blocks(with_tibetan(config.lines()))
-    return (f"{escape(sentence, _IN_LINE)}\n" for sentence in sentences(model, blocks, batch_size=config.batch_size))
+    preset, lines = find_input(config)
+    from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+
+    model = TibertTextClassifier.from_preset(preset)
+    found = sentences(model, _blocks(lines), batch_size=config.batch_size)
+    return (f"{escape(sentence, _IN_LINE)}\n" for sentence in found)
 
 
 def _blocks(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Lines with their ends, and an empty block before each document but the first: an empty line ends one."""
+    """Join lines and their ends, with an empty block between documents; an empty line ends a document."""
     has_text = is_over = False
     for line, end in lines:
         if line.strip():
@@ -62,7 +64,7 @@ def _blocks(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
                 yield ""
             has_text, is_over = True, False
         else:
-            # What parts two texts is an empty block itself.
+            # The separator of two texts is an empty block itself.
             has_text = is_over = has_text and bool(end)
         yield line + end
 
@@ -72,11 +74,11 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
 
     Args:
         model: A `TibertTextClassifier` with the labels `sentence` and `section`.
-        blocks: The text, in pieces of any length; an empty one ends a document, and with it a sentence.
-        batch_size: Ends of sections a step. No more of the text is held than these and a sentence.
+        blocks: The text in pieces of any length; an empty one ends a document, and with it a sentence.
+        batch_size: Section ends per step. Only these and one sentence are held in memory.
 
     Returns:
-        The sentences, which joined are the text. A text without shads is one.
+        The sentences, which joined are the text. A text without shads is a single one.
 
     Raises:
         InputError: If the model has other labels.
@@ -94,15 +96,15 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
 def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator[str]:
     sentence, most = "", 0
     while batch := list(islice(ends, batch_size)):
-        # The last batch is as large as the others, for which the model is compiled.
+        # Pad the last batch to the size of the others, so that the model is not compiled again.
         most = max(most, len(batch))
         rows = [*batch, *batch[:1] * (most - len(batch))]
-        # KerasHub takes a tuple by itself for a text and its label.
+        # Without `y`, KerasHub would take the tuple as a text and its label.
         inputs = model.preprocessor(([end.before for end in rows], [end.after for end in rows]), y=None)
         logits = np.asarray(model.predict_on_batch(inputs), "float32")
         for end, row in zip(batch, logits, strict=False):
             sentence += end.section
-            # Nothing comes after the last of a document.
+            # The end of a document ends a sentence.
             if not end.after or model.labels[row.argmax()] == SENTENCE:
                 yield sentence
                 sentence = ""
@@ -112,11 +114,11 @@ def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentExamplesConfig:
-    """Makes examples for a classifier of the ends of sections.
+    """Makes examples for a classifier of section ends.
 
     Args:
-        input_file: UTF-8 files with a sentence a line, in the order of the text: a path, a glob pattern, or several
-            with commas between them. An empty line ends a document.
+        input_file: UTF-8 files with a sentence per line, in the order of the text: a path, a glob pattern, or several
+            separated by commas. An empty line ends a document.
         output_file: Table for `tibert finetune text`.
     """
 
@@ -125,18 +127,18 @@ class SegmentExamplesConfig:
 
 
 def segment_examples(config: SegmentExamplesConfig) -> dict[str, int]:
-    """Write examples: what stands before and after the end of each section, with whether a sentence ends there.
+    """Write examples: the text before and after each section end, and whether a sentence ends there.
 
     Returns:
-        How many there are of each label.
+        The number of examples of each label.
 
     Raises:
-        InputError: If a file cannot be read, or there is no section that ends inside a sentence, or none at its end.
+        InputError: If a file cannot be read, or one of the two labels does not occur.
     """
     counts = {SENTENCE: 0, SECTION: 0}
     with atomic_output(config.output_file) as path, path.open("w", encoding="utf-8", newline="\n") as file:
         for source in expand_glob(config.input_file):
-            for document in _documents(read_lines(source)):
+            for document in group_documents(line.strip() for line in read_lines(source)):
                 for label, before, after in sentence_examples(document):
                     counts[label] += 1
                     file.write(f"{label}\t{before}\t{after}\n")
@@ -146,15 +148,3 @@ def segment_examples(config: SegmentExamplesConfig) -> dict[str, int]:
                 f"Received: {counts} in {config.input_file!r}. Give text with a sentence a line."
             )
     return counts
-
-
-def _documents(lines: Iterable[str]) -> Iterator[list[str]]:
-    document: list[str] = []
-    for line in lines:
-        if line.strip():
-            document.append(line)
-        elif document:
-            yield document
-            document = []
-    if document:
-        yield document

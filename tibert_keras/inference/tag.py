@@ -1,4 +1,4 @@
-"""Words and parts of speech of texts of any length, from strings, files or standard input, in four formats."""
+"""Tags texts of any length from strings, files or standard input, in four formats."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from typing import IO, Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, open_binary
-from tibert_keras.tagging.tag_lines import tag_lines
+from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tagging.writing import FORMATS
 from tibert_keras.tibetan import has_tibetan
@@ -27,11 +25,11 @@ class TextConfig:
     """Takes text from the command line, a file or standard input.
 
     Args:
-        text: Texts, each by itself.
-        model: Folder of a classifier (a preset, as `champion/` of a fine-tuning), or of a fine-tuning.
-        input_file: UTF-8 file; an empty line in it parts documents. Without texts and a file, standard input is read.
+        text: Texts, independent of each other.
+        model: Folder of a classifier (a preset, such as `champion/` of a fine-tuning), or of a fine-tuning.
+        input_file: UTF-8 file; an empty line separates documents. Without texts and a file, standard input is read.
         output_file: File for the result, in place of standard output.
-        batch_size: Windows of text, or ends of sections, a step.
+        batch_size: Windows of text, or section ends, per step.
     """
 
     text: list[str]
@@ -50,7 +48,7 @@ class TextConfig:
             raise InputError(f"batch_size must be positive. Received: batch_size={self.batch_size}.")
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """The lines of the texts and what ends each, as `read_text`; after a text one without end, which is none."""
+        """Yield the lines of the texts with their ends, as `read_text`; after each text an empty one without end."""
         if self.input_file is not None:
             yield from read_text(open_binary(self.input_file), self.input_file)
         elif not self.text:
@@ -66,21 +64,21 @@ class TagConfig(TextConfig):
     """Tags text.
 
     Args:
-        text: Texts, each by itself.
-        format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag a line, and an empty
-            line for each line break; `conllu`, a sentence a line of the input; `json`, an object a line of the input.
+        text: Texts, independent of each other.
+        format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag per line, and an empty
+            line for each line break; `conllu`, a sentence per line of the input; `json`, an object per line of it.
     """
 
     format: Literal["plain", "tsv", "conllu", "json"] = "plain"
 
 
 class TaggedLine(NamedTuple):
-    """A line of a text, in words.
+    """A line of text as words.
 
     Attributes:
         number: Its number, from 1.
         words: Its words, whose forms joined are the line; none for an empty one.
-        end: What ends it: a line break, or nothing, as the last line may.
+        end: Its end: a line break, or nothing for a last line without one.
     """
 
     number: int
@@ -89,20 +87,36 @@ class TaggedLine(NamedTuple):
 
 
 def tag_text(config: TagConfig) -> Iterator[str]:
-    """Tag the texts that a configuration gives or names.
+    """Tag the texts in a configuration or its file.
 
     Yields:
-        The result in the format asked for, piece by piece: no more of the text is held than is being tagged.
+        The result in the chosen format, piece by piece. Only the part being tagged is held in memory.
 
     Raises:
         InputError: If the model is no tagger, or the text cannot be read or has no Tibetan in it.
     """
-    model = TibertTokenClassifier.from_preset(find_preset(config.model))
-    lines = with_tibetan(config.lines())
+    preset, lines = find_input(config)
+    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+
     if config.text:
-        # Each begins on a line of its own.
+        # Each text begins a new line.
         lines = ((line, "\n" if line else end) for line, end in lines)
-    return FORMATS[config.format](tag_each(model, lines, batch_size=config.batch_size))
+    tagged = tag_each(TibertTokenClassifier.from_preset(preset), lines, batch_size=config.batch_size)
+    return FORMATS[config.format](tagged)
+
+
+def find_input(config: TextConfig) -> tuple[str, Iterator[tuple[str, str]]]:
+    """Find the model and the text of a configuration, before anything heavy is imported.
+
+    Returns:
+        The preset folder, and the lines with their ends.
+
+    Raises:
+        InputError: If there is no such model, or the text cannot be read or has no Tibetan in it.
+    """
+    from tibert_keras.runs.folder import find_preset
+
+    return find_preset(config.model), with_tibetan(config.lines())
 
 
 def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[TaggedLine]:
@@ -110,13 +124,13 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
 
     Args:
         model: A `TibertTokenClassifier`.
-        lines: Lines, and what ends each; one that is empty and has no end is none, and only parts the others.
-        batch_size: Windows of text a step.
+        lines: Lines with their ends. An empty one without end is no line, and only separates texts.
+        batch_size: Windows of text per step.
 
     Yields:
-        The lines in words, in order.
+        The lines as words, in order.
     """
-    # The tagger reads ahead.
+    # `tag_lines` reads ahead.
     ends: deque[str] = deque()
 
     def noting_ends() -> Iterator[str]:
@@ -135,7 +149,7 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
 
 
 def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
-    r"""Iterate over the lines of a UTF-8 file and what ends each, `\n` or nothing, so that all of it is there.
+    r"""Yield the lines of a UTF-8 file with their ends, `\n` or nothing, so that no character is lost.
 
     Raises:
         InputError: If it is not UTF-8 (naming the byte).
@@ -155,10 +169,10 @@ def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
 
 
 def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Pass lines on, from the first on that has Tibetan in it, with those before.
+    """Check that a line has Tibetan in it, and return an iterator over all lines.
 
     Raises:
-        InputError: If none has, before anything is passed on.
+        InputError: If no line has.
     """
     waiting = []
     remaining = iter(lines)
@@ -171,6 +185,6 @@ def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:
-    """Write what `tag_text` or `segment_text` yields to a file, which appears when it is whole."""
+    """Write the pieces from `tag_text` or `segment_text` to a file, which appears only when it is complete."""
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(pieces)

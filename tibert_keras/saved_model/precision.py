@@ -17,10 +17,9 @@ from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.pipeline import Records
-from tibert_keras.tagging.metrics import score
-from tibert_keras.tagging.preparation import prepare
-from tibert_keras.tagging.reading import read_tagged
-from tibert_keras.tagging.split import read_split, split_documents
+from tibert_keras.tagging.metrics import score_tagging
+from tibert_keras.tagging.preparation import prepare_documents
+from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
 from tibert_keras.tagging.words import CONTINUATION, Document
 
 Precision = Literal["float32", "float16", "dynamic_range"]
@@ -124,7 +123,7 @@ def read_held_out(
             parts = split_documents(documents, read_split(split_file))
             documents = parts["test"] or parts["validation"]
         kept = [label for label in model.labels if label != CONTINUATION]
-        return prepare(documents, universal_tags=universal_tags, keep_tags=kept)
+        return prepare_documents(documents, universal_tags=universal_tags, keep_tags=kept)
     if split_file is not None or universal_tags:
         raise InputError(
             "Only a tagger is measured on documents with tags. Received: "
@@ -180,7 +179,7 @@ def _figures(model: Any, held_out: Any) -> dict[str, float]:
         return {name: figures[name] for name in ("accuracy", "loss")}
     if isinstance(model, TibertTokenClassifier):
         # The words of its training are not known here; the joint F1 does not depend on them.
-        figures = score(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
+        figures = score_tagging(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
         return {"joint_f1": figures["joint_f1"]}
     return {"accuracy": _accuracy(model, held_out)}
 

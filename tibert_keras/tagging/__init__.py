@@ -1,1 +1,1 @@
-"""Words with their parts of speech: tagged corpora, their preparation, windows, scores and formats."""
+"""Tagged text: words and their parts of speech, read, prepared, cut into windows, scored and written."""

@@ -1,4 +1,4 @@
-"""The preparation of tagged text for a tagger: universal tags, whole syllables, no rare tags."""
+"""Prepares tagged text for a tagger: universal tags, words of whole syllables, no rare tags."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ UNIVERSAL_TAGS = frozenset(
     "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()  # noqa: SIM905
 )
 
-# SOAS's tags as Esukhia counts them among the universal ones (Corpora, POS/regex-SOAS-to-UD-BOD.txt). Those of the
-# quotatives ཅེས་ and ཞེས་, `cl.quot~quote.E`, are not among them, and so these words are unknown in the original, too.
+# Esukhia's map from SOAS's tags to the universal ones (Corpora, POS/regex-SOAS-to-UD-BOD.txt). It lacks the tag of the
+# quotatives ཅེས་ and ཞེས་, `cl.quot~quote.E`, so these words are unknown in the original, too.
 _SOAS_TAGS = {
     "NOUN": """n.count n.mass n.rel n.v.aux n.v.cop n.v.fut n.v.fut.n.v.past n.v.fut.n.v.pres n.v.imp n.v.invar n.v.neg
         n.v.past n.v.past.n.v.pres n.v.pres""",
@@ -38,40 +38,39 @@ _SOAS_TAGS = {
 _UNIVERSAL_TAG = {soas: tag for tag, tags in _SOAS_TAGS.items() for soas in tags.split()}
 _UNIVERSAL_TAG.update((tag, tag) for tag in UNIVERSAL_TAGS)
 
-# How corpora mark a word without a tag, in lower or upper case.
+# How corpora mark a word without a tag, in any case.
 _NO_TAG = {"_", "dunno", "notag", "unk"}
 
 
-def prepare(
+def prepare_documents(
     documents: Collection[Document],
     *,
     universal_tags: bool = False,
     min_tag_count: int = 100,
     keep_tags: Collection[str] | None = None,
 ) -> list[Document]:
-    """Prepare documents as the original did: words of whole syllables, and tags that are frequent enough.
+    """Prepare documents as the original did: words of whole syllables, frequent tags only.
 
-    A word that ends in the middle of a syllable, as དེ in དེའི་, is joined with the next one, and so are their tags:
+    Joins a word that ends in the middle of a syllable, such as དེ in དེའི་, with the next one, and their tags:
     `DET+ADP`. A word before a shad ends with its syllable and stays as it is.
 
     Args:
-        documents: Documents with a corpus' own tags.
-        universal_tags: Count SOAS's tags among the universal ones first; universal tags stay, all others become `UNK`.
-        min_tag_count: Tags of fewer words in these documents become `UNK`.
-        keep_tags: Tags of a tagger, or of the data that it was trained on. If given, these are kept and all others
-            become `UNK`, however frequent they are.
+        documents: Documents with the tags of their corpus.
+        universal_tags: First turn SOAS's tags into universal ones; universal tags stay, all others become `UNK`.
+        min_tag_count: Tags of fewer words than this in the documents become `UNK`.
+        keep_tags: Tags of a tagger, or of its training data. If given, keep these, and replace all others by `UNK`,
+            however frequent they are.
 
     Returns:
         The documents with the same text.
 
     Raises:
-        InputError: If no tag is in the map of universal tags; if none is among `keep_tags`, or one is not and there is
-            no `UNK` among them.
+        InputError: If no tag has a universal one; if none is in `keep_tags`, or one is not and `UNK` is not either.
 
     Example:
         >>> word = TaggedWord
         >>> page = Document("a:1", (word("དེ", "d.dem"), word("འི་", "case.gen"), word("ཕྱིར", "n.rel"), word("།", "punc")))
-        >>> [word.tag for word in prepare([page], universal_tags=True, min_tag_count=1)[0].words]
+        >>> [word.tag for word in prepare_documents([page], universal_tags=True, min_tag_count=1)[0].words]
         ['DET+ADP', 'NOUN', 'PUNCT']
     """
     joined = [_join(_rename(document, universal=universal_tags)) for document in documents]
@@ -91,7 +90,7 @@ def prepare(
 
 
 def _rename(document: Document, *, universal: bool) -> Document:
-    """Each part of a tag as it is called here; a form of several words has several already."""
+    """Rename each part of each tag: a form that stands for several words has several."""
 
     def rename(tag: str) -> str:
         if tag.lower() in _NO_TAG:

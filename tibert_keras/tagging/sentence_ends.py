@@ -1,4 +1,4 @@
-"""Where sentences may end: after the shads of a text, each with what stands before and after it."""
+"""Finds where sentences may end: after shads, with the text before and after each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 from tibert_keras.tagging.words import split_syllables
 from tibert_keras.tibetan import SHADS, SYLLABLE_SPACES
 
-# The label of a section's end at which a sentence ends, and of one inside a sentence.
+# The labels of a section end that ends a sentence, and of one inside a sentence.
 SENTENCE, SECTION = "sentence", "section"
-# Syllables before and after it by which a classifier tells: together they fit in 64 pieces, with most vocabularies.
+# Syllables before and after it that the classifier sees: together they fit in 64 pieces, with most vocabularies.
 _BEFORE, _AFTER = 20, 10
 
 _SHAD = re.compile(f"[{SHADS}]")
@@ -19,12 +19,12 @@ _SECTION = re.compile(rf"[^{SHADS}]*[{SHADS}](?:[{SHADS}]|\s)*|[^{SHADS}]+\Z")
 
 
 class SectionEnd(NamedTuple):
-    """The end of a section, at which a sentence may end.
+    """The end of a section, where a sentence may end.
 
     Attributes:
         section: The section, with its shads and the white space after them.
-        before: What stands before its end: itself and as much of the text before as is looked at.
-        after: The beginning of what follows.
+        before: The last syllables up to its end.
+        after: The first syllables that follow.
     """
 
     section: str
@@ -33,20 +33,20 @@ class SectionEnd(NamedTuple):
 
 
 def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
-    """Cut a text after each run of shads, and the white space behind it, without losing a character.
+    """Cut a text after each run of shads and white space, without losing a character.
 
     Args:
-        blocks: The text, in pieces of any length, such as lines with their ends.
+        blocks: The text in pieces of any length, such as lines with their ends.
 
     Yields:
-        The sections, which joined are the text. The last may have no shad.
+        The sections, which joined are the text. The last one may have no shad.
     """
     rest: list[str] = []
     for block in blocks:
         rest.append(block)
-        # No section ends in the others: a long text without shads is looked at once.
+        # No section ends in the other blocks: search a long text without shads only once.
         if _SHAD.search(block):
-            # The next block may go on with the last one's shads.
+            # The next block may continue a run of shads.
             *whole, last = _SECTION.findall("".join(rest))
             rest = [last]
             yield from whole
@@ -54,10 +54,10 @@ def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def section_ends(sections: Iterable[str]) -> Iterator[SectionEnd]:
-    """Look at the end of each section of a text with what stands on both sides of it.
+    """Yield the end of each section with the text on both sides of it.
 
     Args:
-        sections: The sections of a text of any length; no more is held than what is looked at.
+        sections: The sections of a text of any length. Only the text around one end is held in memory.
 
     Yields:
         The ends, in order.
@@ -87,21 +87,21 @@ def _on_one_line(syllables: list[str]) -> str:
 
 
 def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Make examples for a classifier from a text of which the sentences are known.
+    """Make examples for a classifier from a text with known sentences.
 
     Args:
         sentences: The sentences, in the order of the text.
 
     Yields:
-        For the end of each section its label, and what stands before and after it: `sentence` if there is nothing but
-        shads and spaces between the end of a sentence and that of the section.
+        For each section end its label, and the text before and after it. The label is `sentence` if nothing but shads
+        and spaces lie between the end of a sentence and that of the section.
     """
     text, ends = "", set[int]()
     for sentence in sentences:
         text += sentence.strip()
         ends.add(len(text))
         text += " "
-    # Cut as a text is when its sentences are not known: a line that begins with a shad goes on with the last one's.
+    # Cut as if the sentences were unknown: a line that begins with a shad continues the run of the line before.
     end = 0
     for section_end in section_ends(cut_sections([text])):
         last_letter = end + len(section_end.section.rstrip(SHADS + SYLLABLE_SPACES))

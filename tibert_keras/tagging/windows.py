@@ -1,18 +1,30 @@
-"""Texts of any length in sequences of a limited one: consecutive windows to learn from, overlapping ones to tag."""
+"""Cuts long texts into windows, to train on and to tag."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from itertools import accumulate, chain, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tibert_keras.tagging.words import CONTINUATION, UNKNOWN_TAG, TaggedWord, split_syllables
+
+# Pieces that two windows share.
+OVERLAP = 32
+# Extra pieces that the first syllable of a window may have: in the middle of a text it has no space before it.
+_SLACK = 4
 
 
 class Window(NamedTuple):
-    """A stretch of a text that is tagged at once.
+    """A stretch of text that is tagged at once.
 
     Attributes:
         syllables: Its syllables.
-        first: Index of the first one that this window decides.
-        last: Index after the last one. What lies outside is context, and decided by the windows beside this one.
+        first: Index of the first syllable that this window decides.
+        last: Index after the last one. The others are context; the neighbouring windows decide them.
     """
 
     syllables: list[str]
@@ -21,22 +33,22 @@ class Window(NamedTuple):
 
 
 def overlapping_windows(syllables: Iterable[tuple[str, int]], *, size: int, overlap: int) -> Iterator[Window]:
-    """Cut a text into windows such that each syllable is decided where it has context on both sides.
+    """Cut a text into windows so that each syllable is decided with context on both sides.
 
-    Two windows share about `overlap` pieces. The first half of these is decided by the window before, the second by
-    the one after: in each case by the one in which they are farther from the edge.
+    Two windows share about `overlap` pieces. The first window decides the first half of them and the second window
+    the other half, so that each syllable is decided where it is farther from the edge.
 
     Args:
-        syllables: The syllables of a text of any length, each with the number of its pieces. No more of it is held
-            than a window.
-        size: The most pieces of a window. A syllable that has more is a window of its own.
-        overlap: The most pieces that two windows share, fewer than `size`.
+        syllables: The syllables of a text of any length, each with its number of pieces. Only one window is held
+            in memory.
+        size: Maximum number of pieces in a window. A syllable with more is a window of its own.
+        overlap: Maximum number of pieces that two windows share, less than `size`.
 
     Yields:
-        The windows, in order. What they decide is the text, without gap or overlap.
+        The windows, in order. Together they decide every syllable exactly once.
     """
     held: list[tuple[str, int]] = []
-    # Of the syllables held: where the undecided ones begin, and how many pieces there are.
+    # Of the syllables held: the first undecided one, and the number of pieces.
     first = pieces = 0
     for syllable, count in syllables:
         if held and pieces + count > size:
@@ -52,35 +64,27 @@ def overlapping_windows(syllables: Iterable[tuple[str, int]], *, size: int, over
 
 
 def _tail(lengths: Sequence[int], limit: int) -> tuple[int, int]:
-    """How many of the last syllables have together at most `limit` pieces, and how many pieces these have."""
-    pieces = 0
-    for kept, length in enumerate(reversed(lengths)):
-        if pieces + length > limit:
-            return kept, pieces
-        pieces += length
-    return len(lengths), pieces
+    """Count the last syllables that together have at most `limit` pieces, and their pieces."""
+    totals = list(accumulate(reversed(lengths), initial=0))
+    kept = max(bisect_right(totals, limit) - 1, 0)
+    return kept, totals[kept]
 
 
 def _half(lengths: Sequence[int]) -> int:
-    """How many syllables make the first half of the pieces."""
-    total, pieces = sum(lengths), 0
-    for index, length in enumerate(lengths):
-        if 2 * pieces >= total:
-            return index
-        pieces += length
-    return len(lengths)
+    """Count the syllables that make up the first half of the pieces."""
+    return bisect_left(list(accumulate(lengths, initial=0)), sum(lengths) / 2)
 
 
 def consecutive_windows(
     lengths: Sequence[int], first_lengths: Sequence[int], *, size: int, head: int = 0
 ) -> Iterator[slice]:
-    """Cut a text into windows to learn from, which do not overlap.
+    """Cut a text into training windows, which do not overlap.
 
     Args:
-        lengths: The pieces of each word inside a window.
-        first_lengths: The pieces of each word as the first of a window, where the space before it is a piece too.
-        size: The most pieces of a window. A word that has more is a window of its own.
-        head: Words of the first window, if it is to be shorter: all cuts lie elsewhere then.
+        lengths: Number of pieces of each word inside a window.
+        first_lengths: Number of pieces of each word at the start of a window, where the space before it is a piece too.
+        size: Maximum number of pieces in a window. A word with more is a window of its own.
+        head: Number of words in the first window, to make it shorter. This moves all other cuts.
 
     Yields:
         The words of each window.
@@ -93,3 +97,82 @@ def consecutive_windows(
         pieces = first_length if index == start else pieces + length
     if start < len(lengths):
         yield slice(start, len(lengths))
+
+
+def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iterator[list[TaggedWord]]:
+    """Find and tag the words of a text of any length.
+
+    The model reads the text in overlapping windows, so that it sees every syllable with context on both sides. It
+    reads a line break as a space and looks across it, but a word always ends there. An empty line, or one of nothing
+    but white space, ends a document: the model does not look across it.
+
+    Args:
+        model: A `TibertTokenClassifier` with its preprocessor.
+        lines: The lines of the text, without line ends.
+        batch_size: Windows per step. Only these and the line that they end in are held in memory.
+
+    Yields:
+        The words of each line, whose forms joined are the line; none for an empty line.
+    """
+    preprocessor = model.preprocessor
+    waiting: deque[tuple[str, list[str]]] = deque()
+    scores: deque[np.ndarray] = deque()
+    windows = _windows(preprocessor, iter(lines), waiting)
+    most = 0
+    while batch := list(islice(windows, batch_size)):
+        # Pad the last batch to the size of the others, so that the model is not compiled again.
+        most = max(most, len(batch))
+        scores.extend(chain.from_iterable(_scores(model, batch, rows=most)))
+        yield from _whole_lines(preprocessor, waiting, scores)
+    yield from _whole_lines(preprocessor, waiting, scores)
+
+
+def _windows(preprocessor: Any, lines: Iterator[str], waiting: deque[tuple[str, list[str]]]) -> Iterator[Window]:
+    """Yield the windows of all documents, and append each line to `waiting` when it is read."""
+    size = preprocessor.sequence_length - 2 - _SLACK
+    ended = False
+
+    def document() -> Iterator[tuple[str, int]]:
+        nonlocal ended
+        for line in lines:
+            # The model gets no pieces for white space.
+            syllables = [] if line.isspace() else split_syllables(line)
+            waiting.append((line, syllables))
+            (pieces,) = preprocessor.tokenizer.encode_syllables([syllables])
+            for index, (syllable, of_syllable) in enumerate(zip(syllables, pieces, strict=True), 1):
+                yield f"{syllable} " if index == len(syllables) else syllable, len(of_syllable)
+            # In a file with CRLF an empty line still has its carriage return.
+            if not line.strip():
+                return
+        ended = True
+
+    while not ended:
+        yield from overlapping_windows(document(), size=size, overlap=min(OVERLAP, size // 2))
+
+
+def _scores(model: Any, windows: list[Window], *, rows: int) -> Iterator[np.ndarray]:
+    """Yield the logits of the syllables that each window decides, `[syllables, labels]`."""
+    preprocessor = model.preprocessor
+    packed = preprocessor.pack(["".join(window.syllables) for window in windows])
+    inputs = {
+        name: np.concatenate([values, np.repeat(values[:1], rows - len(values), axis=0)])
+        for name, values in packed.inputs.items()
+    }
+    logits = np.asarray(model.predict_on_batch(inputs), "float32")
+    # A syllable without pieces belongs to the word before it.
+    unseen = np.array([0.0 if label == CONTINUATION else -np.inf for label in preprocessor.labels], "float32")
+    for row, window in enumerate(windows):
+        positions = packed.positions[row][window.first : window.last]
+        yield np.where((positions < 0)[:, None], unseen, logits[row, positions])
+
+
+def _whole_lines(
+    preprocessor: Any, waiting: deque[tuple[str, list[str]]], scores: deque[np.ndarray]
+) -> Iterator[list[TaggedWord]]:
+    """Yield the words of the lines whose syllables all have scores."""
+    while waiting and len(waiting[0][1]) <= len(scores):
+        line, syllables = waiting.popleft()
+        if syllables:
+            yield preprocessor.join(syllables, np.stack([scores.popleft() for _ in syllables]))
+        else:
+            yield [TaggedWord(line, UNKNOWN_TAG)] if line else []

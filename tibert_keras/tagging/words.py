@@ -1,4 +1,4 @@
-"""Words with their tags, the documents they make, and the syllables that a tagger labels."""
+"""Tagged words, documents of them, and the labels of their syllables."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from tibert_keras.errors import InputError
 from tibert_keras.tibetan import SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
 
-# The tag of words that have none, or one too rare to be learned.
+# The tag of words without a tag, or with one too rare to learn.
 UNKNOWN_TAG = "UNK"
-# The label of a syllable that is not the first of its word.
+# The label of every syllable of a word but the first.
 CONTINUATION = "CONT"
-# Between the tags of words that were joined, as in `NOUN+ADP`.
+# Joins the tags of words that are written as one, as in `NOUN+ADP`.
 TAG_SEPARATOR = "+"
 
 _SYLLABLE = re.compile(SYLLABLE_PATTERN)
@@ -24,7 +24,7 @@ class TaggedWord:
     """A word of a text, and its tag.
 
     Attributes:
-        form: The word as it stands in the text, with the tsheg at its end if there is one.
+        form: The word as written in the text, with its final tsheg if there is one.
         tag: Its part of speech.
     """
 
@@ -34,11 +34,11 @@ class TaggedWord:
 
 @dataclass(frozen=True)
 class Document:
-    """A named stretch of tagged text: what goes to training or testing as a whole.
+    """A named stretch of tagged text, which goes to training or to testing as a whole.
 
     Attributes:
-        name: Its name, by which a list of a split knows it.
-        words: Its words, at least one. Their forms, one after the other, are the text.
+        name: Its name, unique in a split.
+        words: Its words, at least one. Their forms joined are the text.
 
     Raises:
         InputError: If there are no words.
@@ -53,16 +53,16 @@ class Document:
 
     @property
     def text(self) -> str:
-        """The text that the words make."""
+        """The forms of the words, joined."""
         return "".join(word.form for word in self.words)
 
 
 def split_syllables(text: str) -> list[str]:
     """Cut a text into syllables and marks, without losing a character.
 
-    A syllable takes the tsheg behind it along. Every other mark is a unit of its own, so that the shad behind a word
-    is none of its letters: the units are those of `tsheg_pretokenization`, cut before a shad too. Spaces go with the
-    unit before them, and at the start of the text with the first.
+    A syllable includes the tsheg after it. Every other mark is a unit of its own, so that the shad after a word is no
+    part of it: the units are those of `tsheg_pretokenization`, with another cut before each shad. Spaces belong to the
+    unit before them, those at the start of the text to the first one.
 
     Args:
         text: Any text.
@@ -78,26 +78,26 @@ def split_syllables(text: str) -> list[str]:
 
 
 def word_key(form: str) -> str:
-    """A word without spaces around it and tshegs at its end, which depend on what comes next."""
+    """Strip the spaces around a word and its final tsheg, which depend on what comes next."""
     return form.strip(SYLLABLE_SPACES).rstrip(TSHEGS) or form
 
 
 def known_words(documents: Iterable[Document]) -> set[str]:
-    """The keys, by `word_key`, of all words in some documents."""
+    """Collect the `word_key` of each word in the documents."""
     return {word_key(word.form) for document in documents for word in document.words}
 
 
 def labels_of(documents: Iterable[Document]) -> list[str]:
-    """The labels of a tagger for some documents: their tags, sorted, then `UNK` and `CONT`."""
+    """List the labels for a tagger of the documents: their tags, sorted, then `UNK` and `CONT`."""
     tags = {word.tag for document in documents for word in document.words}
     return [*sorted(tags - {UNKNOWN_TAG, CONTINUATION}), UNKNOWN_TAG, CONTINUATION]
 
 
 def syllable_labels(words: Sequence[TaggedWord]) -> list[str]:
-    """The label of each syllable of a text: the tag of a word for its first, `CONT` for the others.
+    """Label each syllable of a text: the first of a word with the tag, the others with `CONT`.
 
     Args:
-        words: The words of the whole text, each of whole syllables.
+        words: The words of the whole text. Each consists of whole syllables.
 
     Returns:
         A label for each unit of `split_syllables`.
@@ -116,6 +116,6 @@ def syllable_labels(words: Sequence[TaggedWord]) -> list[str]:
         if length > len(word.form):
             raise InputError(
                 f"A word ends in the middle of a syllable. Received: {word.form!r}. "
-                "Join it with the next one: `prepare` does so."
+                "Join it with the next one: `prepare_documents` does so."
             )
     return labels

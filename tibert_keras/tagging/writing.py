@@ -1,7 +1,7 @@
-r"""How tagged text is written, such that nothing is lost: the forms, joined, are the text that was tagged.
+r"""Writes tagged text without loss: the forms, joined, are the text that was tagged.
 
-White space in a form that a format cannot take is written as UDPipe writes it: `\s` for a space, `\t`, `\r`, `\n`, `\p`
-for a bar, and `\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
+White space that a format cannot hold is escaped as UDPipe does: `\s` for a space, `\t`, `\r`, `\n`, `\p` for a bar, and
+`\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
 """
 
 from __future__ import annotations
@@ -15,60 +15,54 @@ from tibert_keras.tagging.reading import ESCAPES
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tibetan import SYLLABLE_SPACES
 
-# What a form cannot have within a line, within words with spaces between them, and within the last column of CoNLL-U.
+# Characters to escape in a table, in words separated by spaces, and in the last column of CoNLL-U.
 _IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
 
 
 def escape(text: str, characters: str) -> str:
-    """Write some characters, and the backslash, as escapes."""
+    """Escape the given characters, and the backslash."""
     return "".join(ESCAPES[each] if each in characters or each == "\\" else each for each in text)
 
 
 def plain(lines: Iterable[Any]) -> Iterator[str]:
-    """SOAS's horizontal layout: words as `form|tag`, with spaces between them, in the lines of the text."""
+    """Write SOAS's horizontal layout: words as `form|tag`, separated by spaces, in the lines of the text."""
     for line in lines:
         yield " ".join(f"{escape(word.form, _IN_PLAIN)}|{word.tag}" for word in line.words) + line.end
 
 
 def tsv(lines: Iterable[Any]) -> Iterator[str]:
-    """A word, a tab and its tag a line; an empty line stands for each line break of the text."""
+    """Write a word, a tab and its tag per line, and an empty line for each line break of the text."""
     for line in lines:
         yield "".join(f"{escape(word.form, _IN_ROW)}\t{word.tag}\n" for word in line.words) + line.end
 
 
 def json_lines(lines: Iterable[Any]) -> Iterator[str]:
-    """A JSON object a line of the text, with its `line` number, its `words` and its `end`."""
+    """Write a JSON object per line of the text, with its `line` number, its `words` and its `end`."""
     for line in lines:
         words = [{"form": word.form, "tag": word.tag} for word in line.words]
         yield json.dumps({"line": line.number, "words": words, "end": line.end}, ensure_ascii=False) + "\n"
 
 
 def conllu(lines: Iterable[Any]) -> Iterator[str]:
-    """CoNLL-U: a sentence a line of the text.
+    """Write CoNLL-U, a sentence per line of the text.
 
-    A tag that was joined of several is that of as many words whose forms are unknown, under their common form. Spaces
-    and line breaks are in the last column, `SpacesAfter` and, at the start, `SpacesBefore`.
+    A joined tag becomes as many words of unknown form below their common form. Spaces and line breaks go to the last
+    column, as `SpacesAfter` and, at the start, `SpacesBefore`.
     """
-    before, sentence = "", None
+    before = ""
+    sentence: tuple[int, list[TaggedWord], str, str] | None = None
     for line in lines:
-        if not line.words:
-            # No sentence: its line break goes with what is before it.
-            before, sentence = _add(before, sentence, line.end)
-            continue
-        if sentence is not None:
-            yield _sentence(*sentence)
-        sentence, before = (line.number, line.words, before, line.end), ""
+        if line.words:
+            if sentence is not None:
+                yield _sentence(*sentence)
+            sentence, before = (line.number, line.words, before, line.end), ""
+        # An empty line is no sentence: its line break belongs to the one before.
+        elif sentence is not None:
+            sentence = (*sentence[:3], sentence[3] + line.end)
+        else:
+            before += line.end
     if sentence is not None:
         yield _sentence(*sentence)
-
-
-_Sentence = tuple[int, list[TaggedWord], str, str]
-
-
-def _add(before: str, sentence: _Sentence | None, end: str) -> tuple[str, _Sentence | None]:
-    if sentence is None:
-        return before + end, None
-    return before, (*sentence[:3], sentence[3] + end)
 
 
 def _sentence(number: int, words: list[TaggedWord], before: str, after: str) -> str:
@@ -83,7 +77,7 @@ def _sentence(number: int, words: list[TaggedWord], before: str, after: str) -> 
 
 def _word_rows(first: int, word: TaggedWord, before: str, after: str) -> list[str]:
     form = word.form.strip(SYLLABLE_SPACES)
-    # A line of nothing but spaces is a word of spaces.
+    # A line of nothing but spaces is a single word.
     start = word.form.index(form) if form else len(word.form)
     before, after = before + word.form[:start], word.form[start + len(form) :] + after
     shown = escape(form, _IN_ROW) or "_"

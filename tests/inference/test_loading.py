@@ -1,0 +1,72 @@
+"""What using a model imports, and what is refused before anything heavy is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tibert_keras.inference.loading import load_fill_mask
+
+HEAVY = ["tensorflow", "keras", "keras_hub", "keras_nlp", "sklearn", "matplotlib"]
+LIGHT = [
+    *(f"tagging.{name}" for name in ["words", "reading", "preparation", "windows", "metrics", "writing"]),
+    "tagging.sentence_ends",
+    *(f"inference.{name}" for name in ["fill", "gaps", "gap_search", "gap_context", "gap_model", "piece_table"]),
+    *(f"inference.{name}" for name in ["loading", "tag", "segment"]),
+    "tibetan",
+]
+
+
+def imported_by(code: str) -> set[str]:
+    """Run code in a fresh process, and return which heavy modules it imported."""
+    report = f"import sys; print(*[name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_modules_are_light():
+    assert imported_by("\n".join(f"import tibert_keras.{name}" for name in LIGHT)) == set()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fill.fill_file(fill.FillMaskConfig(text=['[MASK]'], model='NO_SUCH'))",
+        "fill.fill_file(fill.FillMaskConfig(text=[], model='NO_SUCH', input_file='NO_FILE'))",
+        "tag.tag_text(tag.TagConfig(text=['ཀ'], model='NO_SUCH'))",
+        "segment.segment_text(segment.SegmentConfig(text=['ཀ'], model='NO_SUCH'))",
+    ],
+)
+def test_what_is_missing_is_refused_first(call, tmp_path):
+    code = f"""
+from tibert_keras.errors import InputError
+from tibert_keras.inference import fill, segment, tag
+try:
+    list({call})
+except InputError as error:
+    assert "NO_" in str(error), error
+else:
+    raise SystemExit("not refused")
+"""
+    assert imported_by(code) == set()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
+def test_a_saved_model_needs_no_keras(finished_run, tmp_path):
+    from tibert_keras.saved_model.export import export_saved_model
+
+    export_saved_model(finished_run, tmp_path / "saved_model")
+    code = f"""
+from tibert_keras.inference.fill import fill_gaps, fill_mask
+for fill in fill_mask, fill_gaps:
+    assert fill(["[MASK]"], model={str(tmp_path / "saved_model")!r})
+"""
+    assert imported_by(code) == {"tensorflow"}
+
+
+def test_a_loaded_model_passes_through():
+    model = object()
+    assert load_fill_mask(model) is model
