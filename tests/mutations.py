@@ -208,7 +208,7 @@ MUTATIONS = [
         '"bos_token_id": ids[2],\n        "eos_token_id": ids[1],', "tests/formats/test_hugging_face.py",
     ),
     Mutation(
-        "the first checkpoint is taken for the last", "formats/google_checkpoint.py",
+        "the first checkpoint is taken for the last", "formats/google_names.py",
         "max(found, key=_step)", "min(found, key=_step)", "tests/formats/test_google_checkpoint.py",
     ),
     Mutation(
@@ -219,7 +219,8 @@ MUTATIONS = [
     # === training ===
     Mutation(
         "a run takes a step too many", "training/callbacks.py",
-        "if self.run.state.step >= self.config.num_train_steps:", "if self.run.state.step > self.config.num_train_steps:",
+        "if self.run.state.step >= self.config.num_train_steps:",
+        "if self.run.state.step > self.config.num_train_steps:",
         "tests/training/test_callbacks.py tests/training/test_pretrain.py -k callbacks or TestFiles",
     ),
     Mutation(
@@ -234,7 +235,7 @@ MUTATIONS = [
     # === finetuning ===
     Mutation(
         "the worst epoch is kept", "finetuning/seeds.py",
-        'mode="max"', 'mode="min"', "tests/finetuning/test_tokens.py",
+        'mode="max", patience', 'mode="min", patience', "tests/finetuning/test_tokens.py",
     ),
     Mutation(
         "all seeds are the same", "finetuning/seeds.py",
@@ -271,8 +272,8 @@ MUTATIONS = [
     ),
     # === cards ===
     Mutation(
-        "changed records count as unchanged", "cards/card.py",
-        "    False: \"the one that the run read\",\n    True:", "    True: \"the one that the run read\",\n    False:",
+        "changed records count as unchanged", "cards/templates/pretraining.md.j2",
+        "    false: \"the one that the run read\",\n    true:", "    true: \"the one that the run read\",\n    false:",
         "tests/cards/test_card.py",
     ),
     Mutation(

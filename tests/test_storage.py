@@ -103,6 +103,20 @@ class TestAtomicOutput:
         assert target.read_text(encoding="utf-8") == "one"
         assert os.listdir(target.parent) == ["a.txt"]
 
+    def test_nothing_has_its_name_before_it_is_on_the_disk(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The files are synced first, then moved, then the folder that has the names."""
+        calls = []
+        fsync, replace = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", lambda file: (calls.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+        monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("move"), replace(*paths)))
+        with atomic_output(tmp_path / "run") as path:
+            path.mkdir()
+            (path / "a.txt").write_text("a", encoding="utf-8")
+        parts = [str(path / "a.txt"), str(path)]
+        assert sorted(calls[:-2]) == sorted(parts) and calls[-2:] == ["move", str(tmp_path)]
+
     def test_a_failure_leaves_the_old_file(self, tmp_path: Path) -> None:
         target = tmp_path / "a.txt"
         target.write_text("old", encoding="utf-8")

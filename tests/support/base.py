@@ -80,6 +80,8 @@ class TestCase:
         for jit_compile in jit:
             model.set_weights(initial)
             model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
+            # Before the step is traced: TensorFlow traces one that makes variables twice.
+            model.optimizer.build(model.trainable_variables)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
                 history = model.fit(*data[:2], sample_weight=data[2], epochs=2, verbose=0, shuffle=False)
