@@ -53,7 +53,6 @@ class TestRun:
         content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
         assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
 
-
     def test_a_loss_that_is_not_finite(self, config):
         with pytest.raises(InputError, match=r"The loss is not finite in epoch 1\. Received: nan\."):
             finetune_text(config(learning_rate=1e30, num_epochs=2))
