@@ -137,9 +137,9 @@ MUTATIONS = [
         '"INTJ": "interj",\n    "X": "skt",', '"INTJ": "skt",\n    "X": "interj",', "tests/tagging/test_preparation.py",
     ),
     Mutation(
-        "the rarest tag counts as the most frequent", "tagging/most_frequent_tag.py",
+        "the rarest tag counts as the most frequent", "tagging/metrics.py",
         "key=lambda tag: (-tags[tag], tag)", "key=lambda tag: (tags[tag], tag)",
-        "tests/tagging/test_most_frequent_tag.py",
+        "tests/tagging/test_metrics.py",
     ),
     # === optimizers ===
     Mutation(
@@ -257,7 +257,7 @@ MUTATIONS = [
     ),
     # === inference ===
     Mutation(
-        "the unlikeliest filling comes first", "inference/gap_score.py",
+        "the unlikeliest filling comes first", "inference/gap_search.py",
         "key=lambda candidate: -candidate.score", "key=lambda candidate: candidate.score",
         "tests/inference/test_gap_search.py",
     ),
