@@ -163,9 +163,9 @@ def test_keras_finds_the_classes_without_their_being_named(imports, saved) -> No
 def test_what_tensorflow_says_at_its_start_stays_away(finished_run) -> None:
     command = [sys.executable, "-m", "tibert_keras.cli.main", "fill-mask", f"--model={finished_run}", "བཀྲ་[MASK]་"]
     quiet, verbose = (
-        subprocess.run([*command, *more], cwd=finished_run, capture_output=True, text=True, check=True)
+        subprocess.run([*command, *more], cwd=finished_run, capture_output=True, text=True, check=False)
         for more in ([], ["--verbose"])
     )
-    assert quiet.stderr == ""
+    assert (quiet.returncode, quiet.stderr) == (0, "")
     assert "TensorFlow" in verbose.stderr
     assert quiet.stdout == verbose.stdout
