@@ -259,7 +259,8 @@ def random_preset(spm_models: dict[str, str], once: Once) -> Path:
 @pytest.fixture(scope="session")
 def converted(random_preset: Path, once: Once) -> dict[str, Path]:
     """The same model in each format, by name. Tests only read them."""
-    from tibert_keras.formats.convert import ConvertConfig, convert
+    from tibert_keras.formats.config import ConvertConfig
+    from tibert_keras.formats.convert import convert
 
     def write(folder: Path) -> None:
         for to in ("google", "huggingface"):

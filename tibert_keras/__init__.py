@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _KERAS_OBJECTS:
-        _register_all()
+        register_classes()
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
@@ -77,7 +77,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register_all() -> None:
+def register_classes() -> None:
     """Import every class that Keras and KerasHub look up by registered name or among the subclasses of a class."""
     for module in dict.fromkeys(_KERAS_OBJECTS.values()):
         importlib.import_module(f"{__name__}.{module}")
@@ -96,4 +96,4 @@ def _register_with(module: Any) -> None:
     if any(name in sys.modules for name in outer[outer.index(module.__name__) + 1 :]):
         return
     if not any(f"{__name__}.{part}" in sys.modules for part in _KERAS_OBJECTS.values()):
-        _register_all()
+        register_classes()

@@ -41,7 +41,6 @@ tibert finetune tokens --input_file=train.txt --validation_file=validation.txt -
 tibert finetune text --input_file=train.tsv --validation_file=validation.tsv --test_file=test.tsv --output_dir=classifier \
   --model=run --num_epochs=8 --num_seeds=1 --train_batch_size=8 --max_seq_length=32 --learning_rate=0.02
 tibert export --model=run --output_dir=saved_model
-tibert export --model=tagger --output_dir=saved_tagger
 tibert convert --from=keras --input=run --to=google --output=google
 tibert convert --from=keras --input=run --to=huggingface --output=huggingface
 rm -rf ./*/logs ./*/*/logs

@@ -15,7 +15,8 @@ from tibert_keras.runs.presets import load_model
 REFUSED = """
 import sys
 from tibert_keras.errors import InputError
-from tibert_keras.formats.convert import ConvertConfig, convert
+from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.formats.convert import convert
 from tibert_keras.runs.presets import load_model
 calls = [lambda: load_model("nothing")]
 for name in ("google", "huggingface", "keras"):

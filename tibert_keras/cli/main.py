@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from tibert_keras.cli import data, models, training
 from tibert_keras.cli.quickstart import quickstart
+from tibert_keras.cli.stderr import filter_stderr
 from tibert_keras.errors import InputError, RunInterrupted
 
 # Each function takes one dataclass, which defines the flags and their help, and imports what it uses when it runs.
@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"tibert: no such verb. Received: {verb!r}. Give one of {', '.join(VERBS)}.", file=sys.stderr)
         return 2
-    _set_up_logging(verbose="--verbose" in words)
+    verbose = "--verbose" in words
+    if arguments is None and not verbose:
+        filter_stderr()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    logging.getLogger("tibert_keras").setLevel(logging.INFO)
     return _run(verb, words)
 
 
@@ -61,16 +65,6 @@ def split_verb(words: Sequence[str], verbs: Container[str]) -> tuple[str, Sequen
     """Split a command line into the verb, one or two words, and its arguments."""
     count = 2 if " ".join(words[:2]) in verbs else 1
     return " ".join(words[:count]), words[count:]
-
-
-def _set_up_logging(*, verbose: bool) -> None:
-    """Log to standard error: messages of this package and, if verbose, of other libraries too."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
-    logging.getLogger("tibert_keras").setLevel(logging.INFO)
-    if not verbose:
-        # Hides what TensorFlow's C++ code logs at start-up about CUDA, the CPU and its flags, except fatal errors.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _run(verb: str, words: Sequence[str]) -> int:

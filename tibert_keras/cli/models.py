@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.convert import ConvertConfig
+from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig

@@ -123,11 +123,18 @@ def evaluate(flags: EvaluateFlags) -> None:
     preset, records = find_preset(flags.model), Records.find(flags.input_file)
 
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.runs.presets import load_model
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:
         require_transformers()  # before minutes of work
-    scores = evaluate(TibertMaskedLM.from_preset(preset), records, batch_size=flags.batch_size)
+    model = load_model(preset)
+    if not isinstance(model, TibertMaskedLM):
+        raise InputError(
+            "Only a masked language model is evaluated on masked tokens. "
+            f"Received: model={flags.model!r}, a {type(model).__name__}. Give the champion of `tibert pretrain`."
+        )
+    scores = evaluate(model, records, batch_size=flags.batch_size)
     _print_fields(scores)
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)

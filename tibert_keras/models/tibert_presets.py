@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tibert_keras import register_classes
 from tibert_keras.errors import InputError
 from tibert_keras.storage import local_folder
 
@@ -56,6 +57,8 @@ def local_preset(preset: str) -> Iterator[str]:
 
     KerasHub caches its own copies from `gs://` for good, and would miss a new champion.
     """
+    # KerasHub asks Keras for the class that the preset was saved with, whichever class of ours is to load it.
+    register_classes()
     if preset.partition("://")[0] in _KERAS_HUB_SCHEMES:
         yield preset
         return
