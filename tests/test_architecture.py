@@ -19,12 +19,14 @@ ORDER = [
     "corpus", "tokenizers", "records", "tagging", "optimizers", "models", "runs", "formats", "training", "finetuning",
     "saved_model", "inference", "cards", "serving", "cli",
 ]  # fmt: skip
-SHARED_MODULES = {"errors", "storage", "tibetan", "parallel"}
+SHARED_MODULES = {"errors", "storage", "tibetan", "parallel", "registration"}
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
 WITHOUT_TENSORFLOW = [*ORDER[: ORDER.index("saved_model")], "cards", "cli"]
 # `tibert --help` and the verbs before training import these; tests/test_startup.py looks at what they load in fact.
-LIGHT = ["errors.py", "storage.py", "tibetan.py", "parallel.py", "corpus", "tokenizers", "records", "tagging", "runs",
-         "cards", "cli"]  # fmt: skip
+LIGHT = [
+    "errors.py", "storage.py", "tibetan.py", "parallel.py", "registration.py", "corpus", "tokenizers", "records", "tagging",
+    "runs", "cards", "cli",
+]  # fmt: skip
 
 
 def _tree(path: Path) -> ast.Module:

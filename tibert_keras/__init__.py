@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
-from wrapt import when_imported
+from tibert_keras.registration import KERAS_OBJECTS, register_classes
 
 if TYPE_CHECKING:
     from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -45,28 +44,13 @@ __all__ = [
 ]
 
 # The module that defines each public name, imported on first use: Keras takes seconds to import.
-_KERAS_OBJECTS = {
-    "TibertTokenizer": "models.tibert_tokenizer",
-    "LAMB": "optimizers.lamb",
-    "MaskedLanguageModelLoss": "optimizers.losses",
-    "SentenceOrderLoss": "optimizers.losses",
-    "WarmupPolynomialDecay": "optimizers.schedules",
-    "TibertBackbone": "models.tibert_backbone",
-    "TibertMaskedLM": "models.tibert_masked_lm",
-    "TibertMaskedLMPreprocessor": "models.tibert_masked_lm_preprocessor",
-    "TibertPretraining": "models.tibert_pretraining",
-    "TibertTextClassifier": "models.tibert_text_classifier",
-    "TibertTextClassifierPreprocessor": "models.tibert_text_classifier_preprocessor",
-    "TibertTokenClassifier": "models.tibert_token_classifier",
-    "TibertTokenClassifierPreprocessor": "models.tibert_token_classifier_preprocessor",
-}
-_MODULES = {**_KERAS_OBJECTS, "PretrainConfig": "training.config", "pretrain": "training.pretrain"}
+_MODULES = {**KERAS_OBJECTS, "PretrainConfig": "training.config", "pretrain": "training.pretrain"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _KERAS_OBJECTS:
+    if name in KERAS_OBJECTS:
         register_classes()
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
@@ -75,25 +59,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def register_classes() -> None:
-    """Import every class that Keras and KerasHub look up by registered name or among the subclasses of a class."""
-    for module in dict.fromkeys(_KERAS_OBJECTS.values()):
-        importlib.import_module(f"{__name__}.{module}")
-
-
-@when_imported("keras")
-@when_imported("keras_hub")
-@when_imported("keras_nlp")
-def _register_with(module: Any) -> None:
-    """Register the classes once Keras is imported, so that it can load our models before any class is used by name.
-
-    `keras_nlp` imports `keras_hub`, which imports `keras`; only the outermost of them registers, when its import is
-    complete. If a module of this package imported Keras, that module registers its own classes.
-    """
-    outer = ("keras", "keras_hub", "keras_nlp")
-    if any(name in sys.modules for name in outer[outer.index(module.__name__) + 1 :]):
-        return
-    if not any(f"{__name__}.{part}" in sys.modules for part in _KERAS_OBJECTS.values()):
-        register_classes()

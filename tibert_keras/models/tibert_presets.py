@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tibert_keras import register_classes
 from tibert_keras.errors import InputError
+from tibert_keras.registration import register_classes
 from tibert_keras.storage import local_folder
 
 _KERAS_HUB_SCHEMES = {"hf", "kaggle", "modelscope"}
