@@ -24,8 +24,8 @@ SHARED_MODULES = {"errors", "storage", "tibetan", "parallel", "registration"}
 WITHOUT_TENSORFLOW = [*ORDER[: ORDER.index("saved_model")], "cards", "cli"]
 # `tibert --help` and the verbs before training import these; tests/test_startup.py looks at what they load in fact.
 LIGHT = [
-    "errors.py", "storage.py", "tibetan.py", "parallel.py", "registration.py", "corpus", "tokenizers", "records", "tagging",
-    "runs", "cards", "cli",
+    "errors.py", "storage.py", "tibetan.py", "parallel.py", "registration.py", "corpus", "tokenizers", "records",
+    "tagging", "runs", "cards", "cli",
 ]  # fmt: skip
 
 
