@@ -213,7 +213,7 @@ def test_records_and_a_killed_worker(cluster, sample_corpus, spm_models, tmp_pat
     config = {"input_file": f"{tmp_path}/train_*.txt", "spm_model_file": spm_models["bpe"], "dupe_factor": 4}
     alone = build_records(RecordsConfig(**config, output_dir=str(tmp_path / "alone"), workers=1))
 
-    command = [sys.executable, "-m", "tibert_keras.cli.main", "records", f"--output_dir={tmp_path}/together"]
+    command = [sys.executable, "-m", "tibert_keras.cli", "records", f"--output_dir={tmp_path}/together"]
     command += [f"--{name}={value}" for name, value in config.items()]
     command.append(f"--scheduler={address}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as job:

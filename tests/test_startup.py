@@ -161,7 +161,7 @@ def test_keras_finds_the_classes_without_their_being_named(imports, saved) -> No
 
 
 def test_what_tensorflow_says_at_its_start_stays_away(finished_run) -> None:
-    command = [sys.executable, "-m", "tibert_keras.cli.main", "fill-mask", f"--model={finished_run}", "བཀྲ་[MASK]་"]
+    command = [sys.executable, "-m", "tibert_keras.cli", "fill-mask", f"--model={finished_run}", "བཀྲ་[MASK]་"]
     quiet, verbose = (
         subprocess.run([*command, *more], cwd=finished_run, capture_output=True, text=True, check=False)
         for more in ([], ["--verbose"])

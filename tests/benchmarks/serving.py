@@ -73,7 +73,7 @@ def make_texts(pattern: str, tokenizer: Callable[[str], int], *, count: int) -> 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, int]]:
     """Run `tibert serve`; gives its address and process."""
-    command = [sys.executable, "-m", "tibert_keras.cli.main", "serve", f"{folder}/tibert", "--port=0"]
+    command = [sys.executable, "-m", "tibert_keras.cli", "serve", f"{folder}/tibert", "--port=0"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

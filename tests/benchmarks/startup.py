@@ -16,12 +16,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
-# Before the folders were ordered anew, the command line was a module of another name.
-_MODULE = "tibert_keras.cli.main" if find_spec("tibert_keras.cli.main") else "tibert_keras.cli"
-TIBERT = [sys.executable, "-m", _MODULE]
+TIBERT = [sys.executable, "-m", "tibert_keras.cli"]
 
 
 def processor_time(command: list[str], folder: Path) -> float:

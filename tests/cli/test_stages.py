@@ -34,7 +34,7 @@ class TestProcess:
     """What only a process of its own can show."""
 
     def run(self, *given: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tibert_keras.cli.main", *given]
+        command = [sys.executable, "-m", "tibert_keras.cli", *given]
         root = Path(__file__).resolve().parents[2]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 

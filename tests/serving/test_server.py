@@ -60,7 +60,7 @@ class TestProcess:
         (tmp_path / "token").write_text("open sesame\n")
         command = ["serve", f"{tmp_path}/model", "--port=0", f"--token_file={tmp_path}/token"]
         with subprocess.Popen(
-            [sys.executable, "-m", "tibert_keras.cli.main", *command],
+            [sys.executable, "-m", "tibert_keras.cli", *command],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -51,7 +51,7 @@ def command(config, output_dir, num_train_steps):
     options |= {"train_batch_size": 4, "keep_checkpoint_max": 3, "export_saved_model": True}
     options |= {"deterministic": True, "jit_compile": False}
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "tibert_keras.cli.main", "pretrain", *flags]
+    return [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
 
 
 def finish(words):

@@ -110,7 +110,7 @@ class TestTwoWorkers:
         names = ["input_file", "output_dir", "preset", "train_batch_size", "max_seq_length", "max_predictions_per_seq",
                  "learning_rate", "num_train_steps", "num_warmup_steps", "save_checkpoints_steps"]  # fmt: skip
         flags = [f"--{name}={getattr(config, name)}" for name in names]
-        words = [sys.executable, "-m", "tibert_keras.cli.main", "pretrain", *flags]
+        words = [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return [subprocess.Popen(words, env=environment, **streams) for environment in environments(2)]
 

@@ -99,7 +99,3 @@ def _overview() -> str:
     width = max(map(len, VERBS)) + 2
     lines = [f"  {verb:<{width}}{(inspect.getdoc(function) or '').splitlines()[0]}" for verb, function in VERBS.items()]
     return "\n".join(["usage: tibert VERB [FLAGS], tibert VERB --help", "", *lines])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
