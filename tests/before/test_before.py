@@ -92,7 +92,7 @@ def test_a_run_resumes_and_answers(folder, capsys):
 def test_a_fine_tuning_has_ended(folder, kind, capsys):
     """The same command finds its seeds trained, and prints their scores."""
     assert main(command(f"finetune {kind}")) == 0
-    assert "mean" in capsys.readouterr().out
+    assert "(1 seed)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["google", "huggingface"])

@@ -7,7 +7,8 @@ from functools import partial
 import keras
 import pytest
 
-from tibert_keras.cli.main import main, quickstart
+from tibert_keras.cli import quickstart
+from tibert_keras.cli.main import main
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.training.config import PretrainConfig
 
