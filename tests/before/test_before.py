@@ -31,6 +31,12 @@ def folder(tmp_path_factory):
     os.chdir(here)
 
 
+@pytest.fixture(scope="module")
+def resumed(folder):
+    """The run, resumed to its last step, with its champion."""
+    assert main(command("pretrain")) == 0
+
+
 def command(start: str) -> list[str]:
     """The words of a command of the script, without `tibert`."""
     (line,) = re.findall(rf"^tibert ({start} .*)", SCRIPT, re.MULTILINE)
@@ -68,8 +74,7 @@ def test_keras_file_and_presets(folder):
         np.testing.assert_allclose(values, logits[name], atol=1e-5, err_msg=name)
 
 
-def test_a_run_resumes_and_answers(folder, capsys):
-    assert main(command("pretrain")) == 0
+def test_a_run_resumes_and_answers(resumed, capsys):
     with np.load("run/checkpoints/60/variables.npz") as ours, np.load("last.npz") as theirs:
         assert ours.files == theirs.files
         for name in theirs.files:
@@ -89,7 +94,7 @@ def test_a_run_resumes_and_answers(folder, capsys):
 
 
 @pytest.mark.parametrize("kind", ["tokens", "text"])
-def test_a_fine_tuning_has_ended(folder, kind, capsys):
+def test_a_fine_tuning_has_ended(resumed, kind, capsys):
     """The same command finds its seeds trained, and prints their scores."""
     assert main(command(f"finetune {kind}")) == 0
     assert "(1 seed)" in capsys.readouterr().out
@@ -101,7 +106,7 @@ def test_converted_models(folder, kind, capsys):
     assert "largest difference" in capsys.readouterr().out
 
 
-def test_cards_and_runs(folder, capsys):
+def test_cards_and_runs(resumed, capsys):
     assert main(["runs", "run", "tagger", "classifier"]) == 0
     assert "tagger" in capsys.readouterr().out
     for run in ("run", "tagger", "classifier"):
