@@ -35,7 +35,7 @@ def prepare(folder: Path) -> dict[str, list[str]]:
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 
     make_text = (
-        "from tibert_keras.corpus.sample import write_sample; write_sample('sample', num_documents=12, num_files=40)"
+        "from tibert_keras.corpus.sample import write_sample; write_sample('sample', num_documents=240, num_files=4)"
     )
     subprocess.run([sys.executable, "-c", make_text], cwd=folder, check=True)
     text = b"".join(path.read_bytes() for path in sorted((folder / "sample").iterdir()))
