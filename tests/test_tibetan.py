@@ -145,7 +145,7 @@ def test_native_syllables(syllable, native):
 
 @pytest.mark.parametrize(
     "text, expected",
-    [("x ཀ", True), ("ༀ", True), ("ྐ", True), ("ི", True), ("༄༅། །༡༢", False), ("x", False)],
+    [("x ཀ", True), ("ༀ", True), ("ྐ", True), ("ི", True), ("༄༅། །༡༢", False), ("x 2026", False)],
 )
 def test_has_tibetan(text, expected):
     assert has_tibetan(text) is expected

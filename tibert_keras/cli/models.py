@@ -57,16 +57,16 @@ class ExportFlags:
 
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
+    from tibert_keras.runs.folder import find_preset
+
+    preset = find_preset(flags.model)  # before TensorFlow is imported
     from tibert_keras.runs.presets import load_model
-
-    # Refuses a folder that holds no model, before TensorFlow is imported.
-    model = load_model(flags.model)
-
     from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
     from tibert_keras.saved_model.precision import compare_precision, read_held_out
     from tibert_keras.saved_model.versions import next_version
 
     require_tensorflow()
+    model = load_model(preset)
     if flags.input_file is not None:
         held_out = read_held_out(
             model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags

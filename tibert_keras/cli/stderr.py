@@ -24,13 +24,15 @@ def filter_stderr() -> None:
     They write to the file descriptor, so another process stands between it and the terminal: one that still passes on
     the last words of a process that C++ code ends. Python's own `sys.stderr` goes to the terminal as before.
     """
-    if not hasattr(os, "fork"):
+    if not hasattr(os, "fork") or sys.stderr is None or sys.stdout is None:
         return
     reading, writing = os.pipe()
     if os.fork() == 0:
-        os.close(writing)
-        _copy(reading)
-        os._exit(0)
+        try:
+            os.close(writing)
+            _copy(reading)
+        finally:
+            os._exit(0)
     os.close(reading)
     sys.stderr.flush()
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
@@ -43,7 +45,8 @@ def _copy(source: int) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     os.close(1)
-    with os.fdopen(source, "rb") as lines:
+    # Not buffered: what a library says is to be seen at once.
+    with os.fdopen(source, "rb") as lines, os.fdopen(2, "wb", buffering=0) as output:
         for line in lines:
             if not _CHATTER.match(line):
-                os.write(2, line)
+                output.write(line)
