@@ -11,6 +11,8 @@ from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
+from tibert_keras.runs.folder import find_preset
+from tibert_keras.runs.presets import load_model
 from tibert_keras.serving.config import ServeConfig
 
 
@@ -57,10 +59,7 @@ class ExportFlags:
 
 def export(flags: ExportFlags) -> None:
     """Write a model as a SavedModel that takes strings, for TensorFlow Serving too."""
-    from tibert_keras.runs.folder import find_preset
-
     preset = find_preset(flags.model)  # before TensorFlow is imported
-    from tibert_keras.runs.presets import load_model
     from tibert_keras.saved_model.export import export_saved_model, require_tensorflow
     from tibert_keras.saved_model.precision import compare_precision, read_held_out
     from tibert_keras.saved_model.versions import next_version

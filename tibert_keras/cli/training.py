@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
+from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.folder import find_preset
+from tibert_keras.runs.presets import load_model
 from tibert_keras.storage import join
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.workers import is_chief
@@ -116,14 +119,10 @@ class EvaluateFlags:
 
 def evaluate(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
-    from tibert_keras.records.pipeline import Records
-    from tibert_keras.runs.folder import find_preset
-
     # Before Keras is imported.
     preset, records = find_preset(flags.model), Records.find(flags.input_file)
 
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-    from tibert_keras.runs.presets import load_model
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tibert_keras.runs.folder import find_preset
+from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.versions import find_saved_model
 
 _KERAS_OPTIMIZERS = "keras.src.optimizers"
@@ -33,10 +35,7 @@ def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
         return model
     if (saved_model := find_saved_model(model)) is not None:
         return _load_saved_model(saved_model)
-    from tibert_keras.runs.folder import find_preset
-
     preset = find_preset(model)
-    from tibert_keras.runs.presets import load_model
     from tibert_keras.saved_model.fill_mask import FillMask
 
     return FillMask(load_model(preset), top_k=top_k)

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
+from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, open_binary
 from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
@@ -114,8 +115,6 @@ def find_input(config: TextConfig) -> tuple[str, Iterator[tuple[str, str]]]:
     Raises:
         InputError: If there is no such model, or the text cannot be read or has no Tibetan in it.
     """
-    from tibert_keras.runs.folder import find_preset
-
     return find_preset(config.model), with_tibetan(config.lines())
 
 
