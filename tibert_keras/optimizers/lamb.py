@@ -23,10 +23,12 @@ class LAMB(keras.optimizers.Optimizer):
     From https://arxiv.org/abs/1904.00962 as written in `lamb_optimizer.py` of
     https://github.com/google-research/albert. For each variable *w* with gradient *g*:
 
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g^2
-        u = m / (sqrt(v) + epsilon) + weight_decay * w
-        w = w - learning_rate * ratio * u      where ratio = |w| / |u|, or 1 if either norm is 0
+    ```python
+    m = beta_1 * m + (1 - beta_1) * g
+    v = beta_2 * v + (1 - beta_2) * g**2
+    u = m / (sqrt(v) + epsilon) + weight_decay * w
+    w = w - learning_rate * ratio * u      # ratio = norm(w) / norm(u), or 1 if either is 0
+    ```
 
     The norms are L2 norms of whole tensors. `keras.optimizers.Lamb` differs in three points: here the moments have no
     bias correction, the decay is part of the update whose norm is taken, and the parameters of layer normalisations

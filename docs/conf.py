@@ -1,0 +1,85 @@
+"""Builds the site: `pip install ".[docs]" && sphinx-build -W docs site`, then open site/index.html."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.util import logging
+
+import tibert_keras
+from tibert_keras.cli.main import VERBS, main
+
+DOCS = Path(__file__).parent
+
+project = "tibert_keras"
+author = "The tibert_keras authors"
+release = version = tibert_keras.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+templates_path: list[str] = []
+html_theme = "furo"
+html_title = f"tibert_keras {version}"
+html_copy_source = False
+# The list of operations of decision 8 is fenced for the tests that read it, not for a language.
+suppress_warnings = ["misc.highlighting_failure"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+# Tutorials are run only when asked for (`-D nb_execution_mode=force`); the tests run them on their own.
+nb_execution_mode = "off"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+
+def _write_verbs(app: Any) -> None:
+    """Write the reference of the command line from what `--help` prints."""
+    pages = ["# Command line\n", "```text", _help(), "```\n"]
+    for verb in VERBS:
+        pages += [f"## tibert {verb}\n", "```text", _help(*verb.split()), "```\n"]
+    path = DOCS / "reference" / "verbs.md"
+    text = "\n".join(pages)
+    # Writing an equal page would make Sphinx build it anew.
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _help(*verb: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        main([*verb, "--help"])
+    return printed.getvalue().rstrip()
+
+
+def _to_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turn the Markdown of a docstring, as Keras writes it, into what autodoc reads."""
+    text = re.sub(
+        r"^( *)```python\n(.*?)^ *```$",
+        lambda match: f"\n{match[1]}.. code-block:: python\n\n{re.sub('^', '    ', match[2], flags=re.MULTILINE)}\n",
+        "\n".join(lines),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    text = re.sub(r"(?<!`)`([^`\n]+)`(?!`)", r"``\1``", text)
+    text = re.sub(r"\[([^\]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
+    lines[:] = text.splitlines()
+
+
+def _find_undocumented(app: Any, env: Any) -> None:
+    """Warn of public names that the reference lacks."""
+    objects = env.get_domain("py").objects
+    for name in sorted(tibert_keras.__all__):
+        if f"tibert_keras.{name}" not in objects:
+            logging.getLogger(__name__).warning("docs/reference/python.md does not describe %s", name)
+
+
+def setup(app: Any) -> None:
+    """Connect the steps above."""
+    app.connect("builder-inited", _write_verbs)
+    # Before napoleon, which has the default priority of 500.
+    app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)
+    app.connect("env-check-consistency", _find_undocumented)
