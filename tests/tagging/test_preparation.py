@@ -116,3 +116,25 @@ def test_tags_of_another_scheme(page: Callable[..., Document]) -> None:
 )  # fmt: skip
 def test_rows_of_the_table(page: Callable[..., Document], soas: str, universal: str) -> None:
     assert words(prepare_documents([page(f"ང་|{soas}")], universal_tags=True, min_tag_count=1)) == [("ང་", universal)]
+
+
+def test_many_words_that_lose_their_tags(page: Callable[..., Document], caplog: pytest.LogCaptureFixture) -> None:
+    """A tagger would learn to say `UNK`."""
+    words_of = " ".join(["ང་|n.count"] * 19)
+    prepare_documents([page(f"{words_of} ང་|Foo")], universal_tags=True, min_tag_count=1)
+    assert not caplog.messages
+    prepare_documents([page(f"{words_of} ང་|Foo ང་|Bar ང་|Bar ང་|notag")], universal_tags=True, min_tag_count=1)
+    assert caplog.messages == ["13% of the words are UNK, for their tags have no universal one: 'Bar' (2), 'Foo' (1)"]
+    with pytest.raises(
+        InputError, match=r"67% of the words would be UNK, .* Received: 'N' \(2\). Leave universal_tags"
+    ):
+        prepare_documents([page("ང་|N ཀ་|N ཁ|NOUN")], universal_tags=True)
+    with pytest.raises(
+        InputError, match=r"100% of the words would be UNK, .*fewer than 100 words.*Lower min_tag_count"
+    ):
+        prepare_documents([page("ང་|NOUN ཀ་|VERB")])
+
+
+def test_joined_tags_of_another_scheme(page: Callable[..., Document]) -> None:
+    with pytest.raises(InputError, match=r"neither SOAS's nor universal. Received: \['A', 'B\+C'\]"):
+        prepare_documents([page("ཁ|A ས་|B+C")], universal_tags=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
-from tibert_keras.runs.folder import SCORES_FILE, Kind, check_folder, find_preset
+from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
 
 _POSITIVE = [
@@ -121,6 +121,9 @@ class FinetuneTokensConfig(FinetuneConfig):
             `name<TAB>train`; replaces `validation_file` and `test_file`.
         universal_tags: Convert the tags of the SOAS corpus to universal ones before words are joined.
         min_tag_count: Replace tags that fewer words of the training data have by UNK.
+        shad_spaces: Read the white space of the text, and put it back behind shads where a file has none, so that the
+            training data looks like text from elsewhere. By default as the run was begun; true for a new one, false
+            for those of older versions.
         dupe_count: How many times to go through the documents, cutting them into sequences in other places each time.
         dupe_offset: Words by which the cuts shift from one pass to the next.
     """
@@ -130,6 +133,7 @@ class FinetuneTokensConfig(FinetuneConfig):
     split_file: str | None = None
     universal_tags: bool = False
     min_tag_count: int = 100
+    shad_spaces: bool | None = None
     dupe_count: int = 1
     dupe_offset: int = 20
 
@@ -146,6 +150,14 @@ class FinetuneTokensConfig(FinetuneConfig):
                 f"split_file={self.split_file!r}, test_file={self.test_file!r}. Give one of the two."
             )
         check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"], not_negative=[])
+
+    def as_begun(self) -> FinetuneTokensConfig:
+        """Return the options with `shad_spaces` as the run in the output folder has it, or true for a new run."""
+        if not exists(join(self.output_dir, CONFIG_FILE)):
+            return self if self.shad_spaces is not None else replace(self, shad_spaces=True)
+        begun = read_config(self.output_dir).get("shad_spaces")
+        # A run of an older version has no such option, which meant false.
+        return replace(self, shad_spaces=begun) if self.shad_spaces is None or not (begun or self.shad_spaces) else self
 
 
 @dataclass(frozen=True, kw_only=True)

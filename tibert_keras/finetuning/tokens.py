@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -53,6 +54,7 @@ def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
     tagger = TibertTokenClassifier.from_preset("tagger/champion")
     ```
     """
+    config = config.as_begun()
     check_run(config)
     return run_seeds(config, _Tagging(config))
 
@@ -105,11 +107,12 @@ class _Tagging(FinetuningTask):
 
 def _read(config: FinetuneTokensConfig) -> dict[str, list[Document]]:
     """Read and prepare the documents of each part. Only training counts decide which tags are too rare."""
+    read = partial(read_tagged, shad_spaces=bool(config.shad_spaces))
     if config.split_file is not None:
-        parts = split_documents(read_tagged(config.input_file), read_split(config.split_file))
+        parts = split_documents(read(config.input_file), read_split(config.split_file))
     else:
         files = {"train": config.input_file, "validation": config.validation_file, "test": config.test_file}
-        parts = {part: read_tagged(pattern) for part, pattern in files.items() if pattern is not None}
+        parts = {part: read(pattern) for part, pattern in files.items() if pattern is not None}
     named = {
         part: prepare_documents(documents, universal_tags=config.universal_tags, min_tag_count=1)
         for part, documents in parts.items()

@@ -21,7 +21,7 @@ from tibert_keras.tagging.sentence_ends import (
     section_ends,
     sentence_examples,
 )
-from tibert_keras.tagging.writing import escape
+from tibert_keras.tagging.spaces import escape
 
 _IN_LINE = "\n\r\t"
 

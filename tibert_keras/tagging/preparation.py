@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
 
@@ -40,6 +41,10 @@ _UNIVERSAL_TAG.update((tag, tag) for tag in UNIVERSAL_TAGS)
 
 # How corpora mark a word without a tag, in any case.
 _NO_TAG = {"_", "dunno", "notag", "unk"}
+# The share of words that may lose their tags without a warning, and the share that may do so at all.
+_MANY_UNKNOWN, _TOO_MANY_UNKNOWN = 0.05, 0.5
+
+_LOG = logging.getLogger(__name__)
 
 
 def prepare_documents(
@@ -54,6 +59,8 @@ def prepare_documents(
     Joins a word that ends in the middle of a syllable, such as དེ in དེའི་, with the next one, and their tags:
     `DET+ADP`. A word before a shad ends with its syllable and stays as it is.
 
+    Logs a warning if more than 5% of the words lose their tags to `UNK`, with these tags.
+
     Args:
         documents: Documents with the tags of their corpus.
         universal_tags: First turn SOAS's tags into universal ones; universal tags stay, all others become `UNK`.
@@ -65,7 +72,8 @@ def prepare_documents(
         The documents with the same text.
 
     Raises:
-        InputError: If no tag has a universal one; if none is in `keep_tags`, or one is not and `UNK` is not either.
+        InputError: If no tag has a universal one, or more than half of the words lose their tags; if no tag is in
+            `keep_tags`, or one is not and `UNK` is not either.
 
     Example:
         >>> word = TaggedWord
@@ -75,14 +83,12 @@ def prepare_documents(
     """
     joined = [_join(_rename(document, universal=universal_tags)) for document in documents]
     counts = Counter(word.tag for document in joined for word in document.words)
-    if universal_tags and not counts.keys() - {UNKNOWN_TAG}:
-        tags = sorted({word.tag for document in documents for word in document.words})
-        raise InputError(
-            f"The tags are neither SOAS's nor universal. Received: {tags[:10]} with universal_tags=True. "
-            "Leave universal_tags out."
-        )
+    if universal_tags:
+        _check_mapping(documents, counts)
     if keep_tags is None:
         kept = {tag for tag, count in counts.items() if count >= min_tag_count}
+        rare = Counter({tag: count for tag, count in counts.items() if tag not in kept and not _is_unknown(tag)})
+        _check_lost(rare, counts.total(), f"their tags are on fewer than {min_tag_count} words", "Lower min_tag_count.")
     else:
         kept = set(keep_tags)
         _check_tags(counts, kept, joined)
@@ -91,16 +97,48 @@ def prepare_documents(
 
 def _rename(document: Document, *, universal: bool) -> Document:
     """Rename each part of each tag: a form that stands for several words has several."""
-
-    def rename(tag: str) -> str:
-        if tag.lower() in _NO_TAG:
-            return UNKNOWN_TAG
-        return _UNIVERSAL_TAG.get(tag, UNKNOWN_TAG) if universal else tag
-
-    words = (
-        TaggedWord(word.form, TAG_SEPARATOR.join(map(rename, word.tag.split(TAG_SEPARATOR)))) for word in document.words
-    )
+    words = (TaggedWord(word.form, _renamed(word.tag, universal=universal)) for word in document.words)
     return Document(document.name, tuple(words))
+
+
+def _renamed(tag: str, *, universal: bool) -> str:
+    def rename(part: str) -> str:
+        if part.lower() in _NO_TAG:
+            return UNKNOWN_TAG
+        return _UNIVERSAL_TAG.get(part, UNKNOWN_TAG) if universal else part
+
+    return TAG_SEPARATOR.join(map(rename, tag.split(TAG_SEPARATOR)))
+
+
+def _is_unknown(tag: str) -> bool:
+    """Whether no part of a tag is known: `UNK`, `UNK+UNK`."""
+    return set(tag.split(TAG_SEPARATOR)) == {UNKNOWN_TAG}
+
+
+def _check_mapping(documents: Collection[Document], counts: Counter[str]) -> None:
+    """Check how many words have a universal tag."""
+    given = Counter(word.tag for document in documents for word in document.words)
+    if all(map(_is_unknown, counts)):
+        raise InputError(
+            f"The tags are neither SOAS's nor universal. Received: {sorted(given)[:10]} with universal_tags=True. "
+            "Leave universal_tags out."
+        )
+    lost = Counter({tag: count for tag, count in given.items() if _is_unknown(_renamed(tag, universal=True))})
+    for tag in [tag for tag in lost if _is_unknown(_renamed(tag, universal=False))]:
+        # It had no tag to lose.
+        del lost[tag]
+    _check_lost(lost, given.total(), "their tags have no universal one", "Leave universal_tags out.")
+
+
+def _check_lost(lost: Counter[str], total: int, reason: str, advice: str) -> None:
+    """Warn of many words that become `UNK`, and refuse too many."""
+    share = lost.total() / total
+    if share <= _MANY_UNKNOWN:
+        return
+    names = ", ".join(f"{tag!r} ({count:,})" for tag, count in lost.most_common(10)) + ", ..." * (len(lost) > 10)
+    if share > _TOO_MANY_UNKNOWN:
+        raise InputError(f"{share:.0%} of the words would be {UNKNOWN_TAG}, for {reason}. Received: {names}. {advice}")
+    _LOG.warning("%.0f%% of the words are %s, for %s: %s", 100 * share, UNKNOWN_TAG, reason, names)
 
 
 def _join(document: Document) -> Document:

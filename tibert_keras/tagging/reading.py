@@ -6,57 +6,63 @@ import os
 import random
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import PurePosixPath
 
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
-from tibert_keras.tagging.words import TAG_SEPARATOR, Document, TaggedWord
+from tibert_keras.tagging.conllu import COLUMNS, ID, ConlluReader
+from tibert_keras.tagging.slips import Slips
+from tibert_keras.tagging.spaces import attach_spaces, clean_form, put_back_spaces, unescape
+from tibert_keras.tagging.words import Document, TaggedWord
 from tibert_keras.tibetan import has_tibetan
 
-_TITLE = re.compile(r"# (newdoc(?: id)?|doc|sent_id)\s*(?:=\s*(.*\S))?\s*")
-_CONLLU_COLUMNS = 10
+_TITLE = re.compile(r"#\s*(newdoc(?: id)?|doc|page_id|sent_id)\s*(?:=\s*(.*\S))?\s*")
 PARTS = ("train", "validation", "test")
-# The number of a word, the range of words that a form stands for, or the number of a word that is not in the text.
-_CONLLU_ID = re.compile(r"(\d+)(?:-(\d+)|\.\d+)?")
-
-# Escapes for characters that a form cannot hold: https://universaldependencies.org/misc.html#spacesafter
-ESCAPES = {"\\": "\\\\", "\t": "\\t", "\r": "\\r", "\n": "\\n", " ": "\\s", "|": "\\p"}
-_ESCAPE = re.compile("|".join(map(re.escape, ESCAPES.values())))
-_MEANINGS = {escape: character for character, escape in ESCAPES.items()}
+# Tags that a lexicon allows, before one is chosen: `[n.count][v.past]`.
+_CANDIDATES = re.compile(r"\[.*\]")
+# The end of an utterance, in the output of Memory-Based Tagger.
+_UTTERANCE_END = "<utt>"
 
 _Lines = Iterable[tuple[int, str]]
 # A document's name, the number of its first line, and its lines.
 _Block = tuple[str, int, list[tuple[int, str]]]
+# Yields the words in the lines of a document.
+_ReadWords = Callable[[_Lines], Iterator[TaggedWord]]
 
 
-def read_tagged(pattern: str) -> list[Document]:
+def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
     r"""Read tagged text, and tell the format of each file by its name or first line.
 
-    - **Horizontal**, as SOAS has it: `form|tag`, words separated by spaces. Each line is a document, named after the
-      file and the line: `mila-horizontal:17`. Empty lines are skipped.
-    - **Table**: a word, a tab and its tag per line; further columns are ignored. A line `# doc = NAME` starts a
-      document; in a file without such lines, an empty line does.
+    - **Horizontal**: `form|tag`, as SOAS has it, or `form/tag`, words separated by spaces. Each line is a document,
+      named after the file and the line: `mila-horizontal:17`. Empty lines are skipped.
+    - **Table**: a word, a tab and its tag per line; further columns, and a lemma after the tag and a space, are
+      ignored. A line `# doc = NAME` or `# page_id = NAME` starts a document; in a file without such lines, an empty
+      line does.
     - **CoNLL-U**: takes FORM and UPOS, or XPOS where UPOS is `X`. `# newdoc` starts a document; in a file without it,
       each sentence is one, named after the file and its `sent_id`. A multiword token (`1-2`) is one word with the
-      joined tags of its words (`NOUN+ADP`).
+      joined tags of its words (`NOUN+ADP`); empty nodes (`8.1`) are no part of the text. For its white space see
+      `ConlluReader`.
 
-    In the first two, `\s` in a form is a space, `\t` a tab, `\r` and `\n` line breaks, `\p` a bar and `\\` a backslash.
-    Tibetan has no spaces between words, so the text of a document is its forms joined.
+    In the first two, `\s` in a form is a space, `\t` a tab, `\p` a bar and `\\` a backslash. The text of a document is
+    its forms joined. A byte-order mark or line end is never part of a form.
 
     Args:
         pattern: Paths or glob patterns, separated by commas.
+        shad_spaces: Whether words have the white space of the text. If so, a file whose forms have none gets back the
+            spaces of an edition: between two shads, and between a shad and a letter.
 
     Returns:
         The documents in the order of the paths.
 
     Raises:
         InputError: If no file matches; if a file is in none of these formats, lacks a column, has an empty sentence or
-            no Tibetan; or if two documents have the same name.
+            no Tibetan (all slips of a file at once, with their lines); or if two documents have the same name.
 
     Example:
         >>> documents = read_tagged("pos/soas-rebuilt/*.txt")  # doctest: +SKIP
     """
-    documents = [document for path in expand_glob(pattern) for document in _read_file(path)]
+    documents = [document for path in expand_glob(pattern) for document in _read_file(path, shad_spaces=shad_spaces)]
     names: set[str] = set()
     for document in documents:
         if document.name in names:
@@ -68,129 +74,122 @@ def read_tagged(pattern: str) -> list[Document]:
     return documents
 
 
-def _read_file(path: str) -> list[Document]:
-    lines = list(enumerate(read_lines(path), start=1))
-    blocks, read_words = _formats(path, lines)
-    documents = []
+def _read_file(path: str, *, shad_spaces: bool) -> list[Document]:
+    lines, slips = list(enumerate(read_lines(path), start=1)), Slips(path)
+    blocks, read_words, has_spaces = _formats(path, lines, slips, shad_spaces=shad_spaces)
+    found = []
     for name, number, block in blocks:
-        words = tuple(read_words(path, block))
-        if not words:
-            raise InputError(f"A sentence is empty. Received: line {number} of {path!r}. Take it out of the file.")
-        documents.append(Document(name, words))
-    if not any(has_tibetan(word.form) for document in documents for word in document.words):
+        before = len(slips)
+        words = list(read_words(block))
+        if not words and len(slips) == before:
+            slips.add("A sentence is empty", number, "", "Take it out of the file.")
+        # A line of the text may be nothing but white space.
+        if words := attach_spaces(words):
+            found.append((name, words))
+    slips.check()
+    has_spaces = has_spaces or any(map(str.isspace, "".join(word.form for _, words in found for word in words)))
+    if shad_spaces and not has_spaces:
+        found = [(name, list(put_back_spaces(words))) for name, words in found]
+    if not any(has_tibetan(word.form) for _, words in found for word in words):
         raise InputError(f"There is no Tibetan in the file. Received: {path!r}. Take it out of the input.")
-    return documents
+    return [Document(name, tuple(words)) for name, words in found]
 
 
-def _formats(path: str, lines: _Lines) -> tuple[Iterator[_Block], Callable[[str, _Lines], Iterator[TaggedWord]]]:
-    """Cut a file into the lines of each document, and choose the reader of these lines."""
+def _formats(path: str, lines: _Lines, slips: Slips, *, shad_spaces: bool) -> tuple[Iterator[_Block], _ReadWords, bool]:
+    """Cut a file into the lines of each document, and choose the reader of these lines.
+
+    Returns:
+        The documents, the reader, and whether the format says where the text has white space.
+    """
     stem = PurePosixPath(path).stem
     first = next((line for _, line in lines if line.strip() and not _is_comment(line)), "")
     columns = first.split("\t")
-    if path.endswith(".conllu") or (len(columns) == _CONLLU_COLUMNS and _CONLLU_ID.fullmatch(columns[0])):
+    if path.endswith(".conllu") or (len(columns) == COLUMNS and ID.fullmatch(columns[0])):
         titles = ("newdoc", "newdoc id") if _has_title(lines, "newdoc") else ("sent_id",)
         parted = titles == ("sent_id",)
         # Every file may number its sentences from 1.
-        return _blocks(stem, lines, titles, parted=parted, prefix=f"{stem}:" * parted), _read_conllu
+        blocks = _blocks(stem, lines, titles, parted=parted, prefix=f"{stem}:" * parted, comments=True)
+        return blocks, ConlluReader(lines, slips, spaces=shad_spaces).read, True
     if len(columns) > 1:
-        return _blocks(stem, lines, ("doc",), parted=not _has_title(lines, "doc")), _read_columns
-    if "|" in first:
-        blocks = ((f"{stem}:{number}", number, [(number, line)]) for number, line in lines if line.strip())
-        return blocks, _read_horizontal
+        title = next((title for title in ("doc", "page_id") if _has_title(lines, title)), None)
+        # Every text may number its pages from 1.
+        prefix = f"{stem}:" * (title == "page_id")
+        blocks = _blocks(stem, lines, (title or "doc",), parted=not title, prefix=prefix)
+        return blocks, partial(_read_columns, slips), False
+    for mark in "|/":
+        if mark in first:
+            blocks = ((f"{stem}:{number}", number, [(number, line)]) for number, line in lines if _has_words(line))
+            return blocks, partial(_read_horizontal, slips, mark), False
     raise InputError(
-        f"The first line has no tag. Received: {first[:60]!r} in {path!r}. Give words as `form|tag`, a word, a tab and "
-        "its tag a line, or CoNLL-U."
+        f"The first line has no tag. Received: {first[:60]!r} in {path!r}. Give words as `form|tag` or `form/tag`, a "
+        "word, a tab and its tag a line, or CoNLL-U."
     )
 
 
 def _is_comment(line: str) -> bool:
     # The Kangyur has words that are a # alone.
-    return line.startswith("# ")
+    return line.startswith("# ") or (line.startswith("#") and not any(mark in line for mark in "\t|/"))
+
+
+def _has_words(line: str) -> bool:
+    return bool(line.strip()) and not _is_comment(line)
 
 
 def _has_title(lines: _Lines, kind: str) -> bool:
     return any((match := _TITLE.fullmatch(line)) and match[1].startswith(kind) for _, line in lines)
 
 
-def _blocks(stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool, prefix: str = "") -> Iterator[_Block]:
+def _blocks(
+    stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool, prefix: str = "", comments: bool = False
+) -> Iterator[_Block]:
     """Cut a file at its titles and, if `parted`, at empty lines; put a prefix before the names from titles."""
-    name, start = "", 0
+    name, start, is_empty = "", 0, True
     block: list[tuple[int, str]] = []
     for number, line in lines:
         match = _TITLE.fullmatch(line)
         is_title = match is not None and match[1] in titles
-        if (is_title or (parted and not line.strip())) and (name or block):
+        if (is_title or (parted and not line.strip())) and (name or not is_empty):
             yield name or f"{stem}:{start}", start, block
-            name, block = "", []
+            name, block, is_empty = "", [], True
         if match is not None and is_title:
             name, start = f"{prefix}{match[2]}" if match[2] else f"{stem}:{number}", number
-        elif line.strip() and not _is_comment(line):
-            start = start if name or block else number
+        elif _has_words(line):
+            start = start if name or not is_empty else number
             block.append((number, line))
-    if name or block:
+            is_empty = False
+        elif comments and line.strip():
+            block.append((number, line))
+    if name or not is_empty:
         yield name or f"{stem}:{start}", start, block
 
 
-# === Lines to words, one reader per format ===
+# === Lines to words, one reader per format; CoNLL-U has a module of its own ===
 
 
-def _read_horizontal(path: str, lines: _Lines) -> Iterator[TaggedWord]:
+def _read_horizontal(slips: Slips, mark: str, lines: _Lines) -> Iterator[TaggedWord]:
     for number, line in lines:
         # Not at other white space, which may be part of a form.
         for token in filter(None, re.split("[ \t]", line)):
-            form, _bar, tag = token.rpartition("|")
-            yield _word(path, number, token, _undo(form), tag)
+            if token == _UTTERANCE_END:
+                continue
+            form, _mark, tag = token.rpartition(mark)
+            # Memory-Based Tagger doubles the slash behind a word that it does not know.
+            yield _word(slips, number, token, form.removesuffix("/") if mark == "/" else form, tag)
 
 
-def _read_columns(path: str, lines: _Lines) -> Iterator[TaggedWord]:
+def _read_columns(slips: Slips, lines: _Lines) -> Iterator[TaggedWord]:
     for number, line in lines:
         form, tag, *_rest = [*line.split("\t"), ""]
-        yield _word(path, number, line, _undo(form), tag)
+        # SOAS's vertical layout has the lemma, or a dash, after the tag.
+        yield _word(slips, number, line, form, tag.strip().partition(" ")[0])
 
 
-def _undo(form: str) -> str:
-    return _ESCAPE.sub(lambda match: _MEANINGS[match[0]], form)
-
-
-def _read_conllu(path: str, lines: _Lines) -> Iterator[TaggedWord]:
-    # Of a multiword token: its form, its line, and the numbers of its words.
-    form, opened, first, last = "", (0, ""), 0, 0
-    tags: list[str] = []
-    for number, line in lines:
-        columns = line.split("\t")
-        match = _CONLLU_ID.fullmatch(columns[0])
-        if len(columns) != _CONLLU_COLUMNS or match is None:
-            raise InputError(
-                f"A line of CoNLL-U has {_CONLLU_COLUMNS} columns and begins with a number. Received: {line[:60]!r} "
-                f"with {len(columns)}, line {number} of {path!r}. Complete it."
-            )
-        if "." in columns[0]:
-            continue
-        if last and (match[2] or int(match[1]) != first + len(tags)):
-            break
-        if match[2]:
-            form, opened, first, last = columns[1], (number, line), int(match[1]), int(match[2])
-            continue
-        # The universal tag; where it is only a placeholder, the tag of the corpus itself.
-        tag = columns[4] if columns[3] == "X" and columns[4].strip(" _") else columns[3]
-        form, tags = form or columns[1], [*tags, tag]
-        if not last or int(match[1]) == last:
-            yield _word(path, number, line, form, TAG_SEPARATOR.join(tags))
-            form, last, tags = "", 0, []
-    if last:
-        raise InputError(
-            f"A form over several words lacks one of them. Received: {opened[1][:60]!r}, line {opened[0]} of {path!r}. "
-            "Add the line."
-        )
-
-
-def _word(path: str, number: int, line: str, form: str, tag: str) -> TaggedWord:
+def _word(slips: Slips, number: int, line: str, form: str, tag: str) -> TaggedWord:
     if not form.strip() or not tag.strip():
-        missing = "tag" if form.strip() else "word"
-        raise InputError(
-            f"A {missing} is missing. Received: {line[:60]!r}, line {number} of {path!r}. Add it or take the line out."
-        )
-    return TaggedWord(form, tag.strip())
+        slips.add_missing("tag" if form.strip() else "word", number, line)
+    elif _CANDIDATES.fullmatch(tag):
+        slips.add("A word has a list of candidates for a tag", number, f"{line[:60]!r}", "Give tagged text.")
+    return TaggedWord(clean_form(unescape(form)), tag.strip())
 
 
 # === The split into training, validation and test data ===

@@ -11,17 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
-from tibert_keras.tagging.reading import ESCAPES
+from tibert_keras.tagging.spaces import escape
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tibetan import SYLLABLE_SPACES
 
 # Characters to escape in a table, in words separated by spaces, and in the last column of CoNLL-U.
 _IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
-
-
-def escape(text: str, characters: str) -> str:
-    """Escape the given characters, and the backslash."""
-    return "".join(ESCAPES[each] if each in characters or each == "\\" else each for each in text)
 
 
 def plain(lines: Iterable[Any]) -> Iterator[str]:

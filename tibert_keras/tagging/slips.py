@@ -1,0 +1,71 @@
+"""Gathers what is wrong in a file, so that all of it can be mended at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tibert_keras.errors import InputError
+
+# Of further slips only the lines are named.
+_MAX_SHOWN = 20
+
+
+class _Slip(NamedTuple):
+    what: str
+    number: int
+    received: str
+    advice: str
+
+
+class Slips:
+    """The slips found in a file.
+
+    Args:
+        path: The file.
+
+    Example:
+        >>> slips = Slips("a.txt")
+        >>> slips.add("A tag is missing", 7, "'ནི'", "Add it.")
+        >>> slips.check()
+        Traceback (most recent call last):
+        tibert_keras.errors.InputError: A tag is missing. Received: 'ནི', line 7 of 'a.txt'. Add it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._slips: list[_Slip] = []
+
+    def __len__(self) -> int:
+        return len(self._slips)
+
+    def add(self, what: str, number: int, received: str, advice: str) -> None:
+        """Note what is wrong in a line.
+
+        Args:
+            what: What is wrong.
+            number: The number of the line.
+            received: The part of the line that shows it, or an empty string.
+            advice: What to do, as a sentence.
+        """
+        self._slips.append(_Slip(what, number, received, advice))
+
+    def add_missing(self, what: str, number: int, line: str) -> None:
+        """Note that a line lacks its `word` or `tag`."""
+        self.add(f"A {what} is missing", number, f"{line[:60]!r}", "Add it or take the line out.")
+
+    def check(self) -> None:
+        """Raise an `InputError` that names every slip with its line, if there are any."""
+        if not self._slips:
+            return
+        if len(self._slips) == 1:
+            (slip,) = self._slips
+            shown = f"{slip.received}, " if slip.received else ""
+            raise InputError(f"{slip.what}. Received: {shown}line {slip.number} of {self.path!r}. {slip.advice}")
+        slips = sorted(self._slips, key=lambda slip: slip.number)
+        shown = "; ".join(
+            f"line {slip.number}, {slip.received}: {slip.what}" if slip.received else f"line {slip.number}: {slip.what}"
+            for slip in slips[:_MAX_SHOWN]
+        )
+        if others := slips[_MAX_SHOWN:]:
+            shown += f"; and slips in lines {', '.join(str(slip.number) for slip in others)}"
+        raise InputError(f"The file has {len(slips)} slips. Received: {self.path!r} with {shown}. Correct them.")
