@@ -218,18 +218,18 @@ MUTATIONS = [
     ),
     # === training ===
     Mutation(
-        "a run takes a step too many", "training/callbacks.py",
+        "a run takes a step too many", "training/run_callbacks.py",
         "if self.run.state.step >= self.config.num_train_steps:",
         "if self.run.state.step > self.config.num_train_steps:",
-        "tests/training/test_callbacks.py tests/training/test_pretrain.py -k callbacks or TestFiles",
+        "tests/training/test_run_callbacks.py tests/training/test_pretrain.py -k callbacks or TestFiles",
     ),
     Mutation(
-        "the averages of a window begin anew", "training/callbacks.py",
+        "the averages of a window begin anew", "training/run_callbacks.py",
         "self.run.checkpoints.restore(self.model, state.step, metrics=True)", "pass",
         "tests/training/test_pretrain.py -k told_to_end",
     ),
     Mutation(
-        "a loss that has risen is no divergence", "training/callbacks.py",
+        "a loss that has risen is no divergence", "training/run_callbacks.py",
         "if math.isfinite(loss) and loss <= bound:", "if math.isfinite(loss):", "tests/training/test_divergence.py",
     ),
     # === finetuning ===

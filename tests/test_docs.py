@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import keras
 import pytest
 
 from tibert_keras.cli.flags import parse
@@ -40,6 +41,19 @@ def test_the_readme_has_two_set_up_commands_and_tells_every_verb() -> None:
     assert blocks[0] == "pip install . && tibert quickstart\n"
     assert blocks[1].startswith('pip install ".[test]" && pytest')
     assert [verb for verb in VERBS if f"`tibert {verb}`" not in text and verb != "quickstart"] == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it makes a SavedModel, which is TensorFlow's")
+def test_the_python_of_the_readme_runs(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tibert_quickstart").mkdir()
+    (tmp_path / "tibert_quickstart/run").symlink_to(finished_run)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    for block in blocks:
+        exec(block, {})
+    assert (tmp_path / "my_model/task.json").exists() and (tmp_path / "my_run/saved_model/saved_model.pb").exists()
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

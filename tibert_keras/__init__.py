@@ -40,6 +40,7 @@ __all__ = [
     "TibertTokenClassifierPreprocessor",
     "TibertTokenizer",
     "WarmupPolynomialDecay",
+    "callbacks",
     "pretrain",
 ]
 
@@ -48,6 +49,8 @@ _MODULES = {**KERAS_OBJECTS, "PretrainConfig": "training.config", "pretrain": "t
 
 
 def __getattr__(name: str) -> Any:
+    if name == "callbacks":
+        return importlib.import_module(f"{__name__}.callbacks")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in KERAS_OBJECTS:

@@ -328,7 +328,9 @@ class TestExport:
         steps = []
         monkeypatch.setattr(
             "tibert_keras.saved_model.export.export_saved_model",
-            lambda model, folder: steps.append((json.loads((tmp_path / "champion.json").read_text())["step"], folder)),
+            lambda model, folder, **_: steps.append(
+                (json.loads((tmp_path / "champion.json").read_text())["step"], folder)
+            ),
         )
         # A learning rate at which the loss goes up and down.
         pretrain(

@@ -1,100 +1,163 @@
-"""What happens at each step and each interval, with a model that does nothing."""
+"""The public callbacks, with plain `fit()` and models of Keras's and ours."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import keras
+import numpy as np
 import pytest
 
-from tibert_keras.errors import DivergedError
-from tibert_keras.optimizers.lamb import LAMB
-from tibert_keras.runs.checkpoints import Checkpoints
+from tests.support.interruptions import At, PowerCutError, cut_power
+from tibert_keras import LAMB, WarmupPolynomialDecay
+from tibert_keras.callbacks import BestLoss, SaveCheckpoints
+from tibert_keras.errors import InputError
 from tibert_keras.runs.history import History
-from tibert_keras.runs.run import Run
-from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress
-from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.strategy import Strategy
+
+STEPS = 7  # of an epoch
 
 
-def make_config(folder, **options) -> PretrainConfig:
-    fixed = {"input_file": "", "preset": "tibert_nano", "num_train_steps": 10, "train_batch_size": 4}
-    return PretrainConfig(output_dir=str(folder), **fixed, **{"save_checkpoints_steps": 2, **options})
+def make_model() -> keras.Model:
+    """A model with dropout, whose losses go up and down."""
+    keras.utils.set_random_seed(3)
+    hidden, head = keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(1, name="head")
+    model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dropout(0.5), head], name="some_model")
+    model.compile(LAMB(WarmupPolynomialDecay(0.1, 30, 3)), loss="mse", metrics=["mae"])
+    return model
 
 
-def make_progress(folder, *, start_step=0) -> StepProgress:
-    run = Run(folder)
-    run.state.step = start_step
-    progress = StepProgress(run, make_config(folder))
-    progress.set_model(SimpleNamespace(stop_training=False))
-    progress.on_epoch_begin(0)
-    return progress
+def batches(start_step: int = 0):
+    """An endless dataset that is another in each step."""
+    while True:
+        random = np.random.default_rng(start_step)
+        yield random.normal(size=(6, 4)), random.normal(size=(6, 1))
+        start_step += 1
 
 
-class TestStepProgress:
-    def test_counts_steps_over_epochs_and_restarts(self, tmp_path):
-        progress = make_progress(tmp_path, start_step=4)
-        progress.on_train_batch_end(0, {"loss": 1.0})
-        progress.on_train_batch_end(1, {"loss": 1.0})
-        assert (progress.run.state.step, progress.model.stop_training) == (6, False)
-        progress.on_epoch_begin(1)
-        # Several steps in one execution: Keras names the last.
-        progress.on_train_batch_end(3, {"loss": 1.0})
-        assert (progress.run.state.step, progress.model.stop_training) == (10, True)
-
-    @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-    def test_a_loss_that_is_not_finite(self, tmp_path, loss):
-        (tmp_path / "checkpoints/4").mkdir(parents=True)
-        (tmp_path / "checkpoints/4/state.json").write_text("{}")
-        progress = make_progress(tmp_path, start_step=4)
-        progress.on_train_batch_end(0, {"loss": 1.0})
-        with pytest.raises(DivergedError, match=rf"at step 6\. Received: {loss}\. The last good checkpoint is '.*/4'"):
-            progress.on_train_batch_end(1, {"loss": loss})
+def fit(model: keras.Model, callbacks: list, *, epochs: int = 3, start_step: int = 0, **options) -> None:
+    model.fit(
+        batches(start_step), steps_per_epoch=STEPS, epochs=epochs, callbacks=callbacks, verbose=0, shuffle=False,
+        **options,
+    )  # fmt: skip
 
 
-class TestCheckpointEachInterval:
-    def run(self, folder, losses, *, validated=False, factor=4.0):
-        """Run windows of two steps with these losses, and return what was saved."""
-        saved = []
+class BatchLosses(keras.callbacks.Callback):
+    """The loss of each batch by itself."""
 
-        class Noted(Checkpoints):
-            def save(self, model, step, *, state, best_steps):
-                assert state.pop("seconds") > 0
-                saved.append((step, state, best_steps, [row["step"] for row in History(folder).rows]))
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
 
-        progress = make_progress(folder)
-        progress.run.checkpoints = Noted(folder)
-        progress.run.state.num_examples = 7
-        config = make_config(folder, divergence_factor=factor)
-        saving = CheckpointEachInterval(progress.run, config, strategy=Strategy(), told_to_stop=lambda: False)
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        model.optimizer = LAMB(0.5)
-        model.optimizer.build(model.trainable_variables)
-        model.stop_training = False
-        saving.set_model(model)
-        saving.on_train_begin()
-        for epoch, loss in enumerate(losses):
-            progress.on_epoch_begin(epoch)
-            saving.on_epoch_begin(epoch)
-            for batch in range(2):
-                progress.on_train_batch_end(batch, {"loss": loss})
-                saving.on_train_batch_end(batch, {"loss": loss})
-            saving.on_epoch_end(epoch, {"loss": loss, **({"val_loss": 2 / loss} if validated else {})})
-        return saved
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        total = float(logs["loss"]) * (batch + 1)
+        self.losses.append(total - sum(self.losses[len(self.losses) - batch :]))
 
-    @pytest.mark.parametrize("validated, best", [(False, [{2}, {4}, {4}]), (True, [{2}, {2, 4}, {4, 6}])])
-    def test_a_row_is_written_before_its_checkpoint_and_names_the_best_ones(self, tmp_path, validated, best):
-        saved = self.run(tmp_path, [2.0, 1.0, 3.0], validated=validated)
-        states = [{"step": step + 2, "num_examples": 7, "skipped_batches": 0, "first_step": step} for step in (0, 2, 4)]
-        assert saved == list(zip([2, 4, 6], states, best, [[2], [2, 4], [2, 4, 6]], strict=True))
-        row = History(tmp_path).rows[-1]
-        assert (row["loss"], row.get("val_loss"), row["learning_rate"]) == (3.0, 2 / 3 if validated else None, 0.5)
-        assert row["examples_per_second"] > 0
 
-    def test_a_loss_that_has_risen_far(self, tmp_path):
-        """Above twice the lowest, not the last; twice as much is none too much."""
-        message = r"has risen above 2 at step 10\. Received: 2\.01\. There is no"
-        with pytest.raises(DivergedError, match=message) as caught:
-            self.run(tmp_path, [3.0, 1.0, 2.0, 1.5, 2.01], factor=2.0)
-        assert caught.value.step == 10
-        assert [row["step"] for row in History(tmp_path).rows] == [2, 4, 6, 8]
+class TestBestLoss:
+    @pytest.mark.parametrize(("window", "windows"), [(5, [5, 10, 15, 20]), (7, [7, 14, 21]), (8, [8, 16])])
+    def test_windows_are_of_steps_over_epochs(self, tmp_path, window, windows):
+        noted, best = BatchLosses(), BestLoss(tmp_path, window=window)
+        fit(make_model(), [noted, best])
+        means = [np.mean(noted.losses[step - window : step]) for step in windows]
+        rows = History(tmp_path).rows
+        assert [row["step"] for row in rows] == windows
+        np.testing.assert_allclose([row["loss"] for row in rows], means, rtol=1e-5)
+        assert best.best_step == windows[int(np.argmin(means))]
+        assert best.best == pytest.approx(min(means))
+
+    def test_an_epoch_is_a_window_with_all_its_values(self, tmp_path):
+        best = BestLoss(tmp_path, monitor="val_mae", mode="min")
+        model = make_model()
+        fit(model, [best], validation_data=next(batches(99)))
+        rows = History(tmp_path).rows
+        assert [row["step"] for row in rows] == [7, 14, 21]
+        assert rows[0].keys() == {"step", "loss", "mae", "val_loss", "val_mae"}
+        assert best.best == min(row["val_mae"] for row in rows)
+        assert [history["val_mae"] for history in rows] == model.history.history["val_mae"]
+
+    def test_a_restart_remembers(self, tmp_path):
+        (tmp_path / "history.csv").write_text("step,loss,f1\n7,0.001,0.5\n14,nan,0.7\n")
+        found = []
+
+        class Noted(BestLoss):
+            def on_new_best(self):
+                found.append((self.best_step, History(self.run_dir).rows[-1]["step"]))
+
+        best = Noted(tmp_path)
+        assert (best.best, best.best_step) == (0.001, 7)
+        assert BestLoss(tmp_path, monitor="f1").best == 0.7
+        best.record(21, {"loss": 0.01})
+        best.record(28, {"loss": float("nan")})
+        assert (best.best_step, found) == (7, [])
+        best.record(35, {"loss": 0.0001})
+        # Of a process that is killed in `on_new_best`, the row is not there yet.
+        assert (best.best_step, found) == (35, [(35, 28)])
+        best.record(35, {"val_mae": 1.0})
+        assert len(found) == 1
+        assert History(tmp_path).rows[-1] == {"step": 35, "loss": 0.0001, "val_mae": 1.0}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"window": 0}, "one step or more. Received: window=0"),
+            ({"monitor": "mae"}, "whether high or low values are better. Received: monitor='mae', mode='auto'"),
+            ({"monitor": "no_loss"}, "no such value. Received: monitor='no_loss'. Give one of loss, mae"),
+        ],
+    )
+    def test_refusals(self, tmp_path, options, message):
+        with pytest.raises(InputError, match=message):
+            fit(make_model(), [BestLoss(tmp_path, **options)], epochs=1)
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("whole"), make_model()
+    fit(model, [BestLoss(folder, window=5), SaveCheckpoints(folder)], epochs=4)
+    return folder, model
+
+
+class TestSaveCheckpoints:
+    @pytest.mark.parametrize("steps", [10, 14])
+    def test_a_killed_training_goes_on_to_the_same_end(self, tmp_path, never_stopped, steps):
+        """In the middle of an epoch, and before its checkpoint; the windows after it are forgotten."""
+        checkpoints = SaveCheckpoints(tmp_path)
+        with pytest.raises(PowerCutError):
+            fit(make_model(), [BestLoss(tmp_path, window=5), At(steps, cut_power), checkpoints], epochs=4)
+        assert [row["step"] for row in History(tmp_path).rows] == [5, 10]
+        checkpoints.on_train_end()
+        again = SaveCheckpoints(tmp_path)
+        assert again.step == 7
+        model, best = make_model(), BestLoss(tmp_path, window=7)
+        model.layers[0].kernel.assign(model.layers[0].kernel + 1)
+        fit(model, [best, again], epochs=4, start_step=again.step)
+        folder, other = never_stopped
+        for ours, theirs in zip(
+            [*model.weights, *model.optimizer.variables], [*other.weights, *other.optimizer.variables], strict=True
+        ):
+            np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, theirs)), err_msg=ours.path)
+        assert [row["step"] for row in History(tmp_path).rows] == [5, 14, 21, 28]
+        # Nothing is left to do.
+        fit(model, [SaveCheckpoints(tmp_path)], epochs=4)
+        assert int(model.optimizer.iterations) == 28
+
+    def test_keeps_the_last_and_the_best(self, tmp_path, never_stopped):
+        folder, _ = never_stopped
+        (tmp_path / "history.csv").write_text("step,loss\n7,0.0\n")
+        checkpoints = SaveCheckpoints(tmp_path, keep=2)
+        fit(make_model(), [checkpoints], epochs=4)
+        assert checkpoints.run.checkpoints.steps == [7, 21, 28]
+        assert SaveCheckpoints(folder).run.checkpoints.steps == [7, 14, 21, 28]
+
+    def test_refusals(self, tmp_path, never_stopped):
+        with pytest.raises(InputError, match="one checkpoint must be kept. Received: keep=0"):
+            SaveCheckpoints(tmp_path, keep=0)
+        other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        other.compile(LAMB(0.1), loss="mse")
+        with pytest.raises(InputError, match="The checkpoint is of another model"):
+            fit(other, [SaveCheckpoints(never_stopped[0])])
+
+
+def test_the_module_tells_its_names():
+    import tibert_keras
+
+    assert set(tibert_keras.callbacks.__all__) <= set(dir(tibert_keras.callbacks))
+    with pytest.raises(AttributeError, match="no attribute 'ModelCheckpoint'"):
+        tibert_keras.callbacks.ModelCheckpoint  # noqa: B018

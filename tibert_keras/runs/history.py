@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
+from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, exists, join, read_lines
 
 HISTORY_FILE = "history.csv"
+# Whether the lowest or the highest value is best.
+Mode = Literal["min", "max"]
 
 
 class History:
@@ -44,8 +47,18 @@ class History:
         self.rows = [row for row in self.rows if row["step"] <= step]
 
     def append(self, row: dict[str, float]) -> None:
-        """Add a row, and write the file."""
+        """Add a row as `add` does, and write the file."""
+        self.add(row)
+        self.write()
+
+    def add(self, row: dict[str, float]) -> None:
+        """Add a row, or values to the last row if that is of the same step, without writing the file."""
+        if self.rows and self.rows[-1]["step"] == row["step"]:
+            row = {**self.rows.pop(), **row}
         self.rows.append(row)
+
+    def write(self) -> None:
+        """Write the file with the rows as they are."""
         if not self.writes:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -59,15 +72,19 @@ class History:
         """What is lowest at the best checkpoint: `val_loss` if the run has a validation, else `loss`."""
         return "val_loss" if any("val_loss" in row for row in self.rows) else "loss"
 
-    def best(self, criterion: str | None = None) -> dict[str, float]:
-        """The row with the lowest `criterion`, the earliest of equals. Rows without it do not count."""
-        return min(self.rows, key=lambda row: criterion_value(row, criterion or self.criterion))
+    def best(self, criterion: str | None = None, *, mode: Mode = "min") -> dict[str, float] | None:
+        """The row with the best `criterion`, the earliest of equals, or `None` if no row has a finite one."""
+        criterion = criterion or self.criterion
+        sign = 1 if mode == "min" else -1
+        rows = [row for row in self.rows if math.isfinite(criterion_value(row, criterion))]
+        return min(rows, key=lambda row: sign * criterion_value(row, criterion), default=None)
 
     def best_steps(self) -> set[int]:
         """The steps of the champions by each criterion: the lowest `loss` and, if there is one, `val_loss`."""
-        return {int(self.best(criterion)["step"]) for criterion in ("loss", self.criterion)}
+        rows = (self.best(criterion) for criterion in ("loss", self.criterion))
+        return {int(row["step"]) for row in rows if row is not None}
 
 
 def criterion_value(row: dict[str, float], criterion: str) -> float:
-    """The `loss` or `val_loss` of a row, over the masked tokens alone, so that runs with and without SOP compare."""
+    """A value of a row, of which a loss counts the masked tokens alone, so that runs with and without SOP compare."""
     return row.get(criterion.replace("loss", "masked_lm_loss"), row.get(criterion, math.inf))

@@ -27,6 +27,7 @@ class RunState:
         skipped_batches: Batches that rollbacks have skipped so far.
         first_step: The step at which the current window of the training loss began.
         seconds: The time spent on that window so far.
+        epochs: The epochs of `fit()` that have ended; `pretrain` counts steps only.
     """
 
     step: int = 0
@@ -34,6 +35,7 @@ class RunState:
     skipped_batches: int = 0
     first_step: int = 0
     seconds: float = 0.0
+    epochs: int = 0
 
 
 class Run:
@@ -73,7 +75,7 @@ class Run:
     def save(self, model: keras.Model) -> None:
         """Save a checkpoint of a model and the state; errors are those of `Checkpoints.save`."""
         # By each criterion, because the champion can be chosen by either.
-        best_steps = self.history.best_steps() if self.history.rows else {self.state.step}
+        best_steps = self.history.best_steps() or {self.state.step}
         state = dataclasses.asdict(self.state)
         self.checkpoints.save(model, self.state.step, state=state, best_steps=best_steps)
 

@@ -7,23 +7,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.runs.champion import choose_champion
-from tibert_keras.runs.history import History
+from tibert_keras.runs.folder import CONFIG_FILE
 from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.tag_words import TagWords
 from tibert_keras.saved_model.text_module import TextModule, require_tensorflow
-from tibert_keras.saved_model.versions import SAVED_MODEL, check_export_folder, write_warm_up
-from tibert_keras.storage import atomic_output, join
+from tibert_keras.saved_model.versions import SAVED_MODEL, check_export_folder, next_version, write_warm_up
+from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.training.callbacks import BestLoss
+from tibert_keras.training.workers import is_chief
 
 
 def export_saved_model(
@@ -75,24 +77,64 @@ def export_saved_model(
         write_warm_up(folder, module.signatures_of_text)
 
 
-class SavedModelOfBest(keras.callbacks.Callback):
-    """Writes the champion and its SavedModel at each new best checkpoint of a run.
+class SavedModelOfBest(BestLoss):
+    """Writes a SavedModel of each new best, which serves strings while training goes on.
+
+    In a run of `pretrain`, whose model takes ids, it is that of the champion, which is written too.
 
     Args:
-        run_dir: The run's folder; the SavedModel goes to `saved_model/` in it.
+        run_dir: The run's folder, local or `gs://`. The SavedModel goes to `saved_model/` in it.
+        versioned: Write each SavedModel to the next numbered folder in `saved_model/`, as TensorFlow Serving expects,
+            instead of replacing the one before.
+        top_k: The number of pieces that a masked language model returns for each mask.
+        preprocessor: The preprocessor of the SavedModel, for a model that is trained on ids and has none.
+        **kwargs: Arguments of `BestLoss`, which say what is best: `monitor`, `mode` and `window`.
+
+    Raises:
+        InputError: If Keras's backend is not TensorFlow. In `fit()`, if the model has no preprocessor, or
+            `saved_model/` holds anything but SavedModels.
 
     Example:
     ```python
-    pretrain(config, callbacks=[SavedModelOfBest(config.output_dir)])
+    model.fit(texts, epochs=10, callbacks=[SavedModelOfBest("run", monitor="loss", versioned=True)])
+    tf.saved_model.load("run/saved_model/1")
     ```
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        *,
+        versioned: bool = False,
+        top_k: int = 5,
+        preprocessor: Any = None,
+        **kwargs: Any,
+    ) -> None:
         require_tensorflow()
-        self.run_dir = os.fspath(run_dir)
+        super().__init__(run_dir, **kwargs)
+        self.versioned, self.top_k, self.preprocessor = versioned, top_k, preprocessor
+        self.output_dir = join(run_dir, "saved_model")
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        history = History(self.run_dir)
-        if history.best()["step"] == history.rows[-1]["step"]:
-            export_saved_model(choose_champion([self.run_dir]).preset, join(self.run_dir, "saved_model"))
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._in_run = exists(join(self.run_dir, CONFIG_FILE))
+        if not self._in_run and (self.preprocessor or getattr(self.model, "preprocessor", None)) is None:
+            raise InputError(
+                "A SavedModel takes strings, and the model takes only ids. Received: preprocessor=None. "
+                "Give one with the tokenizer of the ids."
+            )
+        if not self.versioned:
+            check_export_folder(self.output_dir)
+
+    def on_new_best(self) -> None:
+        if not is_chief():
+            return
+        folder = next_version(self.output_dir) if self.versioned else self.output_dir
+        if self._in_run:
+            export_saved_model(choose_champion([self.run_dir]).preset, folder, top_k=self.top_k)
+            return
+        # A copy in float32 on one device, whatever the precision and the strategy of the training.
+        with tempfile.TemporaryDirectory() as preset:
+            self.model.save_to_preset(preset)
+            copy = load_model(preset, dtype="float32")
+            copy.preprocessor = self.preprocessor or copy.preprocessor
+            export_saved_model(copy, folder, top_k=self.top_k)

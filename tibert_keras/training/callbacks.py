@@ -1,227 +1,230 @@
-"""Callbacks of `fit()`: progress, the history, TensorBoard, checkpoints, and stops at SIGTERM or a diverged loss."""
+"""Callbacks for `fit()` with any model: the best loss and checkpoints to resume from, both kept over restarts."""
 
 from __future__ import annotations
 
 import logging
-import math
-import signal
-import statistics
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import keras
-import numpy as np
-from keras import ops
-from tqdm import tqdm
 
-from tibert_keras.errors import DivergedError, RunInterrupted
-from tibert_keras.optimizers.lamb import LAMB
-from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.folder import LOG_FOLDER
+from tibert_keras.errors import InputError
+from tibert_keras.runs.history import History, Mode, criterion_value
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import join
-from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.strategy import Strategy
+from tibert_keras.training.workers import is_chief
+
+_HIGHEST_IS_BEST = ("accuracy", "acc", "auc", "precision", "recall", "f1", "f1_score")
 
 _LOG = logging.getLogger(__name__)
 
 
-class StepProgress(keras.callbacks.Callback):
-    """Counts the global steps, shows a progress bar, and stops at the last step or at a loss that is not finite.
+class BestLoss(keras.callbacks.Callback):
+    """Finds the best loss of a training, and remembers it over restarts.
+
+    Each window adds a row to `history.csv` in the run's folder, in which the next process finds the best again. A
+    window is an epoch or, with `window`, a number of steps.
 
     Args:
-        run: The run, whose `state.step` it counts. A run that writes no files shows no bar.
-        config: The options.
-    """
+        run_dir: The run's folder, local or `gs://`. Callbacks with the same folder share its `history.csv`.
+        monitor: Name of a value in Keras's logs; `auto` is `val_loss` if there is one, else `loss`. Of a model with two
+            tasks, a loss is that of the masked tokens alone.
+        mode: Whether the lowest (`min`) or the highest value (`max`) is best; `auto` goes by the name.
+        window: Number of steps over which training losses are averaged, for batches of one size. Validation values are
+            still recorded at the end of each epoch.
 
-    def __init__(self, run: Run, config: PretrainConfig) -> None:
-        super().__init__()
-        self.run = run
-        self.config = config
-        self.bar: tqdm[Any] = tqdm(
-            desc="training",
-            total=config.num_train_steps,
-            initial=run.state.step,
-            unit="step",
-            disable=None if run.writes else True,
-        )
+    Attributes:
+        best: The best value, or `None` before the first window.
+        best_step: The global step at the end of its window, or `None`.
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.steps_of_epoch = 0
-        # Moves the bar back after a rollback.
-        self.bar.update(self.run.state.step - self.bar.n)
+    Raises:
+        InputError: If `window` is not positive, or the name does not tell the mode. In `fit()`, if there is no such
+            value.
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        done = batch + 1 - self.steps_of_epoch
-        self.steps_of_epoch += done
-        self.run.state.step += done
-        loss = float(logs["loss"])
-        if self.bar.update(done):
-            # The bar has just been drawn, and shows these figures the next time, within a second.
-            rate = float(self.model.optimizer.learning_rate)
-            sequences = (self.bar.format_dict["rate"] or 0) * self.config.train_batch_size
-            self.bar.set_postfix_str(
-                f"loss {loss:.4f}, learning rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False
-            )
-        check_loss(self.run.state.step, loss, checkpoints=self.run.checkpoints)
-        if self.run.state.step >= self.config.num_train_steps:
-            self.model.stop_training = True
-
-
-class CheckpointEachInterval(keras.callbacks.Callback):
-    """Records each window, an epoch of `fit()`, in the history and on TensorBoard, and saves a checkpoint.
-
-    Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints. The
-    best one is found in the history, which survives a restart. A window whose loss has risen far above the lowest
-    leaves no row and no checkpoint. When the run is told to stop, it saves a checkpoint in the middle of the window
-    with the averages so far, from which the window resumes.
-
-    Args:
-        run: The run. It writes files only in the chief; other workers just take part in what all must do together.
-        config: The options.
-        strategy: Where the run trains.
-        told_to_stop: Tells whether the run should stop; see `catching_sigterm`.
-        asynchronous: Whether training may continue before a checkpoint is written.
+    Example:
+    ```python
+    best = BestLoss("run", window=100)
+    model.fit(batches, steps_per_epoch=1000, epochs=10, callbacks=[best])
+    best.best, best.best_step
+    ```
     """
 
     def __init__(
         self,
-        run: Run,
-        config: PretrainConfig,
+        run_dir: str | os.PathLike[str],
         *,
-        strategy: Strategy,
-        told_to_stop: Callable[[], bool],
-        asynchronous: bool = True,
+        monitor: str = "auto",
+        mode: Literal["auto", "min", "max"] = "auto",
+        window: int | None = None,
     ) -> None:
         super().__init__()
-        self.run = run
-        self.config = config
-        self.strategy = strategy
-        self.told_to_stop = told_to_stop
-        self.asynchronous = asynchronous
+        if window is not None and window < 1:
+            raise InputError(f"A window has one step or more. Received: window={window}.")
+        self.run_dir, self.monitor, self.window = os.fspath(run_dir), monitor, window
+        self.mode: Mode = _mode(monitor) if mode == "auto" else mode
+        self._averages = _WindowAverages()
+        self._remember(self.history())
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        import tensorflow as tf
-
-        self.summary = tf.summary
-        if self.run.writes:
-            self.writer = tf.summary.create_file_writer(join(self.run.folder, LOG_FOLDER))
+    def history(self) -> History:
+        """Read the rows so far, which other callbacks may have written too."""
+        return History(self.run_dir, writes=is_chief())
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        state = self.run.state
-        if state.step % self.config.save_checkpoints_steps:
-            # The window was interrupted, and Keras has just reset its averages.
-            self.run.checkpoints.restore(self.model, state.step, metrics=True)
-        else:
-            state.first_step, state.seconds = state.step, 0.0
-        self.started = time.monotonic() - state.seconds
+        self._first_step = _global_step(self.model)
+        self._averages.begin_epoch()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Measured before the validation, which follows the last batch and does not count for the throughput.
-        self.run.state.seconds = time.monotonic() - self.started
-        in_window = self.run.state.step % self.config.save_checkpoints_steps
-        if self.told_to_stop() and in_window and not self.model.stop_training:
-            self._save()
-            self._stop_if_told()
+        # If several steps run in one call, the window ends with the call that fills it.
+        if self.window is not None and self._averages.count(batch + 1) >= self.window:
+            self._averages.add(batch + 1, logs)
+            self.record(self._first_step + batch + 1, self._averages.take())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        state, history = self.run.state, self.run.history
-        if history.rows:
-            bound = self.config.divergence_factor * min(row["loss"] for row in history.rows)
-            check_loss(state.step, float(logs["loss"]), bound=bound, checkpoints=self.run.checkpoints)
-        examples = (state.step - state.first_step) * self.config.train_batch_size
-        row = {
-            "step": state.step,
-            **{name: float(value) for name, value in logs.items()},
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "seconds": round(state.seconds, 3),
-            "examples_per_second": round(examples / state.seconds, 2),
-        }
-        history.append(row)
-        self._save()
-        if self.run.writes:
-            self._report(row)
-        if not self.model.stop_training:
-            self._stop_if_told()
+        # A validation may take place in some of the epochs only.
+        if self.monitor not in {"auto", *logs} and not self.monitor.startswith("val_"):
+            raise InputError(
+                f"There is no such value. Received: monitor={self.monitor!r}. Give one of {', '.join(sorted(logs))}."
+            )
+        step = _global_step(self.model)
+        if self.window is None:
+            self.record(step, logs)
+            return
+        self._averages.add(step - self._first_step, logs)
+        if validated := {name: value for name, value in logs.items() if name.startswith("val_")}:
+            self.record(step, validated)
 
-    def _report(self, row: dict[str, Any]) -> None:
-        """Report a window on TensorBoard and in the log."""
-        step = row["step"]
-        best_step = int(self.run.history.best()["step"])
-        with self.writer.as_default(step=step):
-            for name, value in {**row, **norms(self.model)}.items():
-                self.summary.scalar(name, value)
-        self.writer.flush()
-        values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
-        _LOG.info("step %d/%d: %s%s", step, self.config.num_train_steps, values, " (best)" * (best_step == step))
+    def record(self, step: int, values: Mapping[str, Any]) -> None:
+        """Record a window, and call `on_new_best` if it is the best.
 
-    def _save(self) -> None:
-        self.run.save(self.model)
-        if not self.asynchronous:
-            self.run.checkpoints.wait()
+        Args:
+            step: The global step at its end.
+            values: Its losses and other values.
+        """
+        history = self.history()
+        history.add({"step": step, **{name: float(value) for name, value in values.items()}})
+        monitor = self._remember(history)
+        if self.best_step == step and monitor in values:
+            self.on_new_best()
+        # A process that is killed before this leaves no row, so the next one has a new best at this step again.
+        history.write()
 
-    def _stop_if_told(self) -> None:
-        if self.told_to_stop():
-            self.run.checkpoints.wait()
-            self.strategy.wait_for_workers()
-            raise RunInterrupted(self.run.state.step)
+    def on_new_best(self) -> None:
+        """Do something at a new best. Subclasses override this."""
+
+    def _remember(self, history: History) -> str:
+        """Look up the best in the history, and return the name of the value that was compared."""
+        monitor = history.criterion if self.monitor == "auto" else self.monitor
+        row = history.best(monitor, mode=self.mode)
+        self.best = None if row is None else criterion_value(row, monitor)
+        self.best_step = None if row is None else int(row["step"])
+        return monitor
 
 
-def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: Checkpoints) -> None:
-    """Check that a loss is finite and not above a bound.
-
-    Raises:
-        DivergedError: If it is not. The message names the last good checkpoint.
-    """
-    if math.isfinite(loss) and loss <= bound:
-        return
-    problem = f"has risen above {bound:.4g}" if math.isfinite(loss) else "is not finite"
-    raise DivergedError(step, f"The loss {problem} at step {step}. Received: {loss:.4g}. {checkpoints.last_good()}")
+def _global_step(model: keras.Model) -> int:
+    # As an array, because under `tf.distribute` a variable consists of several.
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
-def norms(model: keras.Model) -> dict[str, float]:
-    """Compute norms over all trained variables, and the range of LAMB's trust ratios.
-
-    Returns:
-        `gradient_norm` of the last step before clipping, `weight_norm`, and, if the optimizer has trust ratios,
-        `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
-    """
-    optimizer: LAMB = model.optimizer
-    # As arrays, because under `tf.distribute` a variable consists of several.
-    squares = [np.sum(np.square(ops.convert_to_numpy(variable))) for variable in model.trainable_variables]
-    figures = {
-        "gradient_norm": float(ops.convert_to_numpy(optimizer.gradient_norm)),
-        "weight_norm": float(np.sqrt(np.sum(squares))),
-    }
-    if ratios := list(optimizer.trust_ratios().values()):
-        figures |= {
-            "trust_ratio/lowest": min(ratios),
-            "trust_ratio/median": statistics.median(ratios),
-            "trust_ratio/highest": max(ratios),
-        }
-    return figures
+def _mode(monitor: str) -> Mode:
+    if monitor == "auto" or "loss" in monitor or monitor.endswith("error"):
+        return "min"
+    if monitor.endswith(_HIGHEST_IS_BEST):
+        return "max"
+    raise InputError(
+        f"The name does not tell whether high or low values are better. Received: monitor={monitor!r}, mode='auto'. "
+        "Give mode='min' or mode='max'."
+    )
 
 
-@contextmanager
-def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
-    """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
+class _WindowAverages:
+    """Averages the losses of a window from those of Keras, which are averages since the epoch began."""
+
+    def __init__(self) -> None:
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._count = 0
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        self._sums_of_epoch: defaultdict[str, float] = defaultdict(float)
+        self._count_of_epoch = 0
+
+    def count(self, batches: int) -> int:
+        """The number of batches in the window, when the epoch has had `batches`."""
+        return self._count + batches - self._count_of_epoch
+
+    def add(self, batches: int, logs: Mapping[str, Any]) -> None:
+        """Add what the epoch has had since the last call: `batches` in all, with the averages in `logs`."""
+        for name, average in logs.items():
+            if name.endswith("loss") and not name.startswith("val_"):
+                total = batches * float(average)
+                self._sums[name] += total - self._sums_of_epoch[name]
+                self._sums_of_epoch[name] = total
+        self._count, self._count_of_epoch = self.count(batches), batches
+
+    def take(self) -> dict[str, float]:
+        """Return the averages, and begin the next window."""
+        averages = {name: total / self._count for name, total in self._sums.items()}
+        self._sums.clear()
+        self._count = 0
+        return averages
+
+
+class SaveCheckpoints(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each epoch, from which `fit()` goes on in another process.
+
+    When `fit()` begins, the last undamaged checkpoint in the folder is restored: weights, optimizer, and the states of
+    random generators. Training goes on with the next epoch, up to the same `epochs`. The result is that of a training
+    that was never stopped, bit for bit, if each epoch takes the same batches as it would have: `step` tells how many of
+    an endless dataset to skip. Checkpoints are written in the background, and read back. Variables are found by their
+    paths, so the layers of a model of your own should have names: Keras numbers the others through the process.
 
     Args:
-        any_worker: Tells whether a flag is set on any of several workers, which must stop at the same step.
+        run_dir: The run's folder, local or `gs://`. Checkpoints go to `checkpoints/STEP` in it, like those of
+            `pretrain`.
+        keep: How many of the last checkpoints to keep, besides those with the best losses that `BestLoss` recorded in
+            the same folder.
 
-    Yields:
-        A function that tells whether this or another worker has received it. All workers must call it at the same
-        points.
+    Raises:
+        InputError: If the folder's checkpoints are of another model or all damaged, or one cannot be written.
+        DivergedError: If a weight is not finite.
+
+    Example:
+    ```python
+    checkpoints = SaveCheckpoints("run")
+    batches = records.training_batches(32, seed=1, start_step=checkpoints.step)
+    model.fit(batches, steps_per_epoch=100, epochs=10, callbacks=[BestLoss("run"), checkpoints])
+    ```
     """
-    received: list[int] = []
-    # Python lets only the main thread handle signals.
-    handles = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number)) if handles else None
-    try:
-        yield lambda: any_worker(bool(received))
-    finally:
-        if handles:
-            signal.signal(signal.SIGTERM, previous)
+
+    def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 5) -> None:
+        super().__init__()
+        if keep < 1:
+            raise InputError(f"At least one checkpoint must be kept. Received: keep={keep}.")
+        self.run = Run(run_dir, keep=keep, writes=is_chief())
+
+    @property
+    def step(self) -> int:
+        """The global step of the last undamaged checkpoint, from which `fit()` goes on; 0 if there is none."""
+        return self.run.checkpoints.last_whole() or 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.run.resume(self.model):
+            _LOG.info("Going on from step %d.", self.run.state.step)
+            # As `keras.callbacks.BackupAndRestore` does.
+            self.model._initial_epoch = self.run.state.epochs
+            # Without the windows after it, which will be trained again.
+            self.run.history.write()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.run.state.step, self.run.state.epochs = _global_step(self.model), epoch + 1
+        # As other callbacks have written it.
+        self.run.history = History(self.run.folder, writes=self.run.writes)
+        self.save()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.run.checkpoints.wait()
+
+    def save(self) -> None:
+        """Save a checkpoint of the model and the state of the run."""
+        self.run.save(self.model)

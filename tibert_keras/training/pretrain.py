@@ -18,12 +18,17 @@ from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.run import Run
-from tibert_keras.training.callbacks import CheckpointEachInterval, StepProgress, catching_sigterm
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.init_checkpoint import restore_init_checkpoint
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.model import make_model
+from tibert_keras.training.run_callbacks import (
+    CheckpointEachInterval,
+    RecordEachWindow,
+    StepProgress,
+    catching_sigterm,
+)
 from tibert_keras.training.strategy import Strategy, chosen_strategy, use_deterministic_operations
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +128,7 @@ def _train(
             records=records,
             validation_batches=validation_batches,
         )
-        loop.train([progress, saving, *callbacks])
+        loop.train([progress, RecordEachWindow(run, config), saving, *callbacks])
 
 
 def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: TibertMaskedLM, records: Records) -> None:

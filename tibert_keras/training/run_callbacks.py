@@ -1,0 +1,251 @@
+"""Callbacks of a run: progress, windows, TensorBoard, and stops at SIGTERM or a diverged loss."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from tqdm import tqdm
+
+from tibert_keras.errors import DivergedError, RunInterrupted
+from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.folder import LOG_FOLDER
+from tibert_keras.runs.history import History
+from tibert_keras.runs.run import Run
+from tibert_keras.storage import join
+from tibert_keras.training.callbacks import BestLoss, SaveCheckpoints
+from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.strategy import Strategy
+
+_LOG = logging.getLogger(__name__)
+
+
+class StepProgress(keras.callbacks.Callback):
+    """Counts the global steps, shows a progress bar, and stops at the last step or at a loss that is not finite.
+
+    Args:
+        run: The run, whose `state.step` it counts. A run that writes no files shows no bar.
+        config: The options.
+    """
+
+    def __init__(self, run: Run, config: PretrainConfig) -> None:
+        super().__init__()
+        self.run = run
+        self.config = config
+        self.bar: tqdm[Any] = tqdm(
+            desc="training",
+            total=config.num_train_steps,
+            initial=run.state.step,
+            unit="step",
+            disable=None if run.writes else True,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.steps_of_epoch = 0
+        # Moves the bar back after a rollback.
+        self.bar.update(self.run.state.step - self.bar.n)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        done = batch + 1 - self.steps_of_epoch
+        self.steps_of_epoch += done
+        self.run.state.step += done
+        loss = float(logs["loss"])
+        if self.bar.update(done):
+            # The bar has just been drawn, and shows these figures the next time, within a second.
+            rate = float(self.model.optimizer.learning_rate)
+            sequences = (self.bar.format_dict["rate"] or 0) * self.config.train_batch_size
+            self.bar.set_postfix_str(
+                f"loss {loss:.4f}, learning rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False
+            )
+        check_loss(self.run.state.step, loss, checkpoints=self.run.checkpoints)
+        if self.run.state.step >= self.config.num_train_steps:
+            self.model.stop_training = True
+
+
+class RecordEachWindow(BestLoss):
+    """Records each window, an epoch of `fit()`, in the history, in the log and on TensorBoard.
+
+    Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints. A
+    window whose loss has risen far above the lowest leaves no row.
+
+    Args:
+        run: The run. It writes files only in the chief; other workers just take part in what all must do together.
+        config: The options.
+    """
+
+    def __init__(self, run: Run, config: PretrainConfig) -> None:
+        self.run = run
+        self.config = config
+        super().__init__(run.folder)
+
+    def history(self) -> History:
+        return self.run.history
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        import tensorflow as tf
+
+        self.summary = tf.summary
+        if self.run.writes:
+            self.writer = tf.summary.create_file_writer(join(self.run.folder, LOG_FOLDER))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        state = self.run.state
+        if state.step % self.config.save_checkpoints_steps:
+            # The window was interrupted, and Keras has just reset its averages.
+            self.run.checkpoints.restore(self.model, state.step, metrics=True)
+        else:
+            state.first_step, state.seconds = state.step, 0.0
+        self.started = time.monotonic() - state.seconds
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # Measured before the validation, which follows the last batch and does not count for the throughput.
+        self.run.state.seconds = time.monotonic() - self.started
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        state, history = self.run.state, self.run.history
+        if history.rows:
+            bound = self.config.divergence_factor * min(row["loss"] for row in history.rows)
+            check_loss(state.step, float(logs["loss"]), bound=bound, checkpoints=self.run.checkpoints)
+        examples = (state.step - state.first_step) * self.config.train_batch_size
+        figures = {
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(state.seconds, 3),
+            "examples_per_second": round(examples / state.seconds, 2),
+        }
+        self.record(state.step, {**logs, **figures})
+        if self.run.writes:
+            self._report(history.rows[-1])
+
+    def _report(self, row: dict[str, Any]) -> None:
+        """Report a window on TensorBoard and in the log."""
+        step = row["step"]
+        with self.writer.as_default(step=step):
+            for name, value in {**row, **norms(self.model)}.items():
+                self.summary.scalar(name, value)
+        self.writer.flush()
+        values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
+        best = " (best)" * (self.best_step == step)
+        _LOG.info("step %d/%d: %s%s", step, self.config.num_train_steps, values, best)
+
+
+class CheckpointEachInterval(SaveCheckpoints):
+    """Saves a checkpoint after each window and, when the run is told to stop, in the middle of one.
+
+    Such a checkpoint has the averages so far, from which the window resumes.
+
+    Args:
+        run: The run, which has been restored.
+        config: The options.
+        strategy: Where the run trains.
+        told_to_stop: Tells whether the run should stop; see `catching_sigterm`.
+        asynchronous: Whether training may continue before a checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: PretrainConfig,
+        *,
+        strategy: Strategy,
+        told_to_stop: Callable[[], bool],
+        asynchronous: bool = True,
+    ) -> None:
+        super().__init__(run.folder)
+        self.run = run
+        self.config = config
+        self.strategy = strategy
+        self.told_to_stop = told_to_stop
+        self.asynchronous = asynchronous
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Do nothing: the model was restored before, in the scope of the strategy."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        in_window = self.run.state.step % self.config.save_checkpoints_steps
+        if self.told_to_stop() and in_window and not self.model.stop_training:
+            self.save()
+            self._stop_if_told()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.save()
+        if not self.model.stop_training:
+            self._stop_if_told()
+
+    def save(self) -> None:
+        super().save()
+        if not self.asynchronous:
+            self.run.checkpoints.wait()
+
+    def _stop_if_told(self) -> None:
+        if self.told_to_stop():
+            self.run.checkpoints.wait()
+            self.strategy.wait_for_workers()
+            raise RunInterrupted(self.run.state.step)
+
+
+def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: Checkpoints) -> None:
+    """Check that a loss is finite and not above a bound.
+
+    Raises:
+        DivergedError: If it is not. The message names the last good checkpoint.
+    """
+    if math.isfinite(loss) and loss <= bound:
+        return
+    problem = f"has risen above {bound:.4g}" if math.isfinite(loss) else "is not finite"
+    raise DivergedError(step, f"The loss {problem} at step {step}. Received: {loss:.4g}. {checkpoints.last_good()}")
+
+
+def norms(model: keras.Model) -> dict[str, float]:
+    """Compute norms over all trained variables, and the range of LAMB's trust ratios.
+
+    Returns:
+        `gradient_norm` of the last step before clipping, `weight_norm`, and, if the optimizer has trust ratios,
+        `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
+    """
+    optimizer: LAMB = model.optimizer
+    # As arrays, because under `tf.distribute` a variable consists of several.
+    squares = [np.sum(np.square(ops.convert_to_numpy(variable))) for variable in model.trainable_variables]
+    figures = {
+        "gradient_norm": float(ops.convert_to_numpy(optimizer.gradient_norm)),
+        "weight_norm": float(np.sqrt(np.sum(squares))),
+    }
+    if ratios := list(optimizer.trust_ratios().values()):
+        figures |= {
+            "trust_ratio/lowest": min(ratios),
+            "trust_ratio/median": statistics.median(ratios),
+            "trust_ratio/highest": max(ratios),
+        }
+    return figures
+
+
+@contextmanager
+def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
+
+    Args:
+        any_worker: Tells whether a flag is set on any of several workers, which must stop at the same step.
+
+    Yields:
+        A function that tells whether this or another worker has received it. All workers must call it at the same
+        points.
+    """
+    received: list[int] = []
+    # Python lets only the main thread handle signals.
+    handles = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number)) if handles else None
+    try:
+        yield lambda: any_worker(bool(received))
+    finally:
+        if handles:
+            signal.signal(signal.SIGTERM, previous)
