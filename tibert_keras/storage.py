@@ -54,11 +54,12 @@ def _remote(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise InputError(f"The remote path cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
 
 
-def expand_glob(pattern: str) -> list[str]:
+def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[str]:
     """List the files that match a pattern, or one of several.
 
     Args:
         pattern: A path or glob pattern, or several separated by commas, as the original scripts' `--input_file`.
+        folder_endings: If given, a local folder stands for all files with these endings in it, at any depth.
 
     Returns:
         The paths, sorted and without duplicates.
@@ -77,6 +78,8 @@ def expand_glob(pattern: str) -> list[str]:
             found = [match for match in glob.glob(part, recursive=True) if Path(match).is_file()]
             # Some contain brackets, which are not a pattern then.
             found = found or ([part] if Path(part).is_file() else [])
+            if folder_endings and Path(part).is_dir():
+                found = [os.fspath(path) for path in Path(part).rglob("*") if path.name.endswith(folder_endings)]
         if not found:
             raise InputError(f"No file matches the pattern. Received: {part!r}. Check the path, and quote the pattern.")
         paths.update(found)

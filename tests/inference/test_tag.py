@@ -11,7 +11,7 @@ import pytest
 
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
-from tibert_keras.inference.tag import TagConfig, TaggedLine, read_text, tag_text, with_tibetan
+from tibert_keras.inference.tag import TagConfig, TaggedLine, read_text, split_lines, tag_text, with_tibetan
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.tagging.reading import read_tagged
 from tibert_keras.tagging.words import TaggedWord
@@ -30,12 +30,16 @@ def undo(text: str) -> str:
 
 
 def from_plain(out: str) -> str:
-    lines = out.split("\n")
-    return "\n".join("".join(undo(token.rpartition("|")[0]) for token in line.split(" ") if token) for line in lines)
+    def line(written: str) -> str:
+        words = "".join(undo(token.rpartition("|")[0]) for token in written.split(" ") if token)
+        return words + "\r" * written.endswith("\r")
+
+    return "\n".join(map(line, out.split("\n")))
 
 
 def from_tsv(out: str) -> str:
-    return "".join(undo(row.split("\t")[0]) if row else "\n" for row in out.split("\n")[:-1])
+    rows = out.split("\n")[:-1]
+    return "".join(undo(row.split("\t")[0]) if row.strip() else f"{row}\n" for row in rows)
 
 
 def from_json(out: str) -> str:
@@ -65,7 +69,7 @@ def from_conllu(out: str) -> str:
 BACK = {"plain": from_plain, "tsv": from_tsv, "conllu": from_conllu, "json": from_json}
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", BACK)
 class TestFormats:
     @pytest.mark.parametrize("text", TEXTS)
     def test_a_file(self, tagger_run, tmp_path, capsys, name, text):
@@ -91,7 +95,8 @@ class TestReadBack:
     @pytest.mark.parametrize("name, ending", [("plain", "txt"), ("tsv", "tsv"), ("conllu", "conllu")])
     def test_read_tagged(self, tmp_path, name, ending):
         path = tmp_path / f"a.{ending}"
-        out = "".join(FORMATS[name]([TaggedLine(1, list(self.WORDS), "\n"), TaggedLine(2, list(self.WORDS), "\n")]))
+        lines = [TaggedLine(number, list(self.WORDS), "\n", document=number) for number in (1, 2)]
+        out = "".join(FORMATS[name](lines))
         path.write_text(out, encoding="utf-8")
         assert [document.words for document in read_tagged(str(path))] == [self.WORDS, self.WORDS]
 
@@ -99,7 +104,7 @@ class TestReadBack:
     def test_escapes_and_empty_lines(self, tmp_path, name, ending):
         forms = ["། ", "ཀ\t", "ཁ|\\", "\\s\\", "ག\u00a0ང\u3000"]
         words = tuple(TaggedWord(form, "X") for form in forms)
-        lines = [TaggedLine(1, list(words), "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, list(words), "\n")]
+        lines = [TaggedLine(1, list(words), "\n"), TaggedLine(2, [], "\n"), TaggedLine(3, list(words), "\n", 2)]
         (tmp_path / f"a.{ending}").write_text("".join(FORMATS[name](lines)), encoding="utf-8")
         assert [document.words for document in read_tagged(f"{tmp_path}/a.{ending}")] == [words, words]
 
@@ -109,20 +114,74 @@ class TestReadBack:
         assert read_tagged(f"{tmp_path}/a.conllu")[0].words == words
 
 
-def test_arguments_of_several_lines(monkeypatch, tmp_path):
-    """Are cut into lines, as files are, so that no format gets a form with a line break."""
-    texts = ["ཀ་\nཁ་\n\nག", "ང\n", "ཅ"]
-    lines = [("ཀ་", "\n"), ("ཁ་", "\n"), ("", "\n"), ("ག", ""), ("", ""), ("ང", "\n"), ("", ""), ("ཅ", ""), ("", "")]
-    assert list(TagConfig(text=texts, model="x").lines()) == lines
-    # Without the model, which is another test's: each line is a word.
-    (tmp_path / "task.json").touch()
+def pretend(monkeypatch, folder) -> None:
+    """Make a folder a model, which is another test's: its words are what stands before a space or shad."""
+    (folder / "task.json").touch()
     monkeypatch.setattr(TibertTokenClassifier, "from_preset", lambda preset: None)
     monkeypatch.setattr(
         # The package has a function of the module's name.
         sys.modules["tibert_keras.inference.tag"],
         "tag_lines",
-        lambda _, lines, **__: ([TaggedWord(each, "X")] if each else [] for each in lines),
+        lambda _, lines, **__: (
+            [TaggedWord(form, "NOUN+ADP") for form in re.findall(r"།\s*|[^།\s]+\s*|\s+", line)] for line in lines
+        ),
     )
+
+
+class TestSeveralFiles:
+    @pytest.fixture
+    def tag(self, monkeypatch, tmp_path, capsys):
+        (tmp_path / "model").mkdir()
+        pretend(monkeypatch, tmp_path / "model")
+        (tmp_path / "texts/deeper").mkdir(parents=True)
+        (tmp_path / "texts/a.txt").write_bytes("\ufeffཀ་ཁ། །ག\r\n\r\nང།\r\n".encode())
+        (tmp_path / "texts/deeper/b.txt").write_text("  ཅ\n")
+
+        def tag(*words: str, status: int = 0) -> str:
+            assert main(["tag", f"--model={tmp_path}/model", *words]) == status
+            out, err = capsys.readouterr()
+            return err if status else out.replace(str(tmp_path), "")
+
+        return tag
+
+    def test_results_lie_beside_the_texts(self, tag, tmp_path):
+        written = "/texts/a.words.txt\n/texts/deeper/b.words.txt\n"
+        for pattern in (
+            f"{tmp_path}/texts",
+            f"{tmp_path}/texts/a.txt,{tmp_path}/texts/deeper",
+            f"{tmp_path}/texts/**/*.txt",
+        ):
+            # Results of the call before are no texts.
+            assert tag(f"--input_file={pattern}", "--format=words") == written
+        assert (tmp_path / "texts/a.words.txt").read_bytes().decode() == "ཀ་ཁ ། ། ག\r\n\r\nང །\r\n"
+        assert (tmp_path / "texts/deeper/b.words.txt").read_text() == "ཅ\n"
+        assert tag(f"--input_file={tmp_path}/texts/deeper", "--format=json") == "/texts/deeper/b.tagged.jsonl\n"
+
+    def test_one_result_for_all(self, tag, tmp_path):
+        assert tag(f"--input_file={tmp_path}/texts/", "--format=conllu", f"--output_file={tmp_path}/all.conllu") == ""
+        titles = [row for row in (tmp_path / "all.conllu").read_text().splitlines() if row.startswith(("# n", "# s"))]
+        assert titles == ["# newdoc", "# sent_id = 1", "# newdoc", "# sent_id = 3", "# newdoc", "# sent_id = 4"]
+
+    @pytest.mark.parametrize("name", ["plain", "tsv", "conllu"])
+    def test_fine_tuning_reads_what_is_written(self, tag, tmp_path, name):
+        """The forms are the text, without byte-order mark and line ends."""
+        tag(f"--input_file={tmp_path}/texts", f"--format={name}")
+        documents = read_tagged(f"{tmp_path}/texts/**/*.tagged.*")
+        assert [document.text for document in documents] == ["ཀ་ཁ། །ག", "ང།", "  ཅ"]
+        assert {word.tag for document in documents for word in document.words} == {"NOUN+ADP"}
+
+    def test_a_text_without_tibetan_is_refused_before_the_others_are_tagged(self, tag, tmp_path):
+        (tmp_path / "texts/z.txt").write_text("Only English.\n")
+        assert "z.txt" in tag(f"--input_file={tmp_path}/texts", status=1)
+        assert not list((tmp_path / "texts").rglob("*.tagged.txt"))
+
+
+def test_arguments_of_several_lines(monkeypatch, tmp_path):
+    """Are cut into lines, as files are, so that no format gets a form with a line break."""
+    texts = ["ཀ་\nཁ་\n\nག", "ང\n", "ཅ"]
+    lines = [("ཀ་", "\n"), ("ཁ་", "\n"), ("", "\n"), ("ག", ""), ("", ""), ("ང", "\n"), ("", ""), ("ཅ", ""), ("", "")]
+    assert list(TagConfig(text=texts, model="x").lines()) == lines
+    pretend(monkeypatch, tmp_path)
     for name, back in BACK.items():
         out = "".join(tag_text(TagConfig(text=texts, model=str(tmp_path), format=name)))
         assert back(out) == "ཀ་\nཁ་\n\nག\nང\nཅ\n"
@@ -150,9 +209,11 @@ class TestSources:
         found = with_tibetan(lines())
         assert [next(iter(found)), next(iter(found))] == [("a", "\n"), ("ཀ", "\n")]
 
-    def test_every_byte(self):
-        content = "ཀ\r\n\n\ufeffཁ".encode()
-        assert "".join(line + end for line, end in read_text(io.BytesIO(content), "x")).encode() == content
+    def test_every_line_end(self):
+        """A `\r` alone ends a line as well, and a byte-order mark is no text."""
+        lines = [("ཀ", "\r\n"), ("", "\n"), ("ཁ", "\n"), ("ག ", "\n"), ("ང", "")]
+        assert list(read_text(io.BytesIO("\ufeffཀ\r\n\n\ufeffཁ\rག \nང".encode()), "x")) == lines
+        assert list(split_lines("\ufeffཀ\r\n\nཁ\rག \nང")) == lines
 
 
 class TestBadInput:

@@ -107,8 +107,12 @@ def print_filled(filled: Iterable[FilledText]) -> None:
 
 def tag(config: TagConfig) -> None:
     """Find the words in texts and their parts of speech."""
-    from tibert_keras.inference.tag import tag_text
+    from tibert_keras.inference.tag import tag_files, tag_text
 
+    if config.writes_beside:
+        for path in tag_files(config):
+            print(path)
+        return
     _write_pieces(tag_text(config), config.output_file)
 
 

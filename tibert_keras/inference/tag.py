@@ -1,24 +1,39 @@
-"""Tags texts of any length from strings, files or standard input, in four formats."""
+"""Tags texts of any length from strings, files or standard input, in several formats."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError
 from tibert_keras.runs.folder import find_preset
-from tibert_keras.storage import atomic_output, open_binary
+from tibert_keras.storage import atomic_output, expand_glob, open_binary
 from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tagging.writing import FORMATS
 from tibert_keras.tibetan import has_tibetan
+
+Format = Literal["plain", "tsv", "conllu", "json", "words"]
+# What a file beside a text is called that has its words.
+_ENDINGS: dict[Format, str] = {
+    "plain": ".tagged.txt",
+    "tsv": ".tagged.tsv",
+    "conllu": ".tagged.conllu",
+    "json": ".tagged.jsonl",
+    "words": ".words.txt",
+}
+# The files of a folder that are texts.
+_TEXT_ENDINGS = (".txt",)
+_LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +43,8 @@ class TextConfig:
     Args:
         text: Texts, independent of each other.
         model: Folder of a classifier (a preset, such as `champion/` of a fine-tuning), or of a fine-tuning.
-        input_file: UTF-8 file; an empty line separates documents. Without texts and a file, standard input is read.
+        input_file: UTF-8 files: a path, a glob pattern, a folder, or several separated by commas. An empty line
+            separates documents. Without texts and a file, standard input is read.
         output_file: File for the result, in place of standard output.
         batch_size: Windows of text, or section ends, per step.
     """
@@ -50,27 +66,52 @@ class TextConfig:
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of the texts with their ends, as `read_text`; after each text an empty one without end."""
-        if self.input_file is not None:
-            yield from read_text(open_binary(self.input_file), self.input_file)
-        elif not self.text:
+        for path in self.paths():
+            yield from read_text(open_binary(path), path)
+            yield "", ""
+        if self.input_file is None and not self.text:
             yield from read_text(sys.stdin.buffer, "standard input")
         for text in self.text:
-            *lines, last = text.split("\n")
-            yield from ((line, "\n") for line in lines)
-            yield from [(last, ""), ("", "")] if last else [("", "")]
+            yield from split_lines(text)
+            yield "", ""
+
+    def paths(self) -> list[str]:
+        """List the input files. Of a folder these are its texts, at any depth.
+
+        Raises:
+            InputError: If a pattern or folder has no file.
+        """
+        if self.input_file is None:
+            return []
+        if not Path(self.input_file).is_dir() and not any(sign in self.input_file for sign in "*?[,"):
+            return [self.input_file]
+        paths = expand_glob(self.input_file, folder_endings=_TEXT_ENDINGS)
+        # Not what an earlier call has written beside them.
+        written = {tagged_path(path, each) for path in paths for each in _ENDINGS}
+        return [path for path in paths if path not in written]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagConfig(TextConfig):
     """Tags text.
 
+    The results of several files are written beside them (of `a.txt` to `a.tagged.conllu` and the like), unless there is
+    an output file for all.
+
     Args:
         text: Texts, independent of each other.
         format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag per line, and an empty
-            line for each line break; `conllu`, a sentence per line of the input; `json`, an object per line of it.
+            line for each line break; `conllu`, a sentence per line of the input; `json`, an object per line of it;
+            `words`, the words of a line separated by spaces, without tags, for concordancers.
     """
 
-    format: Literal["plain", "tsv", "conllu", "json"] = "plain"
+    format: Format = "plain"
+
+    @property
+    def writes_beside(self) -> bool:
+        """Whether the results are written beside the input files."""
+        several = self.input_file is not None and (Path(self.input_file).is_dir() or len(self.paths()) > 1)
+        return several and self.output_file is None
 
 
 class TaggedLine(NamedTuple):
@@ -80,11 +121,13 @@ class TaggedLine(NamedTuple):
         number: Its number, from 1.
         words: Its words, whose forms joined are the line; none for an empty one.
         end: Its end: a line break, or nothing for a last line without one.
+        document: The number of its document, from 1.
     """
 
     number: int
     words: list[TaggedWord]
     end: str
+    document: int = 1
 
 
 def tag_text(config: TagConfig) -> Iterator[str]:
@@ -99,11 +142,38 @@ def tag_text(config: TagConfig) -> Iterator[str]:
     preset, lines = find_input(config)
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
-    if config.text:
-        # Each text begins a new line.
-        lines = ((line, "\n" if line else end) for line, end in lines)
+    # Each text begins a new line.
+    lines = ((line, end or "\n" * bool(line)) for line, end in lines) if config.text else lines
     tagged = tag_each(TibertTokenClassifier.from_preset(preset), lines, batch_size=config.batch_size)
     return FORMATS[config.format](tagged)
+
+
+def tag_files(config: TagConfig) -> Iterator[str]:
+    """Tag each file of a configuration, and write the result beside it.
+
+    Yields:
+        The path of each result, when it is written.
+
+    Raises:
+        InputError: As `tag_text`, before anything is written.
+    """
+    preset = find_preset(config.model)
+    paths = config.paths()
+    for path in paths:
+        with_tibetan(read_text(open_binary(path), path), path)
+    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+
+    model = TibertTokenClassifier.from_preset(preset)
+    for path in paths:
+        tagged = tag_each(model, read_text(open_binary(path), path), batch_size=config.batch_size)
+        result = tagged_path(path, config.format)
+        write_pieces(FORMATS[config.format](tagged), result)
+        yield result
+
+
+def tagged_path(path: str, form: Format) -> str:
+    """Return the path beside a text for its words."""
+    return f"{os.path.splitext(path)[0]}{_ENDINGS[form]}"
 
 
 def find_input(config: TextConfig) -> tuple[str, Iterator[tuple[str, str]]]:
@@ -130,25 +200,30 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
         The lines as words, in order.
     """
     # `tag_lines` reads ahead.
-    ends: deque[str] = deque()
+    ends: deque[tuple[str, int]] = deque()
 
     def noting_ends() -> Iterator[str]:
+        document, is_over = 0, True
         for line, end in lines:
-            ends.append(end)
+            has_text = bool(line.strip())
+            document, is_over = document + (has_text and is_over), not has_text
+            ends.append((end, max(document, 1)))
             yield line
 
     number = 0
     with tqdm(desc="tag", unit="line", disable=None) as progress:
         for words in tag_lines(model, noting_ends(), batch_size=batch_size):
-            end = ends.popleft()
+            end, document = ends.popleft()
             progress.update()
             if words or end:
                 number += 1
-                yield TaggedLine(number, words, end)
+                yield TaggedLine(number, words, end, document)
 
 
 def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
-    r"""Yield the lines of a UTF-8 file with their ends, `\n` or nothing, so that no character is lost.
+    r"""Yield the lines of a UTF-8 file with their ends, `\n`, `\r\n` or nothing, so that no character is lost.
+
+    A `\r` alone ends a line, too, and becomes `\n`. Byte-order marks are no text, and are left out.
 
     Raises:
         InputError: If it is not UTF-8 (naming the byte).
@@ -164,11 +239,22 @@ def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
                     "Convert it to UTF-8 first."
                 ) from error
             offset += len(raw)
-            yield line.removesuffix("\n"), "\n" * line.endswith("\n")
+            yield from split_lines(line)
 
 
-def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def split_lines(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a text with their ends, as `read_text`."""
+    for match in _LINE.finditer(text.replace("\ufeff", "")):
+        if match[0]:
+            yield match[1], "\n" if match[2] == "\r" else match[2]
+
+
+def with_tibetan(lines: Iterable[tuple[str, str]], name: str | None = None) -> Iterator[tuple[str, str]]:
     """Check that a line has Tibetan in it, and return an iterator over all lines.
+
+    Args:
+        lines: The lines of a text, with their ends.
+        name: The text's name, for the message.
 
     Raises:
         InputError: If no line has.
@@ -180,7 +266,8 @@ def with_tibetan(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         if has_tibetan(line):
             return chain(waiting, remaining)
     shown = "".join(line for line, _ in waiting)[:60]
-    raise InputError(f"There is no Tibetan in the text. Received: {shown!r}. Give a text in Tibetan script.")
+    received = f"{shown!r}" if name is None else f"{shown!r} in {name!r}"
+    raise InputError(f"There is no Tibetan in the text. Received: {received}. Give a text in Tibetan script.")
 
 
 def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:

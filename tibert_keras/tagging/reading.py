@@ -185,8 +185,8 @@ def _read_columns(slips: Slips, lines: _Lines) -> Iterator[TaggedWord]:
 
 
 def _word(slips: Slips, number: int, line: str, form: str, tag: str) -> TaggedWord:
-    if not form.strip() or not tag.strip():
-        slips.add_missing("tag" if form.strip() else "word", number, line)
+    if not form or not tag.strip():
+        slips.add_missing("tag" if form else "word", number, line)
     elif _CANDIDATES.fullmatch(tag):
         slips.add("A word has a list of candidates for a tag", number, f"{line[:60]!r}", "Give tagged text.")
     return TaggedWord(clean_form(unescape(form)), tag.strip())

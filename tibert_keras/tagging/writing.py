@@ -38,31 +38,38 @@ def json_lines(lines: Iterable[Any]) -> Iterator[str]:
         yield json.dumps({"line": line.number, "words": words, "end": line.end}, ensure_ascii=False) + "\n"
 
 
+def words(lines: Iterable[Any]) -> Iterator[str]:
+    """Write the words of each line separated by spaces, without their own spaces and without tags."""
+    for line in lines:
+        yield " ".join(filter(None, ("".join(word.form.split()) for word in line.words))) + line.end
+
+
 def conllu(lines: Iterable[Any]) -> Iterator[str]:
-    """Write CoNLL-U, a sentence per line of the text.
+    """Write CoNLL-U, a sentence per line of the text, and `# newdoc` where a document begins.
 
     A joined tag becomes as many words of unknown form below their common form. Spaces and line breaks go to the last
     column, as `SpacesAfter` and, at the start, `SpacesBefore`.
     """
-    before = ""
-    sentence: tuple[int, list[TaggedWord], str, str] | None = None
+    before, document = "", 0
+    sentence: tuple[str, int, list[TaggedWord], str, str] | None = None
     for line in lines:
         if line.words:
             if sentence is not None:
                 yield _sentence(*sentence)
-            sentence, before = (line.number, line.words, before, line.end), ""
+            title = "# newdoc" * (line.document != document)
+            sentence, before, document = (title, line.number, line.words, before, line.end), "", line.document
         # An empty line is no sentence: its line break belongs to the one before.
         elif sentence is not None:
-            sentence = (*sentence[:3], sentence[3] + line.end)
+            sentence = (*sentence[:-1], sentence[-1] + line.end)
         else:
             before += line.end
     if sentence is not None:
         yield _sentence(*sentence)
 
 
-def _sentence(number: int, words: list[TaggedWord], before: str, after: str) -> str:
+def _sentence(title: str, number: int, words: list[TaggedWord], before: str, after: str) -> str:
     text = escape("".join(word.form for word in words), _IN_ROW)
-    rows, first = [f"# sent_id = {number}", f"# text = {text}"], 1
+    rows, first = [*filter(None, [title]), f"# sent_id = {number}", f"# text = {text}"], 1
     for index, word in enumerate(words):
         tail = after if index == len(words) - 1 else ""
         rows += _word_rows(first, word, before if index == 0 else "", tail)
@@ -95,4 +102,5 @@ FORMATS: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
     "tsv": tsv,
     "conllu": conllu,
     "json": json_lines,
+    "words": words,
 }
