@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.tiny_models import tiny
 from tibert_keras import TibertMaskedLM
 from tibert_keras.errors import InputError
-from tibert_keras.runs.presets import load_model
+from tibert_keras.runs.presets import describe_preset, load_model
 
 REFUSED = """
 import sys
+from pathlib import Path
 from tibert_keras.errors import InputError
 from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.formats.convert import convert
@@ -48,3 +51,11 @@ def test_no_model_is_refused_before_keras_is_imported():
     *refused, imported = done.stdout.splitlines()
     assert len(refused) == 4 and all("Received: 'nothing" in line for line in refused)
     assert imported == "[]"
+
+
+def test_description(small_preset, finished_run):
+    date, parameters = r"\d{4}-\d\d-\d\d", r"[\d,]+ parameters"
+    assert re.fullmatch(rf"{Path(small_preset).name}, {parameters}, {date}", describe_preset(small_preset))
+    of_run = describe_preset(finished_run)
+    assert re.fullmatch(rf"{Path(finished_run).name}, step [\d,]+, {parameters}, {date}", of_run)
+    assert describe_preset(Path(finished_run) / "champion") == of_run

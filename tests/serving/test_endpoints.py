@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import numpy as np
@@ -77,6 +78,8 @@ class TestOurs:
     def test_models(self, url):
         (model,) = requests.get(f"{url}/v1/models").json()["models"]
         assert (model["name"], model["versions"], model["fills_gaps"]) == ("tibert", ["1"], True)
+        # Noted when it was exported.
+        assert re.fullmatch(r".+, step [\d,]+, [\d,]+ parameters, \d{4}-\d\d-\d\d", model["description"])
 
     def test_numbers_may_be_written_with_a_point(self, url):
         """JSON Schema, in which the API is described, counts 2.0 as an integer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -74,6 +75,8 @@ class Page:
     def __init__(self, driver, url):
         self.driver = driver
         driver.get(url)
+        driver.execute_script("localStorage.clear()")
+        driver.get(url)
         wait_until(lambda: self.all("textarea"))
 
     def all(self, selector):
@@ -120,6 +123,21 @@ class Page:
 
         wait_until(is_at_rest)
         return element
+
+    def take(self, form):
+        """Choose how to copy or download the first text; returns the name and the content of the file."""
+        self.driver.execute_script(
+            "window.taken = null;"
+            "URL.createObjectURL = (blob) => { blob.text().then((text) => { window.content = text }); return '#' };"
+            "HTMLAnchorElement.prototype.click = function () { window.taken = this.download };"
+            "const take = document.querySelector('.take'); take.value = arguments[0]; window.content = null;"
+            "take.dispatchEvent(new Event('change'))",
+            form,
+        )
+        if form == "copy":
+            return None
+        wait_until(lambda: self.driver.execute_script("return window.taken && window.content !== null"))
+        return tuple(self.driver.execute_script("return [window.taken, window.content]"))
 
     def candidates(self):
         return wait_until(lambda: self.all(".candidate"))
@@ -196,12 +214,12 @@ class TestFilling:
         page.write("བཀྲ་ཤིས་བདེ་ལེགས།")
         page.driver.execute_script("document.querySelector('textarea').setSelectionRange(8, 11)")
         page.one(".gap-button").click()
-        assert page.text() == "བཀྲ་ཤིས་[MASK]་ལེགས།"
+        assert page.text() == "བཀྲ་ཤིས་[GAP:1-2]་ལེགས།"
         page.one(".length option[value='[GAP:2-4]']").click()
         page.one("textarea").click()
         page.press(keys.CONTROL, keys.END)
         page.press(keys.ALT, "g")
-        assert page.text() == "བཀྲ་ཤིས་[MASK]་ལེགས།[GAP:2-4]" and len(page.all(".gap")) == 2
+        assert page.text() == "བཀྲ་ཤིས་[GAP:1-2]་ལེགས།[GAP:2-4]" and len(page.all(".gap")) == 2
 
     def test_what_is_written_after_a_filling_leaves_it_marked(self, page, keys):
         page.all(".gap")[0].click()
@@ -217,6 +235,116 @@ class TestFilling:
         page.write("བཀྲ་ཤིས་[GAP:4-2]")
         page.one(".gap").click()
         assert "A gap is written [GAP:2-4]" in wait_until(lambda: page.one(".note.error").text)
+
+    def test_marks_of_other_editions_are_offered(self, page):
+        page.write('ཀ་[---]་ཁ་<gap unit="syllable" quantity="2"/>་ག་…')
+        assert "[---]" in page.one(".foreign").text
+        page.one(".adopt").click()
+        assert page.text() == "ཀ་[GAP:1-2]་ཁ་[GAP:2]་ག་[GAP:1-2]" and len(page.all(".gap")) == 3
+        assert not page.one(".foreign").is_displayed()
+        page.one(".undo").click()
+        assert page.text().startswith("ཀ་[---]")
+
+    def test_the_example(self, browser, url):
+        page = Page(browser, url)
+        # All that is needed to begin is in sight.
+        shown = "const box = arguments[0].getBoundingClientRect(); return box.top >= 0 && box.bottom <= 650"
+        for selector in ("#intro", "#example", ".gap-button", "textarea"):
+            assert page.driver.execute_script(shown, page.one(selector))
+        page.one("#example").click()
+        assert page.candidates() and len(page.all(".gap")) == 2
+
+
+class TestNothingIsLost:
+    def test_a_reload(self, page, url):
+        page.all(".gap")[0].click()
+        page.candidates()[0].click()
+        filled = page.text()
+        page.one("#new-text").click()
+        page.write("ཀ་[GAP:1]་ཁ", panel=1)
+        page.driver.get(url)
+        wait_until(lambda: len(page.all(".panel")) == 2)
+        assert [page.text(0), page.text(1)] == [filled, "ཀ་[GAP:1]་ཁ"] and len(page.all(".fill")) == 1
+
+    def test_closing_is_undone(self, page):
+        page.one(".gap-button").click()
+        changed = page.text()
+        page.one(".close").click()
+        assert page.text() == ""
+        page.one("#reopen").click()
+        assert [area.get_property("value") for area in page.all("textarea")] == [changed] != [TEXT]
+        # With its history.
+        page.one(".undo").click()
+        assert page.text() == TEXT
+
+    def test_a_warning_before_leaving(self, page, url):
+        unload = (
+            "const event = new Event('beforeunload', {cancelable: true});"
+            "dispatchEvent(event); return event.defaultPrevented"
+        )
+        assert page.driver.execute_script(unload)
+        page.take("text")
+        assert not page.driver.execute_script(unload)
+        page.write("ཀ")
+        page.driver.execute_script("Storage.prototype.setItem = () => { throw new Error() }")
+        page.write("ཁ")
+        assert page.driver.execute_script(unload) and "cannot keep" in page.one("#message").text
+
+    def test_two_windows_show_one_text(self, page, url):
+        first = page.driver.current_window_handle
+        page.driver.switch_to.new_window("tab")
+        page.driver.get(url)
+        wait_until(lambda: page.all("textarea"))
+        page.write("ཀ་ཁ")
+        page.driver.close()
+        page.driver.switch_to.window(first)
+        wait_until(lambda: page.text() == "ཀ་ཁ")
+        page.one(".undo").click()
+        assert page.text() == TEXT
+
+
+class TestOutput:
+    @pytest.fixture
+    def filled(self, page):
+        page.write("ཀ<ཁ་[MASK]་ག\nང་[GAP:1-2]")
+        page.all(".gap")[0].click()
+        self.filling, score = page.filling(0), page.all(".percent")[0].text
+        assert score.endswith("%")
+        page.candidates()[0].click()
+        return page
+
+    def test_text(self, filled):
+        assert filled.take("text") == ("text.txt", f"ཀ<ཁ་{self.filling}་ག\nང་[GAP:1-2]")
+        filled.take("copy")
+
+    def test_tei(self, filled):
+        name, content = filled.take("tei")
+        tei = {"": "http://www.tei-c.org/ns/1.0"}
+        paragraph = ElementTree.fromstring(content.encode()).find(".//body/p", tei)
+        supplied, line_break, gap = paragraph
+        assert name == "text.xml" and paragraph.text == "ཀ<ཁ་" and supplied.text == self.filling
+        assert 0 <= float(supplied.get("cert")) <= 1 and supplied.get("resp") == "#model"
+        assert line_break.tag.endswith("}lb")
+        assert gap.attrib == {"reason": "lost", "unit": "syllable", "atLeast": "1", "atMost": "2"}
+
+    def test_conjectures(self, filled):
+        name, content = filled.take("conjectures")
+        header, row, last = content.split("\n")
+        cells = dict(zip(header.split("\t"), row.split("\t"), strict=True))
+        assert name == "conjectures.tsv" and last == "" and 0 <= float(cells.pop("score")) <= 1
+        assert cells == {
+            "number": "1", "line": "1", "character": "4", "gap": "[MASK]", "conjecture": self.filling,
+            "model": "tibert", "before": "ཀ<ཁ་", "after": "་ག ང་[GAP:1-2]",
+        }  # fmt: skip
+
+    def test_words(self, filled):
+        name, content = filled.take("words")
+        assert name == "words.conllu"
+        sentences = [sentence.splitlines() for sentence in content.strip().split("\n\n")]
+        assert len(sentences) == 2 and sentences[1][-1].split("\t")[1:4] == ["[GAP:1-2]", "_", "X"]
+        for _, *rows in sentences:
+            assert [int(row.split("\t")[0]) for row in rows] == [*range(1, len(rows) + 1)]
+            assert all(len(row.split("\t")) == 10 for row in rows)
 
 
 class TestAsking:
@@ -365,6 +493,8 @@ class TestAnyPlace:
         page.write(TEXT)
         page.all(".gap")[0].click()
         page.candidates()
+        # Without a Tibetan font on the machine every candidate would be an empty box.
+        assert browser.execute_script("return [...document.fonts].map((font) => font.status)") == ["loaded"]
         browser.get(f"{url}/docs")
         asked = [
             entry["message"]

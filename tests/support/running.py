@@ -81,7 +81,10 @@ def signature(
 def fake_model(*, loaded: Any = None, **signatures: Signature) -> ServedModel:
     """Make a model without a folder, with version 1."""
     model = ServedModel("fake", "/nowhere")
-    model.versions = {1: SimpleNamespace(signatures=signatures, loaded=loaded, fingerprint="", signature_def={})}
+    version = SimpleNamespace(
+        signatures=signatures, loaded=loaded, fingerprint="", signature_def={}, description="A model made up for a test"
+    )
+    model.versions = {1: version}
     return model
 
 

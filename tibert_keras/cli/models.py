@@ -12,7 +12,7 @@ from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
 from tibert_keras.runs.folder import find_preset
-from tibert_keras.runs.presets import load_model
+from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.serving.config import ServeConfig
 
 
@@ -72,7 +72,9 @@ def export(flags: ExportFlags) -> None:
         )
         print(compare_precision(model, flags.precision, held_out))
     output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
-    export_saved_model(model, output_dir, top_k=flags.top_k, precision=flags.precision)
+    export_saved_model(
+        model, output_dir, top_k=flags.top_k, precision=flags.precision, description=describe_preset(preset)
+    )
     print(output_dir)
 
 

@@ -5,11 +5,35 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from tibert_keras.runs.folder import find_preset
-from tibert_keras.storage import join, read_json
+from tibert_keras.runs.champion import read_champion
+from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, CONFIG_FILE, find_preset
+from tibert_keras.storage import exists, join, read_json
 
 if TYPE_CHECKING:
     from tibert_keras.models.tibert_task import TibertTask
+
+
+def describe_preset(model: str | os.PathLike[str]) -> str:
+    """Describe a preset or a run's champion in a line: its run, its step, its size, and when it was written.
+
+    Raises:
+        InputError: If the path is neither a preset nor a run with a champion.
+    """
+    preset = find_preset(model)
+    folder = os.path.dirname(preset.rstrip("/"))
+    facts = []
+    if os.path.basename(preset.rstrip("/")) == CHAMPION_PRESET and exists(join(folder, CONFIG_FILE)):
+        facts.append(os.path.basename(os.path.abspath(folder)))
+        if exists(join(folder, CHAMPION_FILE)):
+            facts.append(f"step {read_champion(folder).step:,}")
+    else:
+        facts.append(os.path.basename(os.path.abspath(preset)))
+    metadata = read_json(join(preset, "metadata.json"), what="a preset", advice="Give one that `save_to_preset` wrote.")
+    if isinstance(count := metadata.get("parameter_count"), int):
+        facts.append(f"{count:,} parameters")
+    if isinstance(saved := metadata.get("date_saved"), str):
+        facts.append(saved.partition("@")[0])
+    return ", ".join(facts)
 
 
 def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> TibertTask:

@@ -16,13 +16,19 @@ from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.runs.champion import choose_champion
 from tibert_keras.runs.folder import CONFIG_FILE
-from tibert_keras.runs.presets import load_model
+from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.tag_words import TagWords
 from tibert_keras.saved_model.text_module import TextModule, require_tensorflow
-from tibert_keras.saved_model.versions import SAVED_MODEL, check_export_folder, next_version, write_warm_up
+from tibert_keras.saved_model.versions import (
+    SAVED_MODEL,
+    check_export_folder,
+    next_version,
+    write_description,
+    write_warm_up,
+)
 from tibert_keras.storage import atomic_output, exists, join
 from tibert_keras.training.callbacks import BestLoss
 from tibert_keras.training.workers import is_chief
@@ -34,6 +40,7 @@ def export_saved_model(
     *,
     top_k: int = 5,
     precision: Precision = "float32",
+    description: str | None = None,
 ) -> None:
     """Write a model as a SavedModel that stock TensorFlow Serving can run.
 
@@ -48,6 +55,8 @@ def export_saved_model(
             TensorFlow Serving expects a number in a folder of the model's name, as `next_version` returns.
         top_k: The number of pieces that a masked language model returns for each mask.
         precision: As in `FillMask`.
+        description: A line about the model, which the server's page shows. By default, for a preset or run, what
+            `describe_preset` returns.
 
     Raises:
         InputError: If the model cannot be found or has no tokenizer, or the folder holds something else.
@@ -61,6 +70,8 @@ def export_saved_model(
     """
     check_export_folder(output_dir)
     require_tensorflow()
+    if description is None:
+        description = "" if isinstance(model, TibertTask) else describe_preset(model)
     loaded = load_model(model)
     module: TextModule
     if isinstance(loaded, TibertTokenClassifier):
@@ -75,6 +86,7 @@ def export_saved_model(
         module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
         tf.saved_model.save(module, os.fspath(folder), signatures=module.signatures)
         write_warm_up(folder, module.signatures_of_text)
+        write_description(folder, description)
 
 
 class SavedModelOfBest(BestLoss):

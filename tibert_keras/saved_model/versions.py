@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import exists, join, list_folder
+from tibert_keras.storage import exists, join, list_folder, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,8 @@ SAVED_MODEL = "saved_model.pb"
 # Where TensorFlow Serving looks for warm-up requests in a SavedModel, and how many of them it reads.
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MOST_REQUESTS = 1000
+# A line about the model.
+DESCRIPTION_FILE = "assets.extra/description.txt"
 _WARM_UP_TEXTS = ["བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།", "[MASK]"]
 _WARM_UP_BATCH_SIZES = (1, 8)
 
@@ -82,6 +84,19 @@ def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str
             continue  # for the older interfaces of TensorFlow Serving
         request = log.predict_log.request
         yield request.model_spec.signature_name, {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+
+
+def write_description(folder: str | os.PathLike[str], description: str) -> None:
+    """Note a line about the model in a SavedModel, which servers show."""
+    path = Path(folder) / DESCRIPTION_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(description, encoding="utf-8")
+
+
+def read_description(folder: str | os.PathLike[str]) -> str:
+    """Return the line about the model in a SavedModel, or an empty string."""
+    path = join(folder, DESCRIPTION_FILE)
+    return read_bytes(path).decode("utf-8", "replace") if exists(path) else ""
 
 
 def write_warm_up(folder: str | os.PathLike[str], signatures: list[str]) -> None:

@@ -103,6 +103,7 @@ class Endpoints:
                     "versions": [str(number) for number in sorted(model.versions)],
                     "signatures": sorted(newest.signatures),
                     "fills_gaps": hasattr(newest.loaded, "vocabulary"),
+                    "description": newest.description,
                 }
             )
         return answer({"models": described})

@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_warm_up
+from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_description, read_warm_up
 from tibert_keras.serving.config import find_models
 from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature
@@ -40,6 +40,7 @@ class Version:
         loaded: What `tf.saved_model.load` returns.
         signatures: Its signatures by name.
         signature_def: Their description, as in TensorFlow Serving's metadata.
+        description: A line about the model, as noted at its export; empty if there is none.
 
     Raises:
         InputError: If it cannot be loaded, or has no signatures.
@@ -66,6 +67,7 @@ class Version:
             )
             for name in sorted(self.signatures)
         }
+        self.description = read_description(folder)
         self._warm_up(folder)
 
     def _warm_up(self, folder: str) -> None:

@@ -33,7 +33,7 @@ async function ask(path, body, signal) {
   return answer;
 }
 
-/** The models: `{name, signatures, fills_gaps}`. */
+/** The models: `{name, signatures, fills_gaps, description}`. */
 export async function listModels() {
   return (await ask("/v1/models")).models;
 }

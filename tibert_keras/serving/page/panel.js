@@ -1,7 +1,9 @@
 // One text: editing, its gaps and their candidates, undo, and its words.
 
 import { fillGap, tagWords } from "./api.js";
-import { around, blocks, edit, fill, findGaps, reopen } from "./text.js";
+import { download, toConjectures, toConllu, toTei } from "./output.js";
+import { save } from "./store.js";
+import { adoptForeign, around, blocks, edit, fill, findForeign, findGaps, reopen } from "./text.js";
 
 // Typed changes within this many milliseconds are undone together.
 const PAUSE = 1000;
@@ -9,8 +11,27 @@ const PAUSE = 1000;
 const DELAY = 150;
 
 // The universal parts of speech, the more frequent ones first: these get the colours that differ most.
-const UNIVERSAL =
-  "NOUN VERB ADP PUNCT PART DET ADJ PRON AUX ADV NUM PROPN SCONJ CCONJ INTJ SYM X".split(" ");
+const UNIVERSAL = {
+  NOUN: "noun",
+  VERB: "verb",
+  ADP: "case marker or postposition",
+  PUNCT: "punctuation",
+  PART: "particle",
+  DET: "determiner",
+  ADJ: "adjective",
+  PRON: "pronoun",
+  AUX: "auxiliary verb",
+  ADV: "adverb",
+  NUM: "numeral",
+  PROPN: "proper name",
+  SCONJ: "subordinating conjunction",
+  CCONJ: "coordinating conjunction",
+  INTJ: "interjection",
+  SYM: "symbol",
+  X: "other",
+  UNK: "rare tag",
+};
+const EXAMPLE = "འདི་སྐད་བདག་གིས་ཐོས་པ་[GAP:1-2]་གཅིག་ན། བཅོམ་ལྡན་[GAP:1]་རྒྱལ་པོའི་ཁབ་ན་བཞུགས་ཏེ།";
 
 function make(tag, className, text = "") {
   const element = document.createElement(tag);
@@ -30,14 +51,36 @@ export class Panel {
     this.listen(onCopy, onClose);
   }
 
-  /** Show the first state, `{text, fills}`. */
-  begin(state = { text: "", fills: [] }) {
+  /** Show the first state, `{text, fills}`; `id` is its name among the texts that the browser keeps. */
+  begin(state = { text: "", fills: [] }, id = null) {
+    this.id = id ?? `${Date.now()}-${Math.random()}`;
+    this.isUnsaved = false;
     this.states = [state];
     this.place = 0;
     this.typed = 0;
     this.find(".tagging").hidden = !this.models.tagging;
+    this.find(".take [value=words]").disabled = !this.models.tagging;
     this.show();
+    if (!id) this.keep();
     this.area.focus({ preventScroll: true });
+  }
+
+  /** Have the browser keep the text. */
+  keep() {
+    this.isUnsaved = this.state.text !== "";
+    if (!save(this.id, this.state)) {
+      this.onError({ message: "This browser cannot keep the text. Download it before you leave." });
+    }
+  }
+
+  /** Show what another tab has made of the text. */
+  receive(state) {
+    if (JSON.stringify(state) !== JSON.stringify(this.state)) this.change(state, { keep: false });
+  }
+
+  showExample() {
+    this.change({ text: EXAMPLE, fills: [] });
+    this.gaps()[0].focus();
   }
 
   get state() {
@@ -53,9 +96,11 @@ export class Panel {
     on(".copy", "click", () => onCopy(this.state));
     on(".close", "click", () => {
       this.close();
-      this.element.remove();
+      save(this.id, null);
       onClose();
     });
+    on(".take", "change", () => this.take().catch(this.onError));
+    on(".adopt", "click", () => this.change(edit(this.state, adoptForeign(this.state.text, this.find(".length").value))));
     on(".tagging input", "change", () => this.show());
     on(".reading", "click", (event) => this.click(event));
     for (const event of ["mouseover", "focusin"]) {
@@ -77,14 +122,16 @@ export class Panel {
     this.states.splice(together ? this.place : this.place + 1, Infinity, next);
     this.place = this.states.length - 1;
     this.typed = now;
+    this.keep();
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => this.show(), DELAY);
   }
 
-  change(state) {
+  change(state, { keep = true } = {}) {
     this.states.splice(this.place + 1, Infinity, state);
     this.place++;
     this.typed = 0;
+    if (keep) this.keep();
     this.show();
   }
 
@@ -92,6 +139,7 @@ export class Panel {
     if (!this.states[this.place + by]) return;
     this.place += by;
     this.typed = 0;
+    this.keep();
     this.show();
     // A button that becomes disabled loses the focus, and keys would go nowhere.
     if (document.activeElement !== this.area) this.reading.focus({ preventScroll: true });
@@ -113,6 +161,9 @@ export class Panel {
     if (this.area.value !== text) this.area.value = text;
     this.find(".undo").disabled = this.place === 0;
     this.find(".redo").disabled = this.place === this.states.length - 1;
+    const foreign = findForeign(text);
+    this.find(".foreign").hidden = !foreign.length;
+    this.find(".foreign-marks").textContent = [...new Set(foreign)].slice(0, 4).join(" ");
     this.close();
     this.seen?.disconnect();
     const tagged = this.find(".tagging input").checked;
@@ -143,6 +194,34 @@ export class Panel {
       button.setAttribute("aria-expanded", "false");
     }
     return button;
+  }
+
+  /** Copy or download the text in the form that was chosen. */
+  async take() {
+    const form = this.find(".take").value;
+    this.find(".take").selectedIndex = 0;
+    const { text } = this.state;
+    if (form === "copy") await copy(text);
+    if (form === "text") download("text.txt", text);
+    if (form === "tei") download("text.xml", toTei(this.state, this.models.filling));
+    if (form === "conjectures") download("conjectures.tsv", toConjectures(this.state));
+    if (form === "words") download("words.conllu", toConllu(await this.tagAll(text)));
+    this.isUnsaved = false;
+  }
+
+  async tagAll(text) {
+    const words = [];
+    let place = 0;
+    for (const { start, end } of [...findGaps(text), { start: text.length, end: text.length }]) {
+      // A line at a time: a sentence ends with its line.
+      for (const line of text.slice(place, start).match(/[^\n]*\n|[^\n]+/g) ?? []) {
+        if (line.trim()) words.push(...(await tagWords(this.models.tagging, line)));
+        if (line.endsWith("\n")) words.push({ word: "\n" });
+      }
+      if (end > start) words.push({ word: text.slice(start, end), tag: "X" });
+      place = end;
+    }
+    return words;
   }
 
   // === Candidates ===
@@ -182,6 +261,7 @@ export class Panel {
     const button = make("button", "candidate");
     button.type = "button";
     button.filling = text;
+    button.source = { score, model: this.models.filling };
     const bar = make("span", "bar");
     bar.append(make("span", "sure"));
     bar.firstChild.style.width = `${100 * score}%`;
@@ -207,9 +287,9 @@ export class Panel {
     this.list = this.opened = null;
   }
 
-  accept(filling) {
+  accept({ filling, source }) {
     const index = Number(this.opened.dataset.index);
-    this.change(fill(this.state, findGaps(this.state.text)[index], filling));
+    this.change(fill(this.state, findGaps(this.state.text)[index], filling, source));
     // On to the next gap, or the last one.
     const rest = this.gaps();
     (rest[Math.min(index, rest.length - 1)] ?? this.find(".undo")).focus();
@@ -230,7 +310,7 @@ export class Panel {
   click(event) {
     const button = event.target.closest("button");
     if (!button) this.close();
-    else if (button.matches(".candidate")) this.accept(button.filling);
+    else if (button.matches(".candidate")) this.accept(button);
     else if (button.matches(".fill")) this.reopen(button.filling);
     else this.open(button); // Safari does not focus what is clicked
   }
@@ -303,27 +383,42 @@ export class Panel {
     if (!block.isConnected) return;
     block.replaceChildren(...tagged.map((each) => (each.word ? this.word(each) : each)));
     const legend = this.find(".legend");
-    const told = new Set([...legend.children].map((each) => each.textContent));
+    const told = new Set([...legend.children].map((each) => each.textContent.trim()));
     const fresh = [...new Set(tagged.map((each) => each.tag))].filter((tag) => tag && !told.has(tag));
-    legend.append(...fresh.map((tag) => coloured(make("span", "word", tag), tag)));
+    for (const tag of fresh) legend.append(coloured(make("span", "word", tag), tag), ` ${meaning(tag)} `);
   }
 
   word({ word, tag, probability }) {
     const shown = coloured(make("span", "word", word), tag);
-    shown.title = `${tag}, ${percent(probability)}`;
+    shown.title = [tag, meaning(tag), percent(probability)].filter(Boolean).join(", ");
     shown.append(make("span", "tag", tag));
     return shown;
   }
+}
+
+async function copy(text) {
+  // The clipboard is closed to pages without a certificate.
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = document.body.appendChild(make("textarea", ""));
+  area.value = text;
+  area.select();
+  document.execCommand("copy");
+  area.remove();
 }
 
 function percent(score) {
   return score < 0.01 ? "<1%" : `${Math.round(100 * score)}%`;
 }
 
+/** What a tag means, if it is one of the universal parts of speech, or several joined by a plus. */
+function meaning(tag) {
+  return tag.split("+").map((kind) => UNIVERSAL[kind] ?? "").filter(Boolean).join(" + ");
+}
+
 /** Give an element the colour of a tag, always the same: what is before a dot or a plus tells the kind of word. */
 function coloured(element, tag) {
   const [kind] = tag.split(/[.+]/);
-  let number = UNIVERSAL.indexOf(kind);
+  let number = Object.keys(UNIVERSAL).indexOf(kind);
   if (number < 0) {
     number = 0;
     for (const letter of kind) number = (number * 127 + letter.codePointAt(0)) % 997;

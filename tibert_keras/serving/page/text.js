@@ -2,6 +2,8 @@
 
 // As the server reads them.
 export const GAP = /(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?/g;
+// Marks of gaps in other editions: [---], [...], …, xxx, [GAP], <gap quantity="2"/>.
+const FOREIGN = /<gap\b[^<>]*>(?:<\/gap>)?|\[(?:-{2,}|[.…]+|GAP|GAP:)\]|…+|\.{3,}|x{3,}|X{3,}/g;
 // More than a model sees at a time.
 const REACH = 600;
 // Characters of a block, of which the browser lays out only those in sight.
@@ -10,6 +12,22 @@ const BLOCK = 1500;
 /** The gaps of a text: `{start, end}`. */
 export function findGaps(text) {
   return [...text.matchAll(GAP)].map((match) => ({ start: match.index, end: match.index + match[0].length }));
+}
+
+/** The marks of gaps in a text as other editions have them, which are no gaps yet. */
+export function findForeign(text) {
+  return text.match(FOREIGN) ?? [];
+}
+
+/** Make gaps of the marks of other editions: `gap`, unless the mark says how many syllables are missing. */
+export function adoptForeign(text, gap) {
+  return text.replace(FOREIGN, (mark) => {
+    const says = (name) => new RegExp(`${name}=["'](\\d+)["']`).exec(mark)?.[1];
+    if (!/unit=["']syllables?["']/.test(mark)) return gap;
+    const least = says("quantity") ?? says("atLeast");
+    if (!least) return gap;
+    return `[GAP:${least}${says("atMost") ? `-${says("atMost")}` : ""}]`;
+  });
 }
 
 /** The part of a text to send for gap `index`, and which of its gaps that is; the others are only what is around it. */
@@ -25,13 +43,13 @@ export function around(text, gaps, index) {
   return { text: text.slice(start, end), number };
 }
 
-/** Put a filling in place of a gap, and note it among the fillings: `{start, end, gap}`. */
-export function fill({ text, fills }, gap, filling) {
+/** Put a filling in place of a gap, and note it among the fillings: `{start, end, gap, score, model}`. */
+export function fill({ text, fills }, gap, filling, source = {}) {
   const shift = filling.length - (gap.end - gap.start);
   const moved = fills.map((each) =>
     each.start < gap.start ? each : { ...each, start: each.start + shift, end: each.end + shift },
   );
-  const noted = { start: gap.start, end: gap.start + filling.length, gap: text.slice(gap.start, gap.end) };
+  const noted = { start: gap.start, end: gap.start + filling.length, gap: text.slice(gap.start, gap.end), ...source };
   return {
     text: text.slice(0, gap.start) + filling + text.slice(gap.end),
     fills: [...moved, noted].sort((a, b) => a.start - b.start),

@@ -1,0 +1,89 @@
+// Texts as files: plain text, TEI, CoNLL-U, and a list of conjectures.
+
+import { findGaps } from "./text.js";
+
+const XML = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+
+/** A text with gaps and fillings as TEI P5: `<gap>` for what is missing, `<supplied>` for conjectures. */
+export function toTei({ text, fills }, model) {
+  const marks = [
+    ...findGaps(text).map((gap) => ({ ...gap, make: (mark) => gapElement(mark) })),
+    ...fills.map((fill) => ({ ...fill, make: (filling) => suppliedElement(filling, fill) })),
+  ].sort((a, b) => a.start - b.start);
+  let body = "";
+  let place = 0;
+  for (const { start, end, make } of marks) {
+    if (start < place) continue; // a filling that looks like a gap
+    body += escape(text.slice(place, start)) + make(text.slice(start, end));
+    place = end;
+  }
+  body = (body + escape(text.slice(place))).replaceAll("\n", "<lb/>\n");
+  return `<?xml version="1.0" encoding="UTF-8"?>
+<TEI xmlns="http://www.tei-c.org/ns/1.0">
+<teiHeader><fileDesc>
+<titleStmt><title>Untitled</title><respStmt xml:id="model"><resp>Conjectures</resp><name>${escape(model)}</name></respStmt></titleStmt>
+<publicationStmt><p>Unpublished.</p></publicationStmt>
+<sourceDesc><p>Typed or pasted by an editor.</p></sourceDesc>
+</fileDesc></teiHeader>
+<text xml:lang="bo"><body><p>${body}</p></body></text>
+</TEI>
+`;
+}
+
+function gapElement(mark) {
+  const [, least, most] = /^\[GAP:(\d+)(?:[-–](\d+))?\]$/.exec(mark) ?? [];
+  if (!least) return '<gap reason="lost"/>';
+  const size = most && most !== least ? `atLeast="${least}" atMost="${most}"` : `quantity="${least}"`;
+  return `<gap reason="lost" unit="syllable" ${size}/>`;
+}
+
+function suppliedElement(filling, { score }) {
+  const sure = score === undefined ? "" : ` cert="${score.toFixed(3)}"`;
+  return `<supplied reason="lost" resp="#model"${sure}>${escape(filling)}</supplied>`;
+}
+
+function escape(text) {
+  return text.replace(/[&<>"]/g, (sign) => XML[sign]);
+}
+
+/** The conjectures of a text as a table: a row for each, with what stands before and after. */
+export function toConjectures({ text, fills }) {
+  const cell = (value) => String(value ?? "").replace(/\s/g, " ");
+  const rows = fills.map(({ start, end, gap, score, model }, index) => {
+    const line = text.slice(0, start).split("\n").length;
+    const around = [text.slice(Math.max(0, start - 30), start), text.slice(end, end + 30)];
+    return [index + 1, line, start, gap, text.slice(start, end), score?.toFixed(3), model, ...around].map(cell).join("\t");
+  });
+  return ["number\tline\tcharacter\tgap\tconjecture\tscore\tmodel\tbefore\tafter", ...rows, ""].join("\n");
+}
+
+/** Tagged words as CoNLL-U, a sentence for each line of the text; gaps are words of the class X. */
+export function toConllu(words) {
+  const sentences = [[]];
+  for (const { word, tag } of words) {
+    const form = word.trim();
+    if (form) sentences.at(-1).push({ form, tag, spaced: /\s$/.test(word) });
+    else if (sentences.at(-1).length) sentences.at(-1).at(-1).spaced = true;
+    if (word.includes("\n")) sentences.push([]);
+  }
+  return sentences
+    .filter((sentence) => sentence.length)
+    .map((sentence) => {
+      const lines = sentence.map(
+        ({ form, tag, spaced }, index) => `${index + 1}\t${form}\t_\t${tag}\t_\t_\t_\t_\t_\t${spaced ? "_" : "SpaceAfter=No"}`,
+      );
+      const text = sentence.map(({ form, spaced }) => form + (spaced ? " " : "")).join("").trimEnd();
+      return [`# text = ${text}`, ...lines, ""].join("\n");
+    })
+    .join("\n");
+}
+
+/** Hand a file to the browser's downloads. */
+export function download(name, content) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));
+  link.download = name;
+  link.click();
+  // Later: the browser reads it after the click.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
