@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tibert_keras.cli.data import corpus
+from tibert_keras.cli.flags import parse
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.corpus.report import CorpusReport
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
+from tibert_keras.storage import read_json
 
 
 def volume(number: int, *, markup: str = "") -> str:
@@ -74,6 +78,43 @@ def test_held_out_volumes(config: CorpusConfig) -> None:
         build_corpus(replace(config, validation_volumes=[5, 9]))
 
 
+@pytest.mark.parametrize("given", ["tengyur:1,Kangyur:09", ["kangyur:9", "tengyur:1", "tengyur:1"]])
+def test_volumes_of_one_canon_are_held_out(tmp_path: Path, given: str | list[str]) -> None:
+    for canon in ("kangyur", "tengyur"):
+        (tmp_path / "in" / canon).mkdir(parents=True)
+        for number in (1, 9):
+            (tmp_path / f"in/{canon}/{number}.txt").write_text("ཀ།\n", encoding="utf-8")
+    config = CorpusConfig(
+        input_file=f"{tmp_path}/in/*/*.txt", output_dir=str(tmp_path / "out"), validation_volumes=given, workers=1
+    )
+    assert config.validation_volumes == ["kangyur:9", "tengyur:1"]
+    assert sorted(build_corpus(config).files) == [
+        "train_kangyur1.txt", "train_tengyur9.txt", "validation_kangyur9.txt", "validation_tengyur1.txt",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"\['kangyur:5'\]. The input has kangyur: \[1, 9\], tengyur: \[1, 9\]"):
+        build_corpus(replace(config, validation_volumes="kangyur:5", output_dir=str(tmp_path / "other")))
+    with pytest.raises(InputError, match="A volume is a number, or a collection and a number.*'x-5'"):
+        replace(config, validation_volumes="x-5")
+
+
+def test_the_command_line_takes_volumes_in_any_spelling() -> None:
+    for given, volumes in (("[62,90]", [62, 90]), ("90,62", [62, 90]), ("62", [62]), ("kangyur:62", ["kangyur:62"])):
+        config = parse(
+            corpus, ["--input_file=x", "--output_dir=y", f"--validation_volumes={given}"], name="tibert corpus"
+        )
+        assert config.validation_volumes == volumes
+
+
+def test_foreign_markup_is_never_taken_for_text_silently(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text('<pb n="1"/>ཀ་ཁ་ག་ང། ཅ\u00a0ཆ།\n' * 5, encoding="utf-8")
+    config = CorpusConfig(input_file=f"{tmp_path}/a.txt", output_dir=str(tmp_path / "out"), workers=1)
+    report = build_corpus(config)
+    assert re.search(r"a.txt: 4\d% of the characters are not Tibetan: .*`<`.*--edition", report.summary())
+    assert "No-break spaces between two letters, in 5 places" in report.summary()
+    assert build_corpus(config).summary() == report.summary()  # read from corpus.json
+    assert read_json(str(tmp_path / "out/corpus.json"), what="", advice="")["notes"]
+
+
 def test_manifest(config: CorpusConfig) -> None:
     report = build_corpus(config)
     manifest = json.loads((Path(config.output_dir) / "corpus.json").read_text(encoding="utf-8"))
@@ -132,7 +173,7 @@ def test_nothing_is_written_if_a_volume_is_bad(config: CorpusConfig) -> None:
         (b"", "empty"),
         (b"[1a]\n[1a.1]\n", "no Tibetan"),
         (volume(21).encode() + b"\xff", "Not a UTF-8"),
-        ("ཀ།\n".encode(), "another edition"),
+        ("ཀ།\n".encode("utf-16"), "it is in UTF-16"),
     ):
         bad.write_bytes(content)
         with pytest.raises(InputError, match=message):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus.volumes import detect_edition, find_volumes
+from tibert_keras.corpus.volumes import Edition, detect_edition, find_volumes, read_documents
 from tibert_keras.errors import InputError
 
 ESUKHIA = "[1a]\n[1b.1]{{D{id}}}༄༅༅། །ཀ་ཁ།\n"
@@ -23,21 +23,32 @@ def test_editions_are_told_apart(tmp_path: Path) -> None:
     assert detect_edition(str(write(tmp_path, "001.txt"))) == "plain"
 
 
+def test_formats_are_told_apart(tmp_path: Path) -> None:
+    assert detect_edition(str(write(tmp_path, "a.txt", '\ufeff<?xml version="1.0"?><TEI/>'))) == "tei"
+    assert detect_edition(str(write(tmp_path, "a.xml", "<TEI><text/></TEI>"))) == "tei"
+    assert detect_edition(str(write(tmp_path, "a.CSV", "id,text\n"))) == "table"
+    assert detect_edition(str(write(tmp_path, "b.txt", "<ཀ་ཁ>\n"))) == "plain"
+
+
 @pytest.mark.parametrize(
-    ("name", "text", "edition"),
+    ("name", "text", "edition", "sections"),
     [
-        ("001_a.txt", ESUKHIA.format(id=1), "plain"),
-        ("001_a.txt", ESUKHIA.format(id=1), "openpecha"),
-        ("001_a.txt", "ཀ་ཁ།\n", "esukhia"),
-        ("001_a.txt", "ཀ་ཁ།\n", "openpecha"),
-        ("base/v001.txt", "ཀ་ཁ།\n", "plain"),
-        ("base/v001.txt", ESUKHIA.format(id=1), "openpecha"),
+        ("001_a.txt", "[1a.1]ཀ{ཁ,ག}།\n", "plain", ["ཀ{ཁ,ག}།"]),
+        ("001_a.txt", "ཀ{ཁ,ག}།\n", "esukhia", ["ཀཁ།"]),
+        ("base/v001.txt", "ཀ{ཁ,ག}།\n", "plain", ["ཀ{ཁ,ག}།"]),
+        ("a.csv", "ཀ,ཁ\n", "plain", ["ཀ,ཁ"]),
+        ("a.txt", "a;b\nཀ;ཁ\n", "table", ["ཀ"]),
+        ("a.xml", "<alto><String>ཀ</String></alto>", "tei", ["ཀ"]),
     ],
 )
-def test_an_edition_that_contradicts_the_file(tmp_path: Path, name: str, text: str, edition: str) -> None:
+def test_an_edition_can_be_forced(tmp_path: Path, name: str, text: str, edition: Edition, sections: list[str]) -> None:
     path = str(write(tmp_path, name, text))
-    with pytest.raises(InputError, match=f"another edition.*edition='{edition}'"):
-        find_volumes(path, edition=edition)
+    assert list(read_documents(path, edition=edition)) == [sections]
+
+
+def test_openpecha_needs_its_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a file base/vNNN.txt. Received: edition='openpecha'"):
+        find_volumes(str(write(tmp_path, "001.txt")), edition="openpecha")
 
 
 @pytest.mark.parametrize(

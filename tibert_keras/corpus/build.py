@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
+from tibert_keras.corpus.transliteration import Transliteration
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.parallel import check_shared, run_tasks
@@ -33,6 +35,7 @@ from tibert_keras.tibetan import TSHEGS
 _LOG = logging.getLogger(__name__)
 _NOT_IN_CORPUS = {"input_file", "output_dir", "workers", "scheduler"}
 _CORPUS_NAME = re.compile(r"(?:train|validation)_[a-z]+\d+\.txt")
+_VOLUME = re.compile(r"(?:([a-z]+):)?(\d+)")
 # Subfolder of the output folder for finished files, until all of them are.
 _WAITING = f".corpus{UNFINISHED}"
 
@@ -42,15 +45,18 @@ class CorpusConfig:
     """Options of `build_corpus`.
 
     Args:
-        input_file: Volumes of an edition: paths or glob patterns separated by commas. A folder NAME.opf stands for
-            all its volumes.
+        input_file: Volumes of an edition, or texts: paths or glob patterns separated by commas. A folder NAME.opf
+            stands for all its volumes.
         output_dir: Folder for the corpus files, local or remote. It is made if needed.
-        edition: Edition of the input; auto tells it by path and content, for each file.
+        edition: Edition or format of the input; auto tells it by path and content, for each file. Any other is taken,
+            whatever a file looks like: esukhia and openpecha are the canon's, tei is TEI XML, table CSV or TSV.
         reading: Which of two spellings to keep: original is the archaic or uncorrected one, corrected the
             edition's modern or corrected one.
         tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
-        validation_volumes: Numbers of volumes held out for validation: they go to files validation_* instead
-            of train_*.
+        column: Name of the column of a table to read, or its number; by default the one with the most Tibetan.
+        transliteration: What a text in Latin letters is converted from: ewts (Wylie) or acip.
+        validation_volumes: Volumes held out for validation: they go to files validation_* instead of train_*. Numbers,
+            such as 62,90, or numbers in a collection, such as kangyur:62,tengyur:12.
         workers: Number of processes, or 0 for one a core, fewer if the input is small. In a script, more than one
             need `if __name__ == "__main__":`.
         scheduler: Address of a Dask scheduler, such as `tcp://HOST:PORT`, whose workers do the work instead.
@@ -61,7 +67,9 @@ class CorpusConfig:
     edition: Edition = "auto"
     reading: Reading = "original"
     tohoku_documents: bool = True
-    validation_volumes: list[int] = field(default_factory=list)
+    column: str | None = None
+    transliteration: Transliteration | None = None
+    validation_volumes: list[int | str] | str = field(default_factory=list)
     workers: int = 0
     scheduler: str | None = None
 
@@ -70,6 +78,22 @@ class CorpusConfig:
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"No such {name}. Received: {name}={value!r}. Use one of {', '.join(choices)}.")
+        object.__setattr__(self, "validation_volumes", _read_volumes(self.validation_volumes))
+
+
+def _read_volumes(given: list[int | str] | str) -> list[int | str]:
+    """Read numbers, and names such as `kangyur:62`, sorted and without duplicates."""
+    names = given.split(",") if isinstance(given, str) else given
+    volumes: set[int | str] = set()
+    for name in (str(name).strip().lower() for name in names):
+        match = _VOLUME.fullmatch(name)
+        if match is None:
+            raise InputError(
+                f"A volume is a number, or a collection and a number. Received: validation_volumes={name!r}. "
+                "Give, for example, 62 or kangyur:62,tengyur:12."
+            )
+        volumes.add(f"{match[1]}:{int(match[2])}" if match[1] else int(match[2]))
+    return sorted(volumes, key=lambda volume: (isinstance(volume, str), volume))
 
 
 def build_corpus(config: CorpusConfig) -> CorpusReport:
@@ -100,7 +124,7 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     volumes = find_volumes(config.input_file, edition=config.edition)
     # Absolute, for workers with another working directory.
     volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
-    partitions = _partition(volumes, config.validation_volumes)
+    partitions = _partition(volumes, list(config.validation_volumes))
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
     existing = CorpusReport.read(config.output_dir)
     is_whole = _check_output(config.output_dir, planned, existing, names=set(partitions))
@@ -114,25 +138,31 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     return existing
 
 
-def _partition(volumes: list[Volume], validation_volumes: list[int]) -> dict[str, list[Volume]]:
+def _partition(volumes: list[Volume], validation_volumes: list[int | str]) -> dict[str, list[Volume]]:
     """Group the volumes by the name of their corpus file."""
-    missing = set(validation_volumes) - {volume.number for volume in volumes}
+    names = {volume: {volume.number, f"{volume.collection}:{volume.number}"} for volume in volumes}
+    missing = set(validation_volumes) - set[int | str]().union(*names.values())
     if missing:
         raise InputError(
-            f"No such volumes in the input to hold out. Received: validation_volumes={sorted(missing)}. "
-            f"The input has {sorted({volume.number for volume in volumes})}."
+            f"No such volumes in the input to hold out. Received: validation_volumes={sorted(missing, key=str)}. "
+            f"The input has {_numbers(volumes)}."
         )
     partitions: dict[str, list[Volume]] = {}
     for volume in volumes:
-        part = "validation" if volume.number in validation_volumes else "train"
+        part = "validation" if names[volume].intersection(validation_volumes) else "train"
         partitions.setdefault(f"{part}_{volume.collection}{volume.partition}.txt", []).append(volume)
     return partitions
 
 
+def _numbers(volumes: list[Volume]) -> str:
+    groups = itertools.groupby(volumes, lambda volume: volume.collection)
+    return ", ".join(f"{name}: {[volume.number for volume in members]}" for name, members in groups)
+
+
 def _options(config: CorpusConfig) -> dict[str, Any]:
     """Select the options that decide the content of the corpus."""
-    options = asdict(replace(config, validation_volumes=sorted(set(config.validation_volumes))))
-    return {name: value for name, value in options.items() if name not in _NOT_IN_CORPUS}
+    options = asdict(config)
+    return {name: value for name, value in options.items() if name not in _NOT_IN_CORPUS and value is not None}
 
 
 def _fingerprint(volumes: Sequence[Volume]) -> dict[str, str]:
@@ -213,7 +243,12 @@ def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConf
                 file.write("\n")
             counts.documents += 1
             for section in read_volume(
-                volume, report, reading=config.reading, tohoku_documents=config.tohoku_documents
+                volume,
+                report,
+                reading=config.reading,
+                tohoku_documents=config.tohoku_documents,
+                column=config.column,
+                transliteration=config.transliteration,
             ):
                 file.write(f"{section}\n")
                 if section:

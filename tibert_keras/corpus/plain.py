@@ -1,36 +1,84 @@
 """Read plain text in any language: documents separated by blank lines.
 
-Nothing in such a file is markup: only control characters are dropped. A line ends a section, and so does a space.
+A space ends a section, and so does a line, unless it is broken inside a Tibetan sentence: such lines are joined.
+Nothing in such a file is markup but markers of pages, folios and lines, which are told by their shape.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
-from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.report import NO_BREAK_SPACE, ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
-from tibert_keras.tibetan import EDITION_SPACES
+from tibert_keras.tibetan import DIGITS, EDITION_SPACES, LETTERS, SHADS, TSHEGS
 
 _SPACES = re.compile(EDITION_SPACES)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufeff]")
+_NO_BREAK_SPACE = re.compile(f"(?<=[{LETTERS}])\u00a0(?=[{LETTERS}])")
+_NUMBER = f"[0-9{DIGITS}]{{1,5}}"
+_MARKERS = re.compile(
+    # `[12a.3]`, `(༡༢ན་)`, `{D12}`, `<p. 12>`, `[fol. 3r, line 2]`; ACIP's `@012A`; a page number alone on a line.
+    rf"[\[({{<](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
+    rf"(?:[.:,/ -]{{1,2}}(?:[A-Za-z]{{1,5}}\.? ?)?{_NUMBER}[A-Za-z]?){{0,3}}[\])}}>]"
+    rf"|@[0-9]{{1,4}}[ABab]\b|^\s*(?:[-–—]\s*)?[0-9]{{1,5}}(?:\s*[-–—])?\s*$"
+)
+_BROKEN = re.compile(f"(?:[{TSHEGS}] *|[{LETTERS}])$")
+_LETTER = re.compile(f" *[{LETTERS}]")
+# So many lines without a shad are a list.
+_MAX_HELD = 200
 
 
 def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
-    """Mark the starts of documents in the lines of a plain text file.
+    """Join the broken lines of a plain text file, and mark the starts of documents.
+
+    A line is broken if it ends in a tsheg or letter and the next one begins with a letter. Where a document has no
+    shads at all, every line is a text of its own, as in a list of words.
 
     Args:
         lines: The lines of the file.
-        report: Collects the counts of dropped characters.
+        report: Collects the counts of dropped characters and page markers.
 
     Yields:
-        Lines of running text for `split_sections`, each with a space at its end, so that every line ends a section.
+        Lines of running text for `split_sections`, with a space at the end of each that ends a section.
     """
+    # The lines whose ends are undecided: the last one, or all until it is known whether the document has shads.
+    held: list[str] = []
+    has_shads: bool | None = None
+    for line in lines:
+        text = _clean(line, report)
+        if text.strip():
+            held.append(text)
+            if has_shads is None and (any(shad in text for shad in SHADS) or len(held) == _MAX_HELD):
+                has_shads = len(held) < _MAX_HELD
+            if has_shads is not None:
+                yield from _joined(held, has_shads)
+                held = held[-1:]
+        elif not line.strip():
+            yield from _joined([*held, ""], bool(has_shads))
+            yield DOCUMENT_BREAK
+            held, has_shads = [], None
+        # Otherwise a marker alone on its line, perhaps between two lines of a sentence.
+    yield from _joined([*held, ""], bool(has_shads))
 
-    def drop(_: re.Match[str]) -> str:
+
+def _joined(lines: Sequence[str], has_shads: bool) -> Iterator[str]:
+    """Yield all lines but the last."""
+    for line, following in pairwise(lines):
+        is_broken = has_shads and _BROKEN.search(line) and _LETTER.match(following)
+        yield line.strip(" ") if is_broken else f"{line} "
+
+
+def _clean(line: str, report: ReadingReport) -> str:
+    def drop_control(_: re.Match[str]) -> str:
         report.count("control character", 1)
         return ""
 
-    for line in lines:
-        text = _CONTROL.sub(drop, _SPACES.sub(" ", line))
-        yield f"{text} " if text.strip() else DOCUMENT_BREAK
+    def drop_marker(match: re.Match[str]) -> str:
+        report.count("page or line marker", len(match[0]))
+        return ""
+
+    for _ in _NO_BREAK_SPACE.finditer(line):
+        report.count(NO_BREAK_SPACE, 0)
+    return _MARKERS.sub(drop_marker, _CONTROL.sub(drop_control, _SPACES.sub(" ", line)))

@@ -12,6 +12,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, join, list_folder, read_json
 
 CORPUS_FILE = "corpus.json"
+# A kind of markup.
+NO_BREAK_SPACE = "no-break space inside a syllable"
 _MAX_LISTED = 1000
 _MAX_LOGGED = 20
 _LOG = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class ReadingReport:
         dropped: Characters left out of the text by kind of markup, line ends not counted.
         unknown: The first 1,000 places with unknown markup.
         num_unknown: Number of all such places.
+        notes: Lines about the text that its user should read, each with the name of the file.
     """
 
     file: str = ""
@@ -51,6 +54,7 @@ class ReadingReport:
     dropped: Counter[str] = field(default_factory=Counter)
     unknown: list[UnknownMarkup] = field(default_factory=list)
     num_unknown: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def count(self, kind: str, num_dropped: int) -> None:
         """Count one occurrence of `kind` that kept `num_dropped` characters out of the text."""
@@ -74,6 +78,7 @@ class ReadingReport:
         self.dropped.update(other.dropped)
         self.unknown.extend(other.unknown[: _MAX_LISTED - len(self.unknown)])
         self.num_unknown += other.num_unknown
+        self.notes.extend(other.notes)
 
 
 @dataclass(kw_only=True)
@@ -132,6 +137,7 @@ class CorpusReport:
                 dropped=Counter(content["dropped_characters"]),
                 unknown=[UnknownMarkup(**place) for place in content["unknown_markup"]],
                 num_unknown=content["num_unknown_markup"],
+                notes=content.get("notes", []),
             )
             return cls(
                 options=content["options"],
@@ -154,6 +160,7 @@ class CorpusReport:
             "markup": dict(self.reading.markup.most_common()),
             "num_unknown_markup": self.reading.num_unknown,
             "unknown_markup": [asdict(place) for place in self.reading.unknown],
+            "notes": self.reading.notes,
         }
         with atomic_output(join(folder, CORPUS_FILE)) as path:
             path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -178,4 +185,13 @@ class CorpusReport:
                 f"Unknown markup left out in {self.reading.num_unknown:,} places, listed in {CORPUS_FILE}; the first "
                 f"in {first.file}:{first.line}: {first.text!r}"
             )
+        if count := self.reading.markup[NO_BREAK_SPACE]:
+            lines.append(
+                f"No-break spaces between two letters, in {count:,} places, end a section there. Where they stand "
+                "inside a syllable, take them out."
+            )
+        notes = self.reading.notes
+        lines += notes[:_MAX_LOGGED]
+        if len(notes) > _MAX_LOGGED:
+            lines.append(f"{len(notes) - _MAX_LOGGED} more notes are in {CORPUS_FILE}.")
         return "\n".join(lines)

@@ -6,22 +6,30 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup
+from tibert_keras.corpus.foreign import ForeignCounter
 from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.plain import plain_text
+from tibert_keras.corpus.recognition import check_kind, convert_lines, is_xml
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
+from tibert_keras.corpus.table import TABLE_ENDINGS, table_text
+from tibert_keras.corpus.tei import tei_text
+from tibert_keras.corpus.transliteration import Transliteration, no_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tibetan import has_tibetan
 
-Edition = Literal["auto", "esukhia", "openpecha", "plain"]
+Edition = Literal["auto", "esukhia", "openpecha", "plain", "tei", "table"]
 
 NUM_PARTITIONS = 20
+# The editions whose files are volumes.
+_CANONS = ("esukhia", "openpecha")
 _HEAD_LINES = 200
 _NUMBER = re.compile(r"v?(\d+)")
 _TOHOKU_ID = re.compile(r"\{[DT](\d+)")
@@ -36,15 +44,17 @@ class Volume:
 
     Attributes:
         path: Path of the file, local or remote.
-        edition: "esukhia", "openpecha" or "plain".
+        edition: The reader of the file, never "auto".
         collection: "kangyur", "tengyur" or "text".
         number: Volume number in the collection.
+        is_forced: Whether the edition was given, not told by the file.
     """
 
     path: str
     edition: Edition
     collection: str
     number: int
+    is_forced: bool = False
 
     @property
     def partition(self) -> int:
@@ -58,25 +68,26 @@ class Volume:
 
 
 def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
-    """Tell a file's edition by its path and first lines, or check that it is the expected one.
+    """Tell a file's edition by its path and first lines, unless it is given.
 
     Raises:
-        InputError: If the file is of another edition than `edition`, or cannot be read.
+        InputError: If the file cannot be read, is no text in UTF-8, or cannot be read as `edition`.
     """
-    is_base = is_openpecha_base(path)
-    marked = any(map(has_esukhia_markup, itertools.islice(read_lines(path), _HEAD_LINES)))
-    found: Edition = "esukhia" if marked else "openpecha" if is_base else "plain"
-    if edition not in ("auto", found):
-        signs = {
-            "esukhia": "its lines open with folio markers such as [1a.1]",
-            "openpecha": "its path ends in base/vNNN.txt, and it has no folio markers",
-            "plain": "it has no folio markers, and its path does not end in base/vNNN.txt",
-        }
+    check_kind(path)
+    if edition == "openpecha" and not is_openpecha_base(path):
         raise InputError(
-            f"The file is of another edition: {signs[found]}. Received: edition={edition!r} for {path!r}. "
-            f"Use edition={found!r}, or 'auto'."
+            f"A volume of OpenPecha is a file base/vNNN.txt. Received: edition={edition!r} for {path!r}. "
+            "Use 'auto', or the edition that the file is of."
         )
-    return found
+    if edition != "auto":
+        return edition
+    if is_xml(path):
+        return "tei"
+    if any(map(has_esukhia_markup, itertools.islice(read_lines(path), _HEAD_LINES))):
+        return "esukhia"
+    if is_openpecha_base(path):
+        return "openpecha"
+    return "table" if path.lower().endswith(TABLE_ENDINGS) else "plain"
 
 
 def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
@@ -84,15 +95,15 @@ def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
 
     Args:
         input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
-        edition: The edition of all files, or "auto" to tell it for each.
+        edition: The edition of all files, whatever they look like, or "auto" to tell it for each.
 
     Returns:
         The volumes by collection and number. A collection is numbered from 1 in the order of the paths if a file name
         in it does not start with a number, or if two of its plain text files have the same number.
 
     Raises:
-        InputError: If a pattern matches nothing, a file is of another edition, or two files are the same
-            volume.
+        InputError: If a pattern matches nothing, a file is no text or cannot be of the edition, or two files are the
+            same volume.
     """
     parts = (part.strip().rstrip("/") for part in input_file.split(","))
     paths = expand_glob(",".join(f"{part}/base/*.txt" if part.endswith(".opf") else part for part in parts))
@@ -101,9 +112,9 @@ def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
     for path, name in _name_collections(paths).items():
         collections.setdefault(name, []).append(path)
     return [
-        Volume(path=path, edition=editions[path], collection=collection, number=number)
+        Volume(path=path, edition=editions[path], collection=collection, number=number, is_forced=edition != "auto")
         for collection, members in sorted(collections.items())
-        for number, path in _number(members, plain={editions[path] for path in members} == {"plain"})
+        for number, path in _number(members, plain=not {editions[path] for path in members} & set(_CANONS))
     ]
 
 
@@ -141,7 +152,13 @@ def _number(paths: list[str], *, plain: bool) -> list[tuple[int, str]]:
 
 
 def read_volume(
-    volume: Volume, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
+    volume: Volume,
+    report: ReadingReport,
+    *,
+    reading: Reading = "original",
+    tohoku_documents: bool = True,
+    column: str | None = None,
+    transliteration: Transliteration | None = None,
 ) -> Iterator[str]:
     """Read a volume as the lines of a corpus file. Plain text is streamed.
 
@@ -151,19 +168,31 @@ def read_volume(
     Raises:
         InputError: If a file cannot be read, is empty or not UTF-8, or has no Tibetan in it.
     """
-    if volume.edition == "plain":
-        lines = plain_text(read_lines(volume.path), report)
-    elif volume.edition == "esukhia":
-        source = read_lines(volume.path)
-        lines = esukhia_text(source, report, reading=reading, tohoku_documents=tohoku_documents)
+    options: dict[str, Any] = {"reading": reading, "tohoku_documents": tohoku_documents}
+    path = volume.path
+    convert = partial(convert_lines, transliteration=transliteration, report=report)
+    if volume.edition == "esukhia":
+        lines = esukhia_text(convert(read_lines(path)), report, **options)
+    elif volume.edition == "openpecha":
+        lines = read_openpecha(path, report, **options)
+    elif volume.edition == "tei":
+        lines = convert(tei_text(path, report, reading=reading, any_root=volume.is_forced))
+    elif volume.edition == "table":
+        lines = convert(table_text(read_lines(path), report, column=column))
     else:
-        lines = read_openpecha(volume.path, report, reading=reading, tohoku_documents=tohoku_documents)
+        lines = plain_text(convert(line.rstrip(" ") if transliteration else line for line in read_lines(path)), report)
+    counter = ForeignCounter()
     found_tibetan = False
     for section in split_sections(lines):
         found_tibetan = found_tibetan or has_tibetan(section)
+        # The readers of canons leave out all that is not Tibetan themselves.
+        if volume.edition not in _CANONS:
+            counter.add(section)
         yield section
     if not found_tibetan:
-        raise InputError(f"There is no Tibetan in the file. Received: {volume.path!r}. Take it out of the input.")
+        raise no_tibetan(counter.beginning, path)
+    if note := counter.note():
+        report.notes.append(f"{path}: {note}")
 
 
 def read_documents(
@@ -172,15 +201,19 @@ def read_documents(
     edition: Edition = "auto",
     reading: Reading = "original",
     tohoku_documents: bool = True,
+    column: str | None = None,
+    transliteration: Transliteration | None = None,
     report: ReadingReport | None = None,
 ) -> Iterator[list[str]]:
     """Read the documents of one or more files as a stream, volume by volume.
 
     Args:
         input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
-        edition: The edition of all files, or "auto" to tell it for each.
+        edition: The edition of all files, whatever they look like, or "auto" to tell it for each.
         reading: "original" keeps archaic and uncorrected spellings, "corrected" takes the edition's others.
         tohoku_documents: Whether a text of the Tohoku catalogue starts a document.
+        column: The name or number of the column of a table to read; by default the one with the most Tibetan.
+        transliteration: "ewts" (Wylie) or "acip", if the text is in Latin letters.
         report: Collects the counts of markup and dropped characters.
 
     Yields:
@@ -196,5 +229,13 @@ def read_documents(
     total = ReadingReport() if report is None else report
     for volume in find_volumes(input_file, edition=edition):
         found = ReadingReport(volume.path)
-        yield from group_documents(read_volume(volume, found, reading=reading, tohoku_documents=tohoku_documents))
+        sections = read_volume(
+            volume,
+            found,
+            reading=reading,
+            tohoku_documents=tohoku_documents,
+            column=column,
+            transliteration=transliteration,
+        )
+        yield from group_documents(sections)
         total.add(found)

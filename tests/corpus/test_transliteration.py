@@ -1,0 +1,77 @@
+"""Wylie and ACIP: converted, and told from other texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, recognize_transliteration
+from tibert_keras.corpus.volumes import read_documents
+from tibert_keras.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("latin", "tibetan"),
+    [
+        ("bcom ldan 'das  la phyag 'tshal lo/ /", "བཅོམ་ལྡན་འདས་ལ་ཕྱག་འཚལ་ལོ། །"),
+        ("oM ma Ni pad+me hU~M/ /", "ཨོཾ་མ་ཎི་པདྨེ་ཧཱུྃ། །"),
+        ("bkra shis [GAP:1-2] legs [MASK] /", "བཀྲ་ཤིས་[GAP:1-2]་ལེགས་[MASK]།"),
+        ("bkra[GAP:1]shis", "བཀྲ[GAP:1]ཤིས"),
+        ("[2a.1]@#/ /rgya gar skad du/", "[2a.1]༄༅། །རྒྱ་གར་སྐད་དུ།"),
+        ("dag / dang / nga / kho /", "དག ། དང་། ང་། ཁོ།"),
+        ("བཀྲ་ཤིས།", "བཀྲ་ཤིས།"),
+    ],
+)
+def test_wylie(latin: str, tibetan: str) -> None:
+    converter = TibetanConverter("ewts")
+    assert converter.convert(latin) == tibetan
+    assert converter.note() == ""
+
+
+def test_acip() -> None:
+    text = "RGYA GAR SKAD DU, BYANG CHUB [MASK] SEMS DPA'I SPYOD PA, ,SANGS RGYAS"
+    assert TibetanConverter("acip").convert(text) == "རྒྱ་གར་སྐད་དུ། བྱང་ཆུབ་[MASK]་སེམས་དཔའི་སྤྱོད་པ། །སངས་རྒྱས"
+
+
+def test_what_cannot_be_converted_is_named() -> None:
+    converter = TibetanConverter("ewts")
+    converter.convert("bkra shis world/")
+    assert converter.note() == '2 syllables or signs are no Wylie (EWTS): "world"'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("bcom ldan 'das la phyag 'tshal lo//", "ewts"),
+        ("[2a] RGYA GAR SKAD DU, BYANG CHUB SEMS DPA'I SPYOD PA", "acip"),
+        ("Only English here: the three jewels and their praise.", None),
+        ("Das Buch ist gut und der Mann geht.", None),
+        ("Le roi était très content de ses fils.", None),
+        ("12 34", None),
+        ("", None),
+    ],
+)
+def test_it_is_told_from_other_languages(text: str, kind: Transliteration | None) -> None:
+    assert recognize_transliteration(text) == kind
+
+
+def test_a_corpus_of_wylie(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("bcom ldan \n'das la\nphyag 'tshal lo/ /de nas/\n\nbkra shis world/\n", encoding="utf-8")
+    report = ReadingReport()
+    documents = list(read_documents(str(path), transliteration="ewts", report=report))
+    assert documents[0] == ["བཅོམ་ལྡན་འདས་ལ་ཕྱག་འཚལ་ལོ།", "།དེ་ནས།"] and len(documents) == 2
+    assert report.notes == [f'{path}: 2 syllables or signs are no Wylie (EWTS): "world"']
+    with pytest.raises(InputError, match=r"looks like Wylie \(EWTS\). Received: .*a.txt.*Give --transliteration=ewts"):
+        list(read_documents(str(path)))
+
+
+def test_transliterated_tei_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<TEI><text><p>bkra<lb/>shis/</p><p>bde</p></text></TEI>")
+    (tmp_path / "b.csv").write_text("id,text\n1,bkra shis/\n")
+    pattern = f"{tmp_path}/a.xml"
+    assert list(read_documents(pattern, transliteration="ewts")) == [["བཀྲ་ཤིས།", "བདེ"]]
+    table = f"{tmp_path}/b.csv"
+    assert list(read_documents(table, transliteration="ewts", column="text")) == [["བཀྲ་ཤིས།"]]

@@ -1,0 +1,47 @@
+"""Counts what is not Tibetan in a text, to say so in a line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tibert_keras.tibetan import BLOCK
+
+_GAP = re.compile(r"\[GAP[^\]]*\]")
+_FOREIGN = re.compile(rf"[^{BLOCK}\s]")
+# A name in brackets or a page number here and there is worth no line.
+_SHARE = 0.02
+_MAX_SHOWN = 8
+_BEGINNING = 4000
+
+
+class ForeignCounter:
+    """Counts the characters of a text that are not Tibetan; gaps do not count.
+
+    Attributes:
+        beginning: The first characters of the text.
+    """
+
+    def __init__(self) -> None:
+        self.beginning = ""
+        self._characters = 0
+        self._foreign: Counter[str] = Counter()
+
+    def add(self, text: str) -> None:
+        """Count the characters of a part of the text."""
+        if len(self.beginning) < _BEGINNING:
+            self.beginning += f"{text} "
+        self._characters += len(text)
+        self._foreign.update(_FOREIGN.findall(_GAP.sub("", text)))
+
+    def note(self) -> str:
+        """Return a line about the characters and what to do, or nothing if they are few."""
+        total = self._foreign.total()
+        if total <= _SHARE * self._characters:
+            return ""
+        shown = ", ".join(f"`{sign}`" for sign, _ in self._foreign.most_common(_MAX_SHOWN))
+        shown += ", ..." * (len(self._foreign) > _MAX_SHOWN)
+        return (
+            f"{total / self._characters:.0%} of the characters are not Tibetan: {shown}. If this is markup, remove it, "
+            "or choose the reader that knows it with --edition."
+        )

@@ -1,0 +1,90 @@
+"""Tells by its first bytes what a file is, and reads texts that are TEI or transliterated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tibert_keras.corpus.report import ReadingReport
+from tibert_keras.corpus.sections import DOCUMENT_BREAK
+from tibert_keras.corpus.tei import tei_text
+from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration
+from tibert_keras.errors import InputError
+from tibert_keras.storage import open_binary
+from tibert_keras.tibetan import LETTERS, TSHEG
+
+_HEAD_BYTES = 4096
+_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!DOCTYPE (?!html)|(?:\w+:)?(?:TEI|teiCorpus|text))\b", re.IGNORECASE)
+_AS_TEXT = "Save it as plain text in UTF-8 (in Word: Save As, Plain Text, Encoding UTF-8)."
+# What no reader takes: its first bytes, what it is, and what to do.
+_OTHERS = (
+    (rb"%PDF", "a PDF file", "Extract its text with a program such as pdftotext, and check that it is Unicode."),
+    (rb"PK\x03\x04.{0,4000}?(word/|\[Content_Types\])", "a Word file (.docx)", _AS_TEXT),
+    (rb"PK\x03\x04.{0,60}mimetypeapplication/vnd\.oasis", "an OpenDocument file", _AS_TEXT),
+    (rb"PK\x03\x04|\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!", "an archive or compressed file", "Unpack it first."),
+    (rb"\xd0\xcf\x11\xe0", "a Word file (.doc)", _AS_TEXT),
+    (rb"\{\\rtf", "an RTF file", _AS_TEXT),
+    (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "in UTF-32", "Convert it to UTF-8: iconv -f UTF-32 -t UTF-8."),
+    (rb"\xff\xfe|\xfe\xff", "in UTF-16", "Convert it to UTF-8: iconv -f UTF-16 -t UTF-8."),
+    # Without a byte-order mark: Tibetan and Latin letters, whose other byte is one of these two.
+    (rb"(?:.[\x00\x0f]){8}", "in UTF-16", "Convert it to UTF-8: iconv -f UTF-16LE -t UTF-8."),
+    (rb"(?:[\x00\x0f].){8}", "in UTF-16", "Convert it to UTF-8: iconv -f UTF-16BE -t UTF-8."),
+    (rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", "an HTML page", "Save its text in UTF-8."),
+)  # fmt: skip
+_KINDS = [(re.compile(sign, re.DOTALL | re.IGNORECASE), what, advice) for sign, what, advice in _OTHERS]
+_ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
+
+
+def _read_head(path: str) -> bytes:
+    with open_binary(path) as file:
+        return file.read(_HEAD_BYTES)
+
+
+def is_xml(path: str) -> bool:
+    """Return whether a file begins as XML does."""
+    return _XML.match(_read_head(path)) is not None
+
+
+def check_kind(path: str) -> None:
+    """Refuse files that are no UTF-8 text, and say what they are.
+
+    Raises:
+        InputError: If the file cannot be read, or is a Word, PDF, HTML or compressed file or in another encoding.
+    """
+    head = _read_head(path)
+    for sign, what, advice in _KINDS:
+        if sign.match(head):
+            raise InputError(f"Not a UTF-8 file: it is {what}. Received: {path!r}. {advice}")
+
+
+def convert_lines(
+    lines: Iterable[str], transliteration: Transliteration | None, report: ReadingReport
+) -> Iterator[str]:
+    """Convert the lines of a text to Tibetan script, if they are transliterated. A line ends between two syllables."""
+    if transliteration is None:
+        yield from lines
+        return
+    converter = TibetanConverter(transliteration)
+    for line in lines:
+        text = line.rstrip(" ")
+        converted = converter.convert(text)
+        # Spaces at the end of a line end a section.
+        end = line[len(text) :] or TSHEG * bool(_ENDS_IN_LETTER.search(converted))
+        yield converted + end
+    if note := converter.note():
+        report.notes.append(f"{report.file}: {note}")
+
+
+def tei_lines(path: str) -> Iterator[str]:
+    """Yield the lines of a TEI file's text, with an empty one between documents."""
+    has_text = False
+    for line in tei_text(path, ReadingReport(path)):
+        *texts, last = line.split(DOCUMENT_BREAK)
+        for text in texts:
+            if text.strip():
+                yield text.strip()
+            if has_text:
+                yield ""
+        if last.strip():
+            has_text = True
+            yield last.strip()

@@ -1,0 +1,113 @@
+"""Converts Latin transliterations to Tibetan script, and tells them from other texts.
+
+The conversion is that of pyewts: Extended Wylie (EWTS), and the Asian Classics Input Project's (ACIP) by way of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any, Literal
+
+from tibert_keras.errors import InputError
+from tibert_keras.tibetan import has_tibetan
+
+Transliteration = Literal["ewts", "acip"]
+_NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
+
+# Gaps and page markers stay as they are.
+_BRACKETED = re.compile(r"(\[[^\]\n]*\])")
+_SPACES = re.compile(" +")
+# Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
+_TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
+_WORD = re.compile(r"[A-Za-z'+.~`]+")
+# How many words of a text are tried, and how many of them must be words of a transliteration.
+_MAX_TRIED, _SHARE = 300, 0.8
+
+
+class TibetanConverter:
+    """Converts lines of a transliteration.
+
+    Args:
+        transliteration: "ewts" or "acip".
+
+    Attributes:
+        unknown: What could not be converted, with its number of occurrences.
+
+    Example:
+        >>> TibetanConverter("ewts").convert("bkra shis [GAP:1] legs/")
+        'བཀྲ་ཤིས་[GAP:1]་ལེགས།'
+    """
+
+    def __init__(self, transliteration: Transliteration) -> None:
+        self.transliteration = transliteration
+        self.unknown: Counter[str] = Counter()
+
+    def convert(self, line: str) -> str:
+        """Convert a line. Text in square brackets and Tibetan script stay as they are."""
+        parts = _BRACKETED.split(_SPACES.sub(" ", line.strip(" ")))
+        return "".join(part if index % 2 else self._convert(part) for index, part in enumerate(parts))
+
+    def _convert(self, text: str) -> str:
+        if not text or has_tibetan(text):
+            return text
+        converter, to_ewts = _pyewts()
+        warnings: list[str] = []
+        if self.transliteration == "acip":
+            edges = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+            text = to_ewts(text).strip().join(edges)
+        converted = converter.toUnicode(text, warnings)
+        for warning in warnings:
+            self.unknown[warning.removeprefix("line 1: ").split(":")[0]] += 1
+        return _TSHEG_BEFORE_SHAD.sub(_before_shad, converted)
+
+    def note(self) -> str:
+        """Return a line about what could not be converted, or nothing."""
+        if not self.unknown:
+            return ""
+        shown = ", ".join(word for word, _ in self.unknown.most_common(8)) + ", ..." * (len(self.unknown) > 8)
+        return f"{self.unknown.total()} syllables or signs are no {_NAMES[self.transliteration]}: {shown}"
+
+
+def _before_shad(tsheg: re.Match[str]) -> str:
+    return " " if tsheg.string[: tsheg.start()].endswith(("ཀ", "ག", "ཤ")) else ""
+
+
+@cache
+def _pyewts() -> tuple[Any, Any]:
+    # Imported here because few texts need it.
+    from pyewts import ACIPtoEWTS, pyewts
+
+    # Spaces at the edges stay: beside a gap they are tshegs.
+    return pyewts(fix_spacing=False), ACIPtoEWTS
+
+
+def recognize_transliteration(text: str) -> Transliteration | None:
+    """Tell whether a text without Tibetan script is a transliteration of Tibetan."""
+    words = _WORD.findall(_BRACKETED.sub(" ", text))[:_MAX_TRIED]
+    if not words:
+        return None
+    kind: Transliteration = "acip" if sum(map(str.isupper, words)) > len(words) / 2 else "ewts"
+    good = 0
+    for word in words:
+        converter = TibetanConverter(kind)
+        converter.convert(word)
+        good += not converter.unknown
+    return kind if good >= _SHARE * len(words) else None
+
+
+def no_tibetan(text: str, name: str | None = None) -> InputError:
+    """Make the error for a text without Tibetan script.
+
+    Args:
+        text: The text, or its beginning.
+        name: The file, if it is from one.
+    """
+    shown = f"{text.strip()[:60]!r}" + (f" in {name!r}" if name is not None else "")
+    if (kind := recognize_transliteration(text)) is not None:
+        return InputError(
+            f"There is no Tibetan in the text; it looks like {_NAMES[kind]}. Received: {shown}. "
+            f"Give --transliteration={kind}, which converts it."
+        )
+    return InputError(f"There is no Tibetan in the text. Received: {shown}. Give a text in Tibetan script.")
