@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.corpus.report import ReadingReport
-from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, recognize_transliteration
+from tibert_keras.corpus.transliteration import (
+    TibetanConverter,
+    Transliteration,
+    recognize_transliteration,
+    texts_in_tibetan,
+)
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 
@@ -75,3 +80,16 @@ def test_transliterated_tei_and_tables(tmp_path: Path) -> None:
     assert list(read_documents(pattern, transliteration="ewts")) == [["བཀྲ་ཤིས།", "བདེ"]]
     table = f"{tmp_path}/b.csv"
     assert list(read_documents(table, transliteration="ewts", column="text")) == [["བཀྲ་ཤིས།"]]
+
+
+def test_texts_with_gaps(caplog: pytest.LogCaptureFixture) -> None:
+    """As `tibert fill-mask` takes them."""
+    texts = [(3, "bkra [GAP:1] legs/"), (5, "[MASK]"), (7, "བཀྲ་[MASK]world")]
+    assert list(texts_in_tibetan(texts, "ewts"))[0] == (3, "བཀྲ་[GAP:1]་ལེགས།")
+    assert list(texts_in_tibetan(texts[1:], None)) == texts[1:]
+    with pytest.raises(InputError, match=r"Text 3: .*Wylie \(EWTS\).*Give --transliteration=ewts"):
+        list(texts_in_tibetan(texts, None))
+    with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: 'Only"):
+        list(texts_in_tibetan([(1, "Only [MASK] English")], None))
+    list(texts_in_tibetan([(1, "world [MASK]")], "ewts"))
+    assert '"world"' in caplog.text

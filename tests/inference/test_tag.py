@@ -170,6 +170,23 @@ class TestSeveralFiles:
         assert [document.text for document in documents] == ["ཀ་ཁ། །ག", "ང།", "  ཅ"]
         assert {word.tag for document in documents for word in document.words} == {"NOUN+ADP"}
 
+    def test_tei_and_wylie(self, tag, tmp_path):
+        (tmp_path / "texts/c.xml").write_text("<TEI><text><p>bkra shis<lb/>bde/<note>x</note></p></text></TEI>")
+        (tmp_path / "texts/d.txt").write_text("bkra shis\r\nworld\n")
+        given = [f"--input_file={tmp_path}/texts/c.xml,{tmp_path}/texts/d.txt", f"--output_file={tmp_path}/out"]
+        assert tag(*given, "--transliteration=ewts", "--format=words") == ""
+        assert (tmp_path / "out").read_bytes().decode() == "བཀྲ་ཤིས་\nབདེ །\nབཀྲ་ཤིས་\r\nཝོརལད་\n"
+        assert "looks like Wylie (EWTS)" in tag(*given, status=1)
+        assert tag("bkra shis/", "--transliteration=ewts", "--format=words") == "བཀྲ་ཤིས །\n"
+        assert "looks like ACIP" in tag("RGYA GAR SKAD DU,", status=1)
+
+    def test_what_cannot_be_tagged_is_named(self, tag, tmp_path):
+        (tmp_path / "a.docx").write_bytes(b"PK\x03\x04\x14\x00[Content_Types].xml")
+        assert "a Word file" in tag(f"--input_file={tmp_path}/a.docx", status=1)
+        for name in ("e.txt", "e.xml"):
+            (tmp_path / "texts" / name).write_text("<TEI><text>ཀ</text></TEI>", encoding="utf-8")
+        assert "the same file for their words" in tag(f"--input_file={tmp_path}/texts", status=1)
+
     def test_a_text_without_tibetan_is_refused_before_the_others_are_tagged(self, tag, tmp_path):
         (tmp_path / "texts/z.txt").write_text("Only English.\n")
         assert "z.txt" in tag(f"--input_file={tmp_path}/texts", status=1)

@@ -10,8 +10,7 @@ from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.corpus.tei import tei_text
 from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration
 from tibert_keras.errors import InputError
-from tibert_keras.storage import open_binary
-from tibert_keras.tibetan import LETTERS, TSHEG
+from tibert_keras.storage import open_binary, read_lines
 
 _HEAD_BYTES = 4096
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!DOCTYPE (?!html)|(?:\w+:)?(?:TEI|teiCorpus|text))\b", re.IGNORECASE)
@@ -32,7 +31,6 @@ _OTHERS = (
     (rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", "an HTML page", "Save its text in UTF-8."),
 )  # fmt: skip
 _KINDS = [(re.compile(sign, re.DOTALL | re.IGNORECASE), what, advice) for sign, what, advice in _OTHERS]
-_ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
 
 
 def _read_head(path: str) -> bytes:
@@ -60,19 +58,20 @@ def check_kind(path: str) -> None:
 def convert_lines(
     lines: Iterable[str], transliteration: Transliteration | None, report: ReadingReport
 ) -> Iterator[str]:
-    """Convert the lines of a text to Tibetan script, if they are transliterated. A line ends between two syllables."""
+    """Convert the lines of a text to Tibetan script, if they are transliterated."""
     if transliteration is None:
         yield from lines
         return
     converter = TibetanConverter(transliteration)
-    for line in lines:
-        text = line.rstrip(" ")
-        converted = converter.convert(text)
-        # Spaces at the end of a line end a section.
-        end = line[len(text) :] or TSHEG * bool(_ENDS_IN_LETTER.search(converted))
-        yield converted + end
+    yield from map(converter.convert_line, lines)
     if note := converter.note():
         report.notes.append(f"{report.file}: {note}")
+
+
+def text_lines(path: str) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, or those of a TEI file's text; raises `InputError` for other kinds of files."""
+    check_kind(path)
+    return tei_lines(path) if is_xml(path) else read_lines(path)
 
 
 def tei_lines(path: str) -> Iterator[str]:

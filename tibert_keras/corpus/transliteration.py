@@ -5,22 +5,27 @@ The conversion is that of pyewts: Extended Wylie (EWTS), and the Asian Classics 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import has_tibetan
+from tibert_keras.tibetan import LETTERS, TSHEG, has_tibetan
 
 Transliteration = Literal["ewts", "acip"]
 _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
+
+_LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
 _BRACKETED = re.compile(r"(\[[^\]\n]*\])")
 _SPACES = re.compile(" +")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
 _TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
+_ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
 _WORD = re.compile(r"[A-Za-z'+.~`]+")
 # How many words of a text are tried, and how many of them must be words of a transliteration.
 _MAX_TRIED, _SHARE = 300, 0.8
@@ -48,6 +53,12 @@ class TibetanConverter:
         """Convert a line. Text in square brackets and Tibetan script stay as they are."""
         parts = _BRACKETED.split(_SPACES.sub(" ", line.strip(" ")))
         return "".join(part if index % 2 else self._convert(part) for index, part in enumerate(parts))
+
+    def convert_line(self, line: str) -> str:
+        """Convert a line that others follow: it ends between two syllables, unless spaces at its end end a section."""
+        text = line.rstrip(" ")
+        converted = self.convert(text)
+        return converted + (line[len(text) :] or TSHEG * bool(_ENDS_IN_LETTER.search(converted)))
 
     def _convert(self, text: str) -> str:
         if not text or has_tibetan(text):
@@ -111,3 +122,21 @@ def no_tibetan(text: str, name: str | None = None) -> InputError:
             f"Give --transliteration={kind}, which converts it."
         )
     return InputError(f"There is no Tibetan in the text. Received: {shown}. Give a text in Tibetan script.")
+
+
+def texts_in_tibetan(
+    texts: Iterable[tuple[int, str]], transliteration: Transliteration | None
+) -> Iterator[tuple[int, str]]:
+    """Convert transliterated texts, and refuse those in other scripts. Numbers of texts go through.
+
+    Raises:
+        InputError: If a text has letters, but no Tibetan ones.
+    """
+    converter = TibetanConverter(transliteration) if transliteration is not None else None
+    for number, text in texts:
+        converted = converter.convert(text) if converter is not None else text
+        if not has_tibetan(converted) and any(map(str.isalpha, _BRACKETED.sub("", converted))):
+            raise InputError(f"Text {number}: {no_tibetan(text)}")
+        yield number, converted
+    if converter is not None and (note := converter.note()):
+        _LOG.warning("%s", note)

@@ -12,11 +12,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from tqdm import tqdm
 
+from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gap_search import Candidate, search_gaps
 from tibert_keras.inference.gaps import GAP, MASK, fill_in, find_gaps, shorten
 from tibert_keras.inference.loading import load_fill_mask
-from tibert_keras.storage import atomic_output, read_lines
+from tibert_keras.inference.texts import read_texts
+from tibert_keras.storage import atomic_output
 
 Unit = Literal["syllables", "pieces"]
 
@@ -34,6 +36,7 @@ class FillMaskConfig:
             an object per line if it ends in `.jsonl`.
         unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those of the vocabulary
             behind each `[MASK]`, many times as fast.
+        transliteration: What texts in Latin letters are converted from: ewts (Wylie) or acip.
         top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
 
@@ -46,6 +49,7 @@ class FillMaskConfig:
     input_file: str | None = None
     output_file: str | None = None
     unit: Unit = "syllables"
+    transliteration: Transliteration | None = None
     top_k: int = 5
     batch_size: int = 8
 
@@ -208,33 +212,8 @@ def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[
 def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
     """Fill the gaps of the texts in a configuration or its file; see `fill_texts`."""
     texts = read_texts(config.input_file) if config.input_file is not None else enumerate(config.text, 1)
+    texts = texts_in_tibetan(texts, config.transliteration)
     return fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
-
-
-def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a file with the numbers of their lines, except empty lines.
-
-    Args:
-        path: A UTF-8 file with a text per line, or, if its name ends in `.jsonl`, a JSON object with a `text` per line.
-
-    Raises:
-        InputError: If the file cannot be read, or a line is no such object.
-    """
-    for number, line in enumerate(read_lines(path), 1):
-        if line:
-            yield number, _text_of(line, number) if os.fspath(path).endswith(".jsonl") else line
-
-
-def _text_of(line: str, number: int) -> str:
-    try:
-        text = json.loads(line)["text"]
-        if not isinstance(text, str):
-            raise TypeError
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f'Line {number} is no JSON object with a text. Received: {line[:100]!r}. Write {{"text": "..."}}.'
-        ) from error
-    return text
 
 
 def fill_texts(

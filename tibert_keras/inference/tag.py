@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -14,6 +15,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
+from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
+from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, expand_glob, open_binary
@@ -21,6 +24,8 @@ from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tagging.writing import FORMATS
 from tibert_keras.tibetan import has_tibetan
+
+_LOG = logging.getLogger(__name__)
 
 Format = Literal["plain", "tsv", "conllu", "json", "words"]
 # What a file beside a text is called that has its words.
@@ -32,7 +37,9 @@ _ENDINGS: dict[Format, str] = {
     "words": ".words.txt",
 }
 # The files of a folder that are texts.
-_TEXT_ENDINGS = (".txt",)
+_TEXT_ENDINGS = (".txt", ".xml", ".tei")
+# Lines of a text without Tibetan that may tell what it is.
+_MAX_TRIED = 100
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")
 
 
@@ -46,6 +53,7 @@ class TextConfig:
         input_file: UTF-8 files: a path, a glob pattern, a folder, or several separated by commas. An empty line
             separates documents. Without texts and a file, standard input is read.
         output_file: File for the result, in place of standard output.
+        transliteration: What text in Latin letters is converted from: ewts (Wylie) or acip.
         batch_size: Windows of text, or section ends, per step.
     """
 
@@ -53,6 +61,7 @@ class TextConfig:
     model: str
     input_file: str | None = None
     output_file: str | None = None
+    transliteration: Transliteration | None = None
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -67,13 +76,27 @@ class TextConfig:
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of the texts with their ends, as `read_text`; after each text an empty one without end."""
         for path in self.paths():
-            yield from read_text(open_binary(path), path)
+            yield from self.lines_of(path)
             yield "", ""
         if self.input_file is None and not self.text:
-            yield from read_text(sys.stdin.buffer, "standard input")
+            yield from self._converted(read_text(sys.stdin.buffer, "standard input"), "standard input")
         for text in self.text:
-            yield from split_lines(text)
+            yield from self._converted(split_lines(text), "the text")
             yield "", ""
+
+    def lines_of(self, path: str) -> Iterator[tuple[str, str]]:
+        """Yield the lines of a file with their ends."""
+        return self._converted(read_file(path), path)
+
+    def _converted(self, lines: Iterable[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
+        if self.transliteration is None:
+            yield from lines
+            return
+        converter = TibetanConverter(self.transliteration)
+        for line, end in lines:
+            yield converter.convert_line(line) if end else converter.convert(line), end
+        if note := converter.note():
+            _LOG.warning("%s: %s", name, note)
 
     def paths(self) -> list[str]:
         """List the input files. Of a folder these are its texts, at any depth.
@@ -159,14 +182,19 @@ def tag_files(config: TagConfig) -> Iterator[str]:
     """
     preset = find_preset(config.model)
     paths = config.paths()
+    results = [tagged_path(path, config.format) for path in paths]
+    if twins := {result for result in results if results.count(result) > 1}:
+        raise InputError(
+            f"Two texts would have the same file for their words. Received: {min(twins)!r}. Rename one, or give them "
+            "an output_file."
+        )
     for path in paths:
-        with_tibetan(read_text(open_binary(path), path), path)
+        with_tibetan(config.lines_of(path), path)
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
     model = TibertTokenClassifier.from_preset(preset)
-    for path in paths:
-        tagged = tag_each(model, read_text(open_binary(path), path), batch_size=config.batch_size)
-        result = tagged_path(path, config.format)
+    for path, result in zip(paths, results, strict=True):
+        tagged = tag_each(model, config.lines_of(path), batch_size=config.batch_size)
         write_pieces(FORMATS[config.format](tagged), result)
         yield result
 
@@ -220,6 +248,18 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
                 yield TaggedLine(number, words, end, document)
 
 
+def read_file(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a text file with their ends, as `read_text`, or those of a TEI file's text.
+
+    Raises:
+        InputError: If it cannot be read or is no text in UTF-8.
+    """
+    check_kind(path)
+    if is_xml(path):
+        return ((line, "\n") for line in tei_lines(path))
+    return read_text(open_binary(path), path)
+
+
 def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
     r"""Yield the lines of a UTF-8 file with their ends, `\n`, `\r\n` or nothing, so that no character is lost.
 
@@ -265,9 +305,7 @@ def with_tibetan(lines: Iterable[tuple[str, str]], name: str | None = None) -> I
         waiting.append((line, end))
         if has_tibetan(line):
             return chain(waiting, remaining)
-    shown = "".join(line for line, _ in waiting)[:60]
-    received = f"{shown!r}" if name is None else f"{shown!r} in {name!r}"
-    raise InputError(f"There is no Tibetan in the text. Received: {received}. Give a text in Tibetan script.")
+    raise no_tibetan("\n".join(line for line, _ in waiting[:_MAX_TRIED]), name)
 
 
 def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:
