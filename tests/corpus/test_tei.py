@@ -63,7 +63,7 @@ def test_each_text_is_a_document(tmp_path: Path) -> None:
 
 
 def test_entities(write) -> None:
-    head = '<!DOCTYPE TEI SYSTEM "tei.dtd" [<!ENTITY ts "་">]><TEI>'
+    head = '<!DOCTYPE TEI SYSTEM "tei.dtd" [<!ENTITY ts "་"><!ENTITY % iso SYSTEM "http://x/y.ent"> %iso;]><TEI>'
     assert list(read_documents(write("<p>ཀ&ts;ཁ&nbsp;ག</p>", head=head))) == [["ཀ་ཁ", "ག"]]
 
 
@@ -73,7 +73,6 @@ def test_entities(write) -> None:
         ("<p>&b;</p>", '<!DOCTYPE TEI [<!ENTITY a "ཀཀ"><!ENTITY b "&a;&a;">]><TEI>', "may be harmful.*'b' as"),
         ("<p>&b;</p>", f'<!DOCTYPE TEI [<!ENTITY b "{"ཀ" * 500}">]><TEI>', "may be harmful.*'b' as"),
         ("<p>&b;</p>", '<!DOCTYPE TEI [<!ENTITY b SYSTEM "file:///etc/passwd">]><TEI>', "may be harmful.*SYSTEM"),
-        ("<p/>", '<!DOCTYPE TEI [<!ENTITY % b SYSTEM "http://x/y.dtd"> %b;]><TEI>', "may be harmful.*SYSTEM"),
         ("<p>&foo;</p>", "<TEI>", "an entity that it does not declare. Received: 'foo', line 1"),
         ("<p>\n<q></p>", "<TEI>", "Not well-formed XML: mismatched tag, line 2"),
         ("<p>ཀ</p>", "<TEI><teiHeader>", "Not well-formed XML"),

@@ -231,6 +231,13 @@ def test_bad_files(tmp_path: Path, name: str, content: str, message: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    """What Excel saves as Unicode text, for example."""
+    (tmp_path / "a.tsv").write_bytes("ང་\tPRON\r\n".encode("utf-16"))
+    with pytest.raises(InputError, match="Not a UTF-8 file: it is in UTF-16"):
+        read_tagged(f"{tmp_path}/a.tsv")
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No file matches"):
         read_tagged(f"{tmp_path}/*.txt")
@@ -293,6 +300,12 @@ def test_bad_lines(tmp_path: Path, line: str) -> None:
     path.write_text(f"mila:1\ttrain\n{line}\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 2 of"):
         read_split(path)
+
+
+def test_all_bad_lines_at_once(tmp_path: Path) -> None:
+    (tmp_path / "split.tsv").write_text("a\ttrain\nb\n\na\ttest\nc\ttest\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"has 3 slips.*line 2, 'b': .*line 3, '': .*line 4, 'a\\ttest': "):
+        read_split(tmp_path / "split.tsv")
 
 
 def test_names_have_to_agree(pages: list[Document]) -> None:

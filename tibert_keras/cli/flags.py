@@ -52,7 +52,7 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         help_text = _field_help(config_class, field)
         parser.add_argument(f"--{_KEYWORDS[field]}", type=kinds[field], required=True, help=help_text)
     parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
-    switches = {field for field, kind in kinds.items() if kind is bool}
+    switches = {field for field, kind in kinds.items() if kind in (bool, bool | None)}
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
     # `main` has read it already: it must take effect before the libraries are imported.
     del values["verbose"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import PurePosixPath
 
+from tibert_keras.corpus.recognition import check_kind
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
 from tibert_keras.tagging.conllu import COLUMNS, ID, ConlluReader
@@ -56,8 +57,9 @@ def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
         The documents in the order of the paths.
 
     Raises:
-        InputError: If no file matches; if a file is in none of these formats, lacks a column, has an empty sentence or
-            no Tibetan (all slips of a file at once, with their lines); or if two documents have the same name.
+        InputError: If no file matches; if a file is no text in UTF-8 or in none of these formats, lacks a column, has
+            an empty sentence or no Tibetan (all slips of a file at once, with their lines); or if two documents have
+            the same name.
 
     Example:
         >>> documents = read_tagged("pos/soas-rebuilt/*.txt")  # doctest: +SKIP
@@ -75,6 +77,7 @@ def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
 
 
 def _read_file(path: str, *, shad_spaces: bool) -> list[Document]:
+    check_kind(path)
     lines, slips = list(enumerate(read_lines(path), start=1)), Slips(path)
     blocks, read_words, has_spaces = _formats(path, lines, slips, shad_spaces=shad_spaces)
     found = []
@@ -241,14 +244,15 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, str]:
         InputError: If the file cannot be read, or a line is not a new name, a tab and a part.
     """
     split: dict[str, str] = {}
+    slips = Slips(os.fspath(path))
     for number, line in enumerate(read_lines(path), start=1):
         name, _, part = line.partition("\t")
         if part not in PARTS or name in split:
-            raise InputError(
-                f"A line of a split is a new name, a tab and one of {PARTS}. Received: {line[:60]!r}, line {number} of "
-                f"{os.fspath(path)!r}. Correct it."
+            slips.add(
+                f"A line of a split is a new name, a tab and one of {PARTS}", number, f"{line[:60]!r}", "Correct it."
             )
         split[name] = part
+    slips.check()
     return split
 
 
