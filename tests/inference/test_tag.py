@@ -134,7 +134,8 @@ class TestSeveralFiles:
         (tmp_path / "model").mkdir()
         pretend(monkeypatch, tmp_path / "model")
         (tmp_path / "texts/deeper").mkdir(parents=True)
-        (tmp_path / "texts/a.txt").write_bytes("\ufeffཀ་ཁ། །ག\r\n\r\nང།\r\n".encode())
+        # Its last line has no end.
+        (tmp_path / "texts/a.txt").write_bytes("\ufeffཀ་ཁ། །ག\r\n\r\nང།".encode())
         (tmp_path / "texts/deeper/b.txt").write_text("  ཅ\n")
 
         def tag(*words: str, status: int = 0) -> str:
@@ -153,7 +154,7 @@ class TestSeveralFiles:
         ):
             # Results of the call before are no texts.
             assert tag(f"--input_file={pattern}", "--format=words") == written
-        assert (tmp_path / "texts/a.words.txt").read_bytes().decode() == "ཀ་ཁ ། ། ག\r\n\r\nང །\r\n"
+        assert (tmp_path / "texts/a.words.txt").read_bytes().decode() == "ཀ་ཁ ། ། ག\r\n\r\nང །"
         assert (tmp_path / "texts/deeper/b.words.txt").read_text() == "ཅ\n"
         assert tag(f"--input_file={tmp_path}/texts/deeper", "--format=json") == "/texts/deeper/b.tagged.jsonl\n"
 
@@ -161,6 +162,8 @@ class TestSeveralFiles:
         assert tag(f"--input_file={tmp_path}/texts/", "--format=conllu", f"--output_file={tmp_path}/all.conllu") == ""
         titles = [row for row in (tmp_path / "all.conllu").read_text().splitlines() if row.startswith(("# n", "# s"))]
         assert titles == ["# newdoc", "# sent_id = 1", "# newdoc", "# sent_id = 3", "# newdoc", "# sent_id = 4"]
+        assert tag(f"--input_file={tmp_path}/texts/", f"--output_file={tmp_path}/all.txt") == ""
+        assert [document.text for document in read_tagged(f"{tmp_path}/all.txt")] == ["ཀ་ཁ། །ག", "ང།", "  ཅ"]
 
     @pytest.mark.parametrize("name", ["plain", "tsv", "conllu"])
     def test_fine_tuning_reads_what_is_written(self, tag, tmp_path, name):

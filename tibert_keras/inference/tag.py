@@ -165,8 +165,9 @@ def tag_text(config: TagConfig) -> Iterator[str]:
     preset, lines = find_input(config)
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
-    # Each text begins a new line.
-    lines = ((line, end or "\n" * bool(line)) for line, end in lines) if config.text else lines
+    if config.text or len(config.paths()) > 1:
+        # Each text begins a new line.
+        lines = ((line, end or "\n" * bool(line)) for line, end in lines)
     tagged = tag_each(TibertTokenClassifier.from_preset(preset), lines, batch_size=config.batch_size)
     return FORMATS[config.format](tagged)
 
