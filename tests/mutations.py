@@ -61,6 +61,10 @@ MUTATIONS = [
         '_offset(span, "end", path) + 1', '_offset(span, "end", path)', "tests/corpus/test_openpecha.py",
     ),
     Mutation(
+        "the notes of a TEI file are text", "corpus/tei.py",
+        '_LEFT_OUT = {"teiHeader", "note", ', '_LEFT_OUT = {"teiHeader", ', "tests/corpus/test_tei.py",
+    ),
+    Mutation(
         "the readings of a pair are swapped", "corpus/markup.py",
         'side=0 if reading == "original" else 1', 'side=1 if reading == "original" else 0',
         "tests/corpus/test_esukhia.py",
@@ -131,6 +135,10 @@ MUTATIONS = [
         "the last syllable of a text is not decided", "tagging/windows.py",
         "yield Window([text for text, _ in held], first, len(held))",
         "yield Window([text for text, _ in held], first, len(held) - 1)", "tests/tagging/test_windows.py",
+    ),
+    Mutation(
+        "a double shad is parted from the letters after it", "tagging/spaces.py",
+        "_SINGLE_SHAD_AT_END.search(before) and", "_SHAD_AT_END.search(before) and", "tests/tagging/test_reading.py",
     ),
     Mutation(
         "two rows of the universal tags are swapped", "tagging/preparation.py",
