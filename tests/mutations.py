@@ -240,9 +240,28 @@ MUTATIONS = [
         "a loss that has risen is no divergence", "training/run_callbacks.py",
         "if math.isfinite(loss) and loss <= bound:", "if math.isfinite(loss):", "tests/training/test_divergence.py",
     ),
+    Mutation(
+        "a restart forgets the best", "training/callbacks.py",
+        "if self.best_step == step and monitor in values:", "if monitor in values:",
+        "tests/training/test_callbacks.py -k remembers",
+    ),
+    Mutation(
+        "a window begins with its epoch", "training/callbacks.py",
+        "return self._count + batches - self._count_of_epoch", "return batches",
+        "tests/training/test_callbacks.py -k windows",
+    ),
+    Mutation(
+        "group 0 goes nowhere", "training/init_checkpoint.py",
+        '_GROUP.sub("group_0_", path)', "path", "tests/training/test_init_checkpoint.py -k groups",
+    ),
     # === finetuning ===
     Mutation(
-        "the worst epoch is kept", "finetuning/seeds.py",
+        "a killed seed is shuffled as from its first epoch", "finetuning/epochs.py",
+        "        for _ in self.scores:\n            self.batches.shuffle()\n", "",
+        "tests/finetuning/test_tokens.py -k given_again",
+    ),
+    Mutation(
+        "the worst epoch is kept", "finetuning/epochs.py",
         'mode="max", patience', 'mode="min", patience', "tests/finetuning/test_tokens.py",
     ),
     Mutation(

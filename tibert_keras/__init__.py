@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
     from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
     from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+    from tibert_keras.models.vocabulary import resize_vocabulary
     from tibert_keras.optimizers.lamb import LAMB
     from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
     from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
@@ -42,10 +43,16 @@ __all__ = [
     "WarmupPolynomialDecay",
     "callbacks",
     "pretrain",
+    "resize_vocabulary",
 ]
 
 # The module that defines each public name, imported on first use: Keras takes seconds to import.
-_MODULES = {**KERAS_OBJECTS, "PretrainConfig": "training.config", "pretrain": "training.pretrain"}
+_MODULES = {
+    **KERAS_OBJECTS,
+    "PretrainConfig": "training.config",
+    "pretrain": "training.pretrain",
+    "resize_vocabulary": "models.vocabulary",
+}
 
 
 def __getattr__(name: str) -> Any:

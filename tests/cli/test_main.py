@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentError
 
 from tests.support.damage import flip_bit
-from tests.support.original_command import ORIGINAL
+from tests.support.original_command import GOOGLE_FLAGS, ORIGINAL
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, main
 
@@ -48,6 +48,15 @@ class TestHelp:
 
 class TestFlags:
     BASE = ("--input_file=a", "--output_dir=b", "--preset=tibert_nano")
+
+    def test_every_flag_of_googles_scripts(self):
+        """With Google's defaults, but for those that its own READMEs say to change for other languages."""
+        for verb, path in (("pretrain", "run_pretraining"), ("records", "create_pretraining_data")):
+            given = shlex.split(GOOGLE_FLAGS[path])
+            config = words(verb, *given)
+            for flag in given:
+                name, _, value = flag.removeprefix("--").partition("=")
+                assert str(getattr(config, name)) in (value, f"{value}.0"), name
 
     def test_the_original_command(self):
         config = words("pretrain", *shlex.split(ORIGINAL))

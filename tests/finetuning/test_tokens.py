@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.interruptions import PowerCutError
 from tests.support.made_up_tags import write_horizontal
 from tibert_keras import (
     TibertBackbone,
@@ -23,8 +24,9 @@ from tibert_keras import (
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTokensConfig
 from tibert_keras.finetuning.scores import read_scores, score_table, write_json
-from tibert_keras.finetuning.seeds import load_encoder
+from tibert_keras.finetuning.task import load_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
+from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import write_config
 from tibert_keras.runs.history import History
 from tibert_keras.tagging.metrics import score_tagging
@@ -110,11 +112,26 @@ class TestRun:
         assert content["mean"]["tag_macro_f1"] == pytest.approx((first + second) / 2)
         assert content["deviation"]["tag_macro_f1"] == pytest.approx(abs(first - second) / 2**0.5)
 
-    def test_given_again_it_trains_what_is_missing(self, run, tagger_config):
+    def test_given_again_it_trains_what_is_missing(self, run, tagger_config, monkeypatch):
+        """After a kill in the third epoch from that epoch on, and without any checkpoint from the first."""
         before = {path: path.read_bytes() for path in run.rglob("scores.json")}
         (run / "seed_1/scores.json").unlink()
         (run / "seed_1/history.csv").write_text("of a killed training", encoding="utf-8")
+        measure, measured = _Tagging.measure, []
+
+        def cut_in_the_third(*given):
+            measured.append(given)
+            if len(measured) == 3:
+                raise PowerCutError
+            return measure(*given)
+
+        with monkeypatch.context() as patch, pytest.raises(PowerCutError):
+            patch.setattr(_Tagging, "measure", cut_in_the_third)
+            finetune_tokens(tagger_config(run))
+        assert Checkpoints(run / "seed_1").steps
         finetune_tokens(tagger_config(run))
+        assert [row["epoch"] for row in History(run / "seed_1").rows] == list(range(1, 9))
+        assert not (run / "seed_1/checkpoints").exists() and len(list((run / "seed_1/logs").iterdir())) == 8
         for path, content in before.items():
             ours, theirs = json.loads(content), json.loads(path.read_bytes())
             for seeds in (ours, theirs):
@@ -176,7 +193,11 @@ class TestRun:
 class TestWhatIsTrained:
     @pytest.mark.parametrize(
         "changes, changed",
-        [({"freeze_backbone": True}, set()), ({"lora_rank": 2}, {"query", "value"}), ({"pretrained": False}, None)],
+        [
+            ({"freeze_backbone": True, "optimizer": "lamb"}, set()),
+            ({"lora_rank": 2, "optimizer": "adamw"}, {"query", "value"}),
+            ({"pretrained": False}, None),
+        ],
     )
     def test_of_the_encoder(self, tagger_config, small_preset, tmp_path, changes, changed):
         config = tagger_config(tmp_path / "run", num_seeds=1, num_epochs=1, **changes)

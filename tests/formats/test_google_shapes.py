@@ -21,7 +21,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.init_checkpoint import read_init_checkpoint
+from tibert_keras.training.continue_from import read_continue_from
 
 
 def go(input_, to, output, from_="google"):
@@ -29,7 +29,7 @@ def go(input_, to, output, from_="google"):
 
 
 def begin_with(prefix):
-    return PretrainConfig(input_file="", output_dir="", preset="tibert_nano", init_checkpoint=str(prefix))
+    return PretrainConfig(input_file="", output_dir="", preset="tibert_nano", continue_from=str(prefix))
 
 
 # === As published ===
@@ -201,11 +201,11 @@ class TestOwnNorms:
             InputError,
             match=r"group_0\S*/layer_\d/inner_group_0/layer_normalization_\d+. Begin with what `tibert convert",
         ):
-            read_init_checkpoint(model, begin_with(folder / "model.ckpt-7"))
+            read_continue_from(model, begin_with(folder / "model.ckpt-7"))
         # What it makes, with a group of each layer, is one to begin with.
         go(folder, "google", tmp_path / "google")
         config = begin_with(tmp_path / "google/model.ckpt-0")
-        assert read_init_checkpoint(TibertMaskedLM(tiny(num_groups=4)), config).step == 0
+        assert read_continue_from(TibertMaskedLM(tiny(num_groups=4)), config).step == 0
 
     def test_another_number_of_layers(self, folder, tmp_path):
         path = folder / "albert_config.json"

@@ -16,6 +16,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tests.support.base import TestCase
 from tibert_keras import TibertTokenizer  # Ties the classes that a preset consists of.
 from tibert_keras.errors import InputError
+from tibert_keras.formats.hugging_face_tokenizer import write_tokenizer
 from tibert_keras.models.tibert_backbone import TibertBackbone
 
 MARKS = "༄༅༈་༌།༑༔༜྾"
@@ -82,7 +83,9 @@ class TestIds(TestCase):
         assert len(golden_lines) == len(expected) == 2024
         assert TibertTokenizer(str(golden / "bo.model")).encode(golden_lines) == expected
 
-    @pytest.mark.parametrize(("tsheg", "underline"), OPTIONS)
+    @pytest.mark.parametrize(
+        ("tsheg", "underline"), [*OPTIONS, pytest.param(False, "between"), pytest.param(True, "between")]
+    )
     def test_python_and_graph_agree(self, golden, golden_lines, tsheg, underline):
         tokenizer = TibertTokenizer(
             str(golden / "bo.model"), tsheg_pretokenization=tsheg, underline_between_sections=underline
@@ -172,12 +175,29 @@ class TestMarksAndSpaces(TestCase):
             (False, False, "ཀ་ཁ། ། ཀ"),
             (True, True, "▁ ཀ་ ཁ ། ▁ ། ཀ"),
             (True, False, "ཀ་ ཁ ། ། ཀ"),
+            (False, "between", "ཀ་ཁ། ▁ ། ཀ"),
+            (True, "between", "ཀ་ ཁ ། ▁ ། ཀ"),
         ],
     )
     def test_what_the_options_do(self, tsheg, underline, pieces):
         proto = model("▁ ཀ ཁ ་ ། ཀ་ ཀ་ཁ། ▁།ཀ")
         tokenizer = TibertTokenizer(proto, tsheg_pretokenization=tsheg, underline_between_sections=underline)
         assert self.pieces(tokenizer, " ཀ་ཁ།  །ཀ ") == pieces.split()
+
+    def test_underlines_between_sections_only(self, spm_models, tmp_path):
+        """Also before a mask, which replaces a piece without its space then."""
+        options = {"tsheg_pretokenization": True, "underline_between_sections": "between"}
+        tokenizer = TibertTokenizer(spm_models["bpe"], **options)
+        pieces = [tokenizer.id_to_token(token) for token in tokenizer.encode(["བཀྲ་  ཤིས [MASK]"])[0]]
+        assert pieces.count("▁") == 2 and pieces[-2:] == ["▁", "[MASK]"]
+        assert not [piece for piece in pieces if piece.startswith("▁") and piece != "▁"]
+        assert TibertTokenizer.from_config(tokenizer.get_config()).underline_between_sections == "between"
+        with pytest.raises(InputError, match="Received: underline_between_sections='between'"):
+            tokenizer.encode_syllables([["ཀ་"]])
+        with pytest.raises(InputError, match="no form for this option. Received: underline_between_sections='between'"):
+            write_tokenizer(tokenizer, tmp_path, max_length=16)
+        with pytest.raises(InputError, match="Received: underline_between_sections='before'"):
+            TibertTokenizer(spm_models["bpe"], underline_between_sections="before")
 
     @pytest.mark.parametrize(("tsheg", "underline"), OPTIONS)
     def test_all_kinds_of_space_are_one(self, spm_models, tsheg, underline):

@@ -40,6 +40,7 @@ class TestChooseChampion:
         train, validation = (f"{sample_records}/{name}/*.tf_record" for name in ("train", "held_out"))
         data = {
             "init_checkpoint": None,
+            "continue_from": None,
             "input_file": train,
             "num_examples": Records.find(train).num_examples,
             "validation_file": validation,

@@ -77,7 +77,7 @@ class TestCheckFiles:
         check()
         check(preset=None, albert_config_file=f"{tmp_path}/albert_config.json")
         for place in (finished_run, f"{finished_run}/checkpoints/22/", f"{tmp_path}/model.ckpt-30"):
-            check(init_checkpoint=str(place))
+            check(continue_from=str(place))
 
     @pytest.mark.parametrize(
         "options, message",
@@ -86,9 +86,14 @@ class TestCheckFiles:
             ({"validation_file": "none.tf_record"}, "No file matches the pattern. Received: 'none.tf_record'"),
             ({"preset": None, "albert_config_file": "none.json"}, "Cannot read the file: .* Received: 'none.json'"),
             ({"spm_model_file": "none.model"}, "Cannot read the file: .* Received: 'none.model'"),
-            ({"init_checkpoint": "none"}, "No checkpoint is there. Received: init_checkpoint='none'"),
-            ({"init_checkpoint": "RUN/checkpoints/21"}, "No checkpoint is there. Received: init_checkpoint='.*/21'"),
-            ({"init_checkpoint": "RUN/checkpoints"}, "No checkpoint is there. Received: init_checkpoint='.*points'"),
+            ({"continue_from": "none"}, "No checkpoint is there. Received: continue_from='none'"),
+            ({"continue_from": "RUN/checkpoints/21"}, "No checkpoint is there. Received: continue_from='.*/21'"),
+            ({"continue_from": "RUN/checkpoints"}, "No checkpoint is there. Received: continue_from='.*points'"),
+            ({"init_checkpoint": "none"}, "No model is there. Received: 'none'. Give a preset, a run"),
+            (
+                {"preset": "tibert_huge"},
+                "neither a name nor a model. Received: preset='tibert_huge'. Give one of tibert_n",
+            ),
             ({"output_dir": "RUN"}, "holds results of other options. Received: input_file="),
         ],
     )
@@ -105,12 +110,12 @@ class TestCheckFiles:
             (run / name).mkdir(parents=True)
         (run / "initial/task.json").write_text("{}")
         (run / "checkpoints/22/state.json").write_text("{}")
-        gone = {"spm_model_file": "none.model", "init_checkpoint": "none"}
+        gone = {"spm_model_file": "none.model", "continue_from": "none"}
         (run / "config.yaml").write_text(content.replace("spm_model_file: null", "spm_model_file: none.model"))
         config = run_config(run, **gone, validation_file=f"{sample_records}/held_out/*.tf_record")
-        with pytest.raises(InputError, match="init_checkpoint=None there, 'none' now"):
+        with pytest.raises(InputError, match="continue_from=None there, 'none' now"):
             check_files(config)
-        changed = (run / "config.yaml").read_text().replace("init_checkpoint: null", "init_checkpoint: none")
+        changed = (run / "config.yaml").read_text().replace("continue_from: null", "continue_from: none")
         (run / "config.yaml").write_text(changed)
         check_files(config)
 

@@ -25,7 +25,7 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.init_checkpoint import restore_init_checkpoint
+from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.pretrain import pretrain
 
 LOSSES = ("masked_lm_loss", "sentence_order_loss")
@@ -49,7 +49,7 @@ def config(tmp_path):
 
 
 def config_in(run, prefix, **changes):
-    options = {"input_file": "", "output_dir": str(run), "preset": "tibert_nano", "init_checkpoint": str(prefix)}
+    options = {"input_file": "", "output_dir": str(run), "preset": "tibert_nano", "continue_from": str(prefix)}
     return PretrainConfig(**{**options, **changes})
 
 
@@ -65,12 +65,12 @@ def train(model, arrays, steps):
     return {name: [float(row[name]) for row in rows] for name in ("loss", *LOSSES)}
 
 
-class TestRestoreInitCheckpoint:
+class TestRestoreContinueFrom:
     @pytest.mark.parametrize("name", ["model.ckpt-30", "no_sop/model.ckpt-30"])
     def test_weights_moments_and_step(self, golden, name, config):
         reference = np.load(golden / ("lamb_no_sop.npz" if "no_sop" in name else "lamb_sop.npz"))
         model = pretraining(golden, reference)
-        assert restore_init_checkpoint(model, config(golden / name)) == 30
+        assert restore_continue_from(model, config(golden / name)) == 30
         assert int(model.optimizer.iterations) == 30
         worst = google_albert.differences(model, reference)
         assert worst == {"weights": 0, "adam_m": 0, "adam_v": 0}
@@ -79,7 +79,7 @@ class TestRestoreInitCheckpoint:
         write_google_checkpoint(tmp_path / "model.ckpt-30", google_albert.keras_named(golden / "model.ckpt-30"))
         reference = np.load(golden / "lamb_sop.npz")
         model = pretraining(golden, reference)
-        assert restore_init_checkpoint(model, config(tmp_path / "model.ckpt-30")) == 30
+        assert restore_continue_from(model, config(tmp_path / "model.ckpt-30")) == 30
         assert google_albert.differences(model, reference) == {"weights": 0, "adam_m": 0, "adam_v": 0}
 
     @pytest.mark.parametrize("step", [np.asarray([30, 31]), np.asarray(30.0, "float32")], ids=str)
@@ -87,7 +87,7 @@ class TestRestoreInitCheckpoint:
         variables = {**read_google_checkpoint(golden / "model.ckpt-30"), "global_step": step}
         write_google_checkpoint(tmp_path / "model.ckpt-30", variables)
         with pytest.raises(InputError, match="step is not a whole number. Received: global_step of shape"):
-            restore_init_checkpoint(
+            restore_continue_from(
                 pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30")
             )
 
@@ -97,7 +97,7 @@ class TestRestoreInitCheckpoint:
         reference = np.load(golden / "lamb_warm_restart.npz")
         arrays = google_albert.batches(reference)
         model = pretraining(golden, reference)
-        restore_init_checkpoint(model, config(golden / "model.ckpt-0"))
+        restore_continue_from(model, config(golden / "model.ckpt-0"))
         before = train(model, arrays, range(15))
         np.testing.assert_allclose(before["loss"], np.load(golden / "lamb_sop.npz")["loss"][:15], rtol=0, atol=1e-5)
         moments = {
@@ -108,7 +108,7 @@ class TestRestoreInitCheckpoint:
         write_google(PortableModel(model=model, moments=moments, step=15), tmp_path / "google")
 
         model = pretraining(golden, reference, start_warmup_step=15)
-        assert restore_init_checkpoint(model, config(tmp_path / "google/model.ckpt-15")) == 15
+        assert restore_continue_from(model, config(tmp_path / "google/model.ckpt-15")) == 15
         resumed = {name.removeprefix("resume/"): value for name, value in reference.items() if "resume/" in name}
         after = train(model, arrays, range(15, 30))
         for name in ("loss", *LOSSES):
@@ -121,7 +121,7 @@ class TestRestoreInitCheckpoint:
         model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
         model.compile(google_albert.lamb(np.load(golden / "lamb_sop.npz")))
         model.optimizer.build(model.trainable_variables)
-        assert restore_init_checkpoint(model, config(golden / "model.ckpt-30")) == 30
+        assert restore_continue_from(model, config(golden / "model.ckpt-30")) == 30
         assert "Dropped cls/seq_relationship/output_bias, because the model has no sop_head." in caplog.text
         assert f"Taken over from {golden}/model.ckpt-30: 30 variables of the model, 57 of the optimizer." in caplog.text
 
@@ -130,7 +130,7 @@ class TestRestoreInitCheckpoint:
         optimizer = google_albert.lamb(np.load(golden / "lamb_sop.npz"))
         model.compile(type(optimizer).from_config({**optimizer.get_config(), "name": "adamw"}))
         model.optimizer.build(model.trainable_variables)
-        restore_init_checkpoint(model, config(golden / "model.ckpt-30", optimizer="adamw"))
+        restore_continue_from(model, config(golden / "model.ckpt-30", optimizer="adamw"))
         variable = model.backbone.token_embedding.embeddings
         expected = read_google_checkpoint(golden / "model.ckpt-30")["bert/embeddings/word_embeddings/adam_v"]
         np.testing.assert_array_equal(model.optimizer.slots(variable)["adam_v"], expected)
@@ -146,7 +146,7 @@ def google_config(golden, tmp_path_factory):
             "input_file": f"{folder}/records.tf_record",
             "output_dir": str(output_dir),
             "albert_config_file": str(golden / "albert_config.json"),
-            "init_checkpoint": str(golden / "model.ckpt-30"),
+            "continue_from": str(golden / "model.ckpt-30"),
             "train_batch_size": 8,
             "max_seq_length": 32,
             "max_predictions_per_seq": 6,
@@ -182,7 +182,7 @@ class TestPretrain:
         write_google(google, tmp_path / "google")
         options = {
             "albert_config_file": str(tmp_path / "google/albert_config.json"),
-            "init_checkpoint": str(tmp_path / "google/model.ckpt-30"),
+            "continue_from": str(tmp_path / "google/model.ckpt-30"),
         }
         pretrain(google_config(tmp_path / "run", **options))
         unbroken = read_keras(f"{tmp_path}/run/checkpoints/40").weights
@@ -210,15 +210,13 @@ class TestPretrain:
         initial.write_text(json.dumps(content))
         with pytest.raises(InputError, match="Received: identity_projection=False in '.*run', True now"):
             pretrain(
-                google_config(
-                    tmp_path / "next", **{**options, "init_checkpoint": f"{tmp_path}/run"}, num_train_steps=50
-                )
+                google_config(tmp_path / "next", **{**options, "continue_from": f"{tmp_path}/run"}, num_train_steps=50)
             )
 
     @pytest.mark.parametrize(
         "options, message",
         [
-            ({"init_checkpoint": "nothing/model.ckpt-31"}, "No checkpoint is there. Received: init_checkpoint='.*-31'"),
+            ({"continue_from": "nothing/model.ckpt-31"}, "No checkpoint is there. Received: continue_from='.*-31'"),
             ({"num_train_steps": 30}, "of step 30, num_train_steps=30"),
         ],
     )
@@ -249,7 +247,7 @@ class TestPretrain:
         (tmp_path / "albert_config.json").write_text(json.dumps({**albert, "num_attention_heads": 1}))
         monkeypatch.chdir(tmp_path)
         with pytest.raises(InputError, match=r"Received: num_attention_heads=1 in 'model.ckpt-30', \d now"):
-            pretrain(google_config(tmp_path / "run", init_checkpoint="model.ckpt-30"))
+            pretrain(google_config(tmp_path / "run", continue_from="model.ckpt-30"))
         assert not (tmp_path / "run").exists()
 
     def test_cut_short(self, golden, google_config, tmp_path):
@@ -260,6 +258,6 @@ class TestPretrain:
         with pytest.raises(
             InputError, match="checkpoint cannot be read: .* Received: '.*/model.ckpt-30'. Give"
         ) as caught:
-            pretrain(google_config(tmp_path / "run", init_checkpoint=str(tmp_path / "model.ckpt-30")))
+            pretrain(google_config(tmp_path / "run", continue_from=str(tmp_path / "model.ckpt-30")))
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()

@@ -287,7 +287,7 @@ class TestRefused:
         [
             ({"max_seq_length": 64}, "max_seq_length=32 in the records of .*, 64 for the model"),
             ({"max_predictions_per_seq": 6}, "max_predictions_per_seq=5 in the records of .*, 6 for the model"),
-            ({"vocabulary_size": 401}, "400 pieces in the tokenizer, vocab_size=401"),
+            ({"vocabulary_size": 399}, "400 pieces in the tokenizer, vocab_size=399"),
             ({"spm_model_file": "unigram"}, "sha256 [0-9a-f]{64}, but [0-9a-f]{64} in the manifest"),
             ({"validation_file": "other"}, "sha256 [0-9a-f]{64}, but [0-9a-f]{64} in the manifest"),
             ({"preset": "tibert_huge"}, "preset='tibert_huge'"),

@@ -39,7 +39,7 @@ def switched_config(run_config, sop_run):
     """Makes the options of the run that goes on from there without the sentence order, to step 80."""
 
     def make(folder, **changes):
-        options = {"init_checkpoint": str(sop_run), "num_train_steps": 80, "save_checkpoints_steps": 16}
+        options = {"continue_from": str(sop_run), "num_train_steps": 80, "save_checkpoints_steps": 16}
         return run_config(folder, **{**options, **changes})
 
     return make
@@ -101,7 +101,7 @@ class TestSwitch:
 
     def test_killed_when_the_other_run_is_gone(self, sop_run, switched_config, tmp_path):
         origin = shutil.copytree(sop_run, tmp_path / "origin")
-        options = {"init_checkpoint": f"{origin}/checkpoints/40", "num_train_steps": 48}
+        options = {"continue_from": f"{origin}/checkpoints/40", "num_train_steps": 48}
         pretrain(switched_config(tmp_path / "whole", **options))
         with pytest.raises(PowerCutError):
             pretrain(switched_config(tmp_path / "killed", **options), callbacks=[At(3, cut_power)])
@@ -119,9 +119,7 @@ class TestSwitch:
     def test_back_to_both_tasks(self, finished_run, run_config, sop_records, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
         pretrain(
-            run_config(
-                tmp_path, input_file=sop_records, sop=True, init_checkpoint=str(finished_run), num_train_steps=25
-            )
+            run_config(tmp_path, input_file=sop_records, sop=True, continue_from=str(finished_run), num_train_steps=25)
         )
         assert "New here, with initial values: 2 variables of the model, 8 of the optimizer." in caplog.text
         assert Checkpoints(tmp_path).steps == [22, 25]
@@ -142,7 +140,7 @@ class TestSwitch:
         with pytest.raises(InputError, match="num_layers=2 in .*, 6 now. Give its architecture"):
             pretrain(
                 run_config(
-                    tmp_path / "run", preset=None, albert_config_file=str(path), init_checkpoint=str(sop_run),
+                    tmp_path / "run", preset=None, albert_config_file=str(path), continue_from=str(sop_run),
                     num_train_steps=80,
                 )
             )  # fmt: skip
@@ -158,17 +156,17 @@ class TestSwitch:
     @pytest.mark.parametrize(
         "options, message",
         [
-            ({"init_checkpoint": "nothing"}, "No checkpoint is there. Received: init_checkpoint='nothing'"),
-            ({"init_checkpoint": "RUN/checkpoints/41"}, "No checkpoint is there. Received: init_checkpoint='.*/41'"),
+            ({"continue_from": "nothing"}, "No checkpoint is there. Received: continue_from='nothing'"),
+            ({"continue_from": "RUN/checkpoints/41"}, "No checkpoint is there. Received: continue_from='.*/41'"),
             ({"num_train_steps": 40}, "of step 40, num_train_steps=40"),
             ({"optimizer": "adamw"}, "of another optimizer. Received: optimizer='adamw'"),
             ({"preset": "tibert_tiny"}, "of another model. Received: model/.* of shape"),
-            ({"init_checkpoint": None, "start_warmup_step": 40}, "start_warmup_step=40, init_checkpoint=None"),
+            ({"continue_from": None, "start_warmup_step": 40}, "start_warmup_step=40, continue_from=None"),
         ],
     )
     def test_what_does_not_go_together(self, switched_config, sop_run, tmp_path, options, message):
-        if options.get("init_checkpoint"):
-            options = {"init_checkpoint": options["init_checkpoint"].replace("RUN", str(sop_run))}
+        if options.get("continue_from"):
+            options = {"continue_from": options["continue_from"].replace("RUN", str(sop_run))}
         with pytest.raises(InputError, match=message) as caught:
             pretrain(switched_config(tmp_path / "run", **options))
         assert "\n" not in str(caught.value)
@@ -178,6 +176,6 @@ class TestSwitch:
         origin = shutil.copytree(sop_run, tmp_path / "origin")
         path = origin / "initial/assets/tokenizer/vocabulary.spm"
         path.write_bytes(path.read_bytes() + b"\n\x00")
-        with pytest.raises(InputError, match="of another tokenizer than the records. Received: init_checkpoint='.*n'"):
-            pretrain(switched_config(tmp_path / "run", init_checkpoint=str(origin)))
+        with pytest.raises(InputError, match="of another tokenizer than the records. Received: continue_from='.*n'"):
+            pretrain(switched_config(tmp_path / "run", continue_from=str(origin)))
         assert not (tmp_path / "run").exists()

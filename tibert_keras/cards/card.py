@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from tibert_keras.cards.commands import finetune_command, reproduction_steps
 from tibert_keras.cards.facts import FinetuningFacts, RunFacts, gather_facts
 from tibert_keras.errors import InputError
-from tibert_keras.runs.evaluation import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
 from tibert_keras.storage import atomic_output, exists, join, read_bytes
 
@@ -24,8 +23,8 @@ PICTURE = "loss.png"
 
 # Options that give paths. They are in the commands.
 _PATHS = {
-    "input_file", "output_dir", "albert_config_file", "spm_model_file", "validation_file", "init_checkpoint", "model",
-    "split_file", "test_file", "compare_with",
+    "input_file", "output_dir", "albert_config_file", "spm_model_file", "validation_file", "init_checkpoint",
+    "continue_from", "model", "split_file", "test_file", "compare_with",
 }  # fmt: skip
 _SIZES = (
     "vocabulary_size", "num_layers", "num_groups", "num_inner_repetitions", "embedding_dim", "hidden_dim",
@@ -103,7 +102,6 @@ def _pretraining_values(facts: RunFacts) -> dict[str, Any]:
         "not_recorded": not_recorded,
         "seconds": sum(row.get("seconds", 0) for row in facts.rows),
         "figures": [(name, _number(value)) for name, value in row.items()],
-        "evaluation_rows": evaluation_rows(facts.evaluation["scores"]) if facts.evaluation else [],
         "picture": PICTURE,
     }
 

@@ -26,8 +26,8 @@ _ADVICE = "Give the champion of a run."
 class FinetuneConfig:
     """Fine-tunes a model: the options that tagging and classification have in common.
 
-    Each seed is trained separately, and its best epoch is kept. The same command, given again, trains the seeds that
-    are missing.
+    Each seed is trained separately, and its best epoch is kept. The same command, given again, goes on after the last
+    epoch, and trains the seeds that are missing.
 
     Args:
         input_file: Training files: a path, a glob pattern, or several separated by commas.
@@ -39,6 +39,7 @@ class FinetuneConfig:
         test_file: Files to measure the best epoch on; without them the scores are those of the validation data.
         compare_with: Folders of other fine-tunings on the same data, separated by commas, to show in the table of
             scores too.
+        optimizer: `adam`, with gradients clipped to a norm of 1, or as in `tibert pretrain`: `lamb` or `adamw`.
         learning_rate: Peak learning rate, reached at the end of the warm-up; it decays to 0 at the last epoch.
         warmup_share: Share of the steps over which the rate rises from 0.
         num_epochs: Maximum number of epochs.
@@ -69,6 +70,7 @@ class FinetuneConfig:
     validation_file: str | None = None
     test_file: str | None = None
     compare_with: str | None = None
+    optimizer: Literal["adam", "lamb", "adamw"] = "adam"
     learning_rate: float = 5e-5
     warmup_share: float = 0.1
     num_epochs: int = 20

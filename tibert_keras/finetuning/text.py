@@ -12,7 +12,8 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTextConfig, check_run
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
-from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
+from tibert_keras.finetuning.seeds import run_seeds
+from tibert_keras.finetuning.task import FinetuningTask, Sequences
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 from tibert_keras.storage import expand_glob, join, read_lines

@@ -13,7 +13,8 @@ import keras
 
 from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
-from tibert_keras.finetuning.seeds import FinetuningTask, Sequences, run_seeds
+from tibert_keras.finetuning.seeds import run_seeds
+from tibert_keras.finetuning.task import FinetuningTask, Sequences
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.storage import join

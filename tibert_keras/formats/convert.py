@@ -88,7 +88,7 @@ def _write(to: Format, portable: PortableModel, folder: Path) -> None:
     if portable.moments:
         _LOG.info(
             "Dropped %d moments of the optimizer and the step, because %s holds no state of a training. "
-            "`tibert pretrain --init_checkpoint` takes them from the input itself.",
+            "`tibert pretrain --continue_from` takes them from the input itself.",
             len(portable.moments),
             to,
         )

@@ -50,7 +50,10 @@ def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokeniz
     """
     given = config.get(_OPTIONS_KEY)
     options = given if isinstance(given, dict) else {}
-    named = {name: bool(options[name]) for name in _OPTIONS if name in options}
+    given_options = {name: options[name] for name in _OPTIONS if name in options}
+    named: dict[str, Any] = {
+        name: value if value == "between" else bool(value) for name, value in given_options.items()
+    }
     content = read_bytes(spm_model_file)
     try:
         return TibertTokenizer(content, **named)
@@ -166,6 +169,11 @@ def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.Normal
     from tokenizers import Regex, normalizers
 
     steps: list[Any] = []
+    if tokenizer.underline_between_sections == "between":
+        raise InputError(
+            "tokenizer.json has no form for this option. Received: underline_between_sections='between'. "
+            "Save the preset with a tokenizer where it is True or False."
+        )
     if tokenizer.spaces_are_explicit:
         space = " " if tokenizer.underline_between_sections else ""
         steps += [

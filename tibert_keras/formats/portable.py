@@ -20,6 +20,7 @@ from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.models.vocabulary import check_vocabulary
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, read_config
 from tibert_keras.runs.presets import load_model
@@ -107,15 +108,11 @@ def make_portable(
         A classifier, a model for pretraining with both heads, a masked language model, or an encoder alone.
 
     Raises:
-        InputError: If the tokenizer's vocabulary has another size, or there is a sentence-order head but none for
-            masked tokens.
+        InputError: If the tokenizer has more pieces than the model has rows, or there is a sentence-order head but none
+            for masked tokens.
     """
-    size = full.backbone.vocabulary_size
-    if tokenizer is not None and tokenizer.vocabulary_size() != size:
-        raise InputError(
-            f"The tokenizer and the model disagree. Received: {tokenizer.vocabulary_size()} pieces in the tokenizer, "
-            f"vocab_size={size} in the model. Give the tokenizer that it was trained with."
-        )
+    if tokenizer is not None:
+        check_vocabulary(full.backbone.vocabulary_size, tokenizer.vocabulary_size())
     masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
     if order and not masked_lm:
         raise InputError(

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
-from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.vocabulary import check_vocabulary
 
 
 class TibertTask:
@@ -118,13 +118,11 @@ def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
 
 
 def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
-    """Return the vocabulary size, from the tokenizer if there is one."""
+    """Return the vocabulary size, by default that of the tokenizer if there is one."""
     if preprocessor is None:
         return given
     size = preprocessor.tokenizer.vocabulary_size()
-    if given not in (None, size):
-        raise InputError(
-            "The vocabulary's size is not the tokenizer's. "
-            f"Received: vocabulary_size={given}, and a tokenizer of {size}. Leave `vocabulary_size` out."
-        )
-    return size
+    if given is None:
+        return size
+    check_vocabulary(given, size)
+    return given

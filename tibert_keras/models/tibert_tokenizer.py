@@ -12,7 +12,14 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
-from tibert_keras.tokenizers.sentence_piece import UNIT_SEPARATOR, SentencePieceEncoder, runtime_proto
+from tibert_keras.tokenizers.sentence_piece import (
+    UNIT_SEPARATOR,
+    SentencePieceEncoder,
+    Underlines,
+    check_underlines,
+    runtime_proto,
+    section_space,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,8 +38,9 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
             and `[MASK]`.
         tsheg_pretokenization: bool. Cut the text after each of the ten intersyllabic marks (`༄ ༅ ༈ ་ ༌ ། ༑ ༔ ༜ ྾`)
             before encoding, so that no piece crosses one.
-        underline_between_sections: bool. Encode the space before a section as `▁`, as SentencePiece does. If
-            `False`, spaces leave no trace in the ids.
+        underline_between_sections: bool or `"between"`. Encode the space before a section as `▁`, as SentencePiece
+            does. If `False`, spaces leave no trace in the ids. `"between"` is the original's option of this name: a `▁`
+            between two sections, as a piece of its own, and none before the first; not for taggers.
         nbest_size: int. If not 0, sample among the `nbest_size` best encodings (-1: all of them); the original
             used 64. A BPE model ignores the number and drops merges with probability `alpha`.
         alpha: float. Smoothing of the sampling; the original used 0.1.
@@ -56,13 +64,13 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         self,
         proto: str | bytes | None,
         tsheg_pretokenization: bool = False,
-        underline_between_sections: bool = True,
+        underline_between_sections: Underlines = True,
         nbest_size: int = 0,
         alpha: float = 1.0,
         **kwargs: Any,
     ) -> None:
         self.tsheg_pretokenization = tsheg_pretokenization
-        self.underline_between_sections = underline_between_sections
+        self.underline_between_sections = check_underlines(underline_between_sections)
         self.nbest_size = nbest_size
         self.alpha = alpha
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
@@ -87,7 +95,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     @property
     def spaces_are_explicit(self) -> bool:
         """Whether spaces are written out before encoding instead of added and collapsed by SentencePiece."""
-        return self.tsheg_pretokenization or not self.underline_between_sections
+        return self.tsheg_pretokenization or self.underline_between_sections is not True
 
     @property
     def space_and_mask(self) -> tuple[Any, Any]:
@@ -172,7 +180,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
             tokens = units.with_flat_values(self._sentence_piece.tokenize(units.flat_values)).merge_dims(1, 2)
         else:
             tokens = self._sentence_piece.tokenize(texts)
-        tokens = absorb_spaces_in_graph(tokens, *self.space_and_mask)
+        if self.underline_between_sections != "between":
+            tokens = absorb_spaces_in_graph(tokens, *self.space_and_mask)
         if self.sequence_length:
             tokens = tokens.to_tensor(self.pad_token_id, shape=[None, self.sequence_length])
         return tokens[0] if unbatched else tokens
@@ -187,10 +196,10 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
     """Do the same as `SentencePieceEncoder._spell_out`, but leave the units joined by their separator."""
     import tensorflow as tf
 
-    space = " " if tokenizer.underline_between_sections else ""
+    space = section_space(tokenizer.underline_between_sections)
     texts = tf.strings.regex_replace(texts, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
     texts = tf.strings.regex_replace(texts, TOKENIZER_SPACES, space)
-    if space:
+    if tokenizer.underline_between_sections is True:
         texts = tf.strings.regex_replace(texts, "^(.)", r" \1")
     if tokenizer.tsheg_pretokenization:
         texts = tf.strings.regex_replace(texts, f"([{INTERSYLLABIC_MARKS}])", rf"\1{UNIT_SEPARATOR}")

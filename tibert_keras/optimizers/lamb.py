@@ -201,6 +201,20 @@ class LAMB(keras.optimizers.Optimizer):
         return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
 
 
+def google_optimizer(name: str, learning_rate: Any, **kwargs: Any) -> LAMB:
+    """Make one of the optimizers of Google's ALBERT.
+
+    Args:
+        name: `lamb`, or `adamw`: `AdamWeightDecayOptimizer`, which is the same update without the trust ratio.
+        learning_rate: As in `LAMB`.
+        **kwargs: Other arguments of `LAMB`.
+    """
+    if name == "adamw":
+        # An empty pattern matches every path.
+        kwargs = {"exclude_from_layer_adaptation": [""], **kwargs}
+    return LAMB(learning_rate, name=name, **kwargs)
+
+
 def _trust_ratio(variable: Any, update: Any) -> Any:
     """Return the norm of a variable over that of its update, or 1 if either is 0."""
     variable_norm, update_norm = ops.norm(ops.reshape(variable, [-1])), ops.norm(ops.reshape(update, [-1]))

@@ -17,6 +17,7 @@ from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer, folder_of
 from tibert_keras.records.one_file import record_tokenizer, write_records_file
+from tibert_keras.records.original_flags import check_vocab_file, name_targets
 from tibert_keras.records.shuffle import gather, num_buckets, scatter
 from tibert_keras.storage import (
     absolute,
@@ -31,7 +32,6 @@ from tibert_keras.storage import (
 )
 
 _LOG = logging.getLogger(__name__)
-RECORD_SUFFIX = ".tf_record"
 TOKENIZER_FILE = "spiece.model"
 
 
@@ -57,6 +57,8 @@ def build_records(config: RecordsConfig) -> Manifest:
         input_file="corpus/train_*.txt", output_dir="records", spm_model_file="tokenizer/spiece.model", workers=1))
     ```
     """
+    if config.vocab_file is not None:
+        check_vocab_file(config.vocab_file, config.spm_model_file)
     made_from = {
         "corpora": describe_corpora(expand_glob(config.input_file)),
         "tokenizer": describe_tokenizer(config.spm_model_file),
@@ -72,7 +74,7 @@ def build_records(config: RecordsConfig) -> Manifest:
 
 def _build(config: RecordsConfig, made_from: dict[str, dict[str, Any]]) -> Manifest:
     paths = expand_glob(config.input_file)
-    targets = [Path(path).stem + RECORD_SUFFIX for path in paths]
+    targets = name_targets(paths, config.output_files)
     if duplicates := sorted({target for target in targets if targets.count(target) > 1}):
         raise InputError(f"Input files of one name would overwrite each other. Received: {duplicates}. Rename them.")
     # In order of names, whichever folders they are in.
@@ -168,7 +170,8 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
     """Make all files in the order of the text, deal their examples out to buckets, and shuffle the buckets."""
     unshuffled, dealt_out = (join(config.output_dir, name) for name in ("unshuffled", "dealt_out"))
     _refuse_other_texts(sources, manifest, config)
-    if not manifest.sources or not all(manifest.is_whole(target, config.output_dir) for target in sources):
+    made = sources.keys() <= manifest.sources.keys()
+    if not (made and all(manifest.is_whole(target, config.output_dir) for target in sources)):
         parts = _build(dataclasses.replace(config, output_dir=unshuffled, shuffle_examples=False), manifest.made_from)
         manifest.sources.update({target: parts.sources[target] for target in sources})
         manifest.write(config.output_dir)
@@ -180,7 +183,9 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
 
 def _refuse_other_texts(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
     """Refuse to add or change a text, as it would change the order of all examples."""
-    before = {entry["file"]: entry["sha256"] for entry in manifest.sources.values()}
+    # With files of given names, each command shuffles its own.
+    shuffled = sources.keys() & manifest.sources.keys() if config.output_files else manifest.sources.keys()
+    before = {entry["file"]: entry["sha256"] for entry in (manifest.sources[target] for target in shuffled)}
     now = {Path(source).name: sha256(source) for source in sources.values()}
     if before and before != now:
         changed = sorted(name for name in {**before, **now} if before.get(name) != now.get(name))

@@ -9,13 +9,15 @@ from typing import Any, get_args
 from tibert_keras.errors import InputError
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
+from tibert_keras.records.original_flags import OriginalFlags, folder_of_output_files
 from tibert_keras.records.text_reader import ErrorHandling
 
 _NOT_IN_RECORDS = {"input_file", "output_dir", "spm_model_file", "errors", "workers", "scheduler"}
+_NOT_IN_RECORDS |= {field.name for field in dataclasses.fields(OriginalFlags)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordsConfig(ExamplePolicy, MaskingPolicy):
+class RecordsConfig(ExamplePolicy, MaskingPolicy, OriginalFlags):
     """Turns text files into TFRecords of masked examples.
 
     Args:
@@ -36,8 +38,8 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
     """
 
     input_file: str
-    output_dir: str
     spm_model_file: str
+    output_dir: str = ""
     random_seed: int = 12345
     stochastic_tokens: bool = False
     shuffle_examples: bool = False
@@ -51,6 +53,11 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy):
         # Each policy checks its own options.
         ExamplePolicy.__post_init__(self)
         MaskingPolicy.__post_init__(self)
+        OriginalFlags.__post_init__(self)
+        if not (self.output_dir or self.output_files):
+            raise InputError("There is no folder for the records. Received: output_dir=''. Give output_dir.")
+        if not self.output_dir:
+            object.__setattr__(self, "output_dir", folder_of_output_files(self.output_files))
         if self.random_seed < 0:
             raise InputError(f"random_seed must not be negative. Received: {self.random_seed}.")
         if self.errors not in get_args(ErrorHandling):

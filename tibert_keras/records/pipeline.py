@@ -84,7 +84,7 @@ class Records:
         )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
-        """Check that the records fit a model of these sizes.
+        """Check that the records fit a model of these sizes, whose vocabulary may be larger than their tokenizer's.
 
         Raises:
             InputError: If they do not, with both values.
@@ -93,7 +93,7 @@ class Records:
             "max_seq_length": (self.max_seq_length, max_seq_length),
             "max_predictions_per_seq": (self.max_predictions_per_seq, max_predictions_per_seq),
         }
-        if self.tokenizer is not None:
+        if self.tokenizer is not None and self.tokenizer["vocabulary_size"] > vocabulary_size:
             wanted["vocabulary size"] = (self.tokenizer["vocabulary_size"], vocabulary_size)
         for name, (theirs, ours) in wanted.items():
             if theirs != ours:

@@ -27,8 +27,8 @@ class Champion:
         value: The lowest value.
         candidates: The number of checkpoints it was chosen from.
         preset: The folder that `TibertMaskedLM.from_preset` loads.
-        data: What it was trained on and chosen by: `init_checkpoint`, `input_file`, its `num_examples`, and
-            `validation_file`.
+        data: What it was trained on and chosen by: `init_checkpoint`, `continue_from`, `input_file`, its
+            `num_examples`, and `validation_file`.
     """
 
     run_dir: str
@@ -91,6 +91,7 @@ def choose_champion(
         preset=join(run.folder, CHAMPION_PRESET),
         data={
             "init_checkpoint": run.config.get("init_checkpoint"),
+            "continue_from": run.config.get("continue_from"),
             "input_file": run.config.get("input_file"),
             "num_examples": run.checkpoints.state(step).get("num_examples"),
             "validation_file": run.config.get("validation_file"),

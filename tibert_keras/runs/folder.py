@@ -18,7 +18,7 @@ CHAMPION_FILE = "champion.json"
 SCORES_FILE = "scores.json"
 LOG_FOLDER = "logs"
 CHAMPION_PRESET = "champion"
-# The untrained model of a run as a preset: its architecture and tokenizer outlive the files they came from.
+# The model before the first step as a preset: its architecture and tokenizer outlive the files they came from.
 INITIAL_PRESET = "initial"
 # Where KerasHub puts the SentencePiece model of a preset.
 TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"

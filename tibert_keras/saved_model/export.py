@@ -10,12 +10,13 @@ from typing import Any
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.runs.champion import choose_champion
-from tibert_keras.runs.folder import CONFIG_FILE
+from tibert_keras.runs.folder import INITIAL_PRESET
 from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.fill_mask import FillMask
@@ -128,7 +129,7 @@ class SavedModelOfBest(BestLoss):
         self.output_dir = join(run_dir, "saved_model")
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._in_run = exists(join(self.run_dir, CONFIG_FILE))
+        self._in_run = exists(join(self.run_dir, INITIAL_PRESET))
         if not self._in_run and (self.preprocessor or getattr(self.model, "preprocessor", None)) is None:
             raise InputError(
                 "A SavedModel takes strings, and the model takes only ids. Received: preprocessor=None. "
@@ -149,4 +150,7 @@ class SavedModelOfBest(BestLoss):
             self.model.save_to_preset(preset)
             copy = load_model(preset, dtype="float32")
             copy.preprocessor = self.preprocessor or copy.preprocessor
-            export_saved_model(copy, folder, top_k=self.top_k)
+            if isinstance(copy, TibertMaskedLM):
+                copy = copy.masked_lm()
+            run = os.path.basename(os.path.abspath(self.run_dir))
+            export_saved_model(copy, folder, top_k=self.top_k, description=f"{run}, step {self.best_step:,}")

@@ -47,6 +47,10 @@ class FillMask(TextModule):
         self._top_k = min(top_k, self._tokenizer.vocabulary_size())
         self.pieces = tf.constant(self._tokenizer.get_vocabulary())
 
+    def _logits(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        # The table of embeddings may have more rows than the tokenizer has pieces.
+        return super()._logits(inputs)[..., : self._tokenizer.vocabulary_size()]
+
     @tf.function(input_signature=[TEXT])
     def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Predict the piece at each `[MASK]`.

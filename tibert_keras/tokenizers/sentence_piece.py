@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sentencepiece
@@ -18,6 +18,9 @@ from tibert_keras.errors import InputError
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 
 UNIT_SEPARATOR = "\x1f"
+
+# Whether spaces leave `▁` in the ids: before each section, nowhere, or between two sections.
+Underlines = bool | Literal["between"]
 
 _CLS, _SEP, _PAD, _MASK = SPECIAL_TOKENS = ("[CLS]", "[SEP]", "<pad>", "[MASK]")
 _SPACE_PIECE = "▁"
@@ -38,7 +41,8 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         proto: The content of the SentencePiece model.
         tsheg_pretokenization: Cut the text after each mark between syllables before encoding. This and the next
             three are the options of `TibertTokenizer`.
-        underline_between_sections: Encode the space before a section as `▁`.
+        underline_between_sections: Encode the space before a section as `▁`; `"between"`, which is only here, leaves
+            out that before the first section of a text, and makes each a piece of its own.
         nbest_size: Sample among this many best encodings; 0 returns the best.
         alpha: Smoothing of the sampling.
         out_type: `int` for ids, `str` for pieces.
@@ -59,7 +63,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         proto: bytes,
         *,
         tsheg_pretokenization: bool = False,
-        underline_between_sections: bool = True,
+        underline_between_sections: Underlines = True,
         nbest_size: int = 0,
         alpha: float = 1.0,
         out_type: type[int] | type[str] = int,
@@ -67,7 +71,8 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self.proto = proto
         self.tsheg_pretokenization = tsheg_pretokenization
         self.nbest_size = nbest_size
-        self.explicit_spaces = tsheg_pretokenization or not underline_between_sections
+        self.underline_between_sections = check_underlines(underline_between_sections)
+        self.explicit_spaces = tsheg_pretokenization or underline_between_sections is not True
         super().__init__(
             model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces),
             out_type=out_type,
@@ -75,7 +80,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
             nbest_size=nbest_size,
             alpha=alpha,
         )
-        self._section_space = " " if underline_between_sections else ""
+        self._section_space = section_space(underline_between_sections)
         self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
@@ -131,6 +136,11 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
                 "The tokenizer's pieces may cross syllables. Received: tsheg_pretokenization=False. "
                 "Create the tokenizer with tsheg_pretokenization=True."
             )
+        if self.underline_between_sections == "between":
+            raise InputError(
+                "A syllable with its space is encoded as one. Received: underline_between_sections='between'. "
+                "Create the tokenizer with underline_between_sections=True or False."
+            )
         units = [self._spell_out_syllables(syllables) for syllables in texts]
         encoded = self._encode_units(unit for text in units for unit in text)
         return [[next(encoded) for _ in text] for text in units]
@@ -161,7 +171,9 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     def _spell_out(self, text: str) -> list[str]:
         """Write out the spaces of a text and split it into units that are encoded one by one."""
-        text = "".join(self._section_space + section for section in re.split(TOKENIZER_SPACES, text) if section)
+        sections = [section for section in re.split(TOKENIZER_SPACES, text) if section]
+        first = " " if sections and self.underline_between_sections is True else ""
+        text = first + self._section_space.join(sections)
         if self.tsheg_pretokenization:
             text = re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{UNIT_SEPARATOR}", text)
         return text.split(UNIT_SEPARATOR)
@@ -174,6 +186,28 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
             units.append(first + "".join(self._section_space + section for section in others if section))
             after_space = bool(others) and not others[-1]
         return units
+
+
+def check_underlines(underline_between_sections: Underlines) -> Underlines:
+    """Return the option if it is one of the three.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if underline_between_sections not in (True, False, "between"):
+        raise InputError(
+            "Underlines are True, False or 'between'. "
+            f"Received: underline_between_sections={underline_between_sections!r}."
+        )
+    return underline_between_sections
+
+
+def section_space(underline_between_sections: Underlines) -> str:
+    """What stands between two sections before they are encoded."""
+    if underline_between_sections == "between":
+        # A unit of its own, so that no piece joins it with the section.
+        return f"{UNIT_SEPARATOR} {UNIT_SEPARATOR}"
+    return " " if underline_between_sections else ""
 
 
 def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:

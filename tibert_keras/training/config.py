@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
+from tibert_keras.formats.find import find_model
+from tibert_keras.models.tibert_presets import backbone_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
 from tibert_keras.storage import exists, expand_glob, join, open_binary
@@ -20,7 +22,7 @@ CHANGEABLE = {
 _POSITIVE = [
     "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
     "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate", "divergence_factor",
-    "gradient_accumulation_steps",
+    "gradient_accumulation_steps", "poly_power",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
@@ -35,13 +37,19 @@ class PretrainConfig:
         input_file: TFRecord files to train on: a path, a glob pattern, or several with commas between them.
         output_dir: Folder of the run, local or `gs://`: checkpoints, history, TensorBoard's logs and the champion.
         albert_config_file: Google's `albert_config.json`, which describes the architecture. Give it or `preset`.
-        preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`.
+        preset: Architecture by name: `tibert_nano`, `tibert_tiny`, `tibert_base` or `tibert_large`; or a model as in
+            `init_checkpoint`, to begin with its architecture and its weights.
         spm_model_file: The SentencePiece model of the records, with which the champion takes text. The default is the
             one beside the records, where `tibert records` puts it.
         validation_file: Held-out TFRecord files for a validation loss at each checkpoint, by which the champion is then
             chosen.
-        init_checkpoint: Begin with the last checkpoint of a run, with a certain one (`RUN/checkpoints/STEP`), or with
-            one of Google's code (`model.ckpt-800000`): its weights, the optimizer's moments and the global step.
+        init_checkpoint: Begin with the weights of a preset, of a run (its champion), of a checkpoint
+            (`RUN/checkpoints/STEP`), of a folder of transformers or of a checkpoint of Google's (`model.ckpt-800000`).
+            The optimizer and the schedule begin anew, at step 0.
+        init_from_group0: With `init_checkpoint`, give groups of layers that are missing there the weights of group 0.
+        continue_from: Continue the training of another run, from its last checkpoint or a certain one
+            (`RUN/checkpoints/STEP`), or of Google's code (`model.ckpt-800000`): with its weights, the optimizer's
+            moments and the global step.
         sop: Learn the sentence order (SOP) too, from records made with `--sop`.
         do_train: Train. Without it, only the champion of an existing run is chosen.
         do_eval: Evaluate the champion on `validation_file` at the end.
@@ -54,6 +62,7 @@ class PretrainConfig:
         max_predictions_per_seq: Prediction slots of the sequences in the records.
         optimizer: `lamb`, as in the original, or `adamw`, Google's: the same update without the trust ratio.
         learning_rate: Learning rate at the end of the warm-up, its maximum.
+        poly_power: Power of the polynomial by which the learning rate decays; 1 is linear.
         num_train_steps: Step at which training ends, and at which the learning rate reaches 0.
         num_warmup_steps: Steps over which the learning rate rises from 0.
         start_warmup_step: Step at which the warm-up starts.
@@ -76,6 +85,8 @@ class PretrainConfig:
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
         gcp_project: Google Cloud project of the TPU; by default that of this machine.
         num_tpu_cores: Cores that the TPU is expected to have.
+        master: Refused unless empty: the address of a session of TensorFlow 1. Give `tpu_name` or `TF_CONFIG`.
+        masked_lm_budget: Refused unless 0: masking during training, which the published original lacks too.
     """
 
     kind: ClassVar[Kind] = "pretrain"
@@ -87,6 +98,8 @@ class PretrainConfig:
     spm_model_file: str | None = None
     validation_file: str | None = None
     init_checkpoint: str | None = None
+    init_from_group0: bool = False
+    continue_from: str | None = None
     sop: bool = False
     do_train: bool = True
     do_eval: bool = False
@@ -98,6 +111,7 @@ class PretrainConfig:
     max_predictions_per_seq: int = 20
     optimizer: Literal["lamb", "adamw"] = "lamb"
     learning_rate: float = 0.00176
+    poly_power: float = 1.0
     num_train_steps: int = 1_000_000
     num_warmup_steps: int = 3125
     start_warmup_step: int = 0
@@ -116,12 +130,17 @@ class PretrainConfig:
     tpu_zone: str | None = None
     gcp_project: str | None = None
     num_tpu_cores: int = 8
+    master: str | None = None
+    masked_lm_budget: float = 0.0
 
     def __post_init__(self) -> None:
         # In `gs://`, `run/` and `run` would be different folders.
         object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
         if self.mixed_precision == "bfloat16":
             object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
+        for name in ("init_checkpoint", "continue_from"):
+            # As scripts give it that have none.
+            object.__setattr__(self, name, getattr(self, name) or None)
         if (self.albert_config_file is None) == (self.preset is None):
             raise InputError(
                 "Exactly one of albert_config_file and preset names the architecture. "
@@ -131,13 +150,56 @@ class PretrainConfig:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
         if self.jit_compile not in (True, False, "auto"):
             raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
-        if self.start_warmup_step and self.init_checkpoint is None:
+        if self.start_warmup_step and self.continue_from is None:
             raise InputError(
                 "start_warmup_step is for a run that begins at a later step; before it the rate is 0. "
-                f"Received: start_warmup_step={self.start_warmup_step}, init_checkpoint=None."
+                f"Received: start_warmup_step={self.start_warmup_step}, continue_from=None."
             )
         check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
         self._check_steps()
+        self._check_beginning()
+        self._refuse_what_is_gone()
+
+    @property
+    def initial_weights(self) -> str | None:
+        """The model that the run takes its first weights from: `init_checkpoint`, or a `preset` that is no name."""
+        return None if self.continue_from is not None else (self.init_checkpoint or self.architecture_from)
+
+    @property
+    def architecture_from(self) -> str | None:
+        """The model whose architecture the run has: a `preset` that is no name; or `None`."""
+        return None if self.preset in backbone_presets else self.preset
+
+    def _check_beginning(self) -> None:
+        given = {name: getattr(self, name) for name in ("init_checkpoint", "continue_from")}
+        if self.architecture_from is not None and self.init_checkpoint is not None:
+            raise InputError(
+                "A preset that is no name brings its own weights. "
+                f"Received: preset={self.preset!r}, init_checkpoint={self.init_checkpoint!r}. Leave one out."
+            )
+        if None not in given.values():
+            raise InputError(
+                "A run takes weights alone from init_checkpoint, or all from continue_from. Received: "
+                f"{', '.join(f'{name}={value!r}' for name, value in given.items())}. Give one of the two."
+            )
+        if self.init_from_group0 and self.initial_weights is None:
+            raise InputError(
+                "init_from_group0 tells what to take from init_checkpoint. Received: init_checkpoint=None. Give it."
+            )
+
+    def _refuse_what_is_gone(self) -> None:
+        """Refuse flags of the original that have no meaning here, with the reason."""
+        if self.masked_lm_budget:
+            raise InputError(
+                "Masks are made with the records, as the original's are by default; its masking during training was "
+                f"never published. Received: masked_lm_budget={self.masked_lm_budget}. Give `tibert records` a "
+                "dupe_factor for other masks in each repetition."
+            )
+        if self.master:
+            raise InputError(
+                f"TensorFlow 2 has no sessions with a master. Received: master={self.master!r}. Name a TPU with "
+                "tpu_name, which also takes grpc://ADDRESS, or the hosts in TF_CONFIG."
+            )
 
     def _check_steps(self) -> None:
         if self.save_checkpoints_steps % self.steps_per_execution or self.num_train_steps % self.steps_per_execution:
@@ -170,16 +232,30 @@ def check_files(config: PretrainConfig) -> None:
     if not exists(join(config.output_dir, INITIAL_PRESET, "task.json")):
         for path in filter(None, (config.albert_config_file, config.spm_model_file)):
             open_binary(path).close()
+        if config.init_checkpoint is not None:
+            find_model(config.init_checkpoint)
+        if config.architecture_from is not None:
+            _find_preset(config.architecture_from)
     # Once the run has a checkpoint, it does not need the one that it began with.
-    if config.init_checkpoint is not None and not Checkpoints(config.output_dir).steps:
-        find_init_checkpoint(config.init_checkpoint)
+    if config.continue_from is not None and not Checkpoints(config.output_dir).steps:
+        find_continue_from(config.continue_from)
 
 
-def find_init_checkpoint(init_checkpoint: str) -> tuple[str, int | None] | None:
+def _find_preset(preset: str) -> None:
+    try:
+        find_model(preset)
+    except InputError as error:
+        raise InputError(
+            f"The preset is neither a name nor a model. Received: preset={preset!r}. "
+            f"Give one of {', '.join(backbone_presets)}, or a preset, a run or another model."
+        ) from error
+
+
+def find_continue_from(continue_from: str) -> tuple[str, int | None] | None:
     """Find a checkpoint to begin with.
 
     Args:
-        init_checkpoint: The folder of a run, `RUN/checkpoints/STEP`, or a checkpoint of Google's.
+        continue_from: The folder of a run, `RUN/checkpoints/STEP`, or a checkpoint of Google's.
 
     Returns:
         The folder of a run and a step, or `None` for its last undamaged checkpoint; `None` for one of Google's.
@@ -187,7 +263,7 @@ def find_init_checkpoint(init_checkpoint: str) -> tuple[str, int | None] | None:
     Raises:
         InputError: If there is no checkpoint.
     """
-    path = init_checkpoint.rstrip("/")
+    path = continue_from.rstrip("/")
     run_dir, step = split_checkpoint(path) or (path, None)
     steps = Checkpoints(run_dir).steps
     if step in steps or (step is None and steps):
@@ -195,6 +271,6 @@ def find_init_checkpoint(init_checkpoint: str) -> tuple[str, int | None] | None:
     if step is None and exists(f"{path}.index"):
         return None
     raise InputError(
-        f"No checkpoint is there. Received: init_checkpoint={init_checkpoint!r}. "
+        f"No checkpoint is there. Received: continue_from={continue_from!r}. "
         "Give the folder of a run, RUN/checkpoints/STEP, or a checkpoint of Google's such as model.ckpt-800000."
     )

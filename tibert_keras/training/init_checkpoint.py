@@ -1,187 +1,135 @@
-"""Starts a run from a checkpoint of another run, even one with other tasks and records, or of Google's code."""
+"""Gives a new run the weights of another model: of a preset, a run, a checkpoint, of Google's code or transformers."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-from dataclasses import dataclass
+import re
+import tempfile
+from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
-
 from tibert_keras.errors import InputError
-from tibert_keras.formats.google_names import STEP, from_google, global_step, read_google_checkpoint, variable_shapes
-from tibert_keras.formats.renaming import split_slot
-from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.runs.checkpoints import Checkpoints, assign_values, check_values, moment_name, variables_by_name
-from tibert_keras.runs.folder import INITIAL_PRESET, TOKENIZER_ASSET
-from tibert_keras.storage import atomic_output, exists, join, read_bytes, read_json
-from tibert_keras.training.config import PretrainConfig, find_init_checkpoint
+from tibert_keras.formats.find import find_model
+from tibert_keras.formats.google_checkpoint import CONFIG_FILE, find_google_files, read_google
+from tibert_keras.formats.hugging_face import read_hugging_face
+from tibert_keras.formats.portable import PortableModel, read_keras
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.storage import atomic_output, exists, join
 
-_INITIAL_CONFIG = f"{INITIAL_PRESET}/config.json"
-# What the shapes of variables do not tell, under the names of our configuration and of Google's.
-_NOT_IN_SHAPES = {
-    False: ("num_layers", "num_groups", "num_inner_repetitions", "num_heads", "identity_projection"),
-    True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
-}
-
-# The parts of a checkpoint that a new run takes over; random generators and metrics are its own.
-_STATE = ("model/", "optimizer/")
 # Lists the names of all variables in the new run's folder. They are too many for the log.
-NAMES_FILE = "init_checkpoint.json"
+NAMES_FILE = "taken_over.json"
+# What the shapes of weights do not tell.
+_NOT_IN_SHAPES = ("num_layers", "num_groups", "num_inner_repetitions", "num_heads", "identity_projection")
+_GROUP = re.compile(r"^group_\d+_")
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InitCheckpoint:
-    """A checkpoint to begin with, of a run or of Google's code.
-
-    Attributes:
-        place: Its path, for messages.
-        step: Its global step.
-        values: The weights and the state of the optimizer, under the names that `Checkpoints` gives to variables.
-        run_dir: The folder of its run; `None` for a checkpoint of Google's.
-    """
-
-    place: str
-    step: int
-    values: dict[str, np.ndarray]
-    run_dir: str | None = None
-
-
-def check_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig) -> None:
-    """Check that a model can be restored from `init_checkpoint`, before anything is written.
-
-    Raises:
-        InputError: If there is no undamaged checkpoint before the last step, or it is of another model, tokenizer or
-            optimizer.
-    """
-    checkpoint = read_init_checkpoint(model, config)
-    if checkpoint.step >= config.num_train_steps:
-        raise InputError(
-            "The checkpoint is at the last step or later. Received: "
-            f"init_checkpoint={config.init_checkpoint!r} of step {checkpoint.step}, "
-            f"num_train_steps={config.num_train_steps}. Give a later last step."
-        )
-    if f"optimizer/{config.optimizer}/iteration" not in checkpoint.values:
-        raise InputError(
-            f"The checkpoint is of another optimizer. Received: optimizer={config.optimizer!r}, "
-            f"init_checkpoint={config.init_checkpoint!r}. Give its optimizer."
-        )
-    if checkpoint.run_dir is not None:
-        _check_tokenizer(model, checkpoint.run_dir)
-    shared = {name: value for name, value in _training_state(model).items() if name in checkpoint.values}
-    check_values(shared, checkpoint.values, place=checkpoint.place)
-    _check_architecture(model, checkpoint)
-
-
-def restore_init_checkpoint(model: TibertMaskedLM, config: PretrainConfig, *, writes: bool = True) -> int:
-    """Restore from `init_checkpoint` what a model shares with it: weights, the optimizer's moments, the global step.
-
-    Variables that only the checkpoint has, such as the head of a task that was dropped, are left out; those that only
-    the model has keep their initial values. The log tells their numbers, and `init_checkpoint.json` in the run's folder
-    all names. Random generators keep the seeds of the new run.
+def read_any(path: str, *, architecture: Mapping[str, Any] | None = None) -> PortableModel:
+    """Read a model of any format, with its tokenizer if it has one.
 
     Args:
-        model: A compiled model whose optimizer is built.
-        config: The options.
-        writes: Whether to write the names. Of several workers, only the chief does.
+        path: As in `find_model`.
+        architecture: Content of an `albert_config.json`, for a checkpoint of Google's that has none beside it.
+
+    Raises:
+        InputError: If there is no model, or it is damaged or not supported.
+    """
+    format_, place = find_model(path)
+    if format_ == "keras":
+        return read_keras(place)
+    if format_ == "huggingface":
+        return read_hugging_face(place)
+    beside = join(os.path.dirname(place) or ".", CONFIG_FILE)
+    if exists(beside) or architecture is None:
+        return read_google(find_google_files(place))
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, CONFIG_FILE)
+        config.write_text(json.dumps(architecture), encoding="utf-8")
+        return read_google(find_google_files(place, albert_config_file=os.fspath(config)))
+
+
+def take_weights(
+    model: Any, origin: PortableModel, *, place: str, init_from_group0: bool = False
+) -> dict[str, set[str]]:
+    """Give a model the weights that it shares with another. The rest keep their initial values.
+
+    Args:
+        model: The new model.
+        origin: The other model.
+        place: Its path, for messages.
+        init_from_group0: Give groups of layers that the other lacks the weights of its first group.
 
     Returns:
-        The global step.
+        The names of variables `taken_over`, `new_here` and `left_there`, for `report_taken_over`.
 
     Raises:
-        InputError: If there is no undamaged checkpoint, or it is of another model.
+        InputError: If the two have different tokenizers, or weights of one name and different shapes.
     """
-    checkpoint = read_init_checkpoint(model, config)
-    variables = _training_state(model)
-    mine, theirs = variables.keys(), checkpoint.values.keys()
-    assign_values({name: variables[name] for name in mine & theirs}, checkpoint.values, place=checkpoint.place)
-    names = {"taken_over": mine & theirs, "new_here": mine - theirs, "left_there": theirs - mine}
-    _log_number(f"Taken over from {checkpoint.place}", names["taken_over"])
+    _check_tokenizer(model, origin, place)
+    ours = {weight.path: weight for weight in model.weights}
+    theirs = origin.weights
+    source = {path: path for path in ours if path in theirs}
+    if init_from_group0:
+        first = {path: _GROUP.sub("group_0_", path) for path in ours if path not in theirs}
+        source |= {path: other for path, other in first.items() if other in theirs}
+    for path, other in source.items():
+        if theirs[other].shape != tuple(ours[path].shape):
+            raise InputError(
+                f"The weights are of another model. Received: {other} of shape {theirs[other].shape} in {place!r}, "
+                f"{tuple(ours[path].shape)} now. Give its architecture; `resize_vocabulary` changes the vocabulary's."
+            )
+    _warn_of_differences(model.backbone, origin.backbone, place)
+    for path, other in source.items():
+        ours[path].assign(theirs[other])
+    return {
+        "taken_over": {f"model/{path}" for path in source},
+        "new_here": {f"model/{path}" for path in ours.keys() - source.keys()},
+        "left_there": {f"model/{path}" for path in theirs.keys() - set(source.values())},
+    }
+
+
+def report_taken_over(names: Mapping[str, Set[str]], *, place: str, step: int, output_dir: str | None) -> None:
+    """Log how many variables were taken over, and write all names to `taken_over.json`.
+
+    Args:
+        names: Names of variables `taken_over`, `new_here` and `left_there`.
+        place: Where they were taken from.
+        step: The global step from which the run goes on.
+        output_dir: The run's folder, or `None` to write nothing.
+    """
+    _log_number(f"Taken over from {place}", names["taken_over"])
     _log_number("New here, with initial values", names["new_here"])
     _log_number("Left there", names["left_there"])
-    if writes:
-        path = join(config.output_dir, NAMES_FILE)
-        content = {"checkpoint": checkpoint.place, "step": checkpoint.step}
-        content |= {part: sorted(known) for part, known in names.items()}
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-        _LOG.info("The names of all of them are in %s.", path)
-    return checkpoint.step
-
-
-def _training_state(model: keras.Model) -> dict[str, Any]:
-    return {name: value for name, value in variables_by_name(model).items() if name.startswith(_STATE)}
-
-
-def read_init_checkpoint(model: keras.Model, config: PretrainConfig) -> InitCheckpoint:
-    """Read `init_checkpoint`, with names and shapes as in a model if it is Google's.
-
-    Raises:
-        InputError: If there is no undamaged checkpoint, or one of Google's is of another model.
-    """
-    path = str(config.init_checkpoint)
-    found = find_init_checkpoint(path)
-    if found is None:
-        return _read_google(path.rstrip("/"), model, config.optimizer)
-    run_dir, step = found
-    checkpoints = Checkpoints(run_dir)
-    step = (checkpoints.last_whole() or 0) if step is None else step
-    values = {name: value for name, value in checkpoints.read(step).items() if name.startswith(_STATE)}
-    return InitCheckpoint(place=checkpoints.path(step), step=step, values=values, run_dir=run_dir)
-
-
-def _read_google(prefix: str, model: keras.Model, optimizer: str) -> InitCheckpoint:
-    """Read a checkpoint of Google's for an optimizer; its LAMB and AdamW give their moments the same names."""
-    variables = read_google_checkpoint(prefix)
-    step = global_step(variables)
-    if step is None:
-        raise InputError(
-            f"The checkpoint has no {STEP}, from which to go on. Received: init_checkpoint={prefix!r}. "
-            "Give one that was written in training."
-        )
-    values = {f"optimizer/{optimizer}/iteration": np.asarray(step)}
-    for name, array in from_google(variables, variable_shapes(model)).items():
-        path, slot = split_slot(name)
-        values[moment_name(optimizer, path, slot[1:]) if slot else f"model/{path}"] = array
-    return InitCheckpoint(place=prefix, step=step, values=values)
-
-
-def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
-    """Check that token ids mean the same in both runs, if the tokenizers of both are known."""
-    path = join(run_dir, INITIAL_PRESET, TOKENIZER_ASSET)
-    if model.preprocessor is None or not exists(path):
+    if output_dir is None:
         return
-    if read_bytes(path) != model.preprocessor.tokenizer.proto:
-        raise InputError(
-            f"The checkpoint is of another tokenizer than the records. Received: init_checkpoint={run_dir!r}. "
-            "Make records with the spiece.model of that run's records."
-        )
+    path = join(output_dir, NAMES_FILE)
+    content = {"checkpoint": place, "step": step, **{part: sorted(known) for part, known in names.items()}}
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    _LOG.info("The names of all of them are in %s.", path)
 
 
-def _check_architecture(model: TibertMaskedLM, checkpoint: InitCheckpoint) -> None:
-    """Check what no shape tells, such as the number of layers in a group, which share their weights."""
-    google = checkpoint.run_dir is None
-    place = checkpoint.run_dir or checkpoint.place
-    path = join(os.path.dirname(place) or ".", "albert_config.json") if google else join(place, _INITIAL_CONFIG)
-    if not exists(path):
-        return
-    theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")
-    ours = model.backbone.to_albert_config() if google else model.backbone.get_config()
-    for key in _NOT_IN_SHAPES[google]:
-        # Runs that began before there was an `identity_projection` train the projection.
-        value = (theirs if google else {"identity_projection": False, **theirs["config"]}).get(key)
-        if value != ours[key]:
-            raise InputError(
-                "The checkpoint is of another model. "
-                f"Received: {key}={value} in {place!r}, {ours[key]} now. Give its architecture."
-            )
-
-
-def _log_number(what: str, names: set[str]) -> None:
+def _log_number(what: str, names: Set[str]) -> None:
     weights = sum(name.startswith("model/") for name in names)
     _LOG.info("%s: %d variables of the model, %d of the optimizer.", what, weights, len(names) - weights)
+
+
+def _check_tokenizer(model: Any, origin: PortableModel, place: str) -> None:
+    if model.preprocessor is None or origin.tokenizer is None:
+        return
+    if model.preprocessor.tokenizer.proto != origin.tokenizer.proto:
+        raise InputError(
+            f"The weights belong to another tokenizer than the records. Received: {place!r}. "
+            "Make records with its spiece.model."
+        )
+
+
+def _warn_of_differences(ours: TibertBackbone, theirs: TibertBackbone, place: str) -> None:
+    here, there = ours.get_config(), theirs.get_config()
+    differences = [f"{key}={there[key]} there, {here[key]} here" for key in _NOT_IN_SHAPES if here[key] != there[key]]
+    if differences:
+        _LOG.warning("The architecture of %s is another: %s.", place, "; ".join(differences))

@@ -13,15 +13,17 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.optimizers.lamb import LAMB
+from tibert_keras.models.vocabulary import check_vocabulary
+from tibert_keras.optimizers.lamb import google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.folder import INITIAL_PRESET, write_config
 from tibert_keras.storage import atomic_output, exists, join, read_bytes
 from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.continue_from import check_continue_from
 from tibert_keras.training.evaluate import check_records
-from tibert_keras.training.init_checkpoint import check_init_checkpoint
+from tibert_keras.training.init_checkpoint import read_any, report_taken_over, take_weights
 from tibert_keras.training.strategy import Strategy, has_strategy
 
 _LOG = logging.getLogger(__name__)
@@ -41,13 +43,16 @@ def make_model(
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
         _check_records(config, model, records, validation)
-        if config.init_checkpoint is not None:
-            check_init_checkpoint(model, config)
+        if config.continue_from is not None:
+            check_continue_from(model, config)
+        taken = _take_initial_weights(config, model)
         # Written only once everything fits together, so that a mistake leaves nothing behind.
         if strategy.is_chief:
             write_config(config)
             with atomic_output(initial, last="task.json") as folder:
                 model.save_to_preset(os.fspath(folder))
+            if taken is not None:
+                report_taken_over(taken, place=str(config.initial_weights), step=0, output_dir=config.output_dir)
         strategy.wait_for_workers()
         if strategy.any_worker(not exists(join(initial, "task.json"))):
             raise InputError(
@@ -67,7 +72,7 @@ def make_model(
 
 
 def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
-    """Make the untrained model of a run, with a preprocessor if the tokenizer of the records is known.
+    """Make the model of a run, with a preprocessor if the tokenizer of the records is known.
 
     Its weights are float32 whatever the run computes in: KerasHub cannot load a preset saved with mixed precision.
 
@@ -76,7 +81,10 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
     """
     preprocessor = _preprocessor(config, records)
     size = preprocessor and preprocessor.tokenizer.vocabulary_size()
-    if config.albert_config_file is not None:
+    if config.architecture_from is not None:
+        architecture = read_any(config.architecture_from).backbone.get_config()
+        backbone = TibertBackbone(**{**architecture, "dtype": "float32", "name": None, "trainable": True})
+    elif config.albert_config_file is not None:
         backbone = TibertBackbone.from_albert_config(config.albert_config_file, dtype="float32")
     elif size is None:
         raise InputError(
@@ -85,12 +93,22 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
         )
     else:
         backbone = TibertBackbone.from_preset(config.preset or "", vocabulary_size=size, dtype="float32")
-    if size not in (None, backbone.vocabulary_size):
-        raise InputError(
-            f"The tokenizer and the model disagree. Received: {size} pieces in the tokenizer, "
-            f"vocab_size={backbone.vocabulary_size} in albert_config_file. Give the tokenizer of the records."
-        )
+    if size is not None:
+        check_vocabulary(backbone.vocabulary_size, size)
     return (TibertPretraining if config.sop else TibertMaskedLM)(backbone, preprocessor=preprocessor)
+
+
+def _take_initial_weights(config: PretrainConfig, model: TibertMaskedLM) -> dict[str, set[str]] | None:
+    """Give the model the weights to begin with, if there are any, and return the names of what was taken over."""
+    if config.initial_weights is None:
+        return None
+    architecture = model.backbone.to_albert_config()
+    if config.init_from_group0:
+        architecture["num_hidden_groups"] = 1
+    origin = read_any(config.initial_weights, architecture=architecture)
+    taken = take_weights(model, origin, place=config.initial_weights, init_from_group0=config.init_from_group0)
+    _LOG.info("The optimizer and the schedule begin at step 0; continue_from would take them over too.")
+    return taken
 
 
 def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPreprocessor | None:
@@ -127,14 +145,10 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         decay_steps=config.num_train_steps,
         warmup_steps=config.num_warmup_steps,
         start_warmup_step=config.start_warmup_step,
+        power=config.poly_power,
     )
-    if config.optimizer == "lamb":
-        optimizer = LAMB(schedule)
-    else:
-        # Google's `AdamWeightDecayOptimizer` is its LAMB without the trust ratio. An empty pattern matches every path.
-        optimizer = LAMB(schedule, exclude_from_layer_adaptation=[""], name="adamw")
     model.compile(
-        optimizer=optimizer,
+        optimizer=google_optimizer(config.optimizer, schedule),
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
         gradient_accumulation_steps=config.gradient_accumulation_steps,

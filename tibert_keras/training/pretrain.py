@@ -19,8 +19,8 @@ from tibert_keras.runs.champion import Champion, choose_champion, read_champion
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.run import Run
 from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
-from tibert_keras.training.init_checkpoint import restore_init_checkpoint
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.model import make_model
 from tibert_keras.training.run_callbacks import (
@@ -132,14 +132,14 @@ def _train(
 
 
 def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: TibertMaskedLM, records: Records) -> None:
-    """Restore the run's last undamaged checkpoint or, if it has none, `init_checkpoint`."""
+    """Restore the run's last undamaged checkpoint or, if it has none, `continue_from`."""
     resumed = run.resume(model)
     # All workers have looked for a checkpoint before the chief writes one that the others would find.
     strategy.wait_for_workers()
     if resumed:
         _LOG.info("Going on from step %d.", run.state.step)
-    elif config.init_checkpoint is not None:
-        step = restore_init_checkpoint(model, config, writes=run.writes)
+    elif config.continue_from is not None:
+        step = restore_continue_from(model, config, writes=run.writes)
         run.state.step = run.state.first_step = step
     run.history.forget_after(run.state.step)
     if run.state.step % config.save_checkpoints_steps:
@@ -147,7 +147,7 @@ def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: Tibert
         # variables.
         batches = records.training_batches(config.train_batch_size, seed=config.seed, sop=config.sop)
         build_training_variables(model, batches.element_spec)
-    if not resumed and config.init_checkpoint is not None:
+    if not resumed and config.continue_from is not None:
         # From now on the run does not need the other one.
         run.save(model)
         run.checkpoints.wait()

@@ -1,0 +1,195 @@
+"""Trains a model of a fine-tuning: shuffled batches, the best epoch, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from tibert_keras.errors import DivergedError
+from tibert_keras.finetuning.config import FinetuneConfig
+from tibert_keras.finetuning.task import FinetuningTask, Sequences
+from tibert_keras.optimizers.lamb import google_optimizer
+from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
+from tibert_keras.runs.checkpoints import Checkpoints
+from tibert_keras.runs.folder import LOG_FOLDER
+from tibert_keras.runs.history import History
+from tibert_keras.storage import join
+
+_LOG = logging.getLogger(__name__)
+
+
+def can_go_on(folder: str, files: Mapping[str, str]) -> bool:
+    """Whether a seed has a checkpoint to go on from, of the same data."""
+    checkpoints = Checkpoints(folder)
+    return bool(checkpoints.steps) and checkpoints.state(checkpoints.steps[-1]).get("files") == files
+
+
+def train(
+    config: FinetuneConfig, task: FinetuningTask, model: keras.Model, seed: int, folder: str, files: Mapping[str, str]
+) -> dict[str, Any]:
+    """Train a model, or go on with a training that was killed, and restore its best epoch.
+
+    Args:
+        config: The options.
+        task: What to learn.
+        model: The model, not compiled.
+        seed: Seed of the order of the data.
+        folder: Folder of the seed.
+        files: The hashes of the data, which a checkpoint keeps.
+
+    Returns:
+        The number of the best epoch, that of all epochs, the seconds, and the scores on the validation data.
+
+    Raises:
+        InputError: If the loss is not finite, or a checkpoint is damaged.
+    """
+    batches = _ShuffledBatches(task.sequences, config, seed=seed)
+    steps = len(batches) * config.num_epochs
+    _compile(config, model, steps=steps)
+    with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
+        best = _BestEpoch(task, batches, folder, bar, files=files)
+        with closing(best.checkpoints):
+            # Not KerasHub's `fit`, which would preprocess the batches.
+            keras.Model.fit(model, batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
+    return {
+        "epoch": best.best_epoch + 1,
+        "epochs": len(best.scores),
+        "seconds": best.seconds,
+        "validation": best.scores[best.best_epoch],
+    }
+
+
+class _ShuffledBatches(keras.utils.PyDataset):
+    """Full batches, so that all have one shape; which sequences are left over changes with each epoch."""
+
+    def __init__(self, sequences: Sequences, config: FinetuneConfig, *, seed: int) -> None:
+        super().__init__()
+        self.x, self.y, self.weights = sequences
+        self.size = min(config.train_batch_size, len(self.y)) // config.gradient_accumulation_steps or 1
+        self.rng = np.random.default_rng(seed)
+        self.order = np.arange(len(self.y))
+
+    def __len__(self) -> int:
+        return len(self.y) // self.size
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        chosen = self.order[index * self.size : (index + 1) * self.size]
+        x = {name: values[chosen] for name, values in self.x.items()}
+        return (x, self.y[chosen]) if self.weights is None else (x, self.y[chosen], self.weights[chosen])
+
+    def shuffle(self) -> None:
+        """Draw the order of the next epoch. Keras calls `on_epoch_end` more often than there are epochs."""
+        self.order = self.rng.permutation(len(self.y))
+
+
+class _BestEpoch(keras.callbacks.EarlyStopping):
+    """Scores each epoch on the validation data, and restores the best one at the end.
+
+    It saves a checkpoint of the last and the best epoch, from which a training that was killed goes on, and reports the
+    epochs in the history, the log, on TensorBoard and by a bar.
+    """
+
+    def __init__(
+        self, task: FinetuningTask, batches: _ShuffledBatches, folder: str, bar: tqdm[Any], *, files: Mapping[str, str]
+    ) -> None:
+        patience = task.config.patience or task.config.num_epochs
+        super().__init__(task.criterion, mode="max", patience=patience, restore_best_weights=True)
+        self.task, self.batches, self.folder, self.bar, self.files = task, batches, folder, bar, files
+        self.history, self.checkpoints = History(folder), Checkpoints(folder)
+        self.scores: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        step = self.checkpoints.last_whole() or 0
+        self.history.forget_after(step)
+        if step:
+            self._go_on(step)
+        self.started = time.monotonic() - self.seconds
+
+    def _go_on(self, step: int) -> None:
+        state = self.checkpoints.state(step)
+        self.scores, self.seconds = state["scores"], state["seconds"]
+        self.best_epoch = max(range(len(self.scores)), key=lambda epoch: self.scores[epoch][self.task.criterion])
+        self.best = self.scores[self.best_epoch][self.task.criterion]
+        self.wait = len(self.scores) - 1 - self.best_epoch
+        self.checkpoints.restore(self.model, self._step(self.best_epoch))
+        self.best_weights = self.model.get_weights()
+        self.checkpoints.restore(self.model, step)
+        for _ in self.scores:
+            self.batches.shuffle()
+        self.bar.update(step)
+        # As `keras.callbacks.BackupAndRestore` does. There is no further epoch if the patience was at its end.
+        self.model._initial_epoch = len(self.scores) if self.wait < self.patience else self.task.config.num_epochs
+        _LOG.info("Going on after epoch %d.", len(self.scores))
+
+    def _step(self, epoch: int) -> int:
+        return (epoch + 1) * len(self.batches)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.batches.shuffle()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.bar.update():
+            self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        step, loss = self._step(epoch), float(logs["loss"])
+        if not math.isfinite(loss):
+            raise DivergedError(
+                step, f"The loss is not finite in epoch {epoch + 1}. Received: {loss}. Lower the learning rate."
+            )
+        scores = self.task.measure(self.model, "validation")
+        self.scores.append(scores)
+        self.seconds = round(time.monotonic() - self.started, 1)
+        self._report({"step": step, "epoch": epoch + 1, "loss": loss, **scores, "seconds": self.seconds})
+        super().on_epoch_end(epoch, scores)
+        state = {"scores": self.scores, "seconds": self.seconds, "files": dict(self.files)}
+        self.checkpoints.save(self.model, step, state=state, best_steps={self._step(self.best_epoch)})
+        is_best = self.best_epoch == epoch
+        _LOG.info("epoch %d: loss %.4f, %s%s", epoch + 1, loss, shown(scores, self.task.columns), " (best)" * is_best)
+
+    def _report(self, row: dict[str, float]) -> None:
+        import tensorflow as tf
+
+        self.history.append(row)
+        writer = tf.summary.create_file_writer(join(self.folder, LOG_FOLDER), filename_suffix=f".{row['epoch']}")
+        with writer.as_default(step=row["step"]):
+            for name, value in row.items():
+                if name not in ("step", "epoch"):
+                    tf.summary.scalar(name, value)
+        writer.close()
+
+
+def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
+    """Compile with a warm-up and a linear decay.
+
+    Keras's optimizers count the parts of a batch as steps when they ask the schedule for the rate; Google's do not.
+    """
+    parts = config.gradient_accumulation_steps
+    accumulation = {"gradient_accumulation_steps": parts if parts > 1 else None}
+    updates = steps if config.optimizer == "adam" else steps // parts
+    schedule = WarmupPolynomialDecay(
+        config.learning_rate, decay_steps=max(1, updates), warmup_steps=int(updates * config.warmup_share)
+    )
+    if config.optimizer == "adam":
+        # Keras numbers names in the process, and checkpoints are of another.
+        optimizer = keras.optimizers.Adam(schedule, epsilon=1e-8, global_clipnorm=1.0, name="adam", **accumulation)
+    else:
+        optimizer = google_optimizer(config.optimizer, schedule, **accumulation)
+    model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
+    optimizer.build(model.trainable_variables)
+
+
+def shown(scores: Mapping[str, float], columns: Sequence[str]) -> str:
+    """Describe scores in a line."""
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in columns)
