@@ -23,6 +23,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.records.build import RecordsConfig
 from tibert_keras.records.manifest import Manifest
 from tibert_keras.runs.environment import environment, note_environment, read_environment
+from tibert_keras.runs.evaluation import write_evaluation
 from tibert_keras.runs.folder import read_config, write_config
 from tibert_keras.storage import sha256
 from tibert_keras.training.config import PretrainConfig
@@ -60,6 +61,22 @@ class TestCard:
         backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=400)
         assert f"Its encoder has {backbone.count_params():,} parameters." in text
         assert "no longer exist" not in text and "changed since" not in text
+
+    def test_scores_on_held_out_records(self, run):
+        step = json.loads((run / "champion.json").read_text())["step"]
+        scores = {"accuracy": 0.63, "top_5_accuracy": 0.785, "loss": 1.862, "masked_tokens": 76658}
+        scores |= {f"{kind}_accuracy": 0.5 for kind in ("hidden", "baseline")}
+        scores |= {f"{kind}_top_5_accuracy": 0.75 for kind in ("hidden", "baseline")} | {"hidden_tokens": 61571}
+        write_evaluation(run, scores, input_file="unseen/*", baseline="seen/*")
+        text = card_text(gather_facts(run))
+        assert "On `unseen/*`, " in text and "n-grams of `seen/*`:" in text
+        assert "| all masked tokens | 76,658 | 1.862 | 63.0% | 78.5% |" in text
+        assert "| the same, by counting n-grams | 61,571 | - | 50.0% | 75.0% |" in text
+        assert "syllables that" not in text
+        # They are not those of a later champion.
+        champion = json.loads((run / "champion.json").read_text())
+        (run / "champion.json").write_text(json.dumps({**champion, "step": step + 1}))
+        assert "unseen/*" not in card_text(gather_facts(run))
 
     def test_what_people_wrote_is_kept(self, run):
         assert main(["card", str(run)]) == 0
@@ -129,6 +146,8 @@ class TestCard:
         [
             ("champion.json", "{}"),
             ("champion.json", None),
+            ("evaluation.json", "[]"),
+            ("evaluation.json", '{"step": STEP, "scores": {"accuracy": 1}}'),
             ("environment.json", "{}"),
             ("environment.json", '{"phases": [{"from_step": 0}]}'),
             ("environment.json", '{"phases": [5]}'),
@@ -137,8 +156,11 @@ class TestCard:
     def test_damaged(self, name, content, run):
         if content is None:
             content = json.dumps({**json.loads((run / name).read_text()), "step": "last"})
-        (run / name).write_text(content)
-        with pytest.raises(InputError, match=f"Not (a champion|the environment of a run): .* Received: '.*/{name}'"):
+        step = json.loads((run / "champion.json").read_text())["step"]
+        (run / name).write_text(content.replace("STEP", str(step)))
+        with pytest.raises(
+            InputError, match=f"Not (a champion|an evaluation|the environment of a run): .* Received: '.*/{name}'"
+        ):
             write_card(run)
         assert not (run / "CARD.md").exists()
 

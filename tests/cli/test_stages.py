@@ -141,8 +141,11 @@ class TestStages:
         assert (tmp_path / "run/saved_model/saved_model.pb").is_file() == on_tensorflow
         out = run("champion", f"{tmp_path}/run", "--criterion=val_loss")
         assert "criterion: val_loss\n" in out and re.search(r"^value: \d\.\d{4}$", out, re.MULTILINE)
-        out = run("evaluate", f"--model={tmp_path}/run", f"--input_file={tmp_path}/validation/*.tf_record")
+        out = run("evaluate", f"--model={tmp_path}/run", f"--input_file={tmp_path}/validation/*.tf_record",
+                  f"--baseline={tmp_path}/train/*.tf_record")  # fmt: skip
         assert re.search(r"^loss: \d\.\d{4}\naccuracy: 0\.\d{4}$", out, re.MULTILINE)
+        assert len(re.findall(r"^(?:all|tokens|syllables|the same).*  \d+\.\d%  +\d+\.\d%$", out, re.MULTILINE)) == 5
+        assert json.loads((tmp_path / "run/evaluation.json").read_text())["scores"]["baseline_accuracy"] > 0
         if not on_tensorflow:
             return
         out = run("export", f"--model={tmp_path}/run", f"--output_dir={tmp_path}/saved_model")

@@ -98,7 +98,13 @@ def test_volumes_of_one_canon_are_held_out(tmp_path: Path, given: str | list[str
 
 
 def test_the_command_line_takes_volumes_in_any_spelling() -> None:
-    for given, volumes in (("[62,90]", [62, 90]), ("90,62", [62, 90]), ("62", [62]), ("kangyur:62", ["kangyur:62"])):
+    for given, volumes in (
+        ("[62,90]", [62, 90]),
+        ("90,62", [62, 90]),
+        ("62", [62]),
+        ("kangyur:62", ["kangyur:62"]),
+        ("['kangyur:62', 'tengyur:1']", ["kangyur:62", "tengyur:1"]),
+    ):
         config = parse(
             corpus, ["--input_file=x", "--output_dir=y", f"--validation_volumes={given}"], name="tibert corpus"
         )

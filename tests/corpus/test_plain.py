@@ -54,11 +54,24 @@ def test_lines_of_a_long_document_are_joined() -> None:
 
 @pytest.mark.parametrize(
     "marker",
-    ["[12a.3]", "(12)", "{D12}", "<p. 3>", "[fol. 3r, line 2]", "(༡༢ན་)", "@012A ", "[p.12]", "[3-5]", "[༡༢]"],
+    [
+        "[12a.3]",
+        "(12)",
+        "{D12}",
+        "<p. 3>",
+        "[fol. 3r, line 2]",
+        "(༡༢ན་)",
+        "@012A ",
+        "[p.12]",
+        "[3-5]",
+        "[༡༢]",
+        " i-12 ",
+        "OpenPechaUUID:0a1b2c ",
+    ],
 )
 def test_page_markers_of_other_editions(marker: str) -> None:
     documents, report = read(f"བཅོམ་{marker}ལྡན་", f"{marker}འདས།")
-    assert documents == [["བཅོམ་ལྡན་འདས།"]] or marker.endswith(" ")
+    assert "".join(documents[0]) == "བཅོམ་ལྡན་འདས།"
     assert report.markup == {"page or line marker": 2}
 
 

@@ -29,6 +29,7 @@ def write(tmp_path: Path):
     [
         ('<p>བཀྲ་<lb/>ཤི<pb n="2a"/>ས་<lb break="no"/>བདེ།</p>', ["བཀྲ་ཤིས་བདེ།"]),
         ("<p>\n  བཀྲ་\n  ཤིས།\n  བདེ།\n</p>\n<p>ལེགས</p>", ["བཀྲ་ཤིས།", "བདེ།", "ལེགས"]),
+        ('<p n="1">བཀྲ་</p>\n<p n="2"><milestone unit="line"/>ཤིས</p><p>བདེ</p>', ["བཀྲ་ཤིས", "བདེ"]),
         ("<lg><l>བཀྲ་ཤིས</l><l>བདེ་</l></lg>", ["བཀྲ་ཤིས", "བདེ་"]),
         ('<p>བཀྲ་<note place="foot">ཀ<hi>ཁ</hi></note><fw>ག</fw>ཤིས <del>ང</del></p>', ["བཀྲ་ཤིས"]),
         ("<p>བཀྲ་<supplied>ཤི</supplied><unclear>ས</unclear><hi>།</hi></p>", ["བཀྲ་ཤིས།"]),
@@ -83,6 +84,14 @@ def test_bad_files(write, body: str, head: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         list(read_documents(write(body, head=head)))
     assert "a.xml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_names_with_a_prefix(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(
+        '<tei:TEI xmlns:tei="http://www.tei-c.org/ns/1.0"><tei:text><tei:p>ཀ<tei:note>ཁ</tei:note></tei:p></tei:text></tei:TEI>',
+        encoding="utf-8",
+    )
+    assert list(read_documents(f"{tmp_path}/a.xml")) == [["ཀ"]]
 
 
 def test_xml_that_is_no_tei(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tibert_keras.corpus.transliteration import (
     Transliteration,
     recognize_transliteration,
     texts_in_tibetan,
+    to_wylie,
 )
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
@@ -38,6 +39,11 @@ def test_wylie(latin: str, tibetan: str) -> None:
 def test_acip() -> None:
     text = "RGYA GAR SKAD DU, BYANG CHUB [MASK] SEMS DPA'I SPYOD PA, ,SANGS RGYAS"
     assert TibetanConverter("acip").convert(text) == "རྒྱ་གར་སྐད་དུ། བྱང་ཆུབ་[MASK]་སེམས་དཔའི་སྤྱོད་པ། །སངས་རྒྱས"
+
+
+@pytest.mark.parametrize("latin", ["ldan 'das", "pad+me", "hU~M/", "lo/_/de nas"])
+def test_there_and_back(latin: str) -> None:
+    assert to_wylie(TibetanConverter("ewts").convert(latin)) == latin
 
 
 def test_what_cannot_be_converted_is_named() -> None:

@@ -67,7 +67,9 @@ def test_conllu_in_several_files(tmp_path: Path) -> None:
 
 def test_conllu_with_tags_of_its_own(tmp_path: Path) -> None:
     rows = conllu("1 ང་ X", "2 ནི PART", "3 ཀ X").replace("X\t_", "X\tp.pers", 1).replace("PART\t_", "PART\tcl.focus")
-    assert read(tmp_path, rows, name="a.conllu") == {"a:1": [("ང་", "p.pers"), ("ནི", "PART"), ("ཀ", "X")]}
+    words = [("ང་", "p.pers"), ("ནི", "PART"), ("ཀ", "X")]
+    assert read(tmp_path, rows, name="a.conllu") == {"a:1": words}
+    assert read(tmp_path, rows.replace("X\tp.pers", "_\tp.pers"), name="a.conllu") == {"a:1": words}
 
 
 def test_conllu_comments(tmp_path: Path) -> None:

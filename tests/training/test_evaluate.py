@@ -49,6 +49,8 @@ def by_hand(model: TibertMaskedLM, records: Records) -> dict[str, float]:
     preprocessor, model.preprocessor = model.preprocessor, None
     logits = model.predict_on_batch(x).astype("float64")
     model.preprocessor = preprocessor
+    mask = preprocessor.tokenizer.mask_token_id
+    hidden = weights * (np.take_along_axis(x["token_ids"], x["mask_positions"], -1) == mask)
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     right = np.take_along_axis(log_probs, labels[..., None], -1)
     better = (log_probs > right).sum(-1)
@@ -60,6 +62,10 @@ def by_hand(model: TibertMaskedLM, records: Records) -> dict[str, float]:
         "top_5_accuracy": (weights * (better < 5)).sum() / weights.sum(),
         "unigram_entropy": -(shares * np.log(shares)).sum(),
         "masked_tokens": int(weights.sum()),
+        "hidden_loss": -(hidden * right[..., 0]).sum() / hidden.sum(),
+        "hidden_accuracy": (hidden * (better == 0)).sum() / hidden.sum(),
+        "hidden_top_5_accuracy": (hidden * (better < 5)).sum() / hidden.sum(),
+        "hidden_tokens": int(hidden.sum()),
     }
     return {**scores, "nats_below_unigram": scores["unigram_entropy"] - scores["loss"]}
 
@@ -74,9 +80,29 @@ class TestEvaluate:
             warnings.simplefilter("error", UserWarning)
             scores = evaluate(model, held_out, batch_size=batch_size)
         expected = by_hand(model, held_out)
-        assert scores == pytest.approx(expected, abs=1e-5)
+        assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+        assert set(scores) - set(expected) == {"syllable_accuracy", "syllable_top_5_accuracy", "hidden_syllables"}
+        # Pieces may hold several syllables or parts of one.
+        assert 0 < scores["hidden_syllables"] < scores["hidden_tokens"]
+        assert 0 <= scores["syllable_accuracy"] <= scores["syllable_top_5_accuracy"] < 1
         assert 0 < expected["accuracy"] < expected["top_5_accuracy"] < 1
         assert model.preprocessor is preprocessor  # it still takes text
+
+    def test_a_baseline_that_knows_the_text(self, model, held_out):
+        scores = evaluate(model, held_out, baseline=held_out)
+        for ours, theirs in (("hidden_", "baseline_"), ("syllable_", "baseline_syllable_")):
+            assert scores[f"{ours}accuracy"] + 0.2 < scores[f"{theirs}accuracy"] < scores[f"{theirs}top_5_accuracy"] < 1
+        assert scores["hidden_accuracy"] == evaluate(model, held_out)["hidden_accuracy"]
+
+    def test_without_a_tokenizer(self, held_out):
+        model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=400)
+        assert "hidden_loss" not in evaluate(model, held_out)
+        with pytest.raises(InputError, match="a model without a preprocessor"):
+            evaluate(model, held_out, baseline=held_out)
+
+    def test_a_baseline_of_another_vocabulary(self, model, held_out, shared):
+        with pytest.raises(InputError, match=r"vocabulary size 400"):
+            evaluate(model, held_out, baseline=Records.find(f"{shared}/golden/records/records_a.tfrecord"))
 
     def test_another_vocabulary(self, held_out):
         model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=399)
@@ -155,7 +181,12 @@ class TestCheckRecords:
 
 @pytest.fixture
 def words(finished_run, sample_records):
-    return [f"--model={finished_run}", f"--input_file={sample_records}/held_out/*.tf_record", "--against=huggingface"]
+    # The preset alone: scores of a run are noted in its folder, which other tests share.
+    return [
+        f"--model={finished_run}/champion",
+        f"--input_file={sample_records}/held_out/*.tf_record",
+        "--against=huggingface",
+    ]
 
 
 class TestAgainstHuggingFace:

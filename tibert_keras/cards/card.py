@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tibert_keras.cards.commands import finetune_command, reproduction_steps
 from tibert_keras.cards.facts import FinetuningFacts, RunFacts, gather_facts
 from tibert_keras.errors import InputError
+from tibert_keras.runs.evaluation import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
 from tibert_keras.storage import atomic_output, exists, join, read_bytes
 
@@ -102,6 +103,7 @@ def _pretraining_values(facts: RunFacts) -> dict[str, Any]:
         "not_recorded": not_recorded,
         "seconds": sum(row.get("seconds", 0) for row in facts.rows),
         "figures": [(name, _number(value)) for name, value in row.items()],
+        "evaluation_rows": evaluation_rows(facts.evaluation["scores"]) if facts.evaluation else [],
         "picture": PICTURE,
     }
 

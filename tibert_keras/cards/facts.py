@@ -12,6 +12,7 @@ from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
 from tibert_keras.runs.champion import Champion, read_champion
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import hash_records, read_environment
+from tibert_keras.runs.evaluation import read_evaluation
 from tibert_keras.runs.folder import (
     CHAMPION_FILE,
     CHAMPION_PRESET,
@@ -73,6 +74,7 @@ class RunFacts:
         num_examples: The number of examples that it counted in its training records.
         environment: The versions that it ran with, each with the step from which it did.
         champion: Its champion, if one has been chosen.
+        evaluation: The champion's scores on held-out records, if `tibert evaluate` has noted them.
         backbone: The configuration of its encoder.
         parameter_count: The number of parameters of its encoder.
         tokenizer_sha256: The hash of its SentencePiece model.
@@ -87,6 +89,7 @@ class RunFacts:
     num_examples: int | None = None
     environment: list[dict[str, Any]] = field(default_factory=list)
     champion: Champion | None = None
+    evaluation: dict[str, Any] | None = None
     backbone: dict[str, Any] | None = None
     parameter_count: int | None = None
     tokenizer_sha256: str | None = None
@@ -179,6 +182,7 @@ def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
     initial = join(run_dir, INITIAL_PRESET)
+    champion = read_champion(run_dir) if exists(join(run_dir, CHAMPION_FILE)) else None
     vocabulary = join(initial, TOKENIZER_ASSET)
     return RunFacts(
         run_dir=run_dir,
@@ -187,7 +191,8 @@ def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
         rows=History(run_dir).rows,
         num_examples=checkpoints.state(step).get("num_examples") if step else None,
         environment=environment,
-        champion=read_champion(run_dir) if exists(join(run_dir, CHAMPION_FILE)) else None,
+        champion=champion,
+        evaluation=read_evaluation(run_dir, champion.step) if champion else None,
         backbone=(_json(join(initial, "config.json")) or {}).get("config"),
         parameter_count=(_json(join(initial, "metadata.json")) or {}).get("parameter_count"),
         tokenizer_sha256=sha256(vocabulary) if exists(vocabulary) else None,

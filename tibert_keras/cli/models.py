@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
 from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
@@ -96,14 +97,16 @@ def fill_mask(config: FillMaskConfig) -> None:
     if config.output_file is not None:
         print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
         return
-    print_filled(filled)
+    print_filled(filled, show_wylie=config.show_wylie)
 
 
-def print_filled(filled: Iterable[FilledText]) -> None:
+def print_filled(filled: Iterable[FilledText], *, show_wylie: bool = False) -> None:
     """Print one line per gap, tab-separated: numbers of text and gap, the guesses with scores, the filled text."""
     for text in filled:
         for number, guesses in enumerate(text.gaps, 1):
-            shown = " ".join(f"{guess}:{score:.3f}" for guess, score in guesses)
+            shown = " ".join(
+                f"{guess}{f' [{to_wylie(guess)}]' if show_wylie else ''}:{score:.3f}" for guess, score in guesses
+            )
             print(f"{text.number}.{number}\t{shown}\t{text.filled}")
 
 

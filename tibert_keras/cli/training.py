@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
 from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.evaluation import evaluation_rows, write_evaluation
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import load_model
+from tibert_keras.runs.summary import in_columns
 from tibert_keras.storage import join
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.workers import is_chief
@@ -99,13 +101,20 @@ def champion(flags: ChampionFlags) -> None:
     _print_fields(asdict(choose_champion(flags.run_dir, criterion=flags.criterion)))
 
 
+# Scores that `evaluate` prints by name; a table gives them with others.
+_FIELDS = ("loss", "accuracy", "top_5_accuracy", "unigram_entropy", "nats_below_unigram", "masked_tokens")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags:
     """Evaluates a model.
 
     Args:
-        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion.
+        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion, whose card
+            then gives the scores.
         input_file: Held-out TFRecord files: a path, a glob pattern, or several separated by commas.
+        baseline: TFRecord files, usually those that the model was trained on, of which n-grams are counted to guess the
+            same tokens: a model should do better.
         batch_size: Examples per step; the scores do not depend on it.
         against: `huggingface` exports the model, also measures the loss with transformers and torch, and fails if the
             two differ by more than 1e-3.
@@ -113,6 +122,7 @@ class EvaluateFlags:
 
     model: str
     input_file: str
+    baseline: str | None = None
     batch_size: int = 64
     against: Literal["huggingface"] | None = None
 
@@ -121,6 +131,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
     # Before Keras is imported.
     preset, records = find_preset(flags.model), Records.find(flags.input_file)
+    baseline = Records.find(flags.baseline) if flags.baseline else None
 
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
@@ -133,8 +144,10 @@ def evaluate(flags: EvaluateFlags) -> None:
             "Only a masked language model is evaluated on masked tokens. "
             f"Received: model={flags.model!r}, a {type(model).__name__}. Give the champion of `tibert pretrain`."
         )
-    scores = evaluate(model, records, batch_size=flags.batch_size)
-    _print_fields(scores)
+    scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
+    _print_fields({name: scores[name] for name in _FIELDS})
+    print(f"\n{in_columns(evaluation_rows(scores), left=1)}")
+    write_evaluation(flags.model, scores, input_file=flags.input_file, baseline=flags.baseline)
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
         print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")

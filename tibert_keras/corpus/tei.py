@@ -8,7 +8,7 @@
 | `gap` | `[GAP:2]`, `[GAP:1-3]`, or `[GAP]` if its extent is not given in syllables |
 | `choice` | one of `sic` and `corr`, `orig` and `reg`, `abbr` and `expan`, by the reading that is asked for |
 | `app` | its `lem`, or its first `rdg` |
-| `p`, `ab`, `l`, `head`, `div`, ... | end a section |
+| `p`, `ab`, `l`, `head`, `div`, ... | end a section, unless they end in a tsheg: some files have a `p` a page |
 | `text` | starts a document |
 | all others | their text |
 
@@ -27,7 +27,7 @@ from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.errors import InputError
 from tibert_keras.storage import open_binary
-from tibert_keras.tibetan import EDITION_SPACES
+from tibert_keras.tibetan import EDITION_SPACES, TSHEGS
 
 _ROOTS = {"TEI", "TEI.2", "teiCorpus", "text"}
 _LEFT_OUT = {"teiHeader", "note", "fw", "figDesc", "del", "facsimile", "sourceDoc", "standOff"}
@@ -114,6 +114,10 @@ class _Reader:
         lines, self._lines = self._lines, []
         return lines
 
+    def _end_block(self) -> None:
+        # After a tsheg the sentence goes on.
+        self.end_line(" " * (not self._line.rstrip().endswith(tuple(TSHEGS))))
+
     def end_line(self, ending: str = "") -> None:
         if self._line or ending == DOCUMENT_BREAK:
             self._lines.append(self._line + ending)
@@ -138,8 +142,10 @@ class _Reader:
             return
         if name in _MARKERS:
             self.report.count(_MARKERS[name], 0)
-        if name == "lb" or name in _BLOCKS:
-            self.end_line(" " * (name != "lb"))
+        if name == "lb":
+            self.end_line()
+        elif name in _BLOCKS:
+            self._end_block()
         elif name == "text":
             self.end_line(DOCUMENT_BREAK)
         elif name == "gap":
@@ -157,7 +163,7 @@ class _Reader:
         name, left_out = self._open.pop()
         self._children.pop()
         if not left_out and name in _BLOCKS:
-            self.end_line(" ")
+            self._end_block()
 
     def _characters(self, text: str) -> None:
         if self._open[-1][1]:

@@ -94,6 +94,16 @@ def _pyewts() -> tuple[Any, Any]:
     return pyewts(fix_spacing=False), ACIPtoEWTS
 
 
+def to_wylie(text: str) -> str:
+    """Transliterate Tibetan as EWTS. Tshegs at its ends, which are spaces there, are left out.
+
+    Example:
+        >>> to_wylie("་ལྡན་འདས་")
+        "ldan 'das"
+    """
+    return str(_pyewts()[0].toWylie(text)).strip()
+
+
 def recognize_transliteration(text: str) -> Transliteration | None:
     """Tell whether a text without Tibetan script is a transliteration of Tibetan."""
     words = _WORD.findall(_BRACKETED.sub(" ", text))[:_MAX_TRIED]

@@ -37,6 +37,7 @@ class FillMaskConfig:
         unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those of the vocabulary
             behind each `[MASK]`, many times as fast.
         transliteration: What texts in Latin letters are converted from: ewts (Wylie) or acip.
+        show_wylie: Print each guess in Wylie (EWTS) beside its Tibetan.
         top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
 
@@ -50,6 +51,7 @@ class FillMaskConfig:
     output_file: str | None = None
     unit: Unit = "syllables"
     transliteration: Transliteration | None = None
+    show_wylie: bool = False
     top_k: int = 5
     batch_size: int = 8
 

@@ -139,8 +139,8 @@ def _token(columns: list[str]) -> _Token:
 
 
 def _tag(columns: list[str]) -> str:
-    # The universal tag; where it is only a placeholder, the tag of the corpus itself.
-    return (columns[4] if columns[3] == "X" and columns[4].strip(" _") else columns[3]).strip()
+    # The universal tag; where there is none or only a placeholder, the tag of the corpus itself.
+    return (columns[4] if columns[3].strip() in ("X", "_") and columns[4].strip(" _") else columns[3]).strip()
 
 
 def _take_spaces(tokens: list[_Token], text: str) -> None:

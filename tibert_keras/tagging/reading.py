@@ -40,10 +40,10 @@ def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
     - **Table**: a word, a tab and its tag per line; further columns, and a lemma after the tag and a space, are
       ignored. A line `# doc = NAME` or `# page_id = NAME` starts a document; in a file without such lines, an empty
       line does.
-    - **CoNLL-U**: takes FORM and UPOS, or XPOS where UPOS is `X`. `# newdoc` starts a document; in a file without it,
-      each sentence is one, named after the file and its `sent_id`. A multiword token (`1-2`) is one word with the
-      joined tags of its words (`NOUN+ADP`); empty nodes (`8.1`) are no part of the text. For its white space see
-      `ConlluReader`.
+    - **CoNLL-U**: takes FORM and UPOS, or XPOS where UPOS is `X` or `_`. `# newdoc` starts a document; in a file
+      without it, each sentence is one, named after the file and its `sent_id`. A multiword token (`1-2`) is one word
+      with the joined tags of its words (`NOUN+ADP`); empty nodes (`8.1`) are no part of the text. For its white space
+      see `ConlluReader`.
 
     In the first two, `\s` in a form is a space, `\t` a tab, `\p` a bar and `\\` a backslash. The text of a document is
     its forms joined. A byte-order mark or line end is never part of a form.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,26 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
-from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 from tibert_keras.records.pipeline import Records, count_examples
+from tibert_keras.training.guesses import MaskedTokens, model_guesses, ngram_ranks, syllable_ranks
 
 # Float32 rounds the mean of many losses to about 1e-6.
 LOSS_TOLERANCE = 1e-3
 
 
-def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -> dict[str, float]:
+def evaluate(
+    model: TibertMaskedLM, records: Records, *, batch_size: int = 64, baseline: Records | None = None
+) -> dict[str, float]:
     """Evaluate a model on all masked tokens of record files.
 
+    A masked token may also be shown as it is, or as another: [MASK] hides 80% of them by default. The figures of the
+    hidden ones tell what a model makes of their context.
+
     Args:
-        model: The model. It is compiled anew: its previous loss, metrics and optimizer are lost.
+        model: The model.
         records: Held-out records of the model's vocabulary.
         batch_size: Examples in a batch.
+        baseline: Records, usually those that the model was trained on, of which n-grams are counted to guess the hidden
+            tokens too.
 
     Returns:
         `loss`: cross-entropy of the masked tokens, in nats. `accuracy` and `top_5_accuracy`: how often the right
@@ -37,47 +44,88 @@ def evaluate(model: TibertMaskedLM, records: Records, *, batch_size: int = 64) -
         frequencies, in nats, which is the loss of a model that ignores the context. `nats_below_unigram`: how far the
         loss is below it. `masked_tokens`: their number.
 
+        If the model has a preprocessor, which knows [MASK], also `hidden_loss`, `hidden_accuracy`,
+        `hidden_top_5_accuracy` and `hidden_tokens`: the same for the hidden tokens alone; and `syllable_accuracy`,
+        `syllable_top_5_accuracy` and `hidden_syllables`: for the syllables all of whose tokens are hidden. All of them
+        must be first; of several, the product of their ranks must be five at most.
+
+        With a `baseline` also `baseline_accuracy`, `baseline_top_5_accuracy`, `baseline_syllable_accuracy` and
+        `baseline_syllable_top_5_accuracy`: what n-grams make of the hidden tokens and syllables.
+
     Raises:
-        InputError: If the records are of another tokenizer or longer than the model's positions, or a file is damaged.
+        InputError: If the records are of another tokenizer or longer than the model's positions, a file is damaged, or
+            a baseline is wanted for a model without a preprocessor.
 
     Example:
     ```python
     model = TibertMaskedLM.from_preset("run/champion")
-    evaluate(model, Records.find("records/validation_*.tf_record"))["accuracy"]
+    scores = evaluate(
+        model,
+        Records.find("records/validation_*.tf_record"),
+        baseline=Records.find("records/train_*.tf_record"),
+    )
+    scores["hidden_accuracy"] - scores["baseline_accuracy"]
     ```
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
     check_records(records, model)
-    model.compile(
-        loss=MaskedLanguageModelLoss(),
-        # Metrics average over all masked tokens, whatever the batches.
-        weighted_metrics=[
-            keras.metrics.SparseCategoricalCrossentropy(name="cross_entropy", from_logits=True),
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5_accuracy"),
-        ],
-    )
+    if baseline is not None:
+        check_records(baseline, model)
+        if model.preprocessor is None:
+            raise InputError(
+                "The baseline guesses hidden tokens, and without a tokenizer none is known to be. "
+                "Received: baseline, and a model without a preprocessor. Give one with its tokenizer."
+            )
     # The preprocessor expects text, but the records hold token ids.
     preprocessor, model.preprocessor = model.preprocessor, None
-    counts = np.zeros(model.backbone.vocabulary_size, np.int64)
     try:
         with reporting_damaged_records(records):
-            scores = model.evaluate(records.evaluation_batches(batch_size), return_dict=True, verbose=0)
-            for _, labels, weights in records.evaluation_batches(1024).as_numpy_iterator():
-                counts += np.bincount(labels[weights > 0], minlength=len(counts))
+            tokens, losses, ranks = model_guesses(model, records, batch_size=batch_size)
     finally:
         model.preprocessor = preprocessor
+    scores = _scores(tokens, losses, ranks)
+    if preprocessor is None:
+        return scores
+    hidden = tokens.shown == preprocessor.tokenizer.mask_token_id
+    starts = preprocessor.tokenizer.starts_syllable(tokens.original)
+    syllables = syllable_ranks(tokens, ranks, hidden, starts)
+    scores |= {"hidden_loss": _mean(losses[hidden]), **_shares("hidden_", ranks[hidden])}
+    scores |= {
+        **_shares("syllable_", syllables),
+        "hidden_tokens": int(hidden.sum()),
+        "hidden_syllables": len(syllables),
+    }
+    if baseline is not None:
+        with reporting_damaged_records(baseline):
+            ranks = ngram_ranks(tokens, baseline, num_ids=model.backbone.vocabulary_size)
+        scores |= _shares("baseline_", ranks[hidden])
+        scores |= _shares("baseline_syllable_", syllable_ranks(tokens, ranks, hidden, starts))
+    return scores
+
+
+def _scores(tokens: MaskedTokens, losses: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
+    """The scores over all masked tokens."""
+    counts = np.bincount(tokens.labels)
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())
+    loss = _mean(losses)
     return {
-        "loss": float(scores["cross_entropy"]),
-        "accuracy": float(scores["accuracy"]),
-        "top_5_accuracy": float(scores["top_5_accuracy"]),
+        "loss": loss,
+        **_shares("", ranks),
         "unigram_entropy": entropy,
-        "nats_below_unigram": entropy - float(scores["cross_entropy"]),
-        "masked_tokens": int(counts.sum()),
+        "nats_below_unigram": entropy - loss,
+        "masked_tokens": len(ranks),
     }
+
+
+def _shares(prefix: str, ranks: np.ndarray) -> dict[str, float]:
+    return {f"{prefix}accuracy": _mean(ranks == 1), f"{prefix}top_5_accuracy": _mean(ranks <= 5)}
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean, or NaN of none."""
+    return float(values.mean()) if len(values) else math.nan
 
 
 # === Whether records fit a model ===

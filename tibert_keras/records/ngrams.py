@@ -1,0 +1,133 @@
+"""Guesses hidden tokens by counting: the n-grams of their neighbours in other texts, the baseline of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tibert_keras.records.pipeline import Records
+
+# The two tokens before and the two after a token are its context; these are the parts of it with which it is counted.
+# Where one was never seen, or with too few different tokens, the next one helps. None with a hidden neighbour was seen.
+_BEFORE_2, _BEFORE, _AFTER, _AFTER_2 = range(4)
+PARTS: tuple[tuple[int, ...], ...] = (
+    (_BEFORE_2, _BEFORE, _AFTER, _AFTER_2),
+    (_BEFORE_2, _BEFORE, _AFTER),
+    (_BEFORE, _AFTER, _AFTER_2),
+    (_BEFORE, _AFTER),
+    (_BEFORE_2, _AFTER),
+    (_BEFORE, _AFTER_2),
+    (_BEFORE_2, _BEFORE),
+    (_AFTER, _AFTER_2),
+    (_BEFORE,),
+    (_AFTER,),
+    (),
+)
+# No token has this id.
+_NONE = -1
+
+
+def guess_by_ngrams(
+    contexts: np.ndarray, seen: Iterable[tuple[np.ndarray, np.ndarray]], *, num_ids: int, num_guesses: int = 5
+) -> np.ndarray:
+    """Guess tokens from their neighbours by a back-off over n-grams, the most frequent first.
+
+    Only the n-grams of the given contexts are counted, so memory grows with their number and not with the texts.
+
+    Args:
+        contexts: int `[P, 4]`, the two tokens before each wanted token and the two after it. Ids that were never seen,
+            such as that of [MASK], match nothing.
+        seen: Contexts `[N, 4]` and the tokens in them `[N]`, in as many parts as is convenient.
+        num_ids: The number of ids, above all that occur.
+        num_guesses: The number of guesses for a token.
+
+    Returns:
+        int64 `[P, num_guesses]`, the likeliest first; -1 where too few different tokens were seen.
+
+    Example:
+    ```python
+    seen = np.array([[2, 10, 12, 3]] * 3), np.array([11, 13, 11])
+    guess_by_ngrams(np.array([[2, 10, 12, 3]]), [seen], num_ids=20, num_guesses=2)  # [[11, 13]]
+    ```
+    """
+    if not len(contexts):
+        return np.full((0, num_guesses), _NONE)
+    wanted = [_keys(contexts, part, num_ids) for part in PARTS]
+    counters = [_Counter(keys, num_ids) for keys in wanted]
+    for others, tokens in seen:
+        for part, counter in zip(PARTS, counters, strict=True):
+            counter.add(_keys(others, part, num_ids), tokens)
+    candidates = [counter.most_frequent(keys, num_guesses) for counter, keys in zip(counters, wanted, strict=True)]
+    return _first_different(np.concatenate(candidates, axis=1), num_guesses)
+
+
+def contexts_of(token_ids: np.ndarray) -> np.ndarray:
+    """Return the contexts of all tokens of sequences `[B, L]`, `[B, L, 4]`, with zeros beyond the ends."""
+    length = token_ids.shape[1]
+    padded = np.pad(token_ids, [(0, 0), (2, 2)])
+    return np.stack([padded[:, shift:][:, :length] for shift in (0, 1, 3, 4)], axis=-1)
+
+
+def contexts_in(records: Records, *, batch_size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read the contexts of all ordinary tokens of records, as they were before masking.
+
+    Yields:
+        Contexts `[N, 4]` and the tokens in them `[N]`.
+    """
+    for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
+        token_ids, used = x["token_ids"].copy(), weights > 0
+        token_ids[np.nonzero(used)[0], x["mask_positions"][used]] = labels[used]
+        # [CLS] is first and [SEP] last.
+        inner = np.zeros(token_ids.shape, bool)
+        inner[:, 1:-1] = x["padding_mask"][:, 2:] > 0
+        yield contexts_of(token_ids)[inner], token_ids[inner]
+
+
+def _keys(contexts: np.ndarray, part: Sequence[int], num_ids: int) -> np.ndarray:
+    """Number a part of contexts, uint64 `[N]`; above 65,535 ids, two of 2^64 numbers may be the same."""
+    # Odd, so that no bit is lost at once when it overflows.
+    base = np.uint64(num_ids | 1)
+    keys = np.zeros(len(contexts), np.uint64)
+    for column in part:
+        keys = keys * base + contexts[:, column].astype(np.uint64)
+    return keys
+
+
+class _Counter:
+    """Counts the tokens in some contexts."""
+
+    def __init__(self, keys: np.ndarray, num_ids: int) -> None:
+        self._keys = np.unique(keys)
+        self._num_ids = num_ids
+        # Pairs of a context and a token, as numbers, and how often they were seen.
+        self._pairs, self._counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+
+    def add(self, keys: np.ndarray, tokens: np.ndarray) -> None:
+        places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        known = self._keys[places] == keys
+        new, counts = np.unique(places[known] * self._num_ids + tokens[known], return_counts=True)
+        self._pairs, inverse = np.unique(np.concatenate([self._pairs, new]), return_inverse=True)
+        counts = np.concatenate([self._counts, counts])
+        self._counts = np.bincount(inverse, counts, minlength=len(self._pairs)).astype(np.int64)
+
+    def most_frequent(self, keys: np.ndarray, number: int) -> np.ndarray:
+        """The most frequent tokens in each context, int64 `[len(keys), number]`; of equals, the lowest id first."""
+        places, tokens = np.divmod(self._pairs, self._num_ids)
+        order = np.lexsort((tokens, -self._counts, places))
+        places, tokens = places[order], tokens[order]
+        ranks = np.arange(len(places)) - np.searchsorted(places, places)
+        best = np.full((len(self._keys), number), _NONE)
+        best[places[ranks < number], ranks[ranks < number]] = tokens[ranks < number]
+        return best[np.searchsorted(self._keys, keys)]
+
+
+def _first_different(candidates: np.ndarray, number: int) -> np.ndarray:
+    """Keep the first `number` different candidates of each row."""
+    kept = np.full((len(candidates), number), _NONE)
+    filled = np.zeros(len(candidates), np.int64)
+    for column in candidates.T:
+        new = (column != _NONE) & (filled < number) & ~(kept == column[:, None]).any(axis=1)
+        kept[new, filled[new]] = column[new]
+        filled[new] += 1
+    return kept
