@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from tibert_keras.tibetan import BLOCK
 
-_GAP = re.compile(r"\[GAP[^\]]*\]")
+_LOG = logging.getLogger(__name__)
+
+_GAP = re.compile(r"\[(?:GAP|MASK|\?)[^\]]*\]")
 _FOREIGN = re.compile(rf"[^{BLOCK}\s]")
 # A name in brackets or a page number here and there is worth no line.
 _SHARE = 0.02
@@ -35,13 +39,20 @@ class ForeignCounter:
         self._foreign.update(_FOREIGN.findall(_GAP.sub("", text)))
 
     def note(self) -> str:
-        """Return a line about the characters and what to do, or nothing if they are few."""
+        """Return a sentence about the characters, or nothing if they are few."""
         total = self._foreign.total()
         if total <= _SHARE * self._characters:
             return ""
         shown = ", ".join(f"`{sign}`" for sign, _ in self._foreign.most_common(_MAX_SHOWN))
         shown += ", ..." * (len(self._foreign) > _MAX_SHOWN)
-        return (
-            f"{total / self._characters:.0%} of the characters are not Tibetan: {shown}. If this is markup, remove it, "
-            "or choose the reader that knows it with --edition."
-        )
+        return f"{total / self._characters:.0%} of the characters are not Tibetan: {shown}."
+
+
+def noting_foreign(lines: Iterable[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a text with their ends, and log a warning at its end if much of it is not Tibetan."""
+    counter = ForeignCounter()
+    for line, end in lines:
+        counter.add(line)
+        yield line, end
+    if note := counter.note():
+        _LOG.warning("%s: %s If this is markup, remove it, or give the text as TEI XML.", name, note)

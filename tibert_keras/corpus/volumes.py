@@ -192,7 +192,8 @@ def read_volume(
     if not found_tibetan:
         raise no_tibetan(counter.beginning, path)
     if note := counter.note():
-        report.notes.append(f"{path}: {note}")
+        advice = "If this is markup, remove it, or choose the reader that knows it with --edition."
+        report.notes.append(f"{path}: {note} {advice}")
 
 
 def read_documents(

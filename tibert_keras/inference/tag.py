@@ -15,6 +15,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
+from tibert_keras.corpus.foreign import noting_foreign
 from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
 from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError
@@ -90,7 +91,7 @@ class TextConfig:
 
     def _converted(self, lines: Iterable[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
         if self.transliteration is None:
-            yield from lines
+            yield from noting_foreign(lines, name)
             return
         converter = TibetanConverter(self.transliteration)
         for line, end in lines:
