@@ -78,6 +78,21 @@ class TestBatches:
         assert run(lambda batcher: submit(batcher, squares, *range(10))) == [n**2 for n in range(10)]
         assert squares.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
+    def test_a_large_request_takes_turns(self):
+        """It neither keeps others waiting until it is done, nor fills the queue."""
+        squares = Squares(held=True)
+
+        async def scenario(batcher):
+            first, tasks = await held_up(
+                batcher, squares, submit(batcher, squares, *range(1, 21)), submit(batcher, squares, 30, 31, kind="b")
+            )
+            squares.go_on.set()
+            return await asyncio.gather(first, *tasks)
+
+        assert run(scenario)[2] == [900, 961]
+        assert squares.batches[:3] == [[0], [1, 2, 3, 4], [30, 31]]
+        assert len(squares.batches) == 7
+
     def test_only_of_a_kind_and_of_like_length(self):
         squares = Squares(held=True)
 

@@ -63,6 +63,17 @@ class TestTensorFlowServingsApi:
         assert [(state["version"], state["state"]) for state in states] == [("2", "END"), ("1", "AVAILABLE")]
         assert "/home" not in json.dumps(states)
 
+    def test_a_version_that_was_damaged_is_told(self, exported):
+        models = load_models([str(exported)], num_versions=1)
+        models["tibert"].failures[1] = (
+            f"The SavedModel cannot be loaded: {exported}/1/x: none. Received: '{exported}/1'."
+        )
+        with running(models) as url:
+            (state,) = requests.get(f"{url}{MODEL}").json()["model_version_status"]
+        assert (state["state"], state["status"]["error_code"]) == ("AVAILABLE", "DATA_LOSS")
+        message = "The SavedModel cannot be loaded: .../1/x: none. The state of it that was loaded before is served."
+        assert state["status"]["error_message"] == message
+
 
 class TestOurs:
     def test_gaps(self, url, exported):
@@ -118,7 +129,11 @@ class TestBadInput:
             ({"instances": []}, "at least one"),
             ({"instances": ["a"], "signature_name": "none"}, "name not found. Received: 'none'. Give one of"),
             ({"instances": ["[MASK]་" * 1000]}, "A text is longer than 32 tokens"),
-            ({"instances": ["ཀ་" * 500_000]}, "A text is longer than 32 tokens"),
+            ({"instances": ["ཀ་" * 100_000]}, "A text is longer than 32 tokens"),
+            ({"instances": ["ཀ་" * 500_000]}, "A text has more than 1048576 bytes"),
+            ({"instances": ["a" * 1_000_000]}, "more than 16384 characters without a tsheg or shad"),
+            ({"instances": ["ཀ་", "你" * 200_000]}, "more than 16384 characters without a tsheg or shad"),
+            ({"instances": ["a" * 20_000], "signature_name": "tokenize"}, "without a tsheg or shad"),
             ({"instances": ["a"] * 2000}, "1024 items at most. Received: 2000"),
         ],
         ids=lambda value: str(value)[:30],
@@ -154,9 +169,12 @@ class TestBadInput:
             ({"texts": ["བཀྲ་ཤིས།"]}, "There is nothing to fill"),
             ({"texts": ["ཀ" * 1_000_000]}, "There is nothing to fill"),
             ({"texts": ["ཀ་[MASK]་" * 1000]}, "32 gaps. Received: 1000"),
+            ({"texts": ["[MASK]་" * 20_000], "only": [0]}, "may have 10000 gaps in all. Received: 20000"),
             ({"texts": ["[GAP:9-2]"]}, "A gap is written"),
             ({"texts": ["[GAP:"]}, "A gap is written"),
             ({"texts": ["[MASK]" * 1000]}, "at most 16 masks"),
+            (b'{"texts": ["[MASK]"], "top_k": 1e400}', "JSON Parse error"),
+            (b'{"texts": ["[MASK]"], "top_k": 99999999999999999999999}', "'top_k' must be"),
         ],
         ids=lambda value: str(value)[:30],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -69,6 +70,69 @@ class TestVersions:
         (tmp_path / "new").rename(folder)
         model.refresh()
         assert said(model) == 20 and not model.failures
+
+    def test_damaged_in_place(self, model, tmp_path, caplog):
+        """The state that was loaded goes on, and the status and the log say so."""
+        path = tmp_path / "model" / "1" / "saved_model.pb"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-100])
+        for _ in range(3):
+            model.refresh()
+        assert said(model) == 10 and "cannot be loaded" in model.failures[1]
+        path.unlink()
+        model.refresh()
+        assert said(model) == 10 and "Its files have changed or are gone" in model.failures[1]
+        path.write_bytes(whole)
+        model.refresh()
+        assert said(model) == 10 and not model.failures
+        assert [record.levelname for record in caplog.records if record.levelname != "INFO"] == ["ERROR", "ERROR"]
+
+    def test_one_that_failed_and_is_gone(self, model, tmp_path, caplog):
+        caplog.set_level("INFO")
+        (tmp_path / "model" / "2").mkdir()
+        (tmp_path / "model" / "2" / "saved_model.pb").write_bytes(b"?")
+        model.refresh()
+        assert list(model.failures) == [2] and said(model) == 10
+        shutil.rmtree(tmp_path / "model" / "2")
+        for _ in range(2):
+            model.refresh()
+        assert not model.failures and said(model) == 10
+        assert caplog.text.count("Version 2 of model is not at fault any more, or is gone") == 1
+
+    @pytest.mark.parametrize(
+        ("name", "target"),
+        [
+            ("saved_model.pb", None),
+            ("variables/variables.index", None),
+            ("assets.extra/tf_serving_warmup_requests", None),
+            ("saved_model.pb", "/dev/zero"),
+            ("x", "x"),
+        ],
+    )
+    def test_special_files(self, model, tmp_path, name, target):
+        """Whoever opened a pipe would wait for ever."""
+        folder = tmp_path / "model" / "2"
+        save(folder, 20)
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        if target is None:
+            os.mkfifo(path)
+        else:
+            path.symlink_to(target)
+        for _ in range(2):
+            model.refresh()
+        assert said(model) == 10 and f"{name} is neither a file nor a folder" in model.failures[2]
+
+    def test_a_folder_that_cannot_be_read(self, model, monkeypatch, caplog):
+        def refuse(folder):
+            raise PermissionError(13, "Permission denied", folder)
+
+        monkeypatch.setattr("tibert_keras.serving.models.list_versions", refuse)
+        for _ in range(3):
+            model.refresh()
+        assert said(model) == 10 and "Its folder cannot be read: Permission denied" in model.failures[1]
+        assert len(caplog.records) == 1
 
     def test_several_at_a_time(self, tmp_path):
         for number in (1, 2, 10):

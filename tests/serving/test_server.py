@@ -7,16 +7,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import requests
+import tensorflow as tf
 
 from tests.support.running import save
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.server import serve
+from tibert_keras.serving.server import _signals, make_server, serve
 
 
 class TestRefused:
@@ -31,6 +34,8 @@ class TestRefused:
             (["m", "--port=0"], "Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: 'm'"),
             (["m", "--host=192.0.2.1"], "Cannot listen there: "),
             (["m", "--token_file=none"], "Cannot read the file"),
+            (["m", "--max_connections=0"], "max_connections must be at least 1. Received: 0"),
+            (["m", "--allowed_hosts=http://a"], "allowed_hosts are names without port and path. Received: 'http://a'"),
         ],
     )
     def test_one_line(self, given, message, capsys, monkeypatch, tmp_path):
@@ -53,37 +58,75 @@ class TestRefused:
             serve(ServeConfig(models=["m"], token_file=str(tmp_path / "token")))
 
 
+@contextmanager
+def served(*flags):
+    """A process that serves; it and its address."""
+    command = [sys.executable, "-m", "tibert_keras.cli", "serve", "--port=0", *flags]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            url = process.stdout.readline().strip()
+            assert url.startswith("http://127.0.0.1:"), process.stderr.read()
+            yield process, url
+        finally:
+            process.kill()
+
+
 class TestProcess:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
     def test_a_stop_finishes_what_has_begun(self, tmp_path, number):
         save(tmp_path / "model", 7)
         (tmp_path / "token").write_text("open sesame\n")
-        command = ["serve", f"{tmp_path}/model", "--port=0", f"--token_file={tmp_path}/token"]
-        with subprocess.Popen(
-            [sys.executable, "-m", "tibert_keras.cli", *command],
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                url = process.stdout.readline().strip()
-                assert url.startswith("http://127.0.0.1:"), process.stderr.read()
-                path = f"{url}/v1/models/model:predict"
-                assert requests.post(path, json={"instances": ["a"]}).status_code == 401
-                headers = {"Authorization": "Bearer open sesame"}
+        with served(f"{tmp_path}/model", f"--token_file={tmp_path}/token") as (process, url):
+            path = f"{url}/v1/models/model:predict"
+            assert requests.post(path, json={"instances": ["a"]}).status_code == 401
+            headers = {"Authorization": "Bearer open sesame"}
 
-                def body():
-                    yield b'{"instances": '
-                    process.send_signal(number)
-                    yield b'["a", "b"]}'
+            def body():
+                yield b'{"instances": '
+                process.send_signal(number)
+                yield b'["a", "b"]}'
 
-                with ThreadPoolExecutor(1) as pool:
-                    asked = pool.submit(requests.post, path, data=body(), headers=headers, timeout=30)
-                    assert asked.result().json() == {"predictions": [7, 7]}
-                out, err = process.communicate(timeout=120)
-            finally:
-                process.kill()
+            with ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(requests.post, path, data=body(), headers=headers, timeout=30)
+                assert asked.result().json() == {"predictions": [7, 7]}
+            out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and out == "" and "Traceback" not in err
+        assert "At most " in err and "A SavedModel is a program" in err
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{url}/healthz")
+
+    def test_a_stop_does_not_wait_for_what_never_ends(self, tmp_path):
+        """The model counts to the number in the text. SIGHUP, when a terminal is closed, stops the server too."""
+        module = tf.Module()
+        module.count = tf.function(
+            lambda text: {"count": tf.while_loop(
+                lambda number: tf.reduce_any(number < tf.strings.to_number(text, tf.int64)),
+                lambda number: number + 1, [tf.zeros_like(text, tf.int64)],
+            )[0]},
+            input_signature=[tf.TensorSpec([None], tf.string, name="text")],
+        )  # fmt: skip
+        tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.count})
+        with served(f"{tmp_path}/model", "--timeout=2") as (process, url):
+            path = f"{url}/v1/models/model:predict"
+            assert requests.post(path, json={"instances": ["3"]}).json() == {"predictions": [3]}
+            assert requests.post(path, json={"instances": ["1" * 18]}).status_code == 504
+            started = time.monotonic()
+            process.send_signal(signal.SIGHUP)
+            _, err = process.communicate(timeout=30)
+            assert time.monotonic() - started < 6
+        assert process.returncode == 1 and "gives up what it has not finished in time" in err
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    """As under `nohup`."""
+    server = make_server(None, ServeConfig(models=["m"]))
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals(server):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not server.should_exit
+    finally:
+        signal.signal(signal.SIGHUP, previous)

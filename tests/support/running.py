@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import requests
 import tensorflow as tf
-import uvicorn
 
 from tibert_keras.inference.gaps import MASK
 from tibert_keras.serving.app import make_app
 from tibert_keras.serving.config import ServeConfig
 from tibert_keras.serving.models import ServedModel
+from tibert_keras.serving.server import make_server
 from tibert_keras.serving.signature import Signature
 
 
 @contextmanager
 def running(models: Mapping[str, Any], *, token: str | None = None, **changes: Any) -> Iterator[str]:
     """Serve models while the body runs; yields the URL."""
-    app = make_app(ServeConfig(models=list(models), **changes), models, token=token)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=10))
+    config = ServeConfig(models=list(models), **changes)
+    server = make_server(make_app(config, models, token=token), config, port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -82,8 +82,9 @@ def fake_model(*, loaded: Any = None, **signatures: Signature) -> ServedModel:
     """Make a model without a folder, with version 1."""
     model = ServedModel("fake", "/nowhere")
     version = SimpleNamespace(
-        signatures=signatures, loaded=loaded, fingerprint="", signature_def={}, description="A model made up for a test"
-    )
+        signatures=signatures, loaded=loaded, folder="/nowhere", fingerprint="[]", signature_def={},
+        description="A model made up for a test",
+    )  # fmt: skip
     model.versions = {1: version}
     return model
 

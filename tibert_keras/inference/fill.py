@@ -19,6 +19,7 @@ from tibert_keras.inference.gaps import GAP, MASK, fill_in, find_gaps, shorten
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.texts import read_texts
 from tibert_keras.storage import atomic_output
+from tibert_keras.tokenizers.bounds import check_text
 
 Unit = Literal["syllables", "pieces"]
 
@@ -126,6 +127,7 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
     ```
     """
     for text in texts:
+        check_text(text)
         if any(match[1] is not None for match in GAP.finditer(text)):
             raise InputError(
                 f"There is a gap of syllables, and here a mask is one piece. Received: {shorten(text)!r}. "

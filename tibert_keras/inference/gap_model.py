@@ -11,6 +11,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK
 from tibert_keras.inference.piece_table import PieceTable
+from tibert_keras.tokenizers.bounds import check_text
 
 # Sequences a call of the model.
 _BATCH = 64
@@ -61,6 +62,8 @@ class GapModel:
         import tensorflow as tf
 
         self._check()
+        for string in strings:
+            check_text(string)
         answer = self._model.tokenize(tf.constant(strings))
         lengths = answer["padding_mask"].numpy().sum(axis=1)
         return [row[1 : length - 1].tolist() for row, length in zip(answer["token_ids"].numpy(), lengths, strict=True)]

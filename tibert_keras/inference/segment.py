@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
@@ -22,6 +23,7 @@ from tibert_keras.tagging.sentence_ends import (
     sentence_examples,
 )
 from tibert_keras.tagging.spaces import escape
+from tibert_keras.tokenizers.bounds import check_text
 
 _IN_LINE = "\n\r\t"
 
@@ -81,16 +83,23 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
         The sentences, which joined are the text. A text without shads is a single one.
 
     Raises:
-        InputError: If the model has other labels.
+        InputError: If the model has other labels, or a block has more characters in a row without a tsheg or shad than
+            `check_text` allows.
     """
     if sorted(model.labels) != sorted((SENTENCE, SECTION)):
         raise InputError(
             "The classifier does not tell where sentences end. "
             f"Received: labels={model.labels}, not {[SECTION, SENTENCE]}. Train one on `tibert segment examples`."
         )
-    documents = (document for has_text, document in groupby(blocks, bool) if has_text)
+    documents = (document for has_text, document in groupby(_checked(blocks), bool) if has_text)
     ends = chain.from_iterable(section_ends(cut_sections(document)) for document in documents)
     return _joined(model, ends, batch_size)
+
+
+def _checked(blocks: Iterable[str]) -> Iterator[str]:
+    for block in blocks:
+        check_text(block, max_bytes=math.inf)
+        yield block
 
 
 def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator[str]:

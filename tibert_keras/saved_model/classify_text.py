@@ -51,7 +51,7 @@ class ClassifyText(TextModule):
             `label`, the likeliest label, string `[batch]`; and all `labels`, string, with their `probabilities`,
             float32, both `[batch, classes]`, in the order of the model's classes.
         """
-        tokens = self._tokenizer(text)[:, : self._max_length - 2]
+        tokens = self._tokenize(text)[:, : self._max_length - 2]
         outputs = self._logits(self._pack(tokens))
         probabilities = outputs if self._is_softmax else tf.nn.softmax(outputs)
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]

@@ -62,7 +62,7 @@ class FillMask(TextModule):
             `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first, padded with
             empty strings and zeros; and `mask_count`, int32 `[batch]`.
         """
-        inputs = self._pack(self._tokenizer(text))
+        inputs = self._pack(self._tokenize(text))
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
         positions = tf.ragged.boolean_mask(tf.broadcast_to(tf.range(tf.shape(is_mask)[1]), tf.shape(is_mask)), is_mask)
         inputs["mask_positions"] = positions.to_tensor()
@@ -86,7 +86,7 @@ class FillMask(TextModule):
             `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`;
             and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
-        inputs = self._pack(self._tokenizer(text))
+        inputs = self._pack(self._tokenize(text))
         with self._as_exported():
             outputs = self._model.backbone(inputs, training=False)
         outputs = {name: tf.cast(output, tf.float32) for name, output in outputs.items()}
@@ -118,7 +118,17 @@ class FillMask(TextModule):
             "segment_ids": segment_ids,
             "mask_positions": mask_positions,
         }
-        with tf.control_dependencies(_check_ids(inputs, longest=self._model.backbone.max_sequence_length)):
+        backbone = self._model.backbone
+        checks = [
+            *_check_shapes(inputs, longest=backbone.max_sequence_length),
+            _check_range(inputs, "token_ids", backbone.vocabulary_size),
+            _check_range(inputs, "padding_mask", 2),
+            _check_range(inputs, "segment_ids", backbone.num_segments),
+            tf.debugging.Assert(
+                _in_range(mask_positions, tf.shape(token_ids)[1]), ["mask_positions must be places in token_ids."]
+            ),
+        ]
+        with tf.control_dependencies(checks):
             return {"logits": self._logits(inputs)}
 
     @tf.function(input_signature=[])
@@ -127,7 +137,7 @@ class FillMask(TextModule):
         return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
 
 
-def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
+def _check_shapes(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
     """Bound the number of logits: positions times vocabulary, a short request could exhaust the memory."""
     shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
     return [
@@ -141,7 +151,13 @@ def _check_ids(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operati
         tf.debugging.assert_less_equal(
             tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
         ),
-        tf.debugging.Assert(
-            tf.reduce_all((places > -1) & (places < shape[1])), ["mask_positions must be places in token_ids."]
-        ),
     ]
+
+
+def _check_range(inputs: dict[str, tf.Tensor], name: str, size: int) -> tf.Operation:
+    """Refuse ids that do not exist: a GPU would look them up as zeros, without an error."""
+    return tf.debugging.Assert(_in_range(inputs[name], size), [f"{name} must be from 0 to {size - 1}."])
+
+
+def _in_range(values: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all((values >= 0) & (values < size))

@@ -7,12 +7,10 @@ import tensorflow as tf
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_tokenizer import absorb_spaces_in_graph
 from tibert_keras.saved_model.precision import Precision
-from tibert_keras.saved_model.text_module import TEXT, TextModule
+from tibert_keras.saved_model.text_module import NO_TEXT, TEXT, TextModule, bounded
 from tibert_keras.tibetan import SYLLABLE_PATTERN, TOKENIZER_SPACES
 
-# No text in UTF-8 has this byte.
-_SEPARATOR = b"\xff"
-_CUT = rb"\1" + _SEPARATOR
+_CUT = rb"\1" + NO_TEXT
 
 
 class TagWords(TextModule):
@@ -52,7 +50,7 @@ class TagWords(TextModule):
             empty strings and zeros; and `word_count`, int32 `[batch]`. The words of a text, joined, are the text. A
             text of spaces only is a single word, whose tag has probability 0.
         """
-        syllables = tf.strings.split(tf.strings.regex_replace(text, f"({SYLLABLE_PATTERN})", _CUT), _SEPARATOR)
+        syllables = tf.strings.split(tf.strings.regex_replace(bounded(text), f"({SYLLABLE_PATTERN})", _CUT), NO_TEXT)
         syllables = tf.ragged.boolean_mask(syllables, ~(syllables == ""))
         rows, count = syllables.value_rowids(), tf.size(syllables.flat_values, tf.int64)
         is_first = tf.range(count) == tf.gather(syllables.row_starts(), rows)

@@ -12,9 +12,12 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.models.encoder_layer import flat_layers, sentence_piece_in_graph
 from tibert_keras.saved_model.precision import CompactWeights, Precision
+from tibert_keras.tokenizers.bounds import MAX_RUN, MAX_TEXT_BYTES, RUN_ENDS
 
 # The input of the signatures that take strings.
 TEXT = tf.TensorSpec([None], tf.string, name="text")
+# Separates parts of texts: no text in UTF-8 has this byte.
+NO_TEXT = b"\xff"
 
 
 class TextModule(tf.Module):
@@ -72,8 +75,11 @@ class TextModule(tf.Module):
         Returns:
             `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.
         """
-        inputs = self._pack(self._tokenizer(text), check=False)
+        inputs = self._pack(self._tokenize(text), check=False)
         return {name: inputs[name] for name in ("token_ids", "padding_mask")}
+
+    def _tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
+        return self._tokenizer(bounded(text))
 
     @contextmanager
     def _as_exported(self) -> Iterator[None]:
@@ -105,6 +111,20 @@ class TextModule(tf.Module):
             tf.constant(self._max_length, tf.int64),
             message=f"A text is longer than {self._max_length} tokens.",
         )
+
+
+def bounded(text: tf.Tensor) -> tf.Tensor:
+    """Do the same as `check_text` in a graph, for servers that have no bounds of their own, and return the texts."""
+    is_short = tf.reduce_all(tf.strings.length(text) <= MAX_TEXT_BYTES)
+    too_long = tf.debugging.Assert(is_short, [f"A text has more than {MAX_TEXT_BYTES} bytes."])
+    with tf.control_dependencies([too_long]):
+        parts = tf.strings.split(tf.strings.regex_replace(text, RUN_ENDS, NO_TEXT), NO_TEXT)
+    longest = tf.reduce_max(tf.strings.length(parts.flat_values, unit="UTF8_CHAR"))
+    no_ends = tf.debugging.Assert(
+        longest <= MAX_RUN, [f"A text has more than {MAX_RUN} characters without a tsheg or shad."]
+    )
+    with tf.control_dependencies([no_ends]):
+        return tf.identity(text)
 
 
 def require_tensorflow() -> None:

@@ -1,11 +1,9 @@
-"""The ASGI application: its routes, the token, errors as JSON, and the tasks in the background."""
+"""The ASGI application: its routes, errors as JSON, and the tasks in the background."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,31 +11,25 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tibert_keras.serving.access import AccessMiddleware
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.endpoints import Endpoints, Metrics, answer
+from tibert_keras.serving.connections import AcceptErrors
+from tibert_keras.serving.endpoints import Endpoints
 from tibert_keras.serving.models import ServedModel
 from tibert_keras.serving.openapi import describe, reference_page
 from tibert_keras.serving.protocol import RequestError
+from tibert_keras.serving.responses import answer, refuse
 
 _LOG = logging.getLogger(__name__)
 
 _PAGE = Path(__file__).with_name("page")
-# Paths that need no token: they reveal nothing of the models.
-_PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 
 
 class _NameConvertor(StringConvertor):
@@ -68,11 +60,14 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(_watch(models, config.poll_seconds))
+        asyncio.get_running_loop().set_exception_handler(AcceptErrors())
+        # Each by itself: a folder that cannot be read for a while keeps no other from being read.
+        watching = [asyncio.create_task(_watch(model, config.poll_seconds)) for model in models.values()]
         running = [asyncio.create_task(batcher.run()) for batcher in endpoints.batchers.values()]
         on_ready()
         yield
-        watching.cancel()
+        for watch in watching:
+            watch.cancel()
         for batcher in endpoints.batchers.values():
             await batcher.stop()
         await asyncio.gather(*running)
@@ -108,69 +103,23 @@ def make_app(
             ),
             Mount("/page", StaticFiles(directory=_PAGE)),
         ],
-        middleware=[Middleware(_AccessMiddleware, token=token, metrics=endpoints.metrics)],
+        middleware=[Middleware(AccessMiddleware, config=config, token=token, metrics=endpoints.metrics)],
         exception_handlers={RequestError: _refuse, HTTPException: _refuse_route, Exception: _fail},
         lifespan=lifespan,
     )
 
 
-async def _watch(models: Mapping[str, ServedModel], seconds: float) -> None:
+async def _watch(model: ServedModel, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        for model in models.values():
-            try:
-                await asyncio.to_thread(model.refresh)
-            except Exception:  # the folder may be half replaced: try again later
-                _LOG.exception("The folder of %s cannot be read", model.name)
-
-
-class _AccessMiddleware:
-    """Checks the token, counts the requests, and adds headers to the answers."""
-
-    def __init__(self, app: ASGIApp, *, token: str | None, metrics: Metrics) -> None:
-        self._app = app
-        self._expected = None if token is None else f"Bearer {token}".encode()
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def send_on(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        app = self._app if self._is_authorized(scope) else _no_token
         try:
-            await app(scope, receive, send_on)
-        finally:
-            # The name of a method: clients may make up any number of paths.
-            endpoint = getattr(scope.get("endpoint"), "__name__", "none")
-            self._metrics.requests.labels(endpoint, status).inc()
-            self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)
-
-    def _is_authorized(self, scope: Scope) -> bool:
-        if self._expected is None or scope["path"] in _PUBLIC or scope["path"].startswith("/page/"):
-            return True
-        given = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(given.encode(), self._expected)
-
-
-async def _no_token(scope: Scope, receive: Receive, send: Send) -> None:
-    reason = "This server asks for a token. Send it as 'Authorization: Bearer TOKEN'."
-    await answer({"error": reason}, status=401, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            await asyncio.to_thread(model.refresh)
+        except Exception:  # no fault may end the watch
+            _LOG.exception("The folder of %s cannot be read", model.name)
 
 
 async def _refuse(request: Request, error: Any) -> Response:
-    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
-    return answer({"error": error.reason}, status=error.status, headers=headers)
+    return refuse(error)
 
 
 async def _refuse_route(request: Request, error: Any) -> Response:

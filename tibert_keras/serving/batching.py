@@ -1,7 +1,7 @@
 """Dynamic batching: computes the items of concurrent requests together, in one thread.
 
 No item waits for others to arrive. While one batch is computed the next one gathers, so batches grow with the load,
-and a single request is answered at once.
+and a single request is answered at once. A large request takes turns with the others, a batch at a time.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import asyncio
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tibert_keras.serving.protocol import RequestError
 
@@ -48,12 +49,21 @@ class BatchItem:
     size: int = 0
 
 
+class _Turn(NamedTuple):
+    """The place of an item in the queue: by the batch before which it could be computed if its request were alone."""
+
+    batch: int
+    request: int
+    number: int
+
+
 class Batcher:
     """Combines the items of concurrent requests into batches.
 
     Args:
         max_batch_size: Maximum number of items in a batch.
-        max_queue_size: Maximum number of waiting items, not counting the batch under way.
+        max_queue_size: Maximum number of waiting items, not counting the batch under way. Of one request no more than
+            `max_batch_size` count, so that a large one does not turn the others away.
         max_queue_bytes: Maximum size of the waiting items.
         on_batch: Called with the size of each batch.
     """
@@ -70,14 +80,19 @@ class Batcher:
         self._max_queue_size = max_queue_size
         self._max_queue_bytes = max_queue_bytes
         self._on_batch = on_batch
-        # By order of arrival.
-        self._waiting: dict[int, tuple[BatchItem, asyncio.Future[Any]]] = {}
-        self._numbers = itertools.count()
+        self._waiting: dict[_Turn, tuple[BatchItem, asyncio.Future[Any]]] = {}
+        self._requests = itertools.count()
+        self._batches = 0
         self._changed = asyncio.Condition()
         self._stopped = False
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def check_count(self, count: int) -> None:
+        """Raise `RequestError` if the queue could never hold so many items of one request."""
+        if count > self._max_queue_size:
+            raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {count}.")
 
     async def submit(self, items: Sequence[BatchItem]) -> list[Any]:
         """Compute items.
@@ -94,24 +109,28 @@ class Batcher:
         """
         if self._stopped:
             raise RequestError(503, "The server is stopping.")
-        if len(items) > self._max_queue_size:
-            raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {len(items)}.")
+        self.check_count(len(items))
         size = sum(item.size for item in items)
         if size > self._max_queue_bytes:
             raise RequestError(400, f"A request may hold {self._max_queue_bytes} bytes at most. Received: {size}.")
         waiting = sum(item.size for item, _ in self._waiting.values())
-        if len(self) + len(items) > self._max_queue_size or waiting + size > self._max_queue_bytes:
+        count = self._occupied() + min(len(items), self._max_batch_size)
+        if count > self._max_queue_size or waiting + size > self._max_queue_bytes:
             raise RequestError(429, "The server has as many requests waiting as it may. Try again later.")
         loop = asyncio.get_running_loop()
-        mine = {next(self._numbers): (item, loop.create_future()) for item in items}
+        request = next(self._requests)
+        mine = {
+            _Turn(self._batches + index // self._max_batch_size, request, index): (item, loop.create_future())
+            for index, item in enumerate(items)
+        }
         async with self._changed:
             self._waiting |= mine
             self._changed.notify()
         try:
             return list(await asyncio.gather(*(future for _, future in mine.values())))
         finally:
-            for number, (_, future) in mine.items():
-                self._waiting.pop(number, None)
+            for turn, (_, future) in mine.items():
+                self._waiting.pop(turn, None)
                 future.cancel()
 
     async def run(self) -> None:
@@ -123,7 +142,8 @@ class Batcher:
                     await self._changed.wait_for(lambda: self._waiting or self._stopped)
                 if not self._waiting:
                     return
-                batch = [self._waiting.pop(number) for number in self._choose()]
+                batch = [self._waiting.pop(turn) for turn in self._choose()]
+                self._batches += 1
                 self._on_batch(len(batch))
                 answers = await loop.run_in_executor(thread, _answers, [item for item, _ in batch])
                 for (_, future), answer in zip(batch, answers, strict=True):
@@ -140,17 +160,22 @@ class Batcher:
             self._stopped = True
             self._changed.notify()
 
-    def _choose(self) -> list[int]:
-        """The item that has waited longest, and those of its kind that are nearest to it in length."""
-        first = next(iter(self._waiting.values()))[0]
-        alike = [(item.length, number) for number, (item, _) in self._waiting.items() if item.kind == first.kind]
-        chosen: list[int] = []
+    def _occupied(self) -> int:
+        """The number of waiting items that count."""
+        of_requests = Counter(turn.request for turn in self._waiting)
+        return sum(min(count, self._max_batch_size) for count in of_requests.values())
+
+    def _choose(self) -> list[_Turn]:
+        """The item whose turn it is, and those of its kind that are nearest to it in length."""
+        first = self._waiting[min(self._waiting)][0]
+        alike = [(item.length, turn) for turn, (item, _) in self._waiting.items() if item.kind == first.kind]
+        chosen: list[_Turn] = []
         shortest = longest = first.length
-        for length, number in sorted(alike, key=lambda pair: abs(pair[0] - first.length)):
+        for length, turn in sorted(alike, key=lambda pair: (abs(pair[0] - first.length), pair[1])):
             shortest, longest = min(shortest, length), max(longest, length)
             if len(chosen) == self._max_batch_size or longest > _LENGTH_RATIO * shortest + _LENGTH_SLACK:
                 break
-            chosen.append(number)
+            chosen.append(turn)
         return chosen
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
 import prometheus_client as prometheus
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,8 +20,10 @@ from tibert_keras.inference.gap_search import search_gaps
 from tibert_keras.inference.gaps import GAP, Gap, find_gaps
 from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.config import ServeConfig
+from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
 from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json, whole_number
+from tibert_keras.serving.responses import answer
 from tibert_keras.serving.signature import Signature, size_of
 
 # The search of one gap calls the model dozens of times. More gaps in one request would keep others waiting; a larger
@@ -29,36 +31,16 @@ from tibert_keras.serving.signature import Signature, size_of
 MAX_GAPS = 32
 _GAPS_TOGETHER = 4
 MAX_CANDIDATES = 50
+# Gaps in texts, searched or not: each takes 10 microseconds to find.
+_MOST_FOUND = 10_000
 # Bytes of JSON that are read or written in about a millisecond.
 _LARGE = 2**16
 # Read up to this many times the allowed body, so that the client still receives the reason for a refusal.
 _READ_BEYOND = 8
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+_TOO_LARGE = "The body of a request may have {} bytes. Send less at a time."
 
 _Answer = TypeVar("_Answer")
-
-
-class Metrics:
-    """The metrics of one server, for Prometheus."""
-
-    def __init__(self) -> None:
-        self.registry = registry = prometheus.CollectorRegistry()
-        prometheus.ProcessCollector(registry=registry)
-        prometheus.PlatformCollector(registry=registry)
-        self.requests = prometheus.Counter(
-            "tibert_requests", "Requests, by endpoint and HTTP status", ["endpoint", "status"], registry=registry
-        )
-        self.seconds = prometheus.Histogram(
-            "tibert_request_seconds", "Time to the answer", ["endpoint"], buckets=_SECONDS, registry=registry
-        )
-        self.batches = prometheus.Histogram(
-            "tibert_batch_size", "Items computed together", ["queue"], buckets=_SIZES, registry=registry
-        )
-        self.waiting = prometheus.Gauge("tibert_waiting_items", "Items that wait", ["queue"], registry=registry)
-        self.versions = prometheus.Gauge(
-            "tibert_served_version", "Versions served", ["model", "version"], registry=registry
-        )
 
 
 class Endpoints:
@@ -113,11 +95,13 @@ class Endpoints:
         model, wanted = self._model(request), _version(request)
         if wanted is not None and wanted not in model.failures:
             model.find(wanted)
-        states = dict.fromkeys(model.versions, ("AVAILABLE", "OK", "")) | {
-            number: ("END", "UNKNOWN", "It cannot be loaded; the server's log tells why.")
-            for number in model.failures
-            if number not in model.versions
-        }
+        states = dict.fromkeys(model.versions, ("AVAILABLE", "OK", ""))
+        for number, failure in model.failures.items():
+            # Clients need not know where the folder is.
+            reason = failure.partition(" Received:")[0].replace(model.folder, "...")
+            is_served = number in model.versions
+            note = f"{reason} The state of it that was loaded before is served." if is_served else reason
+            states[number] = ("AVAILABLE", "DATA_LOSS", note) if is_served else ("END", "UNKNOWN", note)
         return answer(
             {
                 "model_version_status": [
@@ -217,8 +201,9 @@ class Endpoints:
         except ClientDisconnect:
             raise RequestError(499, "The client has gone.") from None
         if size > limit:
-            raise RequestError(413, f"The body of a request may have {limit} bytes. Send less at a time.")
-        return bytes(body)
+            raise RequestError(413, _TOO_LARGE.format(limit))
+        zipped = request.headers.get("content-encoding", "").strip().lower() == "gzip"
+        return await _compute(size, lambda: _unzip(bytes(body), limit=limit)) if zipped else bytes(body)
 
     def _read(self, body: bytes, version: Version) -> tuple[int | None, Signature, list[BatchItem]]:
         """Parse a request: the number of rows, the signature, and the items to compute."""
@@ -229,6 +214,8 @@ class Endpoints:
                 400, f"Serving signature name not found. Received: {given.signature_name[:100]!r}. "
                 f"Give one of {sorted(version.signatures)}."
             )  # fmt: skip
+        if signature.is_by_row:
+            self.batchers["predict"].check_count(given.rows or 0)
         arrays = to_arrays(given, signature.inputs)
         return given.rows, signature, signature.items(arrays, max_bytes=self._config.max_answer_bytes)
 
@@ -249,9 +236,17 @@ class Endpoints:
             leaving.cancel()
 
 
-def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Make a response of JSON."""
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+def _unzip(body: bytes, *, limit: int) -> bytes:
+    unzipping = zlib.decompressobj(zlib.MAX_WBITS | 16)  # gzip's format
+    try:
+        content = unzipping.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise RequestError(400, f"The body is no gzip: {error}.") from None
+    if len(content) > limit:
+        raise RequestError(413, _TOO_LARGE.format(limit))
+    if not unzipping.eof or unzipping.unused_data:
+        raise RequestError(400, "The body is no gzip, or not a single whole one.")
+    return content
 
 
 async def _compute(size: int, work: Callable[[], _Answer]) -> _Answer:
@@ -281,7 +276,12 @@ def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
     numbers = [number for number in given if number is not None]
     if only is not None and not len(texts) == len(numbers) == len(only):
         raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
-    count = len(texts) if only else sum(1 for text in texts for _ in GAP.finditer(text))
+    found = sum(1 for text in texts for _ in GAP.finditer(text))
+    if found > _MOST_FOUND:
+        raise RequestError(
+            400, f"Texts may have {_MOST_FOUND} gaps in all. Received: {found}. Send a part of the text."
+        )
+    count = len(texts) if only else found
     if count > MAX_GAPS:
         raise RequestError(400, f"A request may have {MAX_GAPS} gaps. Received: {count}. Ask for some at a time.")
     try:

@@ -7,14 +7,15 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from stat import S_ISREG
-from typing import Any
+from stat import S_ISDIR
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
+from tibert_keras.saved_model.loading import load_saved_model
 from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_description, read_warm_up
 from tibert_keras.serving.config import find_models
 from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
@@ -37,6 +38,8 @@ class Version:
         fingerprint: Identifies the content of the folder.
 
     Attributes:
+        folder: The SavedModel.
+        fingerprint: Identifies the content of the folder when it was loaded.
         loaded: What `tf.saved_model.load` returns.
         signatures: Its signatures by name.
         signature_def: Their description, as in TensorFlow Serving's metadata.
@@ -47,11 +50,10 @@ class Version:
     """
 
     def __init__(self, folder: str, fingerprint: str) -> None:
-        import tensorflow_text  # noqa: F401  (registers the tokenizer's ops)
-
-        self.fingerprint = fingerprint
+        self.folder, self.fingerprint = folder, fingerprint
+        _refuse_special_files(folder)
         try:
-            self.loaded: Any = tf.saved_model.load(folder)
+            self.loaded: Any = load_saved_model(folder)
             description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
         except Exception as error:  # a damaged file raises any kind
             reason = str(error).partition("\n")[0]
@@ -87,6 +89,12 @@ class Version:
                 _LOG.info("Signature %s is computed request by request, since it rejects a trial: %s", name, error)
 
 
+class _Refused(NamedTuple):
+    fingerprint: str
+    when: float
+    reason: str
+
+
 class ServedModel:
     """A model with the newest of its versions.
 
@@ -97,7 +105,7 @@ class ServedModel:
 
     Attributes:
         versions: The versions served, by number.
-        failures: Why versions could not be loaded, by number.
+        failures: Why versions in the folder cannot be loaded, by number; an older state of them may be served.
     """
 
     def __init__(self, name: str, folder: str, *, num_versions: int = 1) -> None:
@@ -106,7 +114,7 @@ class ServedModel:
         self.num_versions = num_versions
         self.versions: dict[int, Version] = {}
         self.failures: dict[int, str] = {}
-        self._refused: dict[int, tuple[str, float]] = {}
+        self._refused: dict[int, _Refused] = {}
 
     def find(self, number: int | None) -> tuple[int, Version]:
         """Return the number and the version of this number, or of the newest.
@@ -126,30 +134,49 @@ class ServedModel:
 
         A version is served until its replacement is loaded, and as long as the folder is empty.
         """
-        wanted = self._wanted()
-        available, failures = dict(self.versions), dict(self.failures)
-        for number, folder in wanted.items():
-            fingerprint = _fingerprint(folder)
-            served = available[number].fingerprint if number in available else None
-            if fingerprint == served or self._is_refused(number, fingerprint):
-                continue
-            try:
-                available[number] = _load(folder)
-            except InputError as error:
-                self._refused[number], failures[number] = (fingerprint, time.monotonic()), str(error)
-                _LOG.error("Version %d of %s: %s", number, self.name, error)
-            else:
-                failures.pop(number, None)
-                _LOG.info("Serving version %d of %s.", number, self.name)
-        if wanted and wanted.keys() <= available.keys():
-            available = {number: available[number] for number in wanted}
+        try:
+            wanted = self._wanted()
+            available, failures = dict(self.versions), {}
+            for number, folder in wanted.items():
+                fingerprint = _fingerprint(folder)
+                if number in available and available[number].fingerprint == fingerprint:
+                    continue
+                if not self._is_refused(number, fingerprint):
+                    self._refused.pop(number, None)
+                    try:
+                        available[number] = _load(folder)
+                        _LOG.info("Serving version %d of %s.", number, self.name)
+                        continue
+                    except InputError as error:
+                        self._refused[number] = _Refused(fingerprint, time.monotonic(), str(error))
+                failures[number] = self._refused[number].reason
+            if wanted and wanted.keys() <= available.keys():
+                available = {number: available[number] for number in wanted}
+            for number in available.keys() - wanted.keys():
+                if _fingerprint(available[number].folder) != available[number].fingerprint:
+                    failures[number] = f"Its files have changed or are gone. Received: {available[number].folder!r}."
+        except OSError as error:
+            available, newest = self.versions, max(self.versions, default=1)
+            failures = {newest: f"Its folder cannot be read: {error.strerror}. Received: {self.folder!r}."}
+        self._tell(failures)
         # Replaced at once, not changed: this runs in a thread of its own, beside the requests.
         self.versions, self.failures = available, failures
 
+    def _tell(self, failures: dict[int, str]) -> None:
+        for number, reason in failures.items():
+            if self.failures.get(number) != reason:
+                _LOG.error("Version %d of %s: %s", number, self.name, reason)
+        for number in self.failures.keys() - failures.keys():
+            _LOG.info("Version %d of %s is not at fault any more, or is gone.", number, self.name)
+
     def _is_refused(self, number: int, fingerprint: str) -> bool:
         """Whether a version failed to load, and should not be retried yet."""
-        refused, when = self._refused.get(number, (None, 0.0))
-        return refused == fingerprint and time.monotonic() < when + _RETRY_SECONDS
+        refused = self._refused.get(number)
+        return (
+            refused is not None
+            and refused.fingerprint == fingerprint
+            and time.monotonic() < refused.when + _RETRY_SECONDS
+        )
 
     def _wanted(self) -> dict[int, str]:
         """The newest complete versions, and their folders."""
@@ -196,6 +223,16 @@ def _load(folder: str) -> Version:
     )
 
 
+def _refuse_special_files(folder: str) -> None:
+    """Refuse what cannot be read to an end, such as a pipe, before TensorFlow waits for it."""
+    for path in [] if is_remote(folder) else sorted(Path(folder).rglob("*")):
+        if not (path.is_file() or path.is_dir()):
+            name = path.relative_to(folder).as_posix()
+            raise InputError(
+                f"The SavedModel cannot be loaded: {name} is neither a file nor a folder. Received: {folder!r}."
+            )
+
+
 def _fingerprint(folder: str) -> str:
     """Identify the content of a folder; of a remote one, by the file that is written last."""
     if is_remote(folder):
@@ -205,6 +242,8 @@ def _fingerprint(folder: str) -> str:
         return ""
     stats = []
     for path in sorted(Path(folder).rglob("*")):
-        with suppress(FileNotFoundError):  # removed meanwhile
+        with suppress(OSError):  # removed meanwhile, or a link to nowhere
             stats.append((path.relative_to(folder).as_posix(), path.stat()))
-    return repr([(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats if S_ISREG(stat.st_mode)])
+    return repr(
+        [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats if not S_ISDIR(stat.st_mode)]
+    )

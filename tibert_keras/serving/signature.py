@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tibert_keras.errors import InputError
 from tibert_keras.serving.batching import BatchItem
 from tibert_keras.serving.protocol import RequestError, TensorSpec
+from tibert_keras.tokenizers.bounds import check_text
 
 Arrays = dict[str, np.ndarray]
 # The output of our models that marks padding: 1 where there is a token.
 _PADDING_MASK = "padding_mask"
+# The inputs of our models' signature that takes ids. Its one output has a number for each piece.
+_MASKED_LM = {"token_ids", _PADDING_MASK, "segment_ids", "mask_positions"}
 
 
 class _Allowance:
@@ -44,13 +48,15 @@ class Signature:
     Attributes:
         inputs: The types and shapes of the inputs.
         outputs: The types and shapes of the outputs.
+        is_by_row: Whether rows of different requests can be computed together.
     """
 
     def __init__(self, function: Any) -> None:
         self._function = function
+        self._tokenizes = _uses(function, "Sentencepiece")
         self.inputs = _specs(function.structured_input_signature[1])
         self.outputs = _specs(function.structured_outputs)
-        self._is_by_row = self._has_rows()
+        self.is_by_row = self._has_rows()
 
     def sample(self) -> Arrays:
         """Make inputs of three rows that most signatures accept."""
@@ -71,10 +77,10 @@ class Signature:
         Raises:
             RequestError: If the signature refuses the inputs.
         """
-        by_row, self._is_by_row = self._is_by_row, False
+        by_row, self.is_by_row = self.is_by_row, False
         outputs = self._run(arrays)
         rows = {len(array) for array in arrays.values()} if by_row else set()
-        self._is_by_row = by_row and rows == {len(output) for output in outputs.values()}
+        self.is_by_row = by_row and rows == {len(output) for output in outputs.values()}
 
     def items(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[BatchItem]:
         """Split the inputs of one request into rows, if possible, to be computed together with those of others.
@@ -84,10 +90,11 @@ class Signature:
             max_bytes: Maximum size of the outputs, all rows together; rows beyond that get an error.
 
         Raises:
-            RequestError: If there is no row.
+            RequestError: If there is no row, or a value that no model accepts.
         """
+        self._check(arrays)
         allowance = _Allowance(max_bytes)
-        if not self._is_by_row:
+        if not self.is_by_row:
             return [BatchItem((self, None), self._run_each, (arrays, allowance), size=size_of(arrays))]
         counts = {len(array) for array in arrays.values()}
         if len(counts) > 1 or 0 in counts:
@@ -98,10 +105,24 @@ class Signature:
             for row in rows
         ]
 
+    def _check(self, arrays: Arrays) -> None:
+        """Refuse what our SavedModels refuse, for those of older versions, and foreign ones with a tokenizer."""
+        for array in arrays.values():
+            if array.dtype == object and self._tokenizes:
+                for text in array.flat:
+                    _check_text(text)
+        if arrays.keys() == _MASKED_LM:
+            tokens = arrays["token_ids"].shape[-1]
+            _check_range(arrays["mask_positions"], tokens, "mask_positions must be places in token_ids.")
+            _check_range(arrays["padding_mask"], 2, "padding_mask must be from 0 to 1.")
+            for output in self.outputs.values():
+                size = output.shape[-1]
+                _check_range(arrays["token_ids"], size, f"token_ids must be from 0 to {size - 1}.")
+
     def join(self, answers: Sequence[Arrays]) -> Arrays:
         """Combine the answers to the items of one request into its outputs."""
         name, spec = next(iter(self.outputs.items()))
-        # Decided by the answers, since `_is_by_row` may have changed meanwhile.
+        # Decided by the answers, since `is_by_row` may have changed meanwhile.
         if answers[0][name].ndim >= len(spec.shape):
             return answers[0]
         return {name: _stack([answer[name] for answer in answers]) for name in answers[0]}
@@ -119,7 +140,7 @@ class Signature:
     def _run_rows(self, payloads: Sequence[_Payload]) -> list[_Answer]:
         outputs = self._run({name: np.stack([row[name] for row, _ in payloads]) for name in self.inputs})
         if any(len(output) != len(payloads) for output in outputs.values()):
-            self._is_by_row = False
+            self.is_by_row = False
             raise RequestError(503, "The model's outputs are not by row, as it seemed. Ask again.")
         return [
             allowance.take(self._cut({name: output[index, ...] for name, output in outputs.items()}))
@@ -164,6 +185,28 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
         )
         for name, tensor in tensors.items()
     }
+
+
+def _uses(function: Any, kind: str) -> bool:
+    """Whether an op of a kind is in the graph of a function, or in those that it calls."""
+    if not hasattr(function, "graph"):
+        return False
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
+    return any(node.op.startswith(kind) for node in nodes)
+
+
+def _check_text(text: bytes) -> None:
+    try:
+        check_text(text.decode(errors="replace"))
+    except InputError as error:
+        raise RequestError(400, str(error)) from error
+
+
+def _check_range(values: np.ndarray, size: int, reason: str) -> None:
+    # A size is negative if it is not known.
+    if size >= 0 and ((values < 0) | (values >= size)).any():
+        raise RequestError(400, f"The model refuses the input: {reason}")
 
 
 def _shapes(row: Arrays) -> Hashable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tibert_keras.tagging.words import CONTINUATION, UNKNOWN_TAG, TaggedWord, split_syllables
+from tibert_keras.tokenizers.bounds import check_text
 
 # Pieces that two windows share.
 OVERLAP = 32
@@ -113,6 +115,9 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
 
     Yields:
         The words of each line, whose forms joined are the line; none for an empty line.
+
+    Raises:
+        InputError: If a line has more characters in a row without a tsheg or shad than `check_text` allows.
     """
     preprocessor = model.preprocessor
     waiting: deque[tuple[str, list[str]]] = deque()
@@ -135,6 +140,7 @@ def _windows(preprocessor: Any, lines: Iterator[str], waiting: deque[tuple[str, 
     def document() -> Iterator[tuple[str, int]]:
         nonlocal ended
         for line in lines:
+            check_text(line, max_bytes=math.inf)
             # The model gets no pieces for white space.
             syllables = [] if line.isspace() else split_syllables(line)
             waiting.append((line, syllables))

@@ -21,7 +21,7 @@ async function ask(path, body, signal) {
   try {
     response = await fetch(path, {
       method: body ? "POST" : "GET",
-      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      headers: { ...(body && { "Content-Type": "application/json" }), ...(token && { Authorization: `Bearer ${token}` }) },
       body: body && JSON.stringify(body),
       signal,
     });
