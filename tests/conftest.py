@@ -47,8 +47,10 @@ LONGEST_FILES = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the order of the files under xdist, and compile for JAX once in all processes of a session."""
+    """Keep the order of the files under xdist, and compile little and, for JAX, once in all processes of a session."""
     config.option.loadscopereorder = False
+    # Compiling takes longer than anything so small runs.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = tempfile.TemporaryDirectory(prefix="tibert_keras_jax_")
         config.add_cleanup(cache.cleanup)
@@ -56,8 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; within a file, and among the others, the order stays."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave out on JAX what is the same there.
+
+    Within a file, and among the other files, the order stays.
+    """
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("any_backend")])
+        items[:] = [item for item in items if not item.get_closest_marker("any_backend")]
     tests = Path(__file__).parent
     places = {tests / name: number for number, name in enumerate(LONGEST_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))

@@ -41,6 +41,7 @@ class TestRun:
         assert right == pytest.approx(scores.seeds[0]["test"]["accuracy"])
         assert (tmp_path / "run/confusion.png").is_file()
 
+    @pytest.mark.any_backend
     def test_two_texts_side_by_side(self, config, tmp_path):
         lines = [f"{label}\t{text}\tཀ།" for label, (text,) in read_labelled(config().input_file)]
         (tmp_path / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
@@ -53,6 +54,7 @@ class TestRun:
         content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
         assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
 
+    @pytest.mark.any_backend
     def test_a_loss_that_is_not_finite(self, config):
         with pytest.raises(InputError, match=r"The loss is not finite in epoch 1\. Received: nan\."):
             finetune_text(config(learning_rate=1e30, num_epochs=2))

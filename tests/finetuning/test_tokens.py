@@ -90,6 +90,7 @@ class TestRun:
             "config.yaml", "environment.json", "scores.json", "champion", "confusion.png", "seed_0", "seed_1",
         }  # fmt: skip
 
+    @pytest.mark.any_backend
     def test_the_best_epoch_is_kept(self, tagger_run, tagger_config):
         config, scores = tagger_config(tagger_run), read_scores(tagger_run)
         known = known_words(read_tagged(config.input_file))
@@ -143,6 +144,7 @@ class TestRun:
         finetune_tokens(tagger_config(run))
         assert names == [path.stat().st_mtime_ns for path in (run / "seed_0").rglob("*")]
 
+    @pytest.mark.any_backend
     def test_the_champion_is_that_of_the_best_scores(self, run, tagger_config):
         """Its seed is trained again, and the other one is now better, with an impossibly high score."""
         best = read_scores(run).best_seed()
@@ -159,6 +161,7 @@ class TestRun:
         for ours, theirs in zip(champion.get_weights(), expected.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
+    @pytest.mark.any_backend
     def test_tables_of_several_runs(self, tagger_run, tagger_config, tmp_path):
         changes = {"pretrained": False, "num_seeds": 1, "num_epochs": 1}
         config = tagger_config(tmp_path / "fresh", compare_with=str(tagger_run), **changes)
@@ -183,6 +186,7 @@ class TestRun:
         # Boundaries are not split into seen and unseen words.
         assert [row[2:] for row in rows[:9]] == [["-", "-"]] * 9
 
+    @pytest.mark.any_backend
     def test_patience(self, tagger_config, tmp_path):
         # With almost no learning rate, no epoch is better than the first.
         config = tagger_config(tmp_path / "run", learning_rate=1e-12, patience=2, num_seeds=1)
@@ -216,6 +220,7 @@ class TestWhatIsTrained:
         else:
             assert {path.split("/")[-2] for path in different} == changed
 
+    @pytest.mark.any_backend
     def test_a_preset_that_was_saved_frozen(self, tagger_config, small_preset, tmp_path):
         frozen = TibertMaskedLM.from_preset(small_preset)
         frozen.backbone.trainable = False
@@ -257,6 +262,7 @@ class TestWhatIsTrained:
         assert finetune_tokens(config).mean()["joint_f1"] > 0.75
 
 
+@pytest.mark.any_backend
 class TestSequences:
     def test_nothing_is_cut_off_or_twice(self, small_preset):
         words = tuple(TaggedWord(form, tag) for form, tag in [("སངས་རྒྱས་", "N"), ("ཀྱི་", "P"), ("ཆོས", "N"), ("།", "M")])
@@ -277,6 +283,7 @@ class TestSequences:
         assert different[0] < different[1]
 
 
+@pytest.mark.any_backend
 def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
     """Tags that become UNK: one that never occurs in training may be a mistake."""
     config = run_without_training()
@@ -291,6 +298,7 @@ def test_unknown_tags_are_reported(run_without_training, tmp_path, caplog):
     assert "test: among them are words with tags that no word in training has: 'NOUM' (2)" in caplog.messages
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("length, said", [(32, False), (33, True)])
 def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, said):
     load_encoder(tagger_config(tmp_path / "run", max_seq_length=length))
@@ -298,6 +306,7 @@ def test_positions_that_learnt_nothing(tagger_config, tmp_path, caplog, length, 
     assert (message in caplog.messages) == said
 
 
+@pytest.mark.any_backend
 class TestBadInput:
     @pytest.mark.parametrize(
         "changes, message",

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from tests.support.base import TestCase
-from tests.support.micro_batches import ON_JAX, PARTS, train
+from tests.support.base import ON_JAX, TestCase
+from tests.support.micro_batches import PARTS, train
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras.models.encoder_layer import flat_layers
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -68,6 +68,7 @@ OVERRIDDEN = {
 }
 
 
+@pytest.mark.any_backend
 class TestPrivateNames:
     @pytest.fixture(scope="class")
     @classmethod
@@ -135,8 +136,7 @@ def private_reads(tree):
 
 
 class TestRematerialization(TestCase):
-    @pytest.mark.parametrize("cls, parts", [(TibertMaskedLM, 1), (TibertPretraining, PARTS)])
-    @pytest.mark.parametrize("jit_compile", [False, True])
+    @pytest.mark.parametrize("cls, parts, jit_compile", [(TibertMaskedLM, 1, ON_JAX), (TibertPretraining, PARTS, True)])
     def test_changes_no_number(self, cls, parts, jit_compile):
         """Not even with dropout, whose draws are the same the second time."""
         kept, again = (

@@ -14,6 +14,7 @@ from keras import ops
 
 from tests.support import google_albert
 from tests.support.base import TestCase
+from tests.support.tiny_models import one_layer
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -63,7 +64,7 @@ class TestTibertMaskedLM(TestCase):
         self.data = (self.inputs, self.labels, self.weights)
 
     def make(self, **kwargs):
-        return TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=50, **kwargs)
+        return TibertMaskedLM(one_layer(**kwargs))
 
     def test_layer(self):
         self.run_layer_test(self.make, self.inputs, (8, 3, 50), num_weights=30)
@@ -166,7 +167,8 @@ class TestTibertMaskedLM(TestCase):
 
     # === Presets by name, and preprocessors ===
     def test_preset_with_arguments(self):
-        model = self.make(dtype="mixed_bfloat16", name="lm", compile=False)
+        options = {"dtype": "mixed_bfloat16", "name": "lm", "compile": False}
+        model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=50, **options)
         assert (model.backbone.dtype_policy.name, model.name, model.compiled) == ("mixed_bfloat16", "lm", False)
         assert list(TibertMaskedLM.presets) == list(TibertBackbone.presets)
 

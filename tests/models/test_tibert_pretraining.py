@@ -11,7 +11,8 @@ import pytest
 from keras import ops
 
 from tests.support import google_albert
-from tests.support.base import TestCase
+from tests.support.base import ON_JAX, TestCase
+from tests.support.tiny_models import one_layer
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -57,7 +58,7 @@ class TestTibertPretraining(TestCase):
         self.data = (self.inputs, self.labels, self.weights)
 
     def make(self, **kwargs):
-        return TibertPretraining.from_preset("tibert_nano", vocabulary_size=50, **kwargs)
+        return TibertPretraining(one_layer(**kwargs))
 
     def test_layer(self):
         shapes = {"masked_lm": (8, 3, 50), "sentence_order": (8, 2)}
@@ -154,7 +155,8 @@ class TestTibertPretraining(TestCase):
         assert type(TibertMaskedLM.from_preset(str(tmp_path))) is TibertPretraining
 
     def test_preset_with_arguments(self):
-        model = self.make(dtype="mixed_bfloat16", name="lm", compile=False)
+        options = {"dtype": "mixed_bfloat16", "name": "lm", "compile": False}
+        model = TibertPretraining.from_preset("tibert_nano", vocabulary_size=50, **options)
         assert (model.backbone.dtype_policy.name, model.name, model.compiled) == ("mixed_bfloat16", "lm", False)
         assert list(TibertPretraining.presets) == list(TibertBackbone.presets)
         with pytest.raises(InputError, match="preset='tibert_huge'"):
@@ -171,7 +173,9 @@ class TestTibertPretraining(TestCase):
         assert type(masked_lm) is TibertMaskedLM and masked_lm.backbone is model.backbone
         self.assert_close(masked_lm(self.inputs), model(self.inputs)["masked_lm"], atol=0)
         assert [v.path for v in masked_lm.variables] == [v.path for v in model.variables if "sop_head" not in v.path]
-        self.run_training_test(masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data))
+        self.run_training_test(
+            masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data), jit=(ON_JAX,)
+        )
 
     def test_preprocessor_is_kept_for_it(self, spm_models, tmp_path):
         preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
@@ -205,15 +209,14 @@ class TestGoogle(TestCase):
         for name in ("masked_lm_loss", "sentence_order_loss"):
             assert logs[name] == pytest.approx(float(reference[name]), abs=1e-5)
 
-    @pytest.mark.parametrize("jit_compile,steps", [(True, 30), (False, 10)])
-    def test_trajectory(self, shared, jit_compile, steps):
+    def test_trajectory(self, shared):
         golden = google_albert.folder(shared)
         reference = np.load(golden / "lamb_sop.npz")
         model = google_model(golden)
-        model.compile(google_albert.lamb(reference), jit_compile=jit_compile)
+        model.compile(google_albert.lamb(reference), jit_compile=True)
         arrays = google_albert.batches(reference)
         log = {name: [] for name in ("loss", "masked_lm_loss", "sentence_order_loss", "learning_rate", "grad_norm")}
-        for step in range(steps):
+        for step in range(30):
             log["learning_rate"].append(float(model.optimizer.learning_rate))
             model.reset_metrics()
             logs = model.train_on_batch(*google_batch(arrays, step), return_dict=True)
@@ -223,8 +226,8 @@ class TestGoogle(TestCase):
         tolerances = {"learning_rate": {"rtol": 2e-6, "atol": 1e-10}, "grad_norm": {"rtol": 1e-5}}
         for name, values in log.items():
             tolerance = tolerances.get(name, {"rtol": 0, "atol": 1e-5})
-            np.testing.assert_allclose(values, reference[name][:steps], **tolerance, err_msg=name)
-        worst = google_albert.differences(model, reference, "final/" if steps == 30 else f"after_{steps}/")
+            np.testing.assert_allclose(values, reference[name], **tolerance, err_msg=name)
+        worst = google_albert.differences(model, reference)
         assert worst["weights"] < 5e-6 and worst["adam_m"] < 1e-6 and worst["adam_v"] < 1e-7, worst
 
 

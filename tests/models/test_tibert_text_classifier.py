@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tests.support.base import TestCase
+from tests.support.tiny_models import one_layer
 from tibert_keras import (
     TibertMaskedLM,
     TibertMaskedLMPreprocessor,
@@ -40,9 +41,8 @@ class TestTibertTextClassifier(TestCase):
         self.inputs = {"token_ids": ids, "segment_ids": np.zeros_like(ids), "padding_mask": np.ones_like(ids)}
         self.data = (self.inputs, random.integers(0, 2, 8), np.arange(1, 9, dtype="float32"))
 
-    def make(self, **kwargs):
-        options = {"vocabulary_size": 50, "dropout": 0.0, "labels": LABELS}
-        return TibertTextClassifier.from_preset("tibert_nano", **options | kwargs)
+    def make(self, dtype=None, **kwargs):
+        return TibertTextClassifier(one_layer(dtype=dtype), **{"dropout": 0.0, "labels": LABELS} | kwargs)
 
     def test_layer(self):
         self.run_layer_test(self.make, self.inputs, (8, 2), num_weights=27)

@@ -35,6 +35,7 @@ def run(finished_run, tmp_path) -> Path:
 
 class TestChooseChampion:
     # 12 was the best of all once, but its checkpoint is gone; 10 is the earlier of two.
+    @pytest.mark.any_backend
     @pytest.mark.parametrize("criterion, step, value, candidates", [("loss", 10, 1.0, 5), ("val_loss", 15, 0.5, 4)])
     def test_lowest(self, run, sample_records, criterion, step, value, candidates):
         train, validation = (f"{sample_records}/{name}/*.tf_record" for name in ("train", "held_out"))
@@ -65,6 +66,7 @@ class TestChooseChampion:
         model.preprocessor = None
         assert np.isfinite(keras.ops.convert_to_numpy(model.predict(x, verbose=0))).all()
 
+    @pytest.mark.any_backend
     def test_of_several_runs(self, run, finished_run, tmp_path):
         other = copy_run(finished_run, tmp_path / "other", {5: (0.5, None), 10: (9.0, 9.0)})
         assert choose_champion([run, other], criterion="loss").run_dir == str(other)
@@ -73,6 +75,7 @@ class TestChooseChampion:
         assert (champion.criterion, champion.value) == ("val_loss", 0.5)
         assert (champion.run_dir, champion.step, champion.candidates) == (str(run), 15, 5)
 
+    @pytest.mark.any_backend
     def test_an_older_champion_is_replaced(self, run):
         choose_champion([run], criterion="val_loss")
         (run / "champion/leftover").write_text("")
@@ -80,6 +83,7 @@ class TestChooseChampion:
         assert not (run / "champion/leftover").exists()
         assert json.loads((run / "champion.json").read_text())["step"] == 10
 
+    @pytest.mark.any_backend
     def test_a_damaged_checkpoint(self, run):
         (run / "checkpoints/10" / VARIABLES_FILE).write_bytes(b"")
         with pytest.raises(InputError, match="checkpoint cannot be loaded"):

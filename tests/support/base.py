@@ -12,6 +12,11 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+# JAX takes far longer without XLA, TensorFlow with it: tests that are not about XLA give this for `jit_compile`.
+ON_JAX = keras.backend.backend() == "jax"
+# Those that are about it give each of these. On JAX the same functions would run op by op, which takes minutes.
+COMPILED = (True,) if ON_JAX else (False, True)
+
 
 class TestCase:
     """Base of the tests of models and optimizers. Subclasses call the `run_*` checks that apply."""
@@ -37,7 +42,7 @@ class TestCase:
         assert len(layer.weights) == num_weights
         assert tree.map_structure(lambda x: tuple(x.shape), outputs) == output_shape
         if isinstance(layer, keras.Model):
-            for jit_compile in (False, True):
+            for jit_compile in COMPILED:
                 layer.compile(jit_compile=jit_compile)
                 self.assert_close(layer.predict(inputs, verbose=0), outputs, atol=1e-5)
         self.run_serialization_test(make())
@@ -71,9 +76,7 @@ class TestCase:
         assert all(np.any(ops.convert_to_numpy(w != originals[w.path])) for w in kernels)
         return copy
 
-    def run_training_test(
-        self, model: keras.Model, data: tuple[Any, ...], jit: tuple[bool, ...] = (False, True)
-    ) -> None:
+    def run_training_test(self, model: keras.Model, data: tuple[Any, ...], jit: tuple[bool, ...] = COMPILED) -> None:
         """`fit` lowers the loss, compiled or not, and warns of nothing."""
         initial = model.get_weights()
         losses = []

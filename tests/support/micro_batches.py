@@ -1,6 +1,6 @@
 """Short trainings with LAMB, in whole batches and in micro-batches.
 
-As a script, `micro_batches.py MODEL FILE`, it trains on one device, and in micro-batches on two.
+As a script, `python -m tests.support.micro_batches MODEL FILE`, it trains in micro-batches on two devices.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 
+from tests.support.base import ON_JAX
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
@@ -20,8 +21,6 @@ from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 MODELS = {cls.__name__: cls for cls in (TibertMaskedLM, TibertPretraining)}
 STEPS, BATCH, LENGTH, PREDICTIONS = 3, 16, 10, 3
 PARTS = 4
-# JAX takes far longer without XLA, TensorFlow with it: tests that are not about XLA give this for `jit_compile`.
-ON_JAX = keras.backend.backend() == "jax"
 # One layer, for the sake of the time XLA takes.
 SIZES = {"num_layers": 1, "num_heads": 2, "embedding_dim": 8, "hidden_dim": 16, "intermediate_dim": 32}
 
@@ -73,9 +72,17 @@ def train(
     return model, history
 
 
+def flat(model, logs):
+    """What `train` gave, as arrays."""
+    return {
+        "logs": np.array([logs[key] for key in sorted(logs)]),
+        "weights": np.concatenate([np.ravel(weight) for weight in model.get_weights()]),
+    }
+
+
 def two_devices():
     """The scope of two replicas on the CPU; on JAX it is entered for good."""
-    if keras.backend.backend() == "jax":
+    if ON_JAX:
         devices = keras.distribution.list_devices()
         assert len(devices) == 2
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
@@ -86,16 +93,10 @@ def two_devices():
 
 
 if __name__ == "__main__":
-    if keras.backend.backend() == "tensorflow":
+    if not ON_JAX:
         import tensorflow as tf
 
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    runs = {}
-    for devices, parts in (("one", 1), ("two", PARTS)):
-        options = {"scope": two_devices(), "rematerialize": True} if devices == "two" else {}
-        model, logs = train(MODELS[sys.argv[1]], parts, **options)
-        runs[f"{devices}_logs"] = np.array([logs[key] for key in sorted(logs)])
-        runs[f"{devices}_weights"] = np.concatenate([np.ravel(weight) for weight in model.get_weights()])
-    np.savez(sys.argv[2], **runs)
+    np.savez(sys.argv[2], **flat(*train(MODELS[sys.argv[1]], PARTS, scope=two_devices(), rematerialize=True)))

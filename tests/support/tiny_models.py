@@ -13,6 +13,12 @@ def tiny(**changes):
     return TibertBackbone(**{**sizes, "intermediate_dim": 12, "max_sequence_length": 16, **changes})
 
 
+def one_layer(**changes):
+    """For training: each layer takes as long to trace and to compile."""
+    sizes = {"num_layers": 1, "embedding_dim": 8, "hidden_dim": 16, "intermediate_dim": 32}
+    return tiny(vocabulary_size=50, **{**sizes, **changes})
+
+
 def randomize(model):
     rng = np.random.default_rng(0)
     for weight in model.weights:

@@ -59,6 +59,7 @@ class TestRollback:
         assert [checkpoints.state(step)["skipped_batches"] for step in checkpoints.steps] == [0, 5, 5, 5, 5]
         assert all(np.isfinite(value).all() for value in state(config.output_dir).values())
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize("step, batches", [(10, 10), (22, 22)])
     def test_at_the_end_of_a_window(self, run_config, tmp_path, begins, step, batches):
         """The last update leaves a weight NaN, before any loss is; at 22 Keras was told to stop already."""
@@ -80,6 +81,7 @@ class TestRollback:
         for name, value in theirs.items():
             np.testing.assert_array_equal(ours[name], value, err_msg=name)
 
+    @pytest.mark.any_backend
     def test_not_forever(self, run_config, tmp_path, caplog):
         caplog.set_level(logging.WARNING, "tibert_keras")
         always = Always(7)
@@ -89,11 +91,13 @@ class TestRollback:
             pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[always])
         assert always.times == 4 and caplog.text.count("Rolling back to 5") == 3
 
+    @pytest.mark.any_backend
     def test_nothing_to_go_back_to(self, run_config, tmp_path):
         with pytest.raises(DivergedError, match="not finite at step 3. .* There is no checkpoint before it. Lower the"):
             pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[At(2, poison)])
 
 
+@pytest.mark.any_backend
 def test_a_rise_stops_the_run(run_config, tmp_path):
     """At a far too high rate."""
     config = run_config(tmp_path / "run", learning_rate=3.0, divergence_factor=1.0, num_warmup_steps=0)

@@ -189,6 +189,7 @@ def words(finished_run, sample_records):
     ]
 
 
+@pytest.mark.any_backend
 class TestAgainstHuggingFace:
     @pytest.fixture(autouse=True)
     def libraries(self):
@@ -227,6 +228,7 @@ class TestAgainstHuggingFace:
         assert "transformers does not reproduce the loss. Received: " in line
 
 
+@pytest.mark.any_backend
 def test_without_the_libraries(words, capsys, monkeypatch):
     original = builtins.__import__
 
@@ -244,6 +246,7 @@ def test_without_the_libraries(words, capsys, monkeypatch):
     assert line.endswith("Run `pip install torch transformers`.")
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("theirs", [1.0011, float("nan")])
 def test_unequal_losses(theirs):
     check_same_loss(1.0, 1.0009, model="m")

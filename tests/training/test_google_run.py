@@ -160,6 +160,7 @@ def google_config(golden, tmp_path_factory):
 
 
 class TestPretrain:
+    @pytest.mark.any_backend
     def test_a_run_of_googles_goes_on(self, golden, google_config, tmp_path):
         pretrain(google_config(tmp_path / "run", sop=True))
         assert Checkpoints(tmp_path / "run").steps == [30, 35, 40]
@@ -175,6 +176,7 @@ class TestPretrain:
         for name, array in before.items():
             np.testing.assert_array_equal(after[name], array, err_msg=name)
 
+    @pytest.mark.any_backend
     def test_equal_sizes(self, golden, google_config, tmp_path):
         """Google has no mapping from embeddings to layers then, so none is learnt, and all goes back to Google."""
         albert = {**json.loads((golden / "albert_config.json").read_text()), "embedding_size": 32}
@@ -213,6 +215,7 @@ class TestPretrain:
                 google_config(tmp_path / "next", **{**options, "continue_from": f"{tmp_path}/run"}, num_train_steps=50)
             )
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize(
         "options, message",
         [
@@ -226,6 +229,7 @@ class TestPretrain:
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize(
         "size, message",
         [
@@ -240,6 +244,7 @@ class TestPretrain:
             pretrain(google_config(tmp_path / "run", albert_config_file=str(tmp_path / "config.json")))
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.any_backend
     def test_a_path_without_folder(self, golden, google_config, tmp_path, monkeypatch):
         for path in golden.glob("model.ckpt-30*"):
             shutil.copyfile(path, tmp_path / path.name)
@@ -250,6 +255,7 @@ class TestPretrain:
             pretrain(google_config(tmp_path / "run", continue_from="model.ckpt-30"))
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.any_backend
     def test_cut_short(self, golden, google_config, tmp_path):
         for path in golden.glob("model.ckpt-30*"):
             shutil.copyfile(path, tmp_path / path.name)

@@ -114,6 +114,7 @@ class TestFiles:
         model.preprocessor = None
         assert model.predict(x, verbose=0).shape == (1, 5, 400) and np.max(weights) == 1
 
+    @pytest.mark.any_backend
     def test_the_finished_run_again(self, finished_run, run_config, sample_records, tmp_path):
         run = tmp_path / "run"
         shutil.copytree(finished_run, run)
@@ -125,6 +126,7 @@ class TestFiles:
         assert {path: path.stat().st_mtime_ns for path in files} == files
         assert {path for name in ("checkpoints", "logs") for path in (run / name).rglob("*")} == files.keys()
 
+    @pytest.mark.any_backend
     def test_a_run_of_an_older_version(self, finished_run, run_config, sample_records, tmp_path):
         """Without its kind and without options that are newer, in the middle of the way."""
         run = tmp_path / "run"
@@ -158,6 +160,7 @@ class TestStopped:
         pretrain(config)
         assert_same(tmp_path, finished_run)
 
+    @pytest.mark.any_backend
     def test_told_to_end(self, finished_run, run_config, sample_records, tmp_path):
         """SIGTERM in the middle of a window and at its end: the averages over the window go on too."""
         config = run_config(tmp_path, validation_file=f"{sample_records}/held_out/*.tf_record")
@@ -172,6 +175,7 @@ class TestStopped:
         assert_same(tmp_path, finished_run)
         assert [row["step"] for row in History(tmp_path).rows] == [5, 10, 15, 20, 22]
 
+    @pytest.mark.any_backend
     def test_a_damaged_checkpoint(self, finished_run, run_config, sample_records, tmp_path, caplog):
         """The run goes on from the one before, says so, and makes the damaged one again."""
         shutil.copytree(finished_run, tmp_path / "run")
@@ -249,6 +253,7 @@ class TestHowItRuns:
         losses = [[row["loss"] for row in History(tmp_path / name).rows] for name in ("10", "1")]
         assert len(losses[0]) == 2 and losses[0] == pytest.approx(losses[1], abs=1e-5)
 
+    @pytest.mark.any_backend
     def test_in_remote_storage(self, run_config, tmp_path):
         """On TensorFlow's in-memory file system, which stands for `gs://`."""
         config = run_config(
@@ -274,6 +279,7 @@ class TestRefused:
         self.refuse(config, "learning_rate=0.01 there, 0.02 now, seed=12345 there, 1 now. Choose another")
         assert (finished_run / "config.yaml").read_bytes() == before
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize(
         "name, content", [("letter.txt", "Dear A"), ("config.yaml", "just text"), ("config.yaml", "{")]
     )
@@ -282,6 +288,7 @@ class TestRefused:
         self.refuse(run_config(tmp_path), "Choose another")
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize(
         "options, message",
         [
@@ -312,6 +319,7 @@ class TestRefused:
         self.refuse(run_config(tmp_path / "run", **options), message)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.any_backend
     def test_other_records_under_a_run(
         self, finished_run, run_config, sample_records, sample_corpus, spm_models, tmp_path
     ):
@@ -326,6 +334,7 @@ class TestRefused:
         config = run_config(run, input_file=config["input_file"], validation_file=config["validation_file"])
         self.refuse(config, r"num_examples=\d+ there, \d+ now")
 
+    @pytest.mark.any_backend
     def test_a_loss_that_is_not_finite(self, run_config, tmp_path):
         config = run_config(
             tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), save_checkpoints_steps=2
@@ -336,6 +345,7 @@ class TestRefused:
         assert Checkpoints(config.output_dir).steps == [2, 4]
 
 
+@pytest.mark.any_backend
 def test_a_damaged_record_is_named(run_config, sample_records, tmp_path):
     validation = tmp_path / "held_out"
     shutil.copytree(sample_records / "held_out", validation)
@@ -348,6 +358,7 @@ def test_a_damaged_record_is_named(run_config, sample_records, tmp_path):
         pretrain(config)
 
 
+@pytest.mark.any_backend
 class TestGoogleRecords:
     """Record files that Google's own code wrote, which have no manifest."""
 
