@@ -25,10 +25,12 @@ def zipped(*names: str) -> bytes:
     [
         (b"%PDF-1.7\n", "a PDF file.*pdftotext"),
         (zipped("[Content_Types].xml", "word/document.xml"), r"a Word file \(.docx\).*Plain Text"),
+        (zipped("[Content_Types].xml", "xl/workbook.xml"), r"an Excel file \(.xlsx\).*CSV"),
+        (zipped("[Content_Types].xml"), "a Word or Excel file"),
         (zipped("mimetype", "content.xml"), "an OpenDocument file"),
         (zipped("a.txt"), "an archive or compressed file.*Unpack"),
         (b"\x1f\x8b\x08", "an archive or compressed file"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"a Word file \(.doc\)"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", r"a Word or Excel file \(.doc, .xls\)"),
         (b"{\\rtf1\\ansi", "an RTF file"),
         ("ཀ་ཁ།".encode("utf-16"), "in UTF-16.*iconv"),
         ("ཀ་ཁ། ག་ང་།".encode("utf-16-le"), "in UTF-16.*UTF-16LE"),

@@ -184,7 +184,7 @@ class TestSeveralFiles:
         assert "looks like ACIP" in tag("RGYA GAR SKAD DU,", status=1)
 
     def test_what_cannot_be_tagged_is_named(self, tag, tmp_path):
-        (tmp_path / "a.docx").write_bytes(b"PK\x03\x04\x14\x00[Content_Types].xml")
+        (tmp_path / "a.docx").write_bytes(b"PK\x03\x04\x14\x00word/document.xml")
         assert "a Word file" in tag(f"--input_file={tmp_path}/a.docx", status=1)
         for name in ("e.txt", "e.xml"):
             (tmp_path / "texts" / name).write_text("<TEI><text>ཀ</text></TEI>", encoding="utf-8")

@@ -18,10 +18,12 @@ _AS_TEXT = "Save it as plain text in UTF-8 (in Word: Save As, Plain Text, Encodi
 # What no reader takes: its first bytes, what it is, and what to do.
 _OTHERS = (
     (rb"%PDF", "a PDF file", "Extract its text with a program such as pdftotext, and check that it is Unicode."),
-    (rb"PK\x03\x04.{0,4000}?(word/|\[Content_Types\])", "a Word file (.docx)", _AS_TEXT),
+    (rb"PK\x03\x04.*?word/", "a Word file (.docx)", _AS_TEXT),
+    (rb"PK\x03\x04.*?xl/", "an Excel file (.xlsx)", "Save it as CSV in UTF-8."),
+    (rb"PK\x03\x04.*?\[Content_Types\]", "a Word or Excel file", _AS_TEXT),
     (rb"PK\x03\x04.{0,60}mimetypeapplication/vnd\.oasis", "an OpenDocument file", _AS_TEXT),
     (rb"PK\x03\x04|\x1f\x8b|\xfd7zXZ|BZh|7z\xbc\xaf|Rar!", "an archive or compressed file", "Unpack it first."),
-    (rb"\xd0\xcf\x11\xe0", "a Word file (.doc)", _AS_TEXT),
+    (rb"\xd0\xcf\x11\xe0", "a Word or Excel file (.doc, .xls)", _AS_TEXT),
     (rb"\{\\rtf", "an RTF file", _AS_TEXT),
     (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "in UTF-32", "Convert it to UTF-8: iconv -f UTF-32 -t UTF-8."),
     (rb"\xff\xfe|\xfe\xff", "in UTF-16", "Convert it to UTF-8: iconv -f UTF-16 -t UTF-8."),
