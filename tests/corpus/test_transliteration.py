@@ -27,6 +27,7 @@ from tibert_keras.errors import InputError
         ("bkra[GAP:1]shis", "བཀྲ[GAP:1]ཤིས"),
         ("[2a.1]@#/ /rgya gar skad du/", "[2a.1]༄༅། །རྒྱ་གར་སྐད་དུ།"),
         ("dag / dang / nga / kho /", "དག ། དང་། ང་། ཁོ།"),
+        ('bcom ldan\n\'das /\n tho[?] <gap unit="syllable"/>', 'བཅོམ་ལྡན་\nའདས།\nཐོ[?]་<gap unit="syllable"/>'),
         ("བཀྲ་ཤིས།", "བཀྲ་ཤིས།"),
     ],
 )

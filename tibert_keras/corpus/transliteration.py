@@ -21,7 +21,7 @@ _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
 _LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
-_BRACKETED = re.compile(r"(\[[^\]\n]*\])")
+_BRACKETED = re.compile(r"(\[[^\]\n]*\]|<gap\b[^<>]*>)")
 _SPACES = re.compile(" +")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
 _TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
@@ -49,8 +49,11 @@ class TibetanConverter:
         self.transliteration = transliteration
         self.unknown: Counter[str] = Counter()
 
-    def convert(self, line: str) -> str:
-        """Convert a line. Text in square brackets and Tibetan script stay as they are."""
+    def convert(self, text: str) -> str:
+        """Convert a text. What is in square brackets, TEI's gaps and Tibetan script stay as they are."""
+        *lines, line = text.split("\n")
+        if lines:
+            return "\n".join([*map(self.convert_line, lines), self.convert(line)])
         parts = _BRACKETED.split(_SPACES.sub(" ", line.strip(" ")))
         return "".join(part if index % 2 else self._convert(part) for index, part in enumerate(parts))
 
