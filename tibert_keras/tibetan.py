@@ -4,28 +4,76 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from enum import StrEnum
 
 # Bounds of the Unicode block, for a character class.
 BLOCK = "\u0f00-\u0fff"
-_SIGNS_OF_BLOCK = [chr(code) for code in range(0x0F00, 0x1000)]
+SIGNS = [chr(code) for code in range(0x0F00, 0x1000) if unicodedata.name(chr(code), "")]
+
+
+class SignClass(StrEnum):
+    """What a sign of the script is for. Each sign of the Unicode block has one class."""
+
+    LETTER = "letter"
+    SUBJOINED = "subjoined letter"
+    VOWEL = "vowel sign"
+    DIACRITIC = "other sign on, below or beside a letter"
+    DIGIT = "digit"
+    HALF_DIGIT = "half digit"
+    TSHEG = "tsheg"
+    SHAD = "shad"
+    HEAD = "head mark"
+    OPENING = "opening bracket"
+    CLOSING = "closing bracket"
+    CANTILLATION = "cantillation sign"
+    SYMBOL = "other mark or symbol"
+
+
+def sign_class(sign: str) -> SignClass:
+    """Classify a sign of the block by its Unicode name and category.
+
+    Raises:
+        ValueError: If it is no sign of the block.
+    """
+    name, category = unicodedata.name(sign, ""), unicodedata.category(sign)
+    if sign not in SIGNS:
+        raise ValueError(f"Not a sign of the Tibetan block. Received: {sign!r}.")
+    # The first that fits: `YIG MGO TSHEG SHAD MA` is a head mark, `NYIS TSHEG SHAD` a shad, and `GTER TSHEG` the shad
+    # of treasure texts. The snake shad (`SBRUL SHAD`) opens a topic, as a head mark does.
+    classes = {
+        SignClass.LETTER: category == "Lo",
+        SignClass.SUBJOINED: " SUBJOINED " in name,
+        SignClass.VOWEL: " VOWEL SIGN " in name,
+        SignClass.DIACRITIC: category in ("Mn", "Mc") or name.endswith(" PALUTA"),
+        SignClass.HALF_DIGIT: " DIGIT HALF " in name,
+        SignClass.DIGIT: " DIGIT " in name,
+        SignClass.HEAD: bool(re.search(" (YIG MGO|MGO RGYAN|SBRUL SHAD)", name)),
+        SignClass.SHAD: name.endswith((" SHAD", " GTER TSHEG")),
+        SignClass.TSHEG: " TSHEG" in name,
+        SignClass.OPENING: category == "Ps" or " LEADING " in name,
+        SignClass.CLOSING: category == "Pe" or " TRAILING " in name,
+        SignClass.CANTILLATION: " CANTILLATION " in name,
+        SignClass.SYMBOL: True,
+    }
+    return next(each for each, fits in classes.items() if fits)
+
+
+def _signs(*classes: SignClass) -> str:
+    return "".join(sign for sign in SIGNS if sign_class(sign) in classes)
 
 
 def _named(prefix: str) -> str:
-    return "".join(sign for sign in _SIGNS_OF_BLOCK if unicodedata.name(sign, "").startswith(prefix))
-
-
-def _of_categories(*categories: str) -> str:
-    return "".join(sign for sign in _SIGNS_OF_BLOCK if unicodedata.category(sign) in categories)
+    return "".join(sign for sign in SIGNS if unicodedata.name(sign).startswith(prefix))
 
 
 # === Letters ===
 
 CONSONANTS = _named("TIBETAN LETTER ")
 SUBJOINED_LETTERS = _named("TIBETAN SUBJOINED LETTER ")
-VOWEL_SIGNS = _named("TIBETAN VOWEL SIGN ")
-DIGITS = _named("TIBETAN DIGIT ")
+VOWEL_SIGNS = _signs(SignClass.VOWEL)
+DIGITS = _signs(SignClass.DIGIT, SignClass.HALF_DIGIT)
 # Signs that stand on another one: vowel signs, subjoined letters, anusvara, halanta and the like.
-COMBINING_SIGNS = _of_categories("Mn", "Mc")
+COMBINING_SIGNS = "".join(sign for sign in SIGNS if unicodedata.category(sign) in ("Mn", "Mc"))
 # For a character class: the syllable om, consonants, and all that is written above, below or like them.
 LETTERS = "\N{TIBETAN SYLLABLE OM}\N{TIBETAN LETTER KA}-\N{TIBETAN SUBJOINED LETTER FIXED-FORM RA}"
 _LETTER = re.compile(f"[{LETTERS}]")
@@ -33,20 +81,12 @@ _LETTER = re.compile(f"[{LETTERS}]")
 # === Marks ===
 
 TSHEG = "\N{TIBETAN MARK INTERSYLLABIC TSHEG}"
-# The second one does not break lines.
-TSHEGS = TSHEG + "\N{TIBETAN MARK DELIMITER TSHEG BSTAR}"
+# The first of them may break lines. The last one, two dots, is that of old manuscripts.
+TSHEGS = _signs(SignClass.TSHEG)
 
 SHAD = "\N{TIBETAN MARK SHAD}"
-# The marks that end a section. The last one stands for a shad in treasure texts.
-SHADS = (
-    SHAD
-    + "\N{TIBETAN MARK NYIS SHAD}"
-    + "\N{TIBETAN MARK TSHEG SHAD}"
-    + "\N{TIBETAN MARK NYIS TSHEG SHAD}"
-    + "\N{TIBETAN MARK RIN CHEN SPUNGS SHAD}"
-    + "\N{TIBETAN MARK RGYA GRAM SHAD}"
-    + "\N{TIBETAN MARK GTER TSHEG}"
-)
+# The marks that end a section. The last one is the shad of treasure texts.
+SHADS = _signs(SignClass.SHAD)
 
 # The marks that begin a document.
 YIG_MGO = "\N{TIBETAN MARK INITIAL YIG MGO MDUN MA}\N{TIBETAN MARK CLOSING YIG MGO SGAB MA}"
@@ -56,18 +96,26 @@ YIG_MGO = "\N{TIBETAN MARK INITIAL YIG MGO MDUN MA}\N{TIBETAN MARK CLOSING YIG M
 INTERSYLLABIC_MARKS = (
     YIG_MGO
     + "\N{TIBETAN MARK SBRUL SHAD}"
-    + TSHEGS
+    + "\N{TIBETAN MARK INTERSYLLABIC TSHEG}\N{TIBETAN MARK DELIMITER TSHEG BSTAR}"
     + SHAD
     + "\N{TIBETAN MARK RIN CHEN SPUNGS SHAD}"
     + "\N{TIBETAN MARK GTER TSHEG}"
     + "\N{TIBETAN SIGN RDEL DKAR GSUM}"
     + "\N{TIBETAN KU RU KHA}"
 )
-# Those that are units of their own; a tsheg belongs to the syllable before it.
-SEPARATE_MARKS = "".join(mark for mark in INTERSYLLABIC_MARKS if mark not in TSHEGS)
 
-# All marks, symbols and brackets of the block, so everything that cannot be part of a syllable. The paluta can.
-PUNCTUATION = _of_categories("Po", "Ps", "Pe", "So").replace("\N{TIBETAN MARK PALUTA}", "")
+_IN_SYLLABLE_CLASSES = (
+    SignClass.LETTER,
+    SignClass.SUBJOINED,
+    SignClass.VOWEL,
+    SignClass.DIACRITIC,
+    SignClass.DIGIT,
+    SignClass.HALF_DIGIT,
+)
+# All marks, symbols and brackets of the block, so everything that cannot be part of a syllable.
+PUNCTUATION = "".join(sign for sign in SIGNS if sign_class(sign) not in _IN_SYLLABLE_CLASSES)
+# Those that are units of their own; a tsheg belongs to the syllable before it.
+SEPARATE_MARKS = "".join(mark for mark in PUNCTUATION if mark not in TSHEGS)
 
 # === Spaces ===
 
@@ -79,15 +127,27 @@ SYLLABLE_SPACES = " \t\n\v\f\r\u00a0\u3000"
 # What becomes a plain space in the text of an edition, as a pattern.
 EDITION_SPACES = "[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]"
 
+# === Markers of folios and lines ===
+
+_NUMBER = "[0-9\N{TIBETAN DIGIT ZERO}-\N{TIBETAN DIGIT NINE}]{1,5}"
+# What editions and transcriptions count a text with, by its shape: `[2a.1]`, `(༡༢ན་)`, `{D12}`, `[fol. 3r]`.
+# A pattern that RE2 accepts, as those below.
+MARKER = (
+    rf"[\[({{<](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
+    rf"(?:[.:,/ -]{{0,2}}(?:[A-Za-z]{{1,5}}\.? ?)?{_NUMBER} ?[A-Za-z]?){{0,3}}[\])}}>]"
+)
+
 # === Syllables ===
 
 _IN_SYLLABLE = f"[^{TSHEGS}{SEPARATE_MARKS}{SYLLABLE_SPACES}]"
-# A unit of `split_syllables`, in a form that RE2 accepts. The last alternative matches a text of nothing but spaces.
+_AROUND = f"(?:[{SYLLABLE_SPACES}]|{MARKER})"
+# A unit of `split_syllables`. The last alternative matches a text of nothing but spaces and markers.
 SYLLABLE_PATTERN = (
-    f"[{SYLLABLE_SPACES}]*"
-    f"(?:{_IN_SYLLABLE}*[{TSHEGS}]|{_IN_SYLLABLE}+|[{SEPARATE_MARKS}])"
-    f"[{SYLLABLE_SPACES}]*|[{SYLLABLE_SPACES}]+"
+    f"{_AROUND}*(?:{_IN_SYLLABLE}+?{MARKER}|{_IN_SYLLABLE}*[{TSHEGS}]|{_IN_SYLLABLE}+|[{SEPARATE_MARKS}]){_AROUND}*"
+    f"|{_AROUND}+"
 )
+# A unit that is a mark.
+MARK_PATTERN = f"{_AROUND}*[{SEPARATE_MARKS}]{_AROUND}*"
 
 # The letters that may stand before the root letter of a syllable, after its vowel, and after that one.
 PREFIXES, SUFFIXES, SECOND_SUFFIXES = "གདབམའ", "གངདནབམའརལས", "སད"

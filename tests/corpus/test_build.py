@@ -55,6 +55,19 @@ def test_partitions(config: CorpusConfig) -> None:
     assert report.reading.markup["archaic spelling"] == 3
 
 
+def test_one_spelling_if_asked(config: CorpusConfig, tmp_path: Path) -> None:
+    (tmp_path / "derge-kangyur/030_a.txt").write_text(volume(30, markup="ཧ\u0f74\u0f71༌\u0f00"), encoding="utf-8")
+    assert "normalization" not in build_corpus(config).options
+    changed = replace(config, output_dir=f"{tmp_path}/changed", normalization="tibetan")
+    assert build_corpus(changed).options["normalization"] == "tibetan"
+    texts = [(Path(each.output_dir) / "train_kangyur10.txt").read_text(encoding="utf-8") for each in (config, changed)]
+    assert "ཧ\u0f74\u0f71༌\u0f00" in texts[0] and texts[1] == texts[0].replace(
+        "ཧ\u0f74\u0f71༌\u0f00", "ཧ\u0f71\u0f74་ཨོཾ"
+    )
+    with pytest.raises(InputError, match="No such normalization. Received: normalization='nfkc'"):
+        replace(config, normalization="nfkc")
+
+
 def test_the_files_hold_the_documents_of_the_volumes(config: CorpusConfig) -> None:
     build_corpus(config)
     files = sorted(Path(config.output_dir).glob("train_*.txt"))

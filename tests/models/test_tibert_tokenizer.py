@@ -18,6 +18,7 @@ from tibert_keras import TibertTokenizer  # Ties the classes that a preset consi
 from tibert_keras.errors import InputError
 from tibert_keras.formats.hugging_face_tokenizer import write_tokenizer
 from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.normalization import normalize_text
 
 MARKS = "༄༅༈་༌།༑༔༜྾"
 MASKED = [
@@ -209,6 +210,8 @@ class TestMarksAndSpaces(TestCase):
         )
         letters = (chr(code) for code in range(1, 0x10000) if not 0xD800 <= code < 0xE000)
         spaces = [letter for letter in letters if recipe.Normalize(f"ཀ{letter}ཁ") == "ཀ ཁ"]
+        # Those without width are no spaces to us.
+        spaces = [space for space in spaces if normalize_text(space)]
         assert len(spaces) > 20
         texts = [text for space in spaces for text in (f"ཀ{space}ཁ", f"{space}ཀ{space}{space}ཁ{space}")]
         expected = tokenizer("ཀ ཁ").tolist()

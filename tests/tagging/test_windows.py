@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from itertools import chain
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from tibert_keras import TibertTokenClassifierPreprocessor, TibertTokenizer
 from tibert_keras.tagging.windows import consecutive_windows, overlapping_windows, tag_lines
 from tibert_keras.tagging.words import TaggedWord, split_syllables
+from tibert_keras.tibetan import MARKER, SHADS, TSHEGS
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -107,6 +109,46 @@ def test_the_words_of_a_line_are_the_line(small_preset, seed):
     found = list(tag_lines(tagger_by_piece(small_preset, 24), lines, batch_size=4))
     assert ["".join(word.form for word in words) for words in found] == lines
     assert all(word.form for words in found for word in words)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_word_has_syllables_and_shads(small_preset, seed):
+    rng = random.Random(seed)
+    lines = [
+        "".join(rng.choices(["ཀ་", "ལེགས", "ང༌", "x", "༠༡", *SHADS, "༄༅", "༼", " ", " [2a.1] "], k=40)) for _ in range(4)
+    ]
+    for words in tag_lines(tagger_by_piece(small_preset, 24), lines):
+        for word in words:
+            form = re.sub(rf"{MARKER}|\s", "", word.form)
+            assert not (re.search(f"[{SHADS}]", form) and re.search(r"\w", form)), word
+
+
+def test_shads_and_tshegs_are_alike(small_preset):
+    """A text with any of them in place of the usual ones has the same words and tags."""
+    model, text = tagger_by_piece(small_preset, 24), "བཀྲ་ཤིས་ལེགས། །རྒྱལ་པོ་ལ། ཀ"
+    (expected,) = tag_lines(model, [text])
+    for mark in SHADS + TSHEGS:
+        other = str.maketrans({("་" if mark in TSHEGS else "།"): mark})
+        (words,) = tag_lines(model, [text.translate(other)])
+        assert words == [TaggedWord(word.form.translate(other), word.tag) for word in expected]
+
+
+def test_markers_and_breaks_inside_sentences_are_not_seen(small_preset):
+    model = tagger_by_piece(small_preset, 24, reach=2)
+    text, broken = "བཀྲ་ཤིས་ལེགས། །རྒྱལ་པོ་ལ།", ["[1a] བཀྲ་ [1b]", "ཤིས་(2)ལེགས། {D3} །རྒྱལ་", "[4]", "པོ་ལ།"]
+    (expected,) = tag_lines(model, [text])
+    found = list(tag_lines(model, broken))
+    assert ["".join(word.form for word in words) for words in found] == broken
+    assert found[2] == [TaggedWord("[4]", "UNK")]
+    tags = {}
+    for line in (expected, [word for words in found for word in words]):
+        place = 0
+        for word in line:
+            if form := re.sub(rf"{MARKER}|\s", "", word.form):
+                tags.setdefault(place, []).append(word.tag)
+            place += len(form)
+    # A word that goes on in the next line has a tag of its own there.
+    assert all(len(set(each)) == 1 for each in tags.values()) and sum(len(each) == 2 for each in tags.values()) > 3
 
 
 @pytest.mark.parametrize("reach", [0, 2])

@@ -69,8 +69,8 @@ class TestRecipes:
             name = trainer.ModelType.Name(trainer.model_type)
             found[kind] = (name, round(trainer.character_coverage, 6), normalizer.name, trainer.hard_vocab_limit)
         assert found == {
-            "bpe": ("BPE", 1.0, "nmt_nfkc", True),
-            "unigram": ("UNIGRAM", 0.99995, "nmt_nfkc", True),
+            "bpe": ("BPE", 1.0, "tibetan", True),
+            "unigram": ("UNIGRAM", 0.99995, "tibetan", True),
         }
 
     def test_scores_of_unigrams_add_up_exactly(self, spm_models):

@@ -18,6 +18,7 @@ from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
 from tibert_keras.corpus.transliteration import Transliteration
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.normalization import NORMALIZATIONS, Normalization, normalize_text
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.storage import (
     UNFINISHED,
@@ -52,6 +53,8 @@ class CorpusConfig:
             whatever a file looks like: esukhia and openpecha are the canon's, tei is TEI XML, table CSV or TSV.
         reading: Which of two spellings to keep: original is the archaic or uncorrected one, corrected the
             edition's modern or corrected one.
+        normalization: How to write text that has several spellings in Unicode: `none` keeps it as it is, since a
+            tokenizer has rules of its own; `nfc` and `tibetan` are those of `tibert tokenizer`.
         tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
         column: Name of the column of a table to read, or its number; by default the one with the most Tibetan.
         transliteration: What a text in Latin letters is converted from: ewts (Wylie) or acip.
@@ -66,6 +69,7 @@ class CorpusConfig:
     output_dir: str
     edition: Edition = "auto"
     reading: Reading = "original"
+    normalization: Normalization = "none"
     tohoku_documents: bool = True
     column: str | None = None
     transliteration: Transliteration | None = None
@@ -74,7 +78,11 @@ class CorpusConfig:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("edition", get_args(Edition)), ("reading", get_args(Reading))):
+        for name, choices in (
+            ("edition", get_args(Edition)),
+            ("reading", get_args(Reading)),
+            ("normalization", NORMALIZATIONS),
+        ):
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f"No such {name}. Received: {name}={value!r}. Use one of {', '.join(choices)}.")
@@ -162,7 +170,10 @@ def _numbers(volumes: list[Volume]) -> str:
 def _options(config: CorpusConfig) -> dict[str, Any]:
     """Select the options that decide the content of the corpus."""
     options = asdict(config)
-    return {name: value for name, value in options.items() if name not in _NOT_IN_CORPUS and value is not None}
+    # What changes nothing is not recorded: older corpora have no such options.
+    return {
+        name: value for name, value in options.items() if name not in _NOT_IN_CORPUS and value not in (None, "none")
+    }
 
 
 def _fingerprint(volumes: Sequence[Volume]) -> dict[str, str]:
@@ -250,6 +261,7 @@ def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConf
                 column=config.column,
                 transliteration=config.transliteration,
             ):
+                section = normalize_text(section, config.normalization)
                 file.write(f"{section}\n")
                 if section:
                     counts.sections += 1

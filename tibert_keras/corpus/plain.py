@@ -12,18 +12,15 @@ from itertools import pairwise
 
 from tibert_keras.corpus.report import NO_BREAK_SPACE, ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
-from tibert_keras.tibetan import DIGITS, EDITION_SPACES, LETTERS, SHADS, TSHEGS
+from tibert_keras.tibetan import EDITION_SPACES, LETTERS, MARKER, SHADS, TSHEGS
 
 _SPACES = re.compile(EDITION_SPACES)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufeff]")
 _NO_BREAK_SPACE = re.compile(f"(?<=[{LETTERS}])\u00a0(?=[{LETTERS}])")
-_NUMBER = f"[0-9{DIGITS}]{{1,5}}"
 _MARKERS = re.compile(
-    # `[12a.3]`, `(༡༢ན་)`, `{D12}`, `<p. 12>`, `[fol. 3r, line 2]`; ACIP's `@012A`; OpenPecha's `i-12` and its ids; a
-    # page number alone on a line.
-    rf"[\[({{<](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
-    rf"(?:[.:,/ -]{{1,2}}(?:[A-Za-z]{{1,5}}\.? ?)?{_NUMBER}[A-Za-z]?){{0,3}}[\])}}>]"
-    rf"|@[0-9]{{1,4}}[ABab]\b|\bi-[0-9]{{1,5}}\b|OpenPechaUUID:\w{{6}}|^\s*(?:[-–—]\s*)?[0-9]{{1,5}}(?:\s*[-–—])?\s*$"
+    # ACIP's `@012A`, OpenPecha's `i-12` and its ids, and a page number alone on a line are markers here, too.
+    rf"{MARKER}|@[0-9]{{1,4}}[ABab]\b|\bi-[0-9]{{1,5}}\b|OpenPechaUUID:\w{{6}}"
+    rf"|^\s*(?:[-–—]\s*)?[0-9]{{1,5}}(?:\s*[-–—])?\s*$"
 )
 _BROKEN = re.compile(f"(?:[{TSHEGS}] *|[{LETTERS}])$")
 _LETTER = re.compile(f" *[{LETTERS}]")

@@ -12,10 +12,12 @@ from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.normalization import REPLACEMENTS, ZERO_WIDTH
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.storage import exists, join, read_bytes, read_json
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SEPARATE_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import runtime_proto
+from tibert_keras.transcription import BREAKS, EMPTY_LINE, INSIDE, PLAIN_SIGNS
 
 # A file of transformers. Beside a checkpoint of Google's it holds nothing but our options.
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -145,7 +147,7 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
     content = runtime_proto(tokenizer.proto, explicit_spaces=tokenizer.spaces_are_explicit)
     proto = sentencepiece_model_pb2.ModelProto.FromString(content)
     fast = Tokenizer(_pieces(proto))
-    fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec)
+    fast.normalizer = _normalizer(tokenizer, proto.normalizer_spec, by_syllable=by_syllable)
     if tokenizer.tsheg_pretokenization:
         cut = pre_tokenizers.Split(Regex(f"[{INTERSYLLABIC_MARKS}]"), "merged_with_previous")
         before_sign = pre_tokenizers.Split(Regex(f"▁?[{SEPARATE_MARKS}]"), "isolated")
@@ -164,8 +166,8 @@ def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:
     return fast
 
 
-def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.NormalizerSpec) -> Any:
-    """Build the normalisation: SentencePiece's own, after our treatment of spaces."""
+def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.NormalizerSpec, *, by_syllable: bool) -> Any:
+    """Build the normalisation: ours, our treatment of spaces, then SentencePiece's own."""
     from tokenizers import Regex, normalizers
 
     steps: list[Any] = []
@@ -174,6 +176,16 @@ def _normalizer(tokenizer: TibertTokenizer, spec: sentencepiece_model_pb2.Normal
             "tokenizer.json has no form for this option. Received: underline_between_sections='between'. "
             "Save the preset with a tokenizer where it is True or False."
         )
+    if by_syllable:
+        # Like `READINGS`, which are for one unit.
+        readings = [(EMPTY_LINE, "  "), (rf"\A{BREAKS}", ""), (f"(?<={INSIDE}){BREAKS}", ""), *PLAIN_SIGNS]
+        steps += [normalizers.Replace(Regex(old), new) for old, new in readings]
+    if tokenizer.normalization != "none":
+        steps.append(normalizers.NFC())
+    if tokenizer.normalization == "tibetan":
+        steps.append(normalizers.Replace(Regex(ZERO_WIDTH), ""))
+        steps += [normalizers.Replace(old, new) for old, new in REPLACEMENTS.items()]
+        steps.append(normalizers.NFC())
     if tokenizer.spaces_are_explicit:
         space = " " if tokenizer.underline_between_sections else ""
         steps += [

@@ -12,7 +12,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.tagging.words import CONTINUATION, TaggedWord, split_syllables, syllable_labels
+from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark, split_syllables, syllable_labels
 
 
 class PackedSyllables(NamedTuple):
@@ -27,7 +27,7 @@ class PackedSyllables(NamedTuple):
     """
 
     inputs: dict[str, np.ndarray]
-    syllables: list[list[str]]
+    syllables: Sequence[Sequence[str]]
     positions: list[np.ndarray]
     lengths: list[int]
 
@@ -112,9 +112,12 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         Returns:
             The sequences, and the positions of the syllables in them.
         """
-        syllables = [split_syllables(text) for text in texts]
+        return self.pack_syllables([split_syllables(text) for text in texts])
+
+    def pack_syllables(self, syllables: Sequence[Sequence[str]]) -> PackedSyllables:
+        """Pack the pieces of texts that are split into syllables, as `split_syllables` does it."""
         pieces = self.tokenizer.encode_syllables(syllables)
-        token_ids = np.full((len(texts), self.sequence_length), self.tokenizer.pad_token_id, "int32")
+        token_ids = np.full((len(syllables), self.sequence_length), self.tokenizer.pad_token_id, "int32")
         padding_mask = np.zeros(token_ids.shape, bool)
         positions, lengths = [], []
         for row, of_text in enumerate(pieces):
@@ -137,11 +140,14 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
             scores: Logits or probabilities, `[syllables, labels]`.
 
         Returns:
-            The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores.
+            The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores,
+            and so does a mark after a syllable, or a syllable after a mark.
         """
         words: list[TaggedWord] = []
+        after_mark = None
         for syllable, row in zip(syllables, np.array(scores, "float32"), strict=True):
-            if words and self.labels[row.argmax()] == CONTINUATION:
+            begins, after_mark = after_mark is not is_mark(syllable), is_mark(syllable)
+            if self.labels[row.argmax()] == CONTINUATION and not begins:
                 words[-1] = TaggedWord(words[-1].form + syllable, words[-1].tag)
                 continue
             if CONTINUATION in self.labels:

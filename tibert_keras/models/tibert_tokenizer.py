@@ -10,6 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import (
@@ -46,6 +47,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         alpha: float. Smoothing of the sampling; the original used 0.1.
 
     Attributes:
+        normalization: str. The rules by which texts are written before they are encoded, recorded in the SentencePiece
+            model: `"tibetan"`, `"nfc"` or `"none"`.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
         starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
@@ -76,6 +79,11 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
             raise InputError("[CLS] and [SEP] come from the packer, not the tokenizer. Received: add_bos or add_eos.")
         super().__init__(proto=proto, **kwargs)
+
+    @property
+    def normalization(self) -> str:
+        """The rules by which texts are written before they are encoded; see `tibert_keras.normalization`."""
+        return self._encoder.normalization
 
     @property
     def ordinary_token_ids(self) -> np.ndarray:
@@ -174,7 +182,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         if (texts.shape.rank or 0) > 1:
             raise ValueError(f"Texts are a string or a batch of strings. Received: shape {tuple(texts.shape)}.")
         unbatched = texts.shape.rank == 0
-        texts = tf.reshape(texts, [-1])
+        texts = normalize_in_graph(tf.reshape(texts, [-1]), self.normalization)
         if self.spaces_are_explicit:
             units = tf.strings.split(_spell_out_in_graph(self, texts), UNIT_SEPARATOR)
             tokens = units.with_flat_values(self._sentence_piece.tokenize(units.flat_values)).merge_dims(1, 2)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.storage import open_binary
-from tibert_keras.tibetan import TSHEG
+from tibert_keras.tibetan import SHADS, TSHEGS
 
 ErrorHandling = Literal["strict", "skip"]
 
@@ -18,7 +18,7 @@ _BLOCK_BYTES = 1 << 22
 LONGEST_SECTION = 1 << 18
 # The time to find the best 64 encodings grows with the square of the length.
 LONGEST_SAMPLED_SECTION = 1 << 12
-_SEPARATORS = (" ", TSHEG)
+_SEPARATORS = f" {TSHEGS}{SHADS}"
 
 
 class SectionReader:
@@ -28,7 +28,7 @@ class SectionReader:
         path: The file, local or remote.
         errors: What to do with a line that is not UTF-8: `"strict"` raises an error, `"skip"` skips it (of a line
             longer than a block, the part in the block).
-        longest_section: A line of more characters is cut into several sections, at spaces or tshegs.
+        longest_section: A line of more characters is cut into several sections, at spaces, tshegs or shads.
 
     Attributes:
         sha256: SHA-256 of the content read so far, in hexadecimal.

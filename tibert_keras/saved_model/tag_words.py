@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tibert_keras.models.text_in_graph import normalize_in_graph, read_syllables_in_graph
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_tokenizer import absorb_spaces_in_graph
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.text_module import NO_TEXT, TEXT, TextModule, bounded
-from tibert_keras.tibetan import SYLLABLE_PATTERN, TOKENIZER_SPACES
+from tibert_keras.tibetan import MARK_PATTERN, SYLLABLE_PATTERN, TOKENIZER_SPACES
 
 _CUT = rb"\1" + NO_TEXT
 
@@ -57,8 +58,11 @@ class TagWords(TextModule):
         probabilities = self._probabilities(syllables)
 
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
-        begins = is_first | ~tf.gather(self._is_continuation, likeliest)
         # The first syllable begins a word, whatever the model predicts.
+        begins = is_first | ~tf.gather(self._is_continuation, likeliest)
+        # As does a mark after a syllable, or a syllable after a mark, as in `TibertTokenClassifierPreprocessor.join`.
+        is_mark = tf.strings.regex_full_match(syllables.flat_values, MARK_PATTERN)
+        begins |= tf.concat([is_mark[:1], is_mark[1:] != is_mark[:-1]], axis=0)
         of_tags, ids = tf.math.top_k(tf.where(self._is_continuation, -1.0, probabilities), k=1)
         word_ids = tf.cumsum(tf.cast(begins, tf.int32)) - 1
         words = tf.strings.unsorted_segment_join(
@@ -94,7 +98,8 @@ class TagWords(TextModule):
 
     def _encode(self, syllables: tf.RaggedTensor) -> tf.RaggedTensor:
         """Run `TibertTokenizer.encode_syllables` in a graph, for the pieces `[syllables, (pieces)]` of all texts."""
-        flat, rows = syllables.flat_values, syllables.value_rowids()
+        flat, rows = read_syllables_in_graph(syllables.flat_values), syllables.value_rowids()
+        flat = normalize_in_graph(flat, self._tokenizer.normalization)
         space = " " if self._tokenizer.underline_between_sections else ""
         is_first = tf.range(tf.size(flat, tf.int64)) == tf.gather(syllables.row_starts(), rows)
         ended = tf.strings.regex_full_match(flat, f"(?s).*{TOKENIZER_SPACES}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from tibert_keras.tagging.words import CONTINUATION, UNKNOWN_TAG, TaggedWord, split_syllables
 from tibert_keras.tokenizers.bounds import check_text
+from tibert_keras.transcription import goes_on, join_lines
 
 # Pieces that two windows share.
 OVERLAP = 32
@@ -105,7 +106,8 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
     """Find and tag the words of a text of any length.
 
     The model reads the text in overlapping windows, so that it sees every syllable with context on both sides. It
-    reads a line break as a space and looks across it, but a word always ends there. An empty line, or one of nothing
+    looks across a line break, which after a shad is a space to it and after a tsheg or a letter nothing, but a word
+    always ends there. An empty line, or one of nothing
     but white space, ends a document: the model does not look across it.
 
     Args:
@@ -141,12 +143,13 @@ def _windows(preprocessor: Any, lines: Iterator[str], waiting: deque[tuple[str, 
         nonlocal ended
         for line in lines:
             check_text(line, max_bytes=math.inf)
-            # The model gets no pieces for white space.
-            syllables = [] if line.isspace() else split_syllables(line)
+            # The model gets no pieces for white space and markers.
+            syllables = split_syllables(line) if join_lines(line).strip() else []
             waiting.append((line, syllables))
             (pieces,) = preprocessor.tokenizer.encode_syllables([syllables])
             for index, (syllable, of_syllable) in enumerate(zip(syllables, pieces, strict=True), 1):
-                yield f"{syllable} " if index == len(syllables) else syllable, len(of_syllable)
+                is_last = index == len(syllables)
+                yield f"{syllable} " if is_last and not goes_on(line) else syllable, len(of_syllable)
             # In a file with CRLF an empty line still has its carriage return.
             if not line.strip():
                 return
@@ -159,7 +162,7 @@ def _windows(preprocessor: Any, lines: Iterator[str], waiting: deque[tuple[str, 
 def _scores(model: Any, windows: list[Window], *, rows: int) -> Iterator[np.ndarray]:
     """Yield the logits of the syllables that each window decides, `[syllables, labels]`."""
     preprocessor = model.preprocessor
-    packed = preprocessor.pack(["".join(window.syllables) for window in windows])
+    packed = preprocessor.pack_syllables([window.syllables for window in windows])
     inputs = {
         name: np.concatenate([values, np.repeat(values[:1], rows - len(values), axis=0)])
         for name, values in packed.inputs.items()

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
+from tibert_keras.tibetan import MARK_PATTERN, SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
+from tibert_keras.transcription import plain_marks
 
 # The tag of words without a tag, or with one too rare to learn.
 UNKNOWN_TAG = "UNK"
@@ -16,7 +17,7 @@ CONTINUATION = "CONT"
 # Joins the tags of words that are written as one, as in `NOUN+ADP`.
 TAG_SEPARATOR = "+"
 
-_SYLLABLE = re.compile(SYLLABLE_PATTERN)
+_SYLLABLE, _MARK = re.compile(SYLLABLE_PATTERN), re.compile(MARK_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class Document:
 def split_syllables(text: str) -> list[str]:
     """Cut a text into syllables and marks, without losing a character.
 
-    A syllable includes the tsheg after it. Every other mark is a unit of its own, so that the shad after a word is no
-    part of it: the units are those of `tsheg_pretokenization`, with another cut before each shad. Spaces belong to the
-    unit before them, those at the start of the text to the first one.
+    A syllable includes the tsheg after it. Every other mark of the script is a unit of its own, so that no word has
+    both syllables and shads. Spaces, and the markers of folios and lines (`[2a.1]`), belong to the unit before them,
+    those at the start of the text to the first one.
 
     Args:
         text: Any text.
@@ -77,9 +78,14 @@ def split_syllables(text: str) -> list[str]:
     return _SYLLABLE.findall(text)
 
 
+def is_mark(unit: str) -> bool:
+    """Whether a unit of `split_syllables` is a mark: a word has either marks or syllables."""
+    return _MARK.fullmatch(unit) is not None
+
+
 def word_key(form: str) -> str:
-    """Strip the spaces around a word and its final tsheg, which depend on what comes next."""
-    return form.strip(SYLLABLE_SPACES).rstrip(TSHEGS) or form
+    """Strip the spaces around a word and its final tsheg, which depend on what comes next; all shads are one word."""
+    return plain_marks(form.strip(SYLLABLE_SPACES).rstrip(TSHEGS)) or form
 
 
 def known_words(documents: Iterable[Document]) -> set[str]:

@@ -15,7 +15,9 @@ from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
+from tibert_keras.normalization import NORMALIZATIONS, normalize_text
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, PUNCTUATION, TOKENIZER_SPACES
+from tibert_keras.transcription import read_syllable
 
 UNIT_SEPARATOR = "\x1f"
 
@@ -49,6 +51,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     Attributes:
         proto: The content of the SentencePiece model.
+        normalization: The name of the rules by which texts are written before they are encoded.
         special_token_ids: The ids of `[CLS]`, `[SEP]`, `<pad>` and `[MASK]`.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
@@ -84,11 +87,12 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
+        self.normalization = normalization_of(proto)
         pieces = sentencepiece_model_pb2.ModelProto.FromString(proto).pieces
         # Foreign models may have other control pieces, such as `<s>`.
         no_text = [number for number, piece in enumerate(pieces) if piece.type in _NO_TEXT]
         self.ordinary_token_ids = np.setdiff1d(np.arange(len(pieces), dtype="int32"), no_text + self.special_token_ids)
-        self.ends_syllable = np.array([piece.piece.endswith(tuple(INTERSYLLABIC_MARKS)) for piece in pieces], bool)
+        self.ends_syllable = np.array([piece.piece.endswith(tuple(PUNCTUATION)) for piece in pieces], bool)
         self.starts_section = np.array([piece.piece.startswith(_SPACE_PIECE) for piece in pieces], bool)
 
     def _ids(self, pieces: Sequence[str]) -> list[int]:
@@ -116,6 +120,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     def encode(self, texts: list[str]) -> list[list[Any]]:
         """Encode a batch of texts into ids or pieces, neither padded nor truncated."""
+        texts = [normalize_text(text, self.normalization) for text in texts]
         if self.explicit_spaces:
             units = [self._spell_out(text) for text in texts]
             pieces = self._encode_units(itertools.chain.from_iterable(units))
@@ -181,7 +186,8 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
     def _spell_out_syllables(self, syllables: Sequence[str]) -> list[str]:
         """Like `_spell_out`, for a text given as syllables."""
         units, after_space = [], True
-        for syllable in syllables:
+        for unit in syllables:
+            syllable = normalize_text(read_syllable(unit), self.normalization)
             first, *others = re.split(TOKENIZER_SPACES, f"{' ' if after_space else ''}{syllable}")
             units.append(first + "".join(self._section_space + section for section in others if section))
             after_space = bool(others) and not others[-1]
@@ -208,6 +214,15 @@ def section_space(underline_between_sections: Underlines) -> str:
         # A unit of its own, so that no piece joins it with the section.
         return f"{UNIT_SEPARATOR} {UNIT_SEPARATOR}"
     return " " if underline_between_sections else ""
+
+
+def normalization_of(proto: bytes) -> str:
+    """The name of the rules that a SentencePiece model was trained with; see `normalize_text`.
+
+    The model itself records it. A model of before, or of another program, has only SentencePiece's rules: `none`.
+    """
+    name = sentencepiece_model_pb2.ModelProto.FromString(proto).normalizer_spec.name
+    return name if name in NORMALIZATIONS else "none"
 
 
 def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:

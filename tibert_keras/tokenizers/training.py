@@ -18,6 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 
@@ -36,8 +37,9 @@ CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
 # the rest.
 USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 
-# Keeps all Tibetan letters: it only composes characters, folds widths and handles white space.
-_NORMALIZATION = "nmt_nfkc"
+# SentencePiece's own rules, after ours. They keep all Tibetan letters: they only compose characters, fold widths and
+# handle white space.
+_RULES = "nmt_nfkc"
 # Marks where no piece may cross. Does not occur in text, and survives SentencePiece's normalisation.
 _UNIT_SEPARATOR = "\u2063"
 # SentencePiece silently skips longer sentences; the longest verse of the canon is far below this.
@@ -65,6 +67,9 @@ class TokenizerConfig:
         input_sentence_size: Train on a random sample of at most this many lines; 0 takes all.
         tsheg_pretokenization: Learn no piece that crosses a mark between syllables. Use it for records made with this
             option, which cannot use such pieces.
+        normalization: How texts are written before they are encoded, here and wherever the tokenizer is used: `tibetan`
+            gives one spelling to text that looks the same, `nfc` to text that Unicode calls equal, `none` changes
+            nothing beyond SentencePiece's own `nmt_nfkc`.
     """
 
     input_file: str
@@ -74,6 +79,7 @@ class TokenizerConfig:
     vocab_size: int | None = None
     input_sentence_size: int = 3_000_000
     tsheg_pretokenization: bool = False
+    normalization: Normalization = "tibetan"
 
     @property
     def trainer_options(self) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
             **dataclasses.asdict(config),
             **config.trainer_options,
             "score_step": _score_step(config),
-            "normalization": _NORMALIZATION,
+            "sentencepiece_rules": _RULES,
             "inputs": {Path(path).name: sha256(path) for path in paths},
             "sentencepiece": sentencepiece.__version__,
             "sha256": sha256(model),
@@ -157,10 +163,13 @@ def _check_folder(config: TokenizerConfig) -> None:
             what="a manifest of a tokenizer",
             advice="Choose another output_dir.",
         )
-        own = {name: getattr(config, name) for name in ("input_sentence_size", "tsheg_pretokenization")}
+        kept = ("input_sentence_size", "tsheg_pretokenization", "normalization")
+        own = {name: getattr(config, name) for name in kept}
         options = {**config.trainer_options, **own, "score_step": _score_step(config)}
-        # Manifests from before these two options lack them.
+        # Manifests from before these options lack them, or had SentencePiece's rules in place of ours.
         previous = {"tsheg_pretokenization": False, "score_step": None, **previous}
+        if previous.get("normalization") == _RULES:
+            previous["normalization"] = "none"
         refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 
 
@@ -168,9 +177,10 @@ def _score_step(config: TokenizerConfig) -> float | None:
     return _SCORE_STEP if config.trainer_options["model_type"] == "unigram" else None
 
 
-def _sections(paths: list[str]) -> Iterator[str]:
+def _sections(paths: list[str], normalization: Normalization) -> Iterator[str]:
     for path in tqdm(paths, desc="reading", unit="file", disable=None):
-        yield from filter(None, read_lines(path))
+        for line in filter(None, read_lines(path)):
+            yield normalize_text(line, normalization)
 
 
 def _separate_syllables(section: str) -> str:
@@ -185,7 +195,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     def sentences() -> Iterator[str]:
         # SentencePiece treats an exception as the end of the text and trains on the lines before it.
         try:
-            sections = _sections(paths)
+            sections = _sections(paths, config.normalization)
             yield from map(_separate_syllables, sections) if config.tsheg_pretokenization else sections
         except BaseException as error:
             failures.append(error)
@@ -201,7 +211,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             eos_id=-1,
             control_symbols=CONTROL_SYMBOLS,
             user_defined_symbols=USER_DEFINED_SYMBOLS,
-            normalization_rule_name=_NORMALIZATION,
+            normalization_rule_name=_RULES,
             pretokenization_delimiter=_UNIT_SEPARATOR if config.tsheg_pretokenization else "",
             max_sentence_length=_MAX_SENTENCE_BYTES,
             input_sentence_size=config.input_sentence_size,
@@ -215,17 +225,20 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             raise InputError(_explain(str(error), config)) from error
     if failures:
         raise failures[0]
-    proto = model.getvalue()
-    return _with_exact_sums(proto) if _score_step(config) else proto
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    if config.normalization != "none":
+        # Read by `normalization_of`. To SentencePiece the name says nothing: the model holds the rules themselves.
+        proto.normalizer_spec.name = config.normalization
+    if _score_step(config):
+        _make_sums_exact(proto)
+    return bytes(proto.SerializeToString())
 
 
-def _with_exact_sums(proto: bytes) -> bytes:
+def _make_sums_exact(model: sentencepiece_model_pb2.ModelProto) -> None:
     """Round the scores of a unigram model's pieces, so that their sums are the same in 32 and 64 bits."""
-    model = sentencepiece_model_pb2.ModelProto.FromString(proto)
     for piece in model.pieces:
         if piece.type == piece.NORMAL:
             piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
-    return bytes(model.SerializeToString())
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:
