@@ -185,6 +185,13 @@ class TestConfig:
             (["--model=m", "--input_file="], "input_file must be a path. Received: input_file=''"),
             (["[MASK]", "--model=m", "--output_file="], "output_file must be a path. Received: output_file=''"),
             (["[MASK]", "--model=m", "--output_file=o.csv"], "Received: 'o.csv'. Let it end in .tsv or .jsonl"),
+            (["[MASK]", "--model=m", "--gap_signs=x"], "Received: gap_signs='x'. Give 1-2 for all known signs"),
+            (["[MASK]", "--model=m", "--whole_text"], "Received: input_file=None, unit='syllables'. Give a .txt file"),
+            (["--model=m", "--input_file=a.jsonl", "--whole_text"], "Received: input_file='a.jsonl'"),
+            (["--model=m", "--input_file=a.txt", "--whole_text"], "output_file='out.tsv'. Let it end in .txt"),
+            (["[MASK]", "--model=m", "--conjectures_file=c.tsv"], "conjectures_file='c.tsv', whole_text=False"),
+            (["--model=m", "--input_file=a.txt", "--whole_text", "--output_file=o.txt", "--conjectures_file=c.csv"],
+             "Received: conjectures_file='c.csv'. Let it end in .tsv, .json or .xml"),
             (["[MASK]", "--model=m", "--top_k=0"], "top_k must be at least 1. Received: top_k=0"),
             (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
         ],
@@ -220,17 +227,41 @@ class TestFromFileToFile:
         lines = [json.loads(line) for line in target.read_text().splitlines()]
         assert [(line["line"], line["text"]) for line in lines] == [(1, TEXTS[0]), (3, TEXTS[1]), (4, TEXTS[2])]
         assert [len(gap) for gap in lines[0]["gaps"]] == [3, 3] and "[MASK]" not in lines[0]["filled"]
-        assert set(lines[0]["gaps"][0][0]) == {"text", "score"}
+        assert set(lines[0]["gaps"][0][0]) == {"text", "probability"}
 
     def test_a_table(self, source, finished_run, tmp_path, capsys):
         target = tmp_path / "out.tsv"
         given = ["fill-mask", source, f"--model={finished_run}", f"--output_file={target}", "--top_k=2"]
         assert main([*given, "--unit=pieces"]) == 0
         header, *rows = [line.split("\t") for line in target.read_text().splitlines()]
-        assert header == ["line", "gap", "rank", "guess", "score"]
+        assert header == ["line", "gap", "rank", "guess", "probability"]
         places = [("1", "1"), ("1", "2"), ("3", "1"), ("4", "1")]
         assert [tuple(row[:3]) for row in rows] == [(*place, rank) for place in places for rank in ("1", "2")]
         assert all(0 < float(row[4]) <= 1 for row in rows)
+
+    def test_a_whole_text(self, finished_run, tmp_path, capsys):
+        """The text comes back with its fillings, all else as it was; the conjectures go to a table."""
+        text = "\ufeff[1a] བཅོམ་\r\n[---]་འདས་\n\nབཀྲ་ཤིས།\r\n(2)ཆོས་[?]ས་…"
+        (tmp_path / "folio.txt").write_bytes(text.encode())
+        given = ["fill-mask", f"--model={finished_run}", f"--input_file={tmp_path}/folio.txt", "--whole_text"]
+        assert main([*given, "--gap_signs=1", f"--conjectures_file={tmp_path}/c.tsv", "--top_k=2"]) == 0
+        filled = capsys.readouterr().out
+        _, *rows = [line.split("\t") for line in (tmp_path / "c.tsv").read_text(encoding="utf-8").splitlines()]
+        best = [row[3] for row in rows if row[2] == "1"]
+        assert [row[:2] for row in rows if row[2] == "1"] == [["2", "1"], ["5", "2"], ["5", "3"]]
+        assert filled == text.removeprefix("\ufeff").replace("[---]", best[0]).replace("[?]ས", best[1]).replace(
+            "…", best[2]
+        )
+        assert best[1].endswith("ས")
+        assert main([*given, "--gap_signs=1", f"--output_file={tmp_path}/out.txt"]) == 0
+        assert (tmp_path / "out.txt").read_bytes().decode() == filled
+
+    def test_masks_over_lines(self, loaded):
+        broken = "སངས་\n[2a.1] རྒྱས་[MASK]\nབཅོམ་"
+        (joined,), (mask,) = (fill_mask([text], model=loaded) for text in ("སངས་རྒྱས་[MASK]བཅོམ་", broken))
+        assert mask.pieces == joined.pieces and mask.filled == broken.replace(
+            "[MASK]", mask.pieces[0].replace("▁", " ")
+        )
 
     def test_nothing_is_lost(self, loaded, tmp_path):
         """A text that cannot be filled leaves an older file as it was."""

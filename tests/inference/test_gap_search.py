@@ -16,11 +16,13 @@ from tibert_keras.errors import InputError
 from tibert_keras.inference.fill import fill_gaps
 from tibert_keras.inference.gap_model import GapModel
 from tibert_keras.inference.gap_search import Candidate
-from tibert_keras.inference.gaps import find_gaps, syllables_of
+from tibert_keras.inference.gaps import find_gaps, is_well_formed, syllables_of
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask
+from tibert_keras.tibetan import SHADS, TSHEGS
+from tibert_keras.transcription import join_lines, plain_marks
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
 
@@ -105,6 +107,54 @@ class TestFillGaps:
         oracle = Oracle(loaded, f"{before}{tsheg}{filling}{after}")
         (((best, *_),),) = fill_gaps([f"{before}{gap}{after}"], model=oracle)
         assert best.text == f"{tsheg}{filling}" and best.score > 0.5
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("བཅོམ་ལྡན་", "༌ཀྱིས་བཀའ་"),
+            ("བཅོམ༌ལྡན༌", "༔"),
+            ("བཅོམ་ལྡན་", "༑ དེ་ནས"),
+            ("བཅོམ་ལྡན་", "༎"),
+            ("ཕྱག་འཚལ་ལོ༎ ༎བཅོམ་ལྡན་", "༏"),
+            ("ཕྱག་འཚལ་ལོ༎བཅོམ་ལྡན་", "༎དེ་ནས"),
+            ("བཅོམ་\nལྡན་\n", "་ཀྱིས་\nབཀའ་"),
+            ("བཅོམ་\n[2a.1] ལྡན་(12)", "\n{D12}ཀྱིས་བཀའ་"),
+            ("བཅོམ་ལྡན\n", "ཀྱིས་"),
+        ],
+    )
+    def test_any_mark_and_any_line(self, loaded, before, after):
+        """The right syllable comes before each tsheg and shad, and over lines and markers."""
+        plain = plain_marks(join_lines(f"{before}འདས{'' if after.startswith(tuple(TSHEGS + SHADS)) else '་'}{after}"))
+        # Editions have a space after a shad.
+        plain = plain.replace("ལྡནའདས", "ལྡན་འདས").replace("ལོ།བ", "ལོ། བ").replace("ས།ད", "ས། ད")
+        oracle = Oracle(loaded, plain)
+        (((best, *others),),) = fill_gaps([f"{before}[GAP:1]{after}"], model=oracle)
+        assert best.text.strip("་") == "འདས" and best.score > 0.5
+        for candidate in (best, *others):
+            assert is_well_formed(before, candidate.text, after) and not before[-1] == candidate.text[0] == "་"
+
+    @pytest.mark.parametrize(
+        ("gap", "syllable"), [("འད[?]", "འདས"), ("[?]ས", "འདས"), ("འ[?]ས", "འདས"), ("[?]", "འདས"), ("འདས[?]", "འདས")]
+    )
+    def test_a_partly_legible_syllable(self, loaded, gap, syllable):
+        oracle = Oracle(loaded, f"བཅོམ་ལྡན་{syllable}་ཀྱིས་བཀའ་")
+        (((best, *others),),) = fill_gaps([f"བཅོམ་ལྡན་{gap}་ཀྱིས་བཀའ་"], model=oracle, top_k=8)
+        assert best.text == syllable
+        begins, ends = gap.split("[?]")
+        for candidate in (best, *others):
+            assert candidate.text.startswith(begins) and candidate.text.endswith(ends) and candidate.syllables == 1
+
+    def test_perhaps_nothing_is_missing(self, loaded):
+        oracle = Oracle(loaded, "བཅོམ་ལྡན་འདས་ཀྱིས་བཀའ་")
+        (((best, *_),),) = fill_gaps(["བཅོམ་ལྡན་[GAP:0-2]་འདས་ཀྱིས་བཀའ་"], model=oracle)
+        assert (best.text, best.syllables) == ("", 0) and best.score > 0.5
+
+    def test_a_line_of_verse(self, loaded):
+        verse = "བཅོམ་ལྡན་འདས་ལ་ཕྱག་འཚལ་བཅོམ་ལྡན་འདས"
+        oracle = Oracle(loaded, f"བཅོམ་ལྡན་འདས་ལ་{verse}།")
+        (((best, *others),),) = fill_gaps(["བཅོམ་ལྡན་འདས་ལ་[GAP:9 no shad]།"], model=oracle)
+        assert best.text == verse
+        assert not [each for each in others if set(each.text) & set(SHADS)]
 
     def test_a_text_longer_than_the_model(self, loaded):
         """The model sees 32 tokens around the gap, wherever it is."""

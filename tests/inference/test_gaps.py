@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import tibert_keras
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import (
+    GAP,
     LETTER,
     MARK,
     SIGN,
@@ -17,12 +22,15 @@ from tibert_keras.inference.gaps import (
     edge,
     fill_in,
     find_gaps,
+    has_shad_inside,
+    is_well_formed,
     leading_marks,
+    mark_gaps,
     readable,
     syllables_of,
 )
 from tibert_keras.inference.piece_table import PieceTable
-from tibert_keras.tibetan import SHADS
+from tibert_keras.tibetan import SHADS, SIGNS
 
 
 class TestFindGaps:
@@ -49,10 +57,11 @@ class TestFindGaps:
         assert first.around(1) == ("ཀ", "་") and third.around(1) == ("་", "་")
 
     @pytest.mark.parametrize(
-        "gap", ["[GAP:4-2]", "[GAP:0-2]", "[GAP:1-9]", "[GAP:]", "[GAP:a]", "[GAP:2-4", "[GAP:-1]"]
+        "gap",
+        ["[GAP:4-2]", "[GAP:0]", "[GAP:1-16]", "[GAP:]", "[GAP:a]", "[GAP:2-4", "[GAP:-1]", "[GAP", "[GAP:2 shad]"],
     )
     def test_written_wrongly(self, gap):
-        with pytest.raises(InputError, match=r"A gap is written \[GAP:2-4\].* Received: '\[GAP:"):
+        with pytest.raises(InputError, match=r"A gap is written \[GAP:2-4\].* Received: '\[GAP"):
             find_gaps(f"ཀ་{gap}")
 
     def test_too_many_masks(self):
@@ -62,8 +71,73 @@ class TestFindGaps:
     def test_none(self):
         with pytest.raises(InputError, match="There is nothing to fill"):
             find_gaps("ཀ" * 1000)
+        for sign in ("[---]", "…", "xxx", "[...]"):
+            with pytest.raises(InputError, match=f"If {re.escape(sign)} is a gap, .*='{re.escape(sign)}=1-2'"):
+                find_gaps(f"ཀ་{sign}་ཁ")
+
+    @pytest.mark.parametrize(
+        ("written", "syllables"),
+        [
+            ("[GAP]", (1, 2)),
+            ("[GAP:2–4]", (2, 4)),
+            ("[GAP:0-2]", (0, 2)),
+            ("[GAP:9]", (9, 9)),
+            ("[GAP: 7 - 15 ]", (7, 15)),
+            ("[?]", (1, 1)),
+            ('<gap quantity="2" unit="syllable"/>', (2, 2)),
+            ("<gap reason='lost' atLeast='1' atMost='3' unit='syllables' />", (1, 3)),
+            ('<gap extent="2 syllables"></gap>', (2, 2)),
+            ("<gap/>", (1, 2)),
+        ],
+    )
+    def test_ways_to_write_one(self, written, syllables):
+        (gap,) = find_gaps(f"ཀ་{written}་ཁ")
+        assert (gap.syllables, gap.tokens, gap.allows_shad) == (syllables, None, True)
+        assert (gap.start, gap.end) == (2, 2 + len(written))
+
+    def test_other_units_of_tei(self):
+        with pytest.raises(InputError, match="counted in syllables. Received: '<gap quantity="):
+            find_gaps('ཀ<gap quantity="3" unit="cm"/>')
+
+    def test_no_shad_inside(self):
+        assert [gap.allows_shad for gap in find_gaps("[GAP:7-9 no shad]་[GAP:2]")] == [False, True]
+        assert has_shad_inside("ལོ། །དེ") and not has_shad_inside("ལོ།")
+
+    def test_partly_legible_syllables(self):
+        text = "བཅོམ་ཐོ[?]་[?]ིས་སྒྲ[?]ས། [MASK]"
+        assert find_gaps(text)[:3] == [
+            Gap(text, 5, 10, None, (1, 1), begins="ཐོ"),
+            Gap(text, 11, 16, None, (1, 1), ends="ིས"),
+            Gap(text, 17, 24, None, (1, 1), begins="སྒྲ", ends="ས"),
+        ]
+        assert find_gaps(text)[3].around(100)[0] == "བཅོམ་[MASK]་[MASK]་[MASK]། "
+
+    def test_signs_of_other_editors(self):
+        signs = "[---] [...] [……] … ... xxx XXX ---- [ ] [–] □□ 〓"
+        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12)
+        kept = "boxxx [MASK] [GAP:1] [2a] [?] ། -- x."
+        assert mark_gaps(kept, "1-2") == kept
+        assert mark_gaps("ཀ[---]ཁ…[--]", "[---]=1-3 no shad, …=0–1") == "ཀ[GAP:1-3 no shad]ཁ[GAP:0–1][--]"
+        for wrong in ("", "x", "[---]", "[---]=", "=2", "[---]=1,…"):
+            with pytest.raises(InputError, match="with a number of syllables. Received: gap_signs="):
+                mark_gaps("ཀ", wrong)
+
+    def test_the_page_finds_the_same(self):
+        """Its script counts the gaps of a text, and the server finds them by their numbers."""
+        source = (Path(tibert_keras.__file__).parent / "serving/page/text.js").read_text(encoding="utf-8")
+        letters = re.search(r'const LETTERS = "(.*)";', source)[1].replace("\\\\", "\\")
+        pattern = re.search(r"String.raw`(.*)`", source)[1].replace("${LETTERS}", letters)
+        text = "[MASK][MASK]ཀ[GAP]་[GAP:2–4]་ཐོ[?]ས་[?]<gap/><gap unit='syllable'></gap>[GAP:9 no shad] [2a] ༸[?]࿆ [GAP"
+        found = [match.span() for match in GAP.finditer(text)]
+        assert len(found) == 10 and [match.span() for match in re.finditer(pattern, text)] == found
+        assert {sign for sign in SIGNS if re.fullmatch(letters, sign)} == {
+            sign for sign in SIGNS if GAP.match(f"{sign}[?]")
+        }
 
     def test_fill_in(self):
+        """Nothing filled in leaves one tsheg; a syllable that is legible in part is replaced as a whole."""
+        assert fill_in("ཀ་[GAP:0-1]་ཁ་[GAP:0-1]།", ["", ""]) == "ཀ་ཁ་།"
+        assert fill_in("ཀ་ཐོ[?]་ཁ", ["ཐོས"]) == "ཀ་ཐོས་ཁ"
         assert fill_in("ཀ་[MASK][MASK]་[GAP:1][MASK]", ["ཁ", None, "[MASK]"]) == "ཀ་ཁ་[GAP:1][MASK]"
 
 
@@ -92,6 +166,24 @@ class TestReadable:
         assert edge(mark) == MARK and leading_marks(f"{mark}ཀ") == mark
         assert syllables_of(f"ཀ{mark}ཁ") == ["ཀ", "ཁ"]
         assert readable(f"ཀ{mark}", before="", after="") == "ཀ" == readable("ཀ", before=mark, after=mark)
+
+
+class TestPunctuation:
+    @pytest.mark.parametrize("filling", ["པ་།དང", "པ།དང", "པ་། །དང", "པ་་དང", "པ། ་དང", "པ༔དང", "པ།།དང"])
+    def test_malformed(self, filling):
+        assert not is_well_formed("", filling)
+
+    @pytest.mark.parametrize("filling", ["པ། །དང", "ང་། །དང", "ངོ་། །དང", "པ། དང", "བདག །དང", "པ་དང", "པ༔ དང", ""])
+    def test_well_formed(self, filling):
+        assert is_well_formed("", filling)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "fits"),
+        [("ལོ།", "་ལྡན", True), ("ལོ། ", "", True), ("", "།", True), ("ལོ་", "་", True), ("ལོ།ཀ", "", True)],
+    )
+    def test_what_is_in_the_line_is_no_fault_of_the_filling(self, before, after, fits):
+        assert is_well_formed(before, "ཀ", after) is fits
+        assert is_well_formed("ལོ།", "་ཀ") is is_well_formed("ལོ་", "ཀ་", "།") is is_well_formed("", "ཀ་", "་") is False
 
 
 class TestPieceTable:

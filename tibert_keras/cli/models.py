@@ -91,9 +91,16 @@ def convert(config: ConvertConfig) -> None:
 
 def fill_mask(config: FillMaskConfig) -> None:
     """Fill gaps in texts with ranked guesses."""
+    from tibert_keras.inference.conjectures import write_conjectures
     from tibert_keras.inference.fill import fill_file, write_filled
 
     filled = fill_file(config)
+    if config.whole_text:
+        (text,) = filled
+        if config.conjectures_file is not None:
+            write_conjectures(text.text, text.gaps, config.conjectures_file)
+        _write_pieces([text.filled], config.output_file)
+        return
     if config.output_file is not None:
         print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
         return
@@ -105,7 +112,8 @@ def print_filled(filled: Iterable[FilledText], *, show_wylie: bool = False) -> N
     for text in filled:
         for number, guesses in enumerate(text.gaps, 1):
             shown = " ".join(
-                f"{guess}{f' [{to_wylie(guess)}]' if show_wylie else ''}:{score:.3f}" for guess, score in guesses
+                f"{guess or '(nothing)'}{f' [{to_wylie(guess)}]' if show_wylie else ''}:{score:.3f}"
+                for guess, score in guesses
             )
             print(f"{text.number}.{number}\t{shown}\t{text.filled}")
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Any, Literal, NamedTuple, get_args
 
 from tqdm import tqdm
 
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan
 from tibert_keras.errors import InputError
+from tibert_keras.inference.conjectures import check_conjectures_file
+from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask
 from tibert_keras.inference.gap_search import Candidate, search_gaps
-from tibert_keras.inference.gaps import GAP, MASK, fill_in, find_gaps, shorten
+from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps
 from tibert_keras.inference.loading import load_fill_mask
+from tibert_keras.inference.tag import read_file
 from tibert_keras.inference.texts import read_texts
 from tibert_keras.storage import atomic_output
-from tibert_keras.tokenizers.bounds import check_text
 
 Unit = Literal["syllables", "pieces"]
+
+# Gaps that are searched together.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +33,18 @@ class FillMaskConfig:
     """Fills gaps.
 
     Args:
-        text: Texts with `[MASK]` in place of a missing piece of the vocabulary, or `[GAP:2-4]` in place of 2 to 4
-            missing syllables.
+        text: Texts with `[GAP:2-4]` in place of 2 to 4 missing syllables, `[?]` for the rest of a syllable, or `[MASK]`
+            for a missing piece of the vocabulary.
         model: Folder of a SavedModel, of a model (a preset, such as `champion/` of a run), or of a run with a champion.
         input_file: UTF-8 file with a text per line, or, if its name ends in `.jsonl`, an object with a `text` per line.
         output_file: File for the guesses, in place of standard output: a table with tabs if its name ends in `.tsv`,
-            an object per line if it ends in `.jsonl`.
+            an object per line if it ends in `.jsonl`; with `whole_text`, the text with its best fillings (`.txt`).
+        whole_text: Take `input_file` as one text, whose gaps are filled with context across lines. Lines without gaps
+            stay as they are.
+        conjectures_file: With `whole_text`, file for the fillings with their places: a table with tabs (`.tsv`), JSON
+            (`.json`), or the text as TEI with `<supplied cert="...">` (`.xml`).
+        gap_signs: What other signs stand for: a number of syllables for all known ones (`[---]`, `[...]`, `…`, `xxx`),
+            such as `1-2`, or signs with their numbers, such as `[---]=1-3,…=1`.
         unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those of the vocabulary
             behind each `[MASK]`, many times as fast.
         transliteration: What texts in Latin letters are converted from: ewts (Wylie) or acip.
@@ -50,6 +60,9 @@ class FillMaskConfig:
     model: str
     input_file: str | None = None
     output_file: str | None = None
+    whole_text: bool = False
+    conjectures_file: str | None = None
+    gap_signs: str | None = None
     unit: Unit = "syllables"
     transliteration: Transliteration | None = None
     show_wylie: bool = False
@@ -65,28 +78,33 @@ class FillMaskConfig:
         for name in ("model", "input_file", "output_file"):
             if getattr(self, name) == "":
                 raise InputError(f"{name} must be a path. Received: {name}=''. Give one.")
-        if self.output_file is not None:
+        if self.whole_text:
+            self._check_whole_text()
+        elif self.conjectures_file is not None:
+            raise InputError(
+                f"Conjectures are those of a whole text. Received: conjectures_file={self.conjectures_file!r}, "
+                "whole_text=False. Add --whole_text, or give output_file alone."
+            )
+        elif self.output_file is not None:
             _check_format(self.output_file)
+        if self.gap_signs is not None:
+            mark_gaps("", self.gap_signs)
         _check_unit(self.unit)
-        _check_counts(top_k=self.top_k, batch_size=self.batch_size)
+        check_counts(top_k=self.top_k, batch_size=self.batch_size)
 
-
-class FilledMask(NamedTuple):
-    """The guesses for one mask.
-
-    Attributes:
-        text: Number of the text, from 0.
-        mask: Number of the mask in the text, from 0.
-        pieces: The likeliest pieces, as in the vocabulary (`▁` marks the beginning of a section).
-        probabilities: Their probabilities.
-        filled: The text with the likeliest piece in each of its masks.
-    """
-
-    text: int
-    mask: int
-    pieces: list[str]
-    probabilities: list[float]
-    filled: str
+    def _check_whole_text(self) -> None:
+        if self.input_file is None or self.input_file.endswith(".jsonl") or self.unit != "syllables":
+            raise InputError(
+                f"A whole text is a text file, and filled by syllables. Received: input_file={self.input_file!r}, "
+                f"unit={self.unit!r}. Give a .txt file, or leave out whole_text."
+            )
+        if self.output_file is not None and self.output_file.endswith((".tsv", ".jsonl")):
+            raise InputError(
+                f"The output of a whole text is the text. Received: output_file={self.output_file!r}. "
+                "Let it end in .txt, and give conjectures_file for a table."
+            )
+        if self.conjectures_file is not None:
+            check_conjectures_file(self.conjectures_file)
 
 
 class FilledText(NamedTuple):
@@ -97,92 +115,27 @@ class FilledText(NamedTuple):
         text: The text with its gaps.
         gaps: For each gap the guesses with their scores, the likeliest first.
         filled: The text with the likeliest guess in each gap.
+        measure: What the scores are: `score`, the geometric mean of the probabilities of a filling's pieces, which
+            compares fillings; or `probability`, those of the pieces behind one mask, which sum to one over the
+            vocabulary.
     """
 
     number: int
     text: str
     gaps: list[list[tuple[str, float]]]
     filled: str
-
-
-def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
-    """Fill the masks in texts.
-
-    Args:
-        texts: Texts with `[MASK]` in them.
-        model: As for `load_fill_mask`.
-        top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
-        batch_size: Texts per step.
-
-    Returns:
-        One item per mask, in order.
-
-    Raises:
-        InputError: If a text has no mask, has a `[GAP:...]`, which is for `fill_gaps`, or is too long for the model.
-
-    Example:
-    ```python
-    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"], model="run"):
-        print(mask.filled, mask.pieces, mask.probabilities)
-    ```
-    """
-    for text in texts:
-        check_text(text)
-        if any(match[1] is not None for match in GAP.finditer(text)):
-            raise InputError(
-                f"There is a gap of syllables, and here a mask is one piece. Received: {shorten(text)!r}. "
-                "Give it to fill_gaps, or to `tibert fill-mask` with unit=syllables."
-            )
-        if MASK not in text:
-            raise InputError(
-                f"There is nothing to fill. Received: {shorten(text)!r}. Write {MASK} where a piece is missing."
-            )
-    _check_counts(top_k=top_k, batch_size=batch_size)
-    loaded = load_fill_mask(model, top_k=top_k)
-    # Texts of similar length share a batch, to keep the padding small.
-    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    filled: dict[int, list[FilledMask]] = {}
-    for start in range(0, len(texts), batch_size):
-        batch = order[start : start + batch_size]
-        answer = _answer(loaded, [texts[number] for number in batch])
-        for row, number in enumerate(batch):
-            filled[number] = _read_row(answer, row, texts[number], number=number, top_k=top_k)
-    return [mask for number in range(len(texts)) for mask in filled[number]]
-
-
-def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
-    import tensorflow as tf
-
-    try:
-        return {name: tensor.numpy() for name, tensor in loaded.fill_mask(tf.constant(batch)).items()}
-    except tf.errors.InvalidArgumentError as error:
-        for text in batch if len(batch) > 1 else []:
-            _answer(loaded, [text])  # finds the text that failed
-        assertion = re.search(r"A text is longer than \d+ tokens\.", error.message)
-        reason = assertion[0] if assertion else error.message.splitlines()[0]
-        raise InputError(f"{reason} Received: {shorten(batch[0])!r}. Give a shorter text.") from error
-
-
-def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k: int) -> list[FilledMask]:
-    pieces = [[piece.decode() for piece in mask[:top_k]] for mask in answer["pieces"][row]]
-    count = int(answer["mask_count"][row])
-    # In one pass: a filling may itself be a mask.
-    fillings = iter(pieces)
-    filled = re.sub(re.escape(MASK), lambda mask: next(fillings)[0].replace("▁", " "), text)
-    return [
-        FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled.strip())
-        for mask in range(count)
-    ]
+    measure: Literal["score", "probability"] = "score"
 
 
 def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[list[Candidate]]]:
     """Guess the whole syllables in the gaps of texts.
 
-    A gap is a run of adjacent `[MASK]`s, that many pieces of the vocabulary, or `[GAP:2-4]`, 2 to 4 syllables. A beam
-    search fills it from left to right, for each possible number of pieces. The best fillings are then scored in the
-    line by pseudo-log-likelihood (Salazar et al., 2020, "Masked Language Model Scoring"): the mean log-probability of
-    the pieces that the tokenizer cuts them into there, each behind a mask of its own. Each gap is searched by itself,
-    with masks in place of the others. Of a long text the model sees the part around the gap.
+    A gap is written as `find_gaps` describes: `[GAP:2-4]` is 2 to 4 syllables, a run of adjacent `[MASK]`s that many
+    pieces of the vocabulary. A beam search fills it from left to right, for each possible number of pieces. The best
+    fillings are then scored in the line by pseudo-log-likelihood (Salazar et al., 2020, "Masked Language Model
+    Scoring"): the mean log-probability of the pieces that the tokenizer cuts them into there, each behind a mask of its
+    own. Each gap is searched by itself, with masks in place of the others. Of a long text the model sees the part
+    around the gap. It sees no line breaks inside sentences and no markers of folios and lines, as in `join_lines`.
 
     Args:
         texts: Texts with gaps.
@@ -203,10 +156,13 @@ def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[
         print(candidate.text, candidate.score)
     ```
     """
-    _check_counts(top_k=top_k)
+    check_counts(top_k=top_k)
     loaded = load_fill_mask(model)
     gaps = [find_gaps(text) for text in texts]
-    found = iter(search_gaps(loaded, [gap for each in gaps for gap in each], top_k))
+    in_order = [gap for each in gaps for gap in each]
+    found = chain.from_iterable(
+        search_gaps(loaded, in_order[start : start + _AT_ONCE], top_k) for start in range(0, len(in_order), _AT_ONCE)
+    )
     return [[next(found) for _ in each] for each in gaps]
 
 
@@ -215,9 +171,17 @@ def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[
 
 def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
     """Fill the gaps of the texts in a configuration or its file; see `fill_texts`."""
-    texts = read_texts(config.input_file) if config.input_file is not None else enumerate(config.text, 1)
+    texts: Iterable[tuple[int, str]] = enumerate(config.text, 1)
+    if config.input_file is not None:
+        texts = _whole(config.input_file) if config.whole_text else read_texts(config.input_file)
+    if (signs := config.gap_signs) is not None:
+        texts = ((number, mark_gaps(text, signs)) for number, text in texts)
     texts = texts_in_tibetan(texts, config.transliteration)
     return fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
+
+
+def _whole(path: str) -> Iterator[tuple[int, str]]:
+    yield 1, "".join(line + end for line, end in read_file(path))
 
 
 def fill_texts(
@@ -239,7 +203,7 @@ def fill_texts(
         InputError: As `fill_gaps` and `fill_mask`, with the number of the text; or if an option is invalid.
     """
     _check_unit(unit)
-    _check_counts(top_k=top_k, batch_size=batch_size)
+    check_counts(top_k=top_k, batch_size=batch_size)
     # Read more texts at once for pieces: `fill_mask` batches them by length, to keep the padding small.
     at_once, fill = (batch_size, _fill_syllables) if unit == "syllables" else (64 * batch_size, _fill_pieces)
     remaining = iter(texts)
@@ -272,10 +236,10 @@ def _fill_syllables(loaded: Any, texts: list[tuple[int, str]], top_k: int, _: in
 def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_size: int) -> Iterator[FilledText]:
     masks = fill_mask([text for _, text in texts], model=loaded, top_k=top_k, batch_size=batch_size)
     for row, group in groupby(masks, lambda mask: mask.text):
-        filled = list(group)
+        filled: list[FilledMask] = list(group)
         guesses = [list(zip(mask.pieces, mask.probabilities, strict=True)) for mask in filled]
         number, text = texts[row]
-        yield FilledText(number, text, guesses, filled[0].filled)
+        yield FilledText(number, text, guesses, filled[0].filled, "probability")
 
 
 def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> int:
@@ -295,10 +259,9 @@ def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> 
     _check_format(name)
     count = 0
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        if name.endswith(".tsv"):
-            file.write("line\tgap\trank\tguess\tscore\n")
-        for text in filled:
-            count += 1
+        for count, text in enumerate(filled, 1):
+            if count == 1 and name.endswith(".tsv"):
+                file.write(f"line\tgap\trank\tguess\t{text.measure}\n")
             file.writelines(_rows(text) if name.endswith(".tsv") else [_json_line(text)])
     return count
 
@@ -310,7 +273,7 @@ def _rows(text: FilledText) -> Iterator[str]:
 
 
 def _json_line(text: FilledText) -> str:
-    gaps = [[{"text": guess, "score": round(score, 6)} for guess, score in guesses] for guesses in text.gaps]
+    gaps = [[{"text": guess, text.measure: round(score, 6)} for guess, score in guesses] for guesses in text.gaps]
     line = {"line": text.number, "text": text.text, "filled": text.filled, "gaps": gaps}
     return json.dumps(line, ensure_ascii=False) + "\n"
 
@@ -323,9 +286,3 @@ def _check_format(name: str) -> None:
 def _check_unit(unit: str) -> None:
     if unit not in get_args(Unit):
         raise InputError(f"No such unit. Received: unit={unit!r}. Give one of {', '.join(get_args(Unit))}.")
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be at least 1. Received: {name}={count}. Give more.")

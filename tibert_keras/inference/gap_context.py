@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,10 +20,14 @@ from tibert_keras.inference.gaps import (
     leading_marks,
     syllables_of,
 )
-from tibert_keras.tibetan import TSHEG
+from tibert_keras.tibetan import COMBINING_SIGNS, LETTERS, SHAD, TSHEG, TSHEGS
+from tibert_keras.transcription import join_lines, plain_marks
 
 # An upper bound of the mean length of pieces: text further away from a gap lies outside the model's window.
 _CHARACTERS_PER_TOKEN = 16
+
+# Shads without the space after them that editions have, and models expect.
+_SHADS = re.compile(rf"(?<=[{LETTERS}{COMBINING_SIGNS}{TSHEGS}\]]){SHAD}+(?=[{LETTERS}\[])")
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,15 @@ class Context:
 
 
 def surroundings(model: GapModel, gap: Gap) -> tuple[str, str]:
-    """The text before and after a gap, as far as the model sees."""
-    return gap.around(model.max_tokens * _CHARACTERS_PER_TOKEN)
+    """The text before and after a gap, as far as the model sees, and as it sees it: without lines, with plain marks."""
+    before, after = gap.around(model.max_tokens * _CHARACTERS_PER_TOKEN)
+    joined = plain_marks(join_lines(before))
+    # No tsheg is written at the start of a line.
+    if before.rstrip(" \r").endswith("\n") and edge(joined[-1:]) in (LETTER, SIGN):
+        joined += TSHEG
+    after = plain_marks(join_lines(after))
+    # The gap is between two syllables.
+    return _SHADS.sub(r"\g<0> ", f"{joined}[")[:-1], _SHADS.sub(r"\g<0> ", f"{TSHEG}{after}")[1:]
 
 
 def contexts_of(model: GapModel, gaps: Sequence[Gap]) -> Iterator[tuple[int, Context, range]]:
@@ -63,8 +75,11 @@ def contexts_of(model: GapModel, gaps: Sequence[Gap]) -> Iterator[tuple[int, Con
             facts.append((number, gap, before.count(MASK), start, ending))
     for (number, gap, masks_before, start, ending), ids in zip(facts, model.tokenize(strings), strict=True):
         place = [index for index, token in enumerate(ids) if token == model.mask][masks_before]
-        context = Context(ids[:place], ids[place + 1 :], "", ending, start, gap.syllables)
-        for each in [context] if gap.tokens else _reach_over(model, context):
+        if gap.ends:
+            ending = gap.ends + (ending or "")
+        low, high = gap.syllables
+        context = Context(ids[:place], ids[place + 1 :], gap.begins, ending, start, (max(low, 1), high))
+        for each in [context] if gap.tokens else _reach_over(model, context, gap):
             yield number, each, _lengths(model, gap, ids)
 
 
@@ -92,10 +107,10 @@ def _lengths(model: GapModel, gap: Gap, ids: list[int]) -> range:
     around = len(syllables_of("".join(model.table.pieces[token] for token in ids if token != model.mask)))
     rate = len(ids) / around if around else 1.0
     low, high = gap.syllables
-    return range(max(1, int(low * rate / 2)), min(ceil(high * rate) + 1, MAX_TOKENS) + 1)
+    return range(max(1, int(low * rate / 2)), min(ceil(high * rate) + 1, max(MAX_TOKENS, 2 * high)) + 1)
 
 
-def _reach_over(model: GapModel, context: Context) -> Iterator[Context]:
+def _reach_over(model: GapModel, context: Context, gap: Gap) -> Iterator[Context]:
     """Yield a context, and those in which the pieces include some of the text before and after it."""
     table = model.table
     lefts = [0, 1, 2] if context.start != UNMARKED else [0]
@@ -104,14 +119,15 @@ def _reach_over(model: GapModel, context: Context) -> Iterator[Context]:
         before, after = context.before[len(context.before) - left :], context.after[:right]
         if model.mask in (*before, *after) or len(before) < left or len(after) < right:
             continue
-        prefix = "".join(table.pieces[token] for token in before)
+        reached = "".join(table.pieces[token] for token in before)
+        prefix = reached + context.prefix
         ending = context.ending and context.ending + "".join(table.pieces[token] for token in after)
         if (left and not table.goes_on(prefix)) or (right and not table.comes_before(ending or "")):
             continue
         rest = context.before[: len(context.before) - left]
         start = edge(table.pieces[rest[-1]][-1:] if rest else "") if left else context.start
-        known = len(syllables_of(prefix)) + len(syllables_of(ending or ""))
-        if start in (LETTER, SIGN) and edge(prefix[:1]) in (LETTER, SIGN):
+        known = len(syllables_of(reached)) + len(syllables_of((ending or "").removeprefix(gap.ends)))
+        if start in (LETTER, SIGN) and edge(reached[:1]) in (LETTER, SIGN):
             known -= 1
         low, high = context.syllables
         yield Context(rest, context.after[right:], prefix, ending, start, (low + known, high + known))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import exp
 from typing import Any
 
@@ -12,10 +13,21 @@ import numpy as np
 
 from tibert_keras.inference.gap_context import Context, contexts_of, surroundings
 from tibert_keras.inference.gap_model import GapModel
-from tibert_keras.inference.gaps import MASK, Gap, edge, readable, syllables_of
+from tibert_keras.inference.gaps import (
+    MASK,
+    Gap,
+    edge,
+    has_shad_inside,
+    is_well_formed,
+    put_in,
+    readable,
+    syllables_of,
+)
 
 # How many hypotheses to keep for each gap, length and ending.
 _WIDTH = 5
+# How many pieces to look at for each of them, among which some make no punctuation that is written.
+_LOOK_AT = 8
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Candidate:
     """A filling of a gap.
 
     Attributes:
-        text: Whole syllables that replace the gap in the line.
+        text: Whole syllables that replace the gap in the line; empty if nothing is missing.
         score: The geometric mean of the probabilities of its pieces, each masked by itself, from 0 to 1.
         syllables: Their number.
     """
@@ -79,7 +91,11 @@ class _Search:
     def __init__(self, model: GapModel, gaps: Sequence[Gap], width: int) -> None:
         self._model, self._gaps, self._width = model, gaps, width
         self._around = [surroundings(model, gap) for gap in gaps]
-        self._found: list[dict[str, Candidate]] = [{} for _ in gaps]
+        # Where there may be nothing missing, that is a candidate.
+        self._found: list[dict[str, Candidate]] = [
+            {} if gap.syllables[0] else {(empty := readable("", before=before, after=after)): Candidate(empty, 1.0, 0)}
+            for gap, (before, after) in zip(gaps, self._around, strict=True)
+        ]
 
     def run(self, top_k: int) -> list[list[Candidate]]:
         beams = [
@@ -111,8 +127,11 @@ class _Search:
             if len(beams[index].text) < len(beams[index].context.prefix):
                 # The known text in the piece is no guess.
                 scores -= np.logaddexp.reduce(row[allowed])
-            top = np.argsort(-scores, kind="stable")[: self._width]
-            grown[beams[index].pool] += [(float(scores[each]), index, int(allowed[each])) for each in top]
+            top = np.argsort(-scores, kind="stable")[: _LOOK_AT * self._width]
+            fitting = (each for each in top if self._is_written(beams[index], int(allowed[each])))
+            grown[beams[index].pool] += [
+                (float(scores[each]), index, int(allowed[each])) for each in islice(fitting, self._width)
+            ]
         return [
             self._extend(beams[index], token, score)
             for pool in grown.values()
@@ -130,6 +149,14 @@ class _Search:
             allowed &= (counts >= low) & table.may_end(beam.text, beam.context.ending)
         return allowed
 
+    def _is_written(self, beam: _Hypothesis, token: int) -> bool:
+        """Whether the punctuation is as it is written, and as the gap allows it, once a piece is appended."""
+        known = len(beam.context.prefix)
+        text = beam.text + self._model.table.pieces[token]
+        if not self._gaps[beam.gap].allows_shad and has_shad_inside(text[known:]):
+            return False
+        return is_well_formed(text[:known], text[known:])
+
     def _extend(self, beam: _Hypothesis, token: int, score: float) -> _Hypothesis:
         table = self._model.table
         text = beam.text + table.pieces[token]
@@ -146,11 +173,15 @@ class _Search:
         """Add a complete filling, or give a known one its better score."""
         found = self._found[beam.gap]
         spelled = beam.text[len(beam.context.prefix) :].removesuffix(beam.context.ending or "")
+        gap = self._gaps[beam.gap]
+        spelled = f"{gap.begins}{spelled}{gap.ends}"
         before, after = self._around[beam.gap]
         filling = readable(spelled, before=before, after=after)
         score = exp(beam.log_probability / beam.length)
         syllables = syllables_of(filling)
-        if self._model.table.all_real(syllables) and (filling not in found or found[filling].score < score):
+        fits = gap.tokens is not None or gap.syllables[0] <= len(syllables) <= gap.syllables[1]
+        fits = fits and self._model.table.all_real(syllables) and is_well_formed(before, filling, after)
+        if fits and (filling not in found or found[filling].score < score):
             found[filling] = Candidate(filling, score, len(syllables))
 
 
@@ -162,7 +193,7 @@ def _rescore(model: GapModel, gaps: Sequence[Gap], found: Sequence[Sequence[Cand
     lines: list[str] = []
     for gap, candidates in zip(gaps, found, strict=True):
         before, after = surroundings(model, gap)
-        lines += [f"{before}{filling}{after}" for filling in (MASK, *(each.text for each in candidates))]
+        lines += [put_in(before, filling, after) for filling in (MASK, *(each.text for each in candidates))]
     tokens = iter(model.tokenize(lines))
     windows, wanted, owners = [], [], []
     for number, candidates in enumerate(found):
@@ -186,12 +217,15 @@ def _rescore(model: GapModel, gaps: Sequence[Gap], found: Sequence[Sequence[Cand
 
 
 def _changed(ids: list[int], masked: list[int]) -> range:
-    """The pieces that differ from those of the line with a mask in its gap: the filling and its seams."""
+    """The pieces that differ from those of the line with a mask in its gap: the filling and its seams.
+
+    If nothing is filled in, those on each side of the seam.
+    """
     same = [a == b for a, b in zip(ids, masked, strict=False)]
     start = same.index(False) if False in same else len(same) - 1
     same = [a == b for a, b in zip(reversed(ids[start:]), reversed(masked[start:]), strict=False)]
     end = len(ids) - (same.index(False) if False in same else len(same))
-    return range(min(start, end - 1), end)
+    return range(min(start, end - 1), end) if end > start else range(max(start - 1, 0), min(start + 1, len(ids)))
 
 
 def _best(candidates: Iterable[Candidate]) -> list[Candidate]:

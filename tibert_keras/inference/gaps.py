@@ -7,18 +7,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import BLOCK, COMBINING_SIGNS, PUNCTUATION, TSHEG, TSHEGS
+from tibert_keras.tibetan import BLOCK, COMBINING_SIGNS, LETTERS, PUNCTUATION, SHADS, TSHEG, TSHEGS, VOWEL_SIGNS
 
 MASK = "[MASK]"
-# Longer gaps take long to search, for guesses that mean little.
-MAX_SYLLABLES = 8
+# Longer gaps take long to search, for guesses that mean little. A line of verse has 7 to 15 syllables.
+MAX_SYLLABLES = 15
 MAX_TOKENS = 16
+# Of a gap that does not say how long it is.
+_USUAL_SYLLABLES = (1, 2)
 
-GAP = re.compile(r"(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?")
-_RANGE = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?")
+_IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}"
+# The rest of a syllable, with its legible letters around it.
+_PARTLY_LEGIBLE = rf"(?P<begins>[{_IN_SYLLABLE}]{{0,16}})\[\?\](?P<ends>[{_IN_SYLLABLE}]{{0,16}})"
+GAP = re.compile(
+    rf"(?:\[MASK\])+|\[GAP(?::(?P<range>[^\]\n]*))?\]?|{_PARTLY_LEGIBLE}"
+    r"|<gap\b(?P<attributes>[^<>]*?)(?:/>|>\s*</gap>)"
+)
+_RANGE = re.compile(r"\s*(\d{1,3})\s*(?:[-\u2010-\u2015]\s*(\d{1,3})\s*)?(no shad)?\s*")
+_ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*["']([^"']*)["']""")
 _MARKS = re.compile(f"[{PUNCTUATION}]*")
 _SYLLABLE = re.compile(rf"[^{PUNCTUATION}\s]+")
 TIBETAN = re.compile(f"[ {BLOCK}]+")
+# Punctuation that nobody writes: a shad without a space after it, a tsheg before a shad (except in ང་།) or after a mark
+# or a space.
+_MALFORMED = re.compile(
+    rf"[{_IN_SYLLABLE}{TSHEGS}][{SHADS}]+[{_IN_SYLLABLE}]"
+    rf"|(?<!ང)(?<!ང[{VOWEL_SIGNS}])[{TSHEGS}][{SHADS}]|[{SHADS}{TSHEGS}\s][{TSHEGS}]"
+)
+_SHAD_INSIDE = re.compile(f"[{SHADS}].*[{_IN_SYLLABLE}]")
 
 # The kinds of edges that pieces and texts have.
 LETTER, SIGN, TSHEG_MARK, MARK, SPACE = range(5)
@@ -36,6 +52,9 @@ class Gap:
         end: Index after its last character.
         tokens: Its number of pieces, or `None` if unknown.
         syllables: Minimum and maximum number of syllables.
+        begins: What is legible of the beginning of its one syllable.
+        ends: What is legible of the end of it.
+        allows_shad: Whether a sentence may end in it.
     """
 
     text: str = field(repr=False)
@@ -43,6 +62,9 @@ class Gap:
     end: int
     tokens: int | None
     syllables: tuple[int, int]
+    begins: str = ""
+    ends: str = ""
+    allows_shad: bool = True
 
     def around(self, reach: int) -> tuple[str, str]:
         """Return `reach` characters before and after it, with masks in place of other gaps."""
@@ -58,47 +80,125 @@ class Gap:
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Find the gaps of a text: runs of `[MASK]`, and `[GAP:m-n]` or `[GAP:n]`.
+    """Find the gaps of a text, in any of these notations.
+
+    - `[GAP:m-n]`, `[GAP:n]` or `[GAP:m-n no shad]`: syllables; `[GAP]` is `[GAP:1-2]`.
+    - Runs of `[MASK]`: that many pieces of the vocabulary.
+    - `ཐོ[?]་`, `[?]ས་`, `ཐོ[?]ས་`: the rest of a syllable that is legible in part; `[?]` alone is a whole one.
+    - TEI's `<gap quantity="2" unit="syllable"/>`, also with `atLeast` and `atMost` or `extent`.
 
     Raises:
         InputError: If a gap is written wrongly or is too long, or there is none.
     """
-    gaps = []
-    for match in GAP.finditer(text):
-        if match[1] is None:
-            tokens = len(match[0]) // len(MASK)
-            if tokens > MAX_TOKENS:
-                raise InputError(
-                    f"A gap has at most {MAX_TOKENS} masks. Received: {tokens} times {MASK}. Leave out some."
-                )
-            gaps.append(Gap(text, *match.span(), tokens, (1, 2**15)))
-        else:
-            gaps.append(Gap(text, *match.span(), None, _read_range(match[0], match[1])))
+    gaps = [_read_gap(text, match) for match in GAP.finditer(text)]
     if not gaps:
-        raise InputError(
-            f"There is nothing to fill. Received: {shorten(text)!r}. "
-            f"Write {MASK} where a piece is missing, or [GAP:2-4] where 2 to 4 syllables are."
-        )
+        raise InputError(f"There is nothing to fill. Received: {shorten(text)!r}. {_advice(text)}")
     return gaps
 
 
-def _read_range(written: str, inside: str) -> tuple[int, int]:
-    match = _RANGE.fullmatch(inside)
-    low = int(match[1]) if match else 0
-    high = int(match[2] or match[1]) if match else 0
-    if not (1 <= low <= high <= MAX_SYLLABLES and written.endswith("]")):
+def is_masks(match: re.Match[str]) -> bool:
+    """Whether a match of `GAP` is a run of masks."""
+    return match[0].startswith(MASK)
+
+
+def _read_gap(text: str, match: re.Match[str]) -> Gap:
+    if is_masks(match):
+        tokens = len(match[0]) // len(MASK)
+        if tokens > MAX_TOKENS:
+            raise InputError(f"A gap has at most {MAX_TOKENS} masks. Received: {tokens} times {MASK}. Leave out some.")
+        return Gap(text, *match.span(), tokens, (1, 2**15))
+    if match["begins"] is not None:
+        return Gap(text, *match.span(), None, (1, 1), begins=match["begins"], ends=match["ends"])
+    low, high, allows_shad = _read_range(match)
+    return Gap(text, *match.span(), None, (low, high), allows_shad=allows_shad)
+
+
+def _read_range(match: re.Match[str]) -> tuple[int, int, bool]:
+    """The fewest and most syllables of a gap, and whether it may hold a shad."""
+    inside = match["range"] if match["attributes"] is None else _range_of_tei(match[0], match["attributes"])
+    if inside is None and match[0] != "[GAP":
+        return (*_USUAL_SYLLABLES, True)
+    numbers = _RANGE.fullmatch(inside or "")
+    low = int(numbers[1]) if numbers else -1
+    high = int(numbers[2] or numbers[1]) if numbers else -1
+    if not (numbers and 0 <= low <= high and 1 <= high <= MAX_SYLLABLES and match[0].endswith(("]", ">"))):
         raise InputError(
-            f"A gap is written [GAP:2-4], in syllables, the fewest first, from 1 to {MAX_SYLLABLES}. "
-            f"Received: {shorten(written)!r}. Write it so, or {MASK} for a single piece."
+            f"A gap is written [GAP:2-4], in syllables, the fewest first, at most {MAX_SYLLABLES}. "
+            f"Received: {shorten(match[0])!r}. Write it so, or {MASK} for a single piece."
         )
-    return low, high
+    return low, high, numbers[3] is None
+
+
+def _range_of_tei(element: str, written: str) -> str | None:
+    attributes = dict(_ATTRIBUTE.findall(written))
+    quantity, _, unit = attributes.get("extent", "").partition(" ")
+    unit = attributes.get("unit", unit or "syllable")
+    if not unit.lower().startswith("syl"):
+        raise InputError(
+            f"The length of a gap is counted in syllables. Received: {shorten(element)!r}. "
+            'Write <gap quantity="2" unit="syllable"/>, with your estimate.'
+        )
+    quantity = attributes.get("quantity", quantity)
+    low, high = attributes.get("atLeast", quantity), attributes.get("atMost", quantity)
+    return f"{low or high}-{high or low}" if low or high else None
 
 
 def _mask_gaps(text: str) -> str:
     """Replace gaps by masks, one for each syllable of their mean length."""
-    return GAP.sub(
-        lambda match: match[0] if match[1] is None else MASK * (sum(_read_range(match[0], match[1])) // 2), text
-    )
+
+    def masks(match: re.Match[str]) -> str:
+        if is_masks(match):
+            return match[0]
+        return MASK * (1 if match["begins"] is not None else sum(_read_range(match)[:2]) // 2)
+
+    return GAP.sub(masks, text)
+
+
+# === Signs of other editors ===
+
+# What stands for a gap in transcriptions of others.
+_FOREIGN = re.compile(
+    r"\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|\b[xX]{3,}\b|[\u25a1\u3013\u25cc]+"
+)
+
+
+def mark_gaps(text: str, signs: str) -> str:
+    """Write other editors' signs for gaps as `[GAP:...]`.
+
+    Args:
+        text: A text.
+        signs: A number of syllables for all known signs (`[---]`, `[...]`, `…`, `xxx`), such as `1-2`; or signs with
+            their numbers, such as `[---]=1-3,…=1`.
+
+    Raises:
+        InputError: If `signs` is neither.
+
+    Example:
+        >>> mark_gaps("བཅོམ་[---]་འདས་…", "[---]=1-2,…=1")
+        'བཅོམ་[GAP:1-2]་འདས་[GAP:1]'
+    """
+    if _RANGE.fullmatch(signs):
+        return _FOREIGN.sub(f"[GAP:{signs.strip()}]", text)
+    numbers = {}
+    for pair in signs.split(","):
+        sign, _, number = pair.rpartition("=")
+        if not sign.strip() or not _RANGE.fullmatch(number):
+            raise InputError(
+                f"A sign for a gap comes with a number of syllables. Received: gap_signs={signs!r}. "
+                "Give 1-2 for all known signs, or for instance [---]=1-3,…=1."
+            )
+        numbers[sign.strip()] = number.strip()
+    longest_first = sorted(numbers, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest_first)), lambda match: f"[GAP:{numbers[match[0]]}]", text)
+
+
+def _advice(text: str) -> str:
+    if sign := _FOREIGN.search(text):
+        return f"If {sign[0]} is a gap, say how many syllables it stands for: gap_signs='{sign[0]}=1-2'."
+    return f"Write {MASK} where a piece is missing, or [GAP:2-4] where 2 to 4 syllables are."
+
+
+# === Text and its fillings ===
 
 
 def shorten(text: str) -> str:
@@ -109,7 +209,31 @@ def shorten(text: str) -> str:
 def fill_in(text: str, fillings: Sequence[str | None]) -> str:
     """Replace each gap of a text by its filling; keep the gap if that is `None`."""
     remaining = iter(fillings)
-    return GAP.sub(lambda match: next(remaining) or match[0], text)
+    filled, end = "", 0
+    for match in GAP.finditer(text):
+        filling = next(remaining)
+        filled += text[end : match.start()] + (match[0] if filling is None else filling)
+        end = match.end()
+        if filling == "" and filled.endswith(tuple(TSHEGS)) and text[end : end + 1] in tuple(TSHEGS):
+            end += 1
+    return filled + text[end:]
+
+
+def put_in(before: str, filling: str, after: str) -> str:
+    """Join a filling with the text around it. An empty one leaves a single tsheg between two syllables."""
+    if not filling and before.endswith(tuple(TSHEGS)) and after.startswith(tuple(TSHEGS)):
+        after = after[1:]
+    return f"{before}{filling}{after}"
+
+
+def is_well_formed(before: str, filling: str, after: str = "") -> bool:
+    """Whether the punctuation in a filling, and at its seams with the text around, is as it is written in Tibetan."""
+    return _MALFORMED.search(f"{before[-1:]}{filling}{after[:1]}") is None
+
+
+def has_shad_inside(text: str) -> bool:
+    """Whether a sentence ends in a text, and another goes on."""
+    return _SHAD_INSIDE.search(text) is not None
 
 
 def edge(character: str) -> int:
@@ -142,6 +266,8 @@ def readable(spelled: str, *, before: str, after: str) -> str:
         after: The text after it.
     """
     text = spelled.strip(f"{PUNCTUATION} ")
+    if not text:
+        return TSHEG if edge(before[-1:]) in (LETTER, SIGN) and edge(after[:1]) in (LETTER, SIGN) else ""
     # A letter next to the gap belongs to another syllable.
     left = TSHEG if edge(before[-1:]) in (LETTER, SIGN) else ""
     right = TSHEG if edge(after[:1]) in (LETTER, SIGN) or GAP.match(after) else ""

@@ -1,7 +1,11 @@
 // What can be said of a text with gaps without looking at the page.
 
 // As the server reads them.
-export const GAP = /(?:\[MASK\])+|\[GAP:([^\]\n]*)\]?/g;
+const LETTERS = "[\\u0f00\\u0f18\\u0f19\\u0f35\\u0f37\\u0f39\\u0f3e\\u0f3f\\u0f40-\\u0fbc\\u0fc6]{0,16}";
+export const GAP = new RegExp(
+  String.raw`(?:\[MASK\])+|\[GAP(?::[^\]\n]*)?\]?|${LETTERS}\[\?\]${LETTERS}|<gap\b[^<>]*?(?:\/>|>\s*<\/gap>)`,
+  "g",
+);
 // Marks of gaps in other editions: [---], [...], …, xxx, [GAP], <gap quantity="2"/>.
 const FOREIGN = /<gap\b[^<>]*>(?:<\/gap>)?|\[(?:-{2,}|[.…]+|GAP|GAP:)\]|…+|\.{3,}|x{3,}|X{3,}/g;
 // More than a model sees at a time.
@@ -90,10 +94,15 @@ export function parts(text, size) {
   const found = [];
   for (let rest = text; rest; rest = rest.slice(found.at(-1).length)) {
     const part = rest.slice(0, size);
-    const cut = rest.length > size ? Math.max(part.lastIndexOf("། ") + 2, part.lastIndexOf("།") + 1) : size;
-    found.push(part.slice(0, cut > 1 ? cut : part.lastIndexOf("་") + 1 || size));
+    const cut = rest.length > size ? after(part, /.*[།-༒༔] ?/s) : size;
+    found.push(part.slice(0, cut > 1 ? cut : after(part, /.*[་༌࿒]/s) || size));
   }
   return found;
+}
+
+/** How much of a text, from its beginning, a pattern matches. */
+function after(text, pattern) {
+  return pattern.exec(text)?.[0].length ?? 0;
 }
 
 /** Part a text into blocks of parts, `{kind: "text" | "gap" | "fill", text, ...}`, at shads and line ends. */
@@ -111,7 +120,7 @@ export function blocks({ text, fills }) {
   const putText = (plain) => {
     while (plain) {
       const room = Math.max(0, BLOCK - length);
-      const stop = plain.length <= room ? null : /[།\n ](?![།\n ])/g;
+      const stop = plain.length <= room ? null : /[།-༒༔\n ](?![།-༒༔\n ])/g;
       if (stop) stop.lastIndex = room;
       // A text without either is parted where it is much too long.
       const cut = stop ? Math.min(stop.exec(plain)?.index ?? Infinity, room + BLOCK) + 1 : plain.length;
