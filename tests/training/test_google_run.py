@@ -221,6 +221,7 @@ class TestPretrain:
         [
             ({"continue_from": "nothing/model.ckpt-31"}, "No checkpoint is there. Received: continue_from='.*-31'"),
             ({"num_train_steps": 30}, "of step 30, num_train_steps=30"),
+            ({"optimizer": "muon"}, "no momentum of Muon. Received: optimizer='muon'"),
         ],
     )
     def test_what_does_not_go_together(self, google_config, tmp_path, options, message):

@@ -194,6 +194,24 @@ class TestStopped:
         with pytest.raises(InputError, match="No checkpoint is whole"):
             pretrain(config)
 
+    def test_with_muon_and_heads_on_the_neighbours(self, run_config, tmp_path):
+        config_file = small_config(tmp_path)
+        whole, stopped = (
+            run_config(
+                tmp_path / name, preset=None, albert_config_file=config_file, optimizer="muon",
+                neighbour_attention=True, num_train_steps=4, num_warmup_steps=1, save_checkpoints_steps=2,
+            )
+            for name in ("whole", "stopped")
+        )  # fmt: skip
+        pretrain(whole)
+        with pytest.raises(PowerCutError):
+            pretrain(stopped, callbacks=[At(3, cut_power)])
+        pretrain(stopped)
+        assert_same(stopped.output_dir, whole.output_dir, step=4)
+        begun = TibertMaskedLM.from_preset(f"{tmp_path}/whole/initial").backbone.position_embedding.weights[0]
+        # Sinusoids in the first units, and nothing in the others.
+        assert np.ptp(begun[:, 0]) > 0 and not np.any(begun[:, 2:])
+
     @pytest.mark.slow
     def test_with_dropout_in_bfloat16_from_a_file(self, run_config, tmp_path):
         config_file = small_config(tmp_path, dropout=0.1)

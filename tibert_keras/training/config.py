@@ -60,7 +60,10 @@ class PretrainConfig:
         max_eval_steps: Maximum number of steps of the validation at a checkpoint.
         max_seq_length: Length of the sequences in the records.
         max_predictions_per_seq: Prediction slots of the sequences in the records.
-        optimizer: `lamb`, as in the original, or `adamw`, Google's: the same update without the trust ratio.
+        optimizer: `lamb`, as in the original; `adamw`, Google's: the same update without the trust ratio; or `muon`,
+            which orthogonalises the updates of matrices and learns more from a step, at rates like 0.002.
+        neighbour_attention: Begin with heads that attend to a token's neighbours, which a model otherwise takes long to
+            discover. Only the initial values differ.
         learning_rate: Learning rate at the end of the warm-up, its maximum.
         poly_power: Power of the polynomial by which the learning rate decays; 1 is linear.
         num_train_steps: Step at which training ends, and at which the learning rate reaches 0.
@@ -109,7 +112,8 @@ class PretrainConfig:
     max_eval_steps: int = 100
     max_seq_length: int = 128
     max_predictions_per_seq: int = 20
-    optimizer: Literal["lamb", "adamw"] = "lamb"
+    optimizer: Literal["lamb", "adamw", "muon"] = "lamb"
+    neighbour_attention: bool = False
     learning_rate: float = 0.00176
     poly_power: float = 1.0
     num_train_steps: int = 1_000_000

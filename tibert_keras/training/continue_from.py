@@ -125,6 +125,11 @@ def read_continue_from(model: keras.Model, config: PretrainConfig) -> StateOfTra
 
 def _read_google(prefix: str, model: keras.Model, optimizer: str) -> StateOfTraining:
     """Read a checkpoint of Google's for an optimizer; its LAMB and AdamW give their moments the same names."""
+    if optimizer == "muon":
+        raise InputError(
+            "Google's checkpoints hold no momentum of Muon. Received: optimizer='muon', "
+            f"continue_from={prefix!r}. Give optimizer=lamb or adamw, or begin with its initial_weights."
+        )
     variables = read_google_checkpoint(prefix)
     step = global_step(variables)
     if step is None:

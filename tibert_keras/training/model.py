@@ -8,6 +8,7 @@ import os
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.neighbour_attention import attend_to_neighbours
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
@@ -15,6 +16,7 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.models.vocabulary import check_vocabulary
 from tibert_keras.optimizers.lamb import google_optimizer
+from tibert_keras.optimizers.muon import Muon
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.pipeline import Records
@@ -95,6 +97,8 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
         backbone = TibertBackbone.from_preset(config.preset or "", vocabulary_size=size, dtype="float32")
     if size is not None:
         check_vocabulary(backbone.vocabulary_size, size)
+    if config.neighbour_attention:
+        attend_to_neighbours(backbone, seed=config.seed)
     return (TibertPretraining if config.sop else TibertMaskedLM)(backbone, preprocessor=preprocessor)
 
 
@@ -148,7 +152,7 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
         power=config.poly_power,
     )
     model.compile(
-        optimizer=google_optimizer(config.optimizer, schedule),
+        optimizer=Muon(schedule) if config.optimizer == "muon" else google_optimizer(config.optimizer, schedule),
         jit_compile=_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
