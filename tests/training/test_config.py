@@ -39,6 +39,7 @@ class TestPretrainConfig:
             ({"num_warmup_steps": -1}, "num_warmup_steps=-1"),
             ({"learning_rate": float("nan")}, "learning_rate=nan"),
             ({"learning_rate": -0.1}, "learning_rate=-0.1"),
+            ({"neighbour_attention": True, "init_checkpoint": "a"}, "neighbour_attention=True, and the weights of 'a'"),
             ({"optimizer": "sgd"}, "optimizer='sgd'. Give one of 'lamb', 'adamw'"),
             ({"mixed_precision": "float16"}, "mixed_precision='float16'"),
             ({"jit_compile": "yes"}, "jit_compile='yes'"),

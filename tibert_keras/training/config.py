@@ -190,6 +190,11 @@ class PretrainConfig:
             raise InputError(
                 "init_from_group0 tells what to take from init_checkpoint. Received: init_checkpoint=None. Give it."
             )
+        if self.neighbour_attention and (weights := self.initial_weights or self.continue_from) is not None:
+            raise InputError(
+                "neighbour_attention is for a model that begins with random weights. Received: "
+                f"neighbour_attention=True, and the weights of {weights!r}. Leave it out."
+            )
 
     def _refuse_what_is_gone(self) -> None:
         """Refuse flags of the original that have no meaning here, with the reason."""

@@ -128,7 +128,7 @@ def _read_google(prefix: str, model: keras.Model, optimizer: str) -> StateOfTrai
     if optimizer == "muon":
         raise InputError(
             "Google's checkpoints hold no momentum of Muon. Received: optimizer='muon', "
-            f"continue_from={prefix!r}. Give optimizer=lamb or adamw, or begin with its initial_weights."
+            f"continue_from={prefix!r}. Give optimizer=lamb or adamw, or init_checkpoint for the weights alone."
         )
     variables = read_google_checkpoint(prefix)
     step = global_step(variables)
