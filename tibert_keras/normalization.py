@@ -52,7 +52,8 @@ REPLACEMENTS = {
 
 _RUN = re.compile(f"[{BLOCK}]+")
 _ZERO_WIDTH = re.compile(ZERO_WIDTH)
-_REPLACED = re.compile("|".join([ZERO_WIDTH, *map(re.escape, REPLACEMENTS)]))
+# The first sign of each: nearly all text has none of them.
+_REPLACED = re.compile(f"[{ZERO_WIDTH[1:-1]}{''.join(sorted({old[0] for old in REPLACEMENTS}))}]")
 
 
 def check_normalization(name: str) -> str:
