@@ -158,6 +158,10 @@ class TestSeveralFiles:
         assert (tmp_path / "texts/deeper/b.words.txt").read_text() == "ཅ\n"
         assert tag(f"--input_file={tmp_path}/texts/deeper", "--format=json") == "/texts/deeper/b.tagged.jsonl\n"
 
+    def test_words_have_no_markers(self):
+        words = [TaggedWord(form, "X") for form in ("[2a.1] ཀ་", "ཁ་(12)ག ", "{D12}", "།")]
+        assert "".join(FORMATS["words"]([TaggedLine(1, words, "\n")])) == "ཀ་ ཁ་ག །\n"
+
     def test_one_result_for_all(self, tag, tmp_path):
         assert tag(f"--input_file={tmp_path}/texts/", "--format=conllu", f"--output_file={tmp_path}/all.conllu") == ""
         titles = [row for row in (tmp_path / "all.conllu").read_text().splitlines() if row.startswith(("# n", "# s"))]

@@ -7,14 +7,16 @@ White space that a format cannot hold is escaped as UDPipe does: `\s` for a spac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
 from tibert_keras.tagging.spaces import escape
 from tibert_keras.tagging.words import TaggedWord
-from tibert_keras.tibetan import SYLLABLE_SPACES
+from tibert_keras.tibetan import MARKER, SYLLABLE_SPACES
 
+_MARKER = re.compile(MARKER)
 # Characters to escape in a table, in words separated by spaces, and in the last column of CoNLL-U.
 _IN_ROW, _IN_PLAIN, _IN_MISC = "\t\r", "\t\r ", "\t\r\n |"
 
@@ -39,9 +41,10 @@ def json_lines(lines: Iterable[Any]) -> Iterator[str]:
 
 
 def words(lines: Iterable[Any]) -> Iterator[str]:
-    """Write the words of each line separated by spaces, without their own spaces and without tags."""
+    """Write the words of each line separated by spaces, without their own spaces, folio markers and tags."""
     for line in lines:
-        yield " ".join(filter(None, ("".join(word.form.split()) for word in line.words))) + line.end
+        forms = ("".join(_MARKER.sub("", word.form).split()) for word in line.words)
+        yield " ".join(filter(None, forms)) + line.end
 
 
 def conllu(lines: Iterable[Any]) -> Iterator[str]:
