@@ -21,13 +21,16 @@ ORDER = [
 ]  # fmt: skip
 # They only name, lazily, what others define.
 FACES = {"__init__.py", "callbacks.py"}
-SHARED_MODULES = {"errors", "storage", "tibetan", "transcription", "normalization", "parallel", "registration"}
+SHARED_MODULES = {
+    "errors", "globs", "storage", "integrity", "locks", "yaml_files", "pictures", "tibetan", "transcription",
+    "normalization", "parallel", "registration",
+}  # fmt: skip
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
 WITHOUT_TENSORFLOW = [*ORDER[: ORDER.index("saved_model")], "cards", "cli"]
 # `tibert --help` and the verbs before training import these; tests/test_startup.py looks at what they load in fact.
 LIGHT = [
-    "errors.py", "storage.py", "tibetan.py", "transcription.py", "normalization.py", "parallel.py", "registration.py",
-    "corpus", "tokenizers", "records", "tagging", "runs", "cards", "cli",
+    *(f"{name}.py" for name in sorted(SHARED_MODULES)), "corpus", "tokenizers", "records", "tagging", "runs", "cards",
+    "cli",
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ Paths may be local or have any scheme of `tf.io.gfile`, such as `gs://`. Only re
 
 from __future__ import annotations
 
-import glob
+import errno
 import hashlib
 import json
 import os
@@ -16,12 +16,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from stat import S_ISDIR, S_ISREG
+from typing import IO, Any
 
 from tibert_keras.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tibert_keras.globs import check_name, find_matches
 
 # The ending of unfinished files and folders.
 UNFINISHED = ".part"
@@ -43,15 +42,16 @@ def join(folder: str | os.PathLike[str], *names: str) -> str:
 
 
 @contextmanager
-def _remote(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield `tf.io.gfile`, and turn its errors into `InputError`."""
+def explaining_tensorflow(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Yield `tf.io.gfile`, and turn TensorFlow's errors about a file into `InputError`."""
     import tensorflow as tf
 
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:
         reason = (error.message or type(error).__name__).splitlines()[0]
-        raise InputError(f"The remote path cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
+        kind = "remote path" if is_remote(path) else "file"
+        raise InputError(f"The {kind} cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
 
 
 def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[str]:
@@ -72,10 +72,10 @@ def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[s
     parts = [pattern] if Path(pattern).is_file() else pattern.split(",")
     for part in filter(None, (part.strip() for part in parts)):
         if is_remote(part):
-            with _remote(part) as gfile:
+            with explaining_tensorflow(part) as gfile:
                 found = gfile.glob(part)
         else:
-            found = [match for match in glob.glob(part, recursive=True) if Path(match).is_file()]
+            found = [match for match in find_matches(part) if Path(match).is_file()]
             # Some contain brackets, which are not a pattern then.
             found = found or ([part] if Path(part).is_file() else [])
             if folder_endings and Path(part).is_dir():
@@ -85,7 +85,11 @@ def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[s
         paths.update(found)
     if not paths:
         raise InputError(f"An input file or pattern is needed. Received: {pattern!r}.")
-    return sorted(paths)
+    for path in paths:
+        check_name(path)
+    # A file that links lead to as well is read once, under its shortest name.
+    by_file = {os.path.realpath(path): path for path in sorted(paths, key=lambda path: (-len(path), path))}
+    return sorted(by_file.values())
 
 
 def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -95,19 +99,29 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
         InputError: If it cannot be opened.
     """
     if is_remote(path):
-        with _remote(path) as gfile:
+        with explaining_tensorflow(path) as gfile:
             # A GFile is opened only when it is first read.
             gfile.stat(path)
             return gfile.GFile(path, "rb")
-    try:
+    with _explaining_reads(path):
+        # A shell passes the output of another command as a pipe there. Any other may never be written to.
+        mode = os.stat(path).st_mode
+        if not (S_ISREG(mode) or S_ISDIR(mode) or os.fspath(path).startswith(("/dev/fd/", "/dev/stdin"))):
+            raise InputError(f"Cannot read the file: it is a pipe or a device. Received: {os.fspath(path)!r}.")
         return open(path, "rb")  # noqa: PTH123, SIM115 (the caller closes it)
+
+
+@contextmanager
+def _explaining_reads(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(f"Cannot read the file: {error.strerror or error}. Received: {os.fspath(path)!r}.") from error
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole local or remote file; raises `InputError` if that fails."""
-    with open_binary(path) as file:
+    with open_binary(path) as file, _explaining_reads(path):
         return file.read()
 
 
@@ -130,7 +144,8 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
         value = json.loads(content)
         if not isinstance(value, dict):
             raise ValueError("it is no JSON object")
-    except ValueError as error:
+    # Thousands of brackets, one in the other, take more levels than Python has.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"Not {what}: {error}. Received: {os.fspath(path)!r}. {advice}") from error
     return value
 
@@ -167,7 +182,7 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
     Unfinished outputs of killed processes are left out.
     """
     if is_remote(path):
-        with _remote(path) as gfile:
+        with explaining_tensorflow(path) as gfile:
             names = [name.rstrip("/") for name in gfile.listdir(path)] if gfile.isdir(path) else []
     else:
         names = [entry.name for entry in Path(path).iterdir()] if Path(path).is_dir() else []
@@ -178,7 +193,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
     """Return whether there is a local or remote file or folder of this name."""
     if not is_remote(path):
         return Path(path).exists()
-    with _remote(path) as gfile:
+    with explaining_tensorflow(path) as gfile:
         return bool(gfile.exists(os.fspath(path)))
 
 
@@ -186,7 +201,7 @@ def size(path: str | os.PathLike[str]) -> int:
     """Return the size of a local or remote file, in bytes."""
     if not is_remote(path):
         return Path(path).stat().st_size
-    with _remote(path) as gfile:
+    with explaining_tensorflow(path) as gfile:
         return int(gfile.stat(os.fspath(path)).length)
 
 
@@ -195,8 +210,17 @@ def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
     if not is_remote(target):
         Path(source).replace(target)
         return
-    with _remote(target) as gfile:
+    with explaining_tensorflow(target) as gfile:
         gfile.rename(os.fspath(source), os.fspath(target), overwrite=True)
+
+
+def remove_file(path: str | os.PathLike[str]) -> None:
+    """Remove a local or remote file."""
+    if not is_remote(path):
+        Path(path).unlink()
+        return
+    with explaining_tensorflow(path) as gfile:
+        gfile.remove(os.fspath(path))
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
@@ -204,7 +228,7 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
     if not is_remote(path):
         shutil.rmtree(path)
         return
-    with _remote(path) as gfile:
+    with explaining_tensorflow(path) as gfile:
         gfile.rmtree(os.fspath(path))
 
 
@@ -216,7 +240,7 @@ def local_folder(path: str | os.PathLike[str]) -> Iterator[str]:
         return
     source = f"{os.fspath(path).rstrip('/')}/"
     with tempfile.TemporaryDirectory() as folder:
-        with _remote(path) as gfile:
+        with explaining_tensorflow(path) as gfile:
             for parent, _, names in gfile.walk(source):
                 local = Path(folder) / parent.removeprefix(source).strip("/")
                 local.mkdir(parents=True, exist_ok=True)
@@ -257,11 +281,16 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
     raises, the output is removed, and `path` stays as it was.
 
     Args:
-        path: Final path of the file or folder. Parent folders are made. An older file or folder is replaced.
+        path: Final path of the file or folder. Parent folders are made. An older file or folder is replaced; of a link,
+            what it points to.
         last: Name of the file by which readers tell that a folder is whole. It is copied to a remote folder last.
 
     Yields:
         A path that does not exist yet, in the folder of the final one if that is local.
+
+    Raises:
+        InputError: If a file would replace a folder, a folder a file, or either a pipe or a device.
+        OSError: If it cannot be written, with `path`.
     """
     final = os.fspath(path).rstrip("/")
     if is_remote(final):
@@ -270,11 +299,25 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
             yield temporary
             _copy_to_remote(temporary, final, last=last)
         return
-    target = Path(final)
+    try:
+        with _beside(Path(os.path.realpath(final)), os.fspath(path)) as temporary:
+            yield temporary
+    except OSError as error:
+        # A full disk is reported without the name of a file, and others with that of the unfinished one.
+        if error.filename is None or UNFINISHED in os.fspath(error.filename):
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)) from error
+        raise
+
+
+@contextmanager
+def _beside(target: Path, path: str) -> Iterator[Path]:
+    """Yield a path beside an output, and move it there. `path` is the output's name for messages."""
+    if target.is_symlink() or (target.exists() and not target.is_file() and not target.is_dir()):
+        raise InputError(f"The output is a pipe, a device or a link to itself. Received: {path!r}. Choose another.")
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process at a time writes an output, so an unfinished one was left by a process that was killed or lost.
     # `.run2.part` does not belong to the output `run`.
-    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|\.\w+)?{re.escape(UNFINISHED)}")
+    leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|(?!\.lock)\.\w+)?{re.escape(UNFINISHED)}")
     for sibling in target.parent.iterdir():
         if leftover.fullmatch(sibling.name):
             _remove(sibling)
@@ -284,6 +327,9 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
         yield temporary
         for part in [*temporary.rglob("*"), temporary]:
             _sync(part)
+        if target.exists() and target.is_dir() != temporary.is_dir():
+            kinds = ("a folder", "a file") if target.is_dir() else ("a file", "a folder")
+            raise InputError(f"The output is {kinds[0]}, not {kinds[1]}. Received: {path!r}. Choose another.")
         if target.is_dir():
             # A folder cannot be replaced atomically: move the old one aside.
             target.rename(replaced)
@@ -296,26 +342,9 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
 
 def _copy_to_remote(source: Path, target: str, *, last: str | None) -> None:
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
-    with _remote(target) as gfile:
+    with explaining_tensorflow(target) as gfile:
         for file in sorted(files, key=lambda file: file.name == last):
             remote = target if file == source else f"{target}/{file.relative_to(source).as_posix()}"
             gfile.makedirs(remote.rpartition("/")[0])
             gfile.copy(os.fspath(file), f"{remote}{UNFINISHED}", overwrite=True)
             gfile.rename(f"{remote}{UNFINISHED}", remote, overwrite=True)
-
-
-def write_picture(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG file.
-
-    Args:
-        figure: The figure.
-        path: A path with the ending `.png`. An older picture is replaced.
-
-    Raises:
-        InputError: If `path` has another ending or is a folder.
-    """
-    # A typing error must not replace a record file or a folder.
-    if not os.fspath(path).endswith(".png") or Path(path).is_dir():
-        raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")
-    with atomic_output(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)

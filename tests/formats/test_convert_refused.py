@@ -79,7 +79,7 @@ class TestRefused:
         run = shutil.copytree(finished_run, tmp_path / "run")
         (run / "initial/task.json").write_text("{}")
         line = self.refused(capsys, tmp_path, "keras", f"{run}/checkpoints/22", "google")
-        assert "The preset cannot be loaded: " in line and f"Received: '{run}/initial'" in line
+        assert "The preset cannot be loaded: " in line and f"Received: '{run}/initial" in line
 
     @pytest.mark.parametrize(
         "change",

@@ -21,6 +21,7 @@ from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.masking import MaskingPolicy
 from tibert_keras.records.pipeline import Records
+from tibert_keras.records.serialization import feature_sizes, parse_example, read_records, write_records
 
 LENGTH, PREDICTIONS, BATCH = 64, 8, 7
 
@@ -217,6 +218,37 @@ class TestDamage:
     def test_no_file(self, tmp_path):
         with pytest.raises(InputError, match="No file matches"):
             Records.find(f"{tmp_path}/*.tf_record")
+
+
+class TestValues:
+    """What a record may hold, whole as it is, that no model can use."""
+
+    @pytest.mark.parametrize(
+        "name, value",
+        [
+            ("input_ids", 400), ("input_ids", -1), ("input_ids", 2**32), ("masked_lm_ids", 400), ("segment_ids", -1),
+            ("input_mask", 2), ("masked_lm_positions", LENGTH), ("masked_lm_weights", np.nan),
+            ("masked_lm_weights", np.inf), ("masked_lm_weights", -1), ("next_sentence_labels", 2),
+        ],
+    )  # fmt: skip
+    def test_refused_when_they_are_read(self, name, value, folder, records):
+        path = folder / "train_1.tf_record"
+        sizes = feature_sizes(LENGTH, PREDICTIONS)
+        parsed = [parse_example(record, sizes, path=str(path)) for record in read_records(path)]
+        parsed[3][name][0] = value
+        with path.open("wb") as file:
+            for example in parsed:
+                feature = {
+                    key: tf.train.Feature(float_list=tf.train.FloatList(value=values))
+                    if values.dtype.kind == "f"
+                    else tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+                    for key, values in example.items()
+                }
+                write_records(file, [tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()])
+        damaged = dataclasses.replace(records, paths=[str(path)], num_examples=len(parsed))
+        batches = damaged.evaluation_batches(BATCH, sop=True)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be "):
+            list(batches)
 
 
 class TestManifest:

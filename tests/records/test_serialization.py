@@ -9,7 +9,14 @@ import pytest
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.records.serialization import parse_example, read_records, serialize_examples, write_records
+from tibert_keras.records.serialization import (
+    _header,
+    check_lengths,
+    parse_example,
+    read_records,
+    serialize_examples,
+    write_records,
+)
 
 # Values on both sides of each border between numbers of bytes.
 BORDERS = [0, 1, 127, 128, 16383, 16384, 2**21 - 1, 2**21, 2**28 - 1, 2**28, 2**31 - 1]
@@ -184,3 +191,37 @@ class TestParsing:
         (name,) = sizes
         with pytest.raises(InputError, match=rf"Not a record of masked examples: .*'{name}', and has .* Received: 'f'"):
             parse_example(serialized, sizes, path="f")
+
+
+class TestLengths:
+    """Without reading the records, what TensorFlow would believe of their lengths."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        with (tmp_path / "a.tf_record").open("wb") as file:
+            write_records(file, [b"a" * 10, b"", b"b" * 300])
+        return tmp_path / "a.tf_record"
+
+    def test_whole(self, path):
+        check_lengths(path)
+        content = bytearray(path.read_bytes())
+        content[15] ^= 1  # in a record, which TensorFlow checks when it reads it
+        path.write_bytes(content)
+        check_lengths(path)
+
+    @pytest.mark.parametrize("length", [11, 1000, 2**32, 2**63 - 20, 2**64 - 1])
+    @pytest.mark.parametrize("read", [check_lengths, lambda path: list(read_records(path))])
+    def test_a_length_that_is_made_up_with_its_checksum(self, path, length, read):
+        path.write_bytes(_header(length) + path.read_bytes()[12:])
+        with pytest.raises(InputError, match=r"damaged at example [01]\. Received: .*a\.tf_record'"):
+            read(path)
+
+    def test_cut(self, path):
+        content = path.read_bytes()
+        for size in range(len(content)):
+            path.write_bytes(content[:size])
+            if size in (0, 26, 42):
+                check_lengths(path)
+            else:
+                with pytest.raises(InputError, match=f"example {(size > 26) + (size > 42)}"):
+                    check_lengths(path)

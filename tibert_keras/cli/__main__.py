@@ -1,7 +1,36 @@
-"""Runs the command line as `python -m tibert_keras.cli`."""
+"""The command `tibert`, also as `python -m tibert_keras.cli`: stops at Ctrl-C even while it starts."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from tibert_keras.cli.main import main
+_INTERRUPTED = 130
 
-sys.exit(main())
+
+def run() -> int:
+    """Run the command line of this process, and return the exit status."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        # TensorFlow and others take seconds to import, and even the list of verbs takes a moment.
+        from tibert_keras.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End at once during an import, where libraries swallow the exception; nothing is lost then. Else raise it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"tibert: Stopped.\n")
+            os._exit(_INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, get_type_hints
 
 import docstring_parser
-import yaml
 from jsonargparse import ArgumentParser
 
-from tibert_keras.storage import read_bytes
+from tibert_keras.errors import InputError
+from tibert_keras.globs import check_name
+from tibert_keras.yaml_files import read_yaml
 
 # Fields given as positional arguments, not as flags.
 _POSITIONAL = {"file", "models", "run_dir", "text"}
@@ -53,16 +54,39 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         parser.add_argument(f"--{_KEYWORDS[field]}", type=kinds[field], required=True, help=help_text)
     parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
     switches = {field for field, kind in kinds.items() if kind in (bool, bool | None)}
+    for word in words:
+        check_name(word)
+    # Before jsonargparse reads them: it has no bounds.
+    files = [_read_config_file(path) for path in _config_files(words)]
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
     # `main` has read it already: it must take effect before the libraries are imported.
     del values["verbose"]
-    for config in values.pop("config") or []:
+    del values["config"]
+    for config in files:
         for field, none in positional.items():
             # argparse overwrites the file's value with the default.
-            values[field] = values[field] or yaml.safe_load(read_bytes(config.absolute)).get(field, none)
+            values[field] = values[field] or config.get(field, none)
     for field in keywords:
         values[field] = values.pop(_KEYWORDS[field])
+    for field, value in values.items():
+        _check_range(_KEYWORDS.get(field, field), value)
     return config_class(**values)
+
+
+def _config_files(words: Sequence[str]) -> list[str]:
+    given = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    return given + [path for word, path in pairwise(words) if word == "--config"]
+
+
+def _read_config_file(path: str) -> dict[str, Any]:
+    return read_yaml(path, what="a file of flags", advice="Give a YAML file of `flag: value`.")
+
+
+def _check_range(name: str, value: Any) -> None:
+    """Refuse numbers that the libraries behind the verbs, which count in 32 bits, would refuse in their own words."""
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, int) and abs(number) >= 1 << 31:
+            raise InputError(f"{name} is out of range. Received: {name}={number}. Give a number below {1 << 31}.")
 
 
 def _field_help(config_class: type, name: str) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable, Container, Sequence
 from typing import Any
@@ -75,19 +77,35 @@ def _run(verb: str, words: Sequence[str]) -> int:
 
     try:
         VERBS[verb](parse(VERBS[verb], words, name=f"tibert {verb}"))
+        sys.stdout.flush()
     except ArgumentError as error:
         return _complain(verb, f"{str(error).rstrip('.')}. See `tibert {verb} --help`.", status=2)
     except InputError as error:
         return _complain(verb, str(error), status=1)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 0
         # For example, the disk is full or a folder is not writable.
         return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
+    except MemoryError:
+        return _complain(verb, "There is not enough memory. Give smaller batches, or a machine with more.", status=1)
     except RunInterrupted as stop:
         # Not a failure: the run can be resumed.
         return _complain(verb, str(stop), status=0)
     except KeyboardInterrupt:
         return _complain(verb, "Stopped.", status=130)
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output, such as `head`, has gone; then nothing more is written to it."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), select.POLLOUT)
+    if not any(events & select.POLLERR for _, events in output.poll(0)):
+        return False
+    # Where Python would write the rest at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _complain(verb: str, message: str, *, status: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
+from tibert_keras.locks import only_writer
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.serving.config import ServeConfig
@@ -72,10 +74,12 @@ def export(flags: ExportFlags) -> None:
             model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags
         )
         print(compare_precision(model, flags.precision, held_out))
-    output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
-    export_saved_model(
-        model, output_dir, top_k=flags.top_k, precision=flags.precision, description=describe_preset(preset)
-    )
+    # No other export may take the same number.
+    with only_writer(flags.output_dir) if flags.versioned else nullcontext():
+        output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
+        export_saved_model(
+            model, output_dir, top_k=flags.top_k, precision=flags.precision, description=describe_preset(preset)
+        )
     print(output_dir)
 
 

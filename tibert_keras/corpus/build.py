@@ -18,6 +18,7 @@ from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
 from tibert_keras.corpus.transliteration import Transliteration
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.locks import only_writer
 from tibert_keras.normalization import NORMALIZATIONS, Normalization, normalize_text
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.storage import (
@@ -134,6 +135,11 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
     partitions = _partition(volumes, list(config.validation_volumes))
     planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
+    with only_writer(config.output_dir):
+        return _build(partitions, planned, config)
+
+
+def _build(partitions: dict[str, list[Volume]], planned: CorpusReport, config: CorpusConfig) -> CorpusReport:
     existing = CorpusReport.read(config.output_dir)
     is_whole = _check_output(config.output_dir, planned, existing, names=set(partitions))
     if existing is None or not is_whole:

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from tibert_keras.corpus.markup import Reading, join_split_pairs, resolve_markup
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.errors import InputError
 from tibert_keras.storage import list_folder, read_bytes, read_lines
 from tibert_keras.tibetan import SHADS, YIG_MGO
+from tibert_keras.yaml_files import load_yaml
 
 _BASE_PATH = re.compile(r"(?:^|(?P<opf>.*)/)base/(?P<volume>v(?P<number>\d+))\.txt")
 _LAYERS = {"Correction.yml": "correction", "Archaic.yml": "modern"}
@@ -134,11 +133,9 @@ def _locate(path: str) -> tuple[str, str, int]:
 # Every volume needs the index, which takes a third of a second to parse. Files may change, so the key is the content.
 @functools.lru_cache(maxsize=4)
 def _parse_yaml(content: bytes, path: str) -> Any:
-    # LibYAML is about ten times as fast, but not every wheel includes it.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(content, Loader=loader)
-    except yaml.YAMLError as error:
+        return load_yaml(content, aliases=True)
+    except ValueError as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"Not valid YAML: {reason}. Received: {path!r}. Fetch the file again.") from error
 

@@ -12,6 +12,7 @@ from tibert_keras.finetuning.config import FinetuneConfig, data_hashes
 from tibert_keras.finetuning.epochs import can_go_on, shown, train
 from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
+from tibert_keras.locks import only_writer
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, write_config
@@ -33,6 +34,11 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     Raises:
         InputError: If the seeds in the folder, or a run to compare with, are of other data, or a loss is not finite.
     """
+    with only_writer(config.output_dir):
+        return _run_seeds(config, task)
+
+
+def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     part, described = task.final_part, task.describe_data()
     data = {
         "files": data_hashes(config),
@@ -44,6 +50,9 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     }
     scores = Scores(part=part, criterion=task.criterion, columns=task.columns, data=data, baseline=task.baseline(part))
     check_data(scores, config.output_dir, config.others)
+    if config.pretrained:
+        # Older presets tell only now whether they are whole.
+        task.make_model(config.mixed_precision)
     # Not before all checks have passed, so that a mistake leaves nothing behind.
     write_config(config)
     note_environment(config.output_dir, 0, data["files"])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tibert_keras.finetuning.config import FinetuneConfig, find_encoder
-from tibert_keras.models.tibert_presets import foreign_preset
+from tibert_keras.models.tibert_presets import foreign_preset, local_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.storage import exists, join, read_json
 
@@ -101,5 +101,5 @@ def load_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
                 trained,
                 config.max_seq_length,
             )
-    with foreign_preset(preset):
-        return preset, TibertTokenizer.from_preset(preset)
+    with local_preset(preset) as folder, foreign_preset(preset):
+        return preset, TibertTokenizer.from_preset(folder)

@@ -11,6 +11,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.config import ConvertConfig, Format
 from tibert_keras.formats.google_names import find_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_config_file
+from tibert_keras.locks import only_writer
 from tibert_keras.runs.checkpoints import split_checkpoint
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, exists, join, list_folder
@@ -58,7 +59,7 @@ def convert(config: ConvertConfig) -> Proof:
     if config.check:
         return prove(source.load(), Side(config.to, config.output, config.albert_config_file).load())
     portable = source.read()
-    with atomic_output(config.output, last=_LAST_FILES[config.to]) as folder:
+    with only_writer(config.output), atomic_output(config.output, last=_LAST_FILES[config.to]) as folder:
         _write(config.to, portable, folder)
         target = Side(config.to, os.fspath(folder))
         proof = prove(source.load(portable), target.load())

@@ -30,7 +30,7 @@ from tibert_keras.formats.portable import PortableModel, clean_albert_config, ma
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.storage import join, list_folder, read_json
+from tibert_keras.storage import explaining_tensorflow, join, list_folder, read_json
 
 CONFIG_FILE = "albert_config.json"
 
@@ -158,11 +158,12 @@ def write_google_checkpoint(prefix: Path, variables: dict[str, np.ndarray]) -> N
     import tensorflow as tf
 
     names = sorted(variables)
-    tf.raw_ops.SaveV2(
-        prefix=os.fspath(prefix),
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[tf.constant(variables[name]) for name in names],
-    )
+    with explaining_tensorflow(prefix):
+        tf.raw_ops.SaveV2(
+            prefix=os.fspath(prefix),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(variables[name]) for name in names],
+        )
     lines = [f'{key}: "{prefix.name}"\n' for key in ("model_checkpoint_path", "all_model_checkpoint_paths")]
     (prefix.parent / "checkpoint").write_text("".join(lines), encoding="utf-8")

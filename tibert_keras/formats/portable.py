@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,13 +154,12 @@ def read_keras(path: str) -> PortableModel:
     path = path.rstrip("/")
     if (parts := split_checkpoint(path)) is not None:
         return _read_checkpoint(*parts)
-    with _explain_load_errors(path):
-        if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
-            # An encoder alone, with or without its tokenizer.
-            model = TibertBackbone.from_preset(path, dtype="float32")
-            tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
-            return PortableModel(model=model, tokenizer=tokenizer)
-        model = load_model(path, dtype="float32")
+    if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
+        # An encoder alone, with or without its tokenizer.
+        model = TibertBackbone.from_preset(path, dtype="float32")
+        tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
+        return PortableModel(model=model, tokenizer=tokenizer)
+    model = load_model(path, dtype="float32")
     return PortableModel(model=model, tokenizer=_tokenizer(model))
 
 
@@ -176,21 +174,6 @@ def _tokenizer(model: Any) -> TibertTokenizer | None:
     return model.preprocessor and model.preprocessor.tokenizer
 
 
-@contextmanager
-def _explain_load_errors(path: str) -> Iterator[None]:
-    """Turn any error that Keras raises while it loads a preset into an `InputError`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"The preset cannot be loaded: {type(error).__name__}: {reason}. Received: {path!r}. "
-            "Give a folder that `save_to_preset` wrote, or a run."
-        ) from error
-
-
 def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
     checkpoints = Checkpoints(run_dir)
     if step not in checkpoints.steps:
@@ -198,8 +181,7 @@ def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
             f"No checkpoint is there. Received: '{checkpoints.folder}/{step}'. Give one of {checkpoints.steps}."
         )
     initial = join(run_dir, INITIAL_PRESET)
-    with _explain_load_errors(initial):
-        model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
     checkpoints.restore(model, step)
     optimizer = read_config(run_dir)["optimizer"]
     moments = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -12,7 +13,13 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.encoder_layer import encode_positions
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.tibert_presets import (
+    backbone_presets,
+    check_preset,
+    list_preset_files,
+    local_preset,
+    weights_in_memory,
+)
 from tibert_keras.storage import read_json
 
 # The keys of Google's albert_config.json and our names for them, used in both directions.
@@ -41,6 +48,11 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "num_memory_blocks": (0,),
     "layers_to_keep": ([],),
 }
+
+
+# ALBERT-xxlarge has 12 layers and 223 million parameters. A file may ask for any number.
+_MOST_LAYERS = 512
+_MOST_PARAMETERS = 1 << 31
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -109,21 +121,20 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         identity_projection: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            num_heads=num_heads,
-            embedding_dim=embedding_dim,
-            hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
-            num_groups=num_groups,
-            num_inner_repetitions=num_inner_repetitions,
-            dropout=dropout,
-            max_sequence_length=max_sequence_length,
-            num_segments=num_segments,
-            dtype=dtype,
-            **kwargs,
-        )
+        sizes = {
+            "vocabulary_size": vocabulary_size,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "embedding_dim": embedding_dim,
+            "hidden_dim": hidden_dim,
+            "intermediate_dim": intermediate_dim,
+            "num_groups": num_groups,
+            "num_inner_repetitions": num_inner_repetitions,
+            "max_sequence_length": max_sequence_length,
+            "num_segments": num_segments,
+        }
+        _check_sizes(sizes)
+        super().__init__(**sizes, dropout=dropout, dtype=dtype, **kwargs)
         if identity_projection and embedding_dim != hidden_dim:
             raise InputError(
                 "Only a projection between equal sizes can be the identity. Received: identity_projection=True, "
@@ -209,6 +220,26 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             )
         return cls(**{**backbone_presets[preset]["config"], **kwargs})
 
+    def save_weights(
+        self, filepath: str | os.PathLike[str], overwrite: bool = True, max_shard_size: float | None = None
+    ) -> None:
+        """Save the weights, as `keras.Model.save_weights`."""
+        if max_shard_size is not None or (not overwrite and os.path.exists(filepath)):
+            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+            return
+        with weights_in_memory(filepath) as memory:
+            super().save_weights(memory)
+
+    def save_to_preset(self, preset_dir: str | os.PathLike[str], max_shard_size: float | None = 10) -> None:
+        """Save the encoder to a folder, with a list of its files by which `from_preset` knows that it is whole.
+
+        Args:
+            preset_dir: The folder.
+            max_shard_size: The size of a file of weights, in GB, above which they are split.
+        """
+        super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
+        list_preset_files(preset_dir)
+
     @classmethod
     def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> TibertBackbone:
         """Make an untrained backbone with the architecture in Google's `albert_config.json`.
@@ -244,6 +275,27 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             "attention_probs_dropout_prob": self.dropout,
             **{key: allowed[0] for key, allowed in _FIXED.items() if key != "layers_to_keep"},
         }
+
+
+def _check_sizes(sizes: Mapping[str, Any]) -> None:
+    """Refuse sizes that are no positive whole numbers, or of a model that no machine could build.
+
+    Raises:
+        InputError: If a size is not allowed.
+    """
+    for name, value in sizes.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise InputError(f"{name} must be a whole number from 1 on. Received: {name}={value!r}.")
+    hidden, intermediate, groups = sizes["hidden_dim"], sizes["intermediate_dim"], sizes["num_groups"]
+    rows = sizes["vocabulary_size"] + sizes["max_sequence_length"] + sizes["num_segments"] + hidden
+    layers = groups * sizes["num_inner_repetitions"]
+    parameters = rows * sizes["embedding_dim"] + layers * hidden * (4 * hidden + 2 * intermediate)
+    if parameters > _MOST_PARAMETERS or sizes["num_layers"] * sizes["num_inner_repetitions"] > _MOST_LAYERS:
+        shown = ", ".join(f"{name}={value}" for name, value in sizes.items())
+        raise InputError(
+            f"The model would be too large: at most {_MOST_LAYERS} layers and {_MOST_PARAMETERS:,} parameters. "
+            f"Received: {shown}. Give smaller sizes."
+        )
 
 
 def check_albert_config(config: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.integrity import MISSING, check_manifest, write_manifest
 from tibert_keras.registration import register_classes
-from tibert_keras.storage import local_folder
+from tibert_keras.storage import atomic_output, exists, join, local_folder
 
 _KERAS_HUB_SCHEMES = {"hf", "kaggle", "modelscope"}
+_ADVICE = "Copy the whole preset anew from where it comes from, or remove manifest.json if you changed it yourself."
+# What KerasHub writes to a preset. Other files in its folder are somebody else's.
+_FILES = (
+    "config.json", "metadata.json", "model*.weights.h5", "model.weights.json", "task.json", "task.weights.h5",
+    "preprocessor.json", "tokenizer.json", "assets/**/*",
+)  # fmt: skip
+# What a preset that lists no files must have beside each of these. Where `task.weights.h5` is missing, KerasHub begins
+# with random weights.
+_TOGETHER = {
+    "task.json": ("config.json", "task.weights.h5"),
+    "task.weights.h5": ("task.json",),
+    "metadata.json": ("config.json", "model.weights.h5"),
+}
 
 
 def _architecture(description: str, num_layers: int, num_heads: int, embedding_dim: int, hidden_dim: int) -> Any:
@@ -51,11 +66,36 @@ def check_preset(preset: str | os.PathLike[str]) -> str:
     return preset
 
 
+class _Weights(io.BytesIO):
+    """A file of weights in memory, under a name that Keras takes for one."""
+
+    def __str__(self) -> str:
+        return "in_memory.weights.h5"
+
+
+@contextmanager
+def weights_in_memory(path: str | os.PathLike[str]) -> Iterator[_Weights]:
+    """Yield memory for weights, and write it to a file afterwards. HDF5 ends the process when it finds a disk full.
+
+    Raises:
+        ValueError: If the name does not end in `.weights.h5`, as Keras would.
+    """
+    if not os.fspath(path).endswith(".weights.h5"):
+        raise ValueError(f"The filename must end in `.weights.h5`. Received: filepath={os.fspath(path)}")
+    memory = _Weights()
+    yield memory
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(memory.getbuffer())
+
+
 @contextmanager
 def local_preset(preset: str) -> Iterator[str]:
     """Yield a preset that KerasHub can load: a handle, a local folder, or a temporary copy of a remote one.
 
     KerasHub caches its own copies from `gs://` for good, and would miss a new champion.
+
+    Raises:
+        InputError: If a folder is incomplete or changed, or anything goes wrong while it is loaded.
     """
     # KerasHub asks Keras for the class that the preset was saved with, whichever class of ours is to load it.
     register_classes()
@@ -63,7 +103,46 @@ def local_preset(preset: str) -> Iterator[str]:
         yield preset
         return
     with local_folder(preset) as folder:
-        yield folder
+        check_files(folder)
+        with _explain_load_errors(preset):
+            yield folder
+
+
+def check_files(folder: str) -> None:
+    """Check that a preset is whole: by its list of files or, in presets of older versions, by what belongs together.
+
+    Raises:
+        InputError: If it is not.
+    """
+    what = "The preset"
+    if check_manifest(folder, what=what, advice=_ADVICE):
+        return
+    parts = exists(join(folder, "model.weights.json"))
+    for name, others in _TOGETHER.items():
+        for other in others if exists(join(folder, name)) else ():
+            if not exists(join(folder, other)) and not (parts and other == "model.weights.h5"):
+                path = join(folder, other)
+                raise InputError(f"{what} cannot be loaded: {MISSING}. Received: {path!r}. {_ADVICE}")
+
+
+def list_preset_files(folder: str | os.PathLike[str]) -> None:
+    """Write the list by which `from_preset` knows that a preset is whole."""
+    write_manifest(folder, patterns=_FILES)
+
+
+@contextmanager
+def _explain_load_errors(preset: str) -> Iterator[None]:
+    """Turn any error that Keras raises while it loads a preset into an `InputError`: damage can raise any."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The preset cannot be loaded: {type(error).__name__}: {reason}. Received: {preset!r}. "
+            "Give a folder that `save_to_preset` wrote, or a run."
+        ) from error
 
 
 @contextmanager

@@ -9,8 +9,15 @@ from typing import Any
 
 import keras
 
+from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
+from tibert_keras.models.tibert_presets import (
+    backbone_presets,
+    check_preset,
+    list_preset_files,
+    local_preset,
+    weights_in_memory,
+)
 from tibert_keras.models.vocabulary import check_vocabulary
 
 
@@ -44,16 +51,29 @@ class TibertTask:
         preset = check_preset(preset)
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
-                return super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
+                model = super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
+                _check_preprocessor(model)
+                return model
         vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
         backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
         return cls(backbone, **kwargs)  # type: ignore[call-arg]
 
     # === Saving ===
+    def save_to_preset(self, preset_dir: str | os.PathLike[str], max_shard_size: float | None = 10) -> None:
+        """Save everything to a folder, with a list of its files by which `from_preset` knows that it is whole.
+
+        Args:
+            preset_dir: The folder.
+            max_shard_size: The size of a file of weights, in GB, above which they are split.
+        """
+        super().save_to_preset(preset_dir, max_shard_size=max_shard_size)  # type: ignore[misc]
+        list_preset_files(preset_dir)
+
     # With the optimizer, a preset would be three times the size and warn when loaded.
     @contextmanager
     def _without_optimizer(self) -> Iterator[None]:
-        optimizer, self.optimizer = self.optimizer, None
+        # A model that was never compiled has none.
+        optimizer, self.optimizer = getattr(self, "optimizer", None), None
         try:
             yield
         finally:
@@ -61,8 +81,8 @@ class TibertTask:
 
     def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Save the weights of the head, to a path that ends in `.weights.h5`."""
-        with self._without_optimizer():
-            super().save_task_weights(filepath)  # type: ignore[misc]
+        with self._without_optimizer(), weights_in_memory(filepath) as memory:
+            super().save_task_weights(memory)  # type: ignore[misc]
 
     def load_task_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Load the weights of the head, from a path that ends in `.weights.h5`."""
@@ -115,6 +135,19 @@ class PoolerNotTrained(TibertTask):
 def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
     ids = {id(variable) for variable in excluded}
     return [variable for variable in variables if id(variable) not in ids]
+
+
+def _check_preprocessor(model: Any) -> None:
+    """Check that a preset's preprocessor gives ids that its model knows, and no longer sequences than it takes."""
+    if model.preprocessor is None:
+        return
+    pieces, length = model.preprocessor.tokenizer.vocabulary_size(), model.preprocessor.sequence_length
+    if pieces > model.backbone.vocabulary_size or length > model.backbone.max_sequence_length:
+        raise InputError(
+            "The preset's tokenizer or preprocessor is of another model. Received: "
+            f"{pieces} pieces and sequence_length={length}, vocabulary_size={model.backbone.vocabulary_size} and "
+            f"max_sequence_length={model.backbone.max_sequence_length} in the model. Take its own."
+        )
 
 
 def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:

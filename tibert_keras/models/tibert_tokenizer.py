@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_presets import list_preset_files
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import (
     UNIT_SEPARATOR,
@@ -193,6 +195,11 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         if self.sequence_length:
             tokens = tokens.to_tensor(self.pad_token_id, shape=[None, self.sequence_length])
         return tokens[0] if unbatched else tokens
+
+    def save_to_preset(self, preset_dir: str | os.PathLike[str]) -> None:
+        """Save the tokenizer to a folder, that of a model too, and list all files there."""
+        super().save_to_preset(preset_dir)
+        list_preset_files(preset_dir)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -13,9 +13,11 @@ from typing import Any
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.integrity import file_entry
+from tibert_keras.locks import only_writer
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer, folder_of
+from tibert_keras.records.manifest import MANIFEST_FILE, Manifest, describe_corpora, describe_tokenizer, folder_of
 from tibert_keras.records.one_file import record_tokenizer, write_records_file
 from tibert_keras.records.original_flags import check_vocab_file, name_targets
 from tibert_keras.records.shuffle import gather, num_buckets, scatter
@@ -25,6 +27,7 @@ from tibert_keras.storage import (
     exists,
     expand_glob,
     join,
+    list_folder,
     read_bytes,
     remove_folder,
     sha256,
@@ -67,7 +70,15 @@ def build_records(config: RecordsConfig) -> Manifest:
     config = dataclasses.replace(
         config, output_dir=absolute(config.output_dir), spm_model_file=absolute(config.spm_model_file)
     )
-    manifest = _build(config, made_from)
+    is_new = not exists(config.output_dir)
+    with only_writer(config.output_dir):
+        try:
+            manifest = _build(config, made_from)
+        except InputError:
+            # Records that were made are kept. Without any, the folder would only be in the way.
+            if is_new and set(list_folder(config.output_dir)) <= {MANIFEST_FILE, TOKENIZER_FILE}:
+                _remove(config.output_dir)
+            raise
     _warn_of_unknown(manifest)
     return manifest
 
@@ -160,7 +171,7 @@ def _make_file(
 
 
 def _file_entry(path: Path, examples: int) -> dict[str, Any]:
-    return {"examples": examples, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"examples": examples, **file_entry(path)}
 
 
 # === shuffle_examples ===
@@ -177,8 +188,12 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
         manifest.write(config.output_dir)
         _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)
     for folder in (dealt_out, unshuffled):
-        if exists(folder):
-            remove_folder(folder)
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    if exists(folder):
+        remove_folder(folder)
 
 
 def _refuse_other_texts(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, exists, join, list_folder, read_json, sha256
+from tibert_keras.integrity import difference
+from tibert_keras.storage import atomic_output, join, list_folder, read_json, sha256
 
 MANIFEST_FILE = "manifest.json"
 
@@ -85,8 +86,7 @@ class Manifest:
 
     def is_whole(self, name: str, folder: str | os.PathLike[str]) -> bool:
         """Check by its hash whether the folder has a record file as it was written."""
-        path = join(folder, name)
-        return name in self.files and exists(path) and sha256(path) == self.files[name]["sha256"]
+        return name in self.files and difference(join(folder, name), self.files[name]) is None
 
     def total(self, count: str) -> int:
         """Sum one of the counts, such as `examples` or `tokens`, over all files."""

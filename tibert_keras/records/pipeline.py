@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tibert_keras.errors import InputError
 from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.records.masking import MaskingPolicy
-from tibert_keras.records.serialization import SHAPE, example_shape, feature_sizes, read_records
-from tibert_keras.storage import expand_glob, size
+from tibert_keras.records.serialization import SHAPE, check_lengths, example_shape, feature_sizes, read_records
+from tibert_keras.storage import expand_glob, is_remote, size
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Serialized examples are about 1 kB each, so the buffer is about 100 MB.
 _SHUFFLE_BUFFER = 100_000
 _FILES_READ_TOGETHER = 8
+# Far more than any model has.
+_MOST_SEGMENTS = 1 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +187,7 @@ class Records:
         def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any, Any]:
             # Parsing whole batches is several times as fast as parsing single examples.
             parsed = tf.io.parse_example(serialized, features)
+            self._check_values(parsed)
             x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
             labels, weights = tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
             if not sop:
@@ -201,6 +204,24 @@ class Records:
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         batches = examples.batch(batch_size, drop_remainder=drop_remainder).with_options(options)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def _check_values(self, parsed: dict[str, tf.Tensor]) -> None:
+        """Check the values of a batch in the graph. XLA and GPUs take ids beyond a table without complaint."""
+        import tensorflow as tf
+
+        pieces = (self.tokenizer or {}).get("vocabulary_size", tf.int32.max)
+        limits = {"input_ids": pieces, "masked_lm_ids": pieces, "masked_lm_positions": self.max_seq_length}
+        limits |= {"input_mask": 2, "next_sentence_labels": 2, "segment_ids": _MOST_SEGMENTS}
+        for name in limits.keys() & parsed.keys():
+            tf.debugging.Assert(
+                tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limits[name])),
+                [f"{name} must be from 0 to {limits[name] - 1}."],
+            )
+        weights = parsed["masked_lm_weights"]
+        tf.debugging.Assert(
+            tf.reduce_all((weights >= 0) & (weights < math.inf)),
+            ["masked_lm_weights must be finite and not negative."],
+        )
 
 
 # KerasHub's input names, and the features of Google's schema that they are read from.
@@ -241,6 +262,8 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
             f"The record file is not the one in the manifest beside it. Received: {path!r} of {found} bytes, "
             f"{listed['bytes']} in the manifest. Build the records again."
         )
+    if not is_remote(path):
+        check_lengths(path)
     return listed["examples"]
 
 

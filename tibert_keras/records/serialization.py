@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import open_binary
+from tibert_keras.storage import open_binary, size
 
 # Tags of the protobuf fields 1 to 3 with a length: field number x 8 + 2.
 _FIRST, _SECOND, _THIRD = b"\x0a", b"\x12", b"\x1a"
@@ -38,20 +38,47 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
         InputError: If the file cannot be read, or is cut short or damaged (with the index of the record).
     """
     with open_binary(path) as file:
+        end = size(path)
         for index in itertools.count():
             header = file.read(12)
             if not header:
                 return
             length = int.from_bytes(header[:8], "little")
-            # Without its checksum the length of a damaged file may be any number.
-            content = file.read(length + 4) if header == _header(length) else b""
+            # Without its checksum the length of a damaged file may be any number; with it, one made up.
+            content = file.read(length + 4) if header == _header(length) and length <= end else b""
             record = content[:-4]
             if len(record) < length or _checksum(record) != content[-4:]:
-                raise InputError(
-                    f"The record file is cut short or damaged at example {index}. Received: {os.fspath(path)!r}. "
-                    "Build it again, or leave it out."
-                )
+                raise _damaged(path, index)
             yield record
+
+
+def check_lengths(path: str | os.PathLike[str]) -> None:
+    """Check that the lengths in a local TFRecord file lead from record to record to its end, without reading these.
+
+    TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large.
+
+    Raises:
+        InputError: If they do not, with the index of the record.
+    """
+    end = size(path)
+    with open_binary(path) as file:
+        position = 0
+        for index in itertools.count():
+            header = file.read(12)
+            if not header:
+                return
+            length = int.from_bytes(header[:8], "little")
+            position += length + 16
+            if position > end or header != _header(length):
+                raise _damaged(path, index)
+            file.seek(position)
+
+
+def _damaged(path: str | os.PathLike[str], index: int) -> InputError:
+    return InputError(
+        f"The record file is cut short or damaged at example {index}. Received: {os.fspath(path)!r}. "
+        "Build it again, or leave it out."
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -101,13 +128,13 @@ def parse_example(serialized: bytes, sizes: Mapping[str, int] | None = None, *, 
         arrays[feature.key] = (
             np.fromiter(floats, np.float32, len(floats)) if floats else np.fromiter(integers, np.int64, len(integers))
         )
-    for name, size in (sizes or {}).items():
+    for name, count in (sizes or {}).items():
         kind = np.float32 if name == "masked_lm_weights" else np.int64
-        if name not in arrays or len(arrays[name]) != size or arrays[name].dtype != kind:
+        if name not in arrays or len(arrays[name]) != count or arrays[name].dtype != kind:
             found = f"{len(arrays[name])} values of type {arrays[name].dtype}" if name in arrays else "none"
             raise InputError(
-                f"Not a record of masked examples: it needs {size} values of type {kind.__name__} as {name!r}, and has "
-                f"{found}. Received: {path!r}. Give a file of `tibert records`."
+                f"Not a record of masked examples: it needs {count} values of type {kind.__name__} as {name!r}, and "
+                f"has {found}. Received: {path!r}. Give a file of `tibert records`."
             )
     return arrays
 

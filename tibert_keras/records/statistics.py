@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from tibert_keras.storage import write_picture
+from tibert_keras.pictures import write_picture
 
 _SHARES = {
     "masked_share": "predicted, of all tokens",

@@ -9,10 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
+from tibert_keras.locks import only_writer
 from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, INITIAL_PRESET
 from tibert_keras.runs.history import criterion_value
 from tibert_keras.runs.run import Run
 from tibert_keras.storage import atomic_output, join, read_json
+
+# Seconds: to write a champion takes less.
+_WAIT = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,6 @@ def choose_champion(
         raise InputError(f"No checkpoint with a {criterion} is there. Received: run_dir={folders}. Train first.")
     value, step, _, index = min(candidates)
     run = runs[index]
-    _write_preset(run, step)
     champion = Champion(
         run_dir=run.folder,
         step=step,
@@ -97,8 +100,11 @@ def choose_champion(
             "validation_file": run.config.get("validation_file"),
         },
     )
-    with atomic_output(join(run.folder, CHAMPION_FILE)) as path:
-        path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
+    # The run itself may be writing, which does not matter.
+    with only_writer(champion.preset, wait=_WAIT):
+        _write_preset(run, step)
+        with atomic_output(join(run.folder, CHAMPION_FILE)) as path:
+            path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
     return champion
 
 

@@ -14,17 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from tibert_keras.errors import DivergedError, InputError
-from tibert_keras.storage import (
-    atomic_output,
-    exists,
-    join,
-    list_folder,
-    open_binary,
-    read_json,
-    remove_folder,
-    sha256,
-    size,
-)
+from tibert_keras.integrity import check_manifest, difference, write_manifest
+from tibert_keras.storage import atomic_output, exists, join, list_folder, open_binary, read_json, remove_folder
 
 if TYPE_CHECKING:
     import keras
@@ -61,8 +52,8 @@ class Checkpoints:
     """The folder `checkpoints/` of a run, with one folder for each saved step.
 
     `variables.npz` holds every variable under its path: those of the model, those of the optimizer with the global
-    step, and the states of random generators and metrics. `state.json` holds the size and the hash of that file, and
-    the state of the run.
+    step, and the states of random generators and metrics. `state.json` holds the state of the run, and
+    `manifest.json` the sizes and hashes of both.
 
     Args:
         run_dir: The run's folder.
@@ -147,8 +138,10 @@ class Checkpoints:
             with (folder / VARIABLES_FILE).open("wb") as file:
                 hashing = _HashingFile(file)
                 np.savez(hashing, allow_pickle=False, **variables)
-            content = {"step": step, **state, "bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
-            (folder / STATE_FILE).write_text(json.dumps(content), encoding="utf-8")
+            (folder / STATE_FILE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
+            # What was written, not what the disk gives back.
+            variables_entry = {"bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
+            write_manifest(folder, known={VARIABLES_FILE: variables_entry})
         self.check(step)
         for old in self.steps[: -self.keep]:
             if old not in best_steps:
@@ -173,14 +166,13 @@ class Checkpoints:
         Raises:
             InputError: If it is damaged.
         """
+        if check_manifest(self.path(step), what="The checkpoint", advice=_GO_BACK):
+            return
+        # Older ones have the entry of the variables in their state.
         path, state = join(self.path(step), VARIABLES_FILE), self.state(step)
-        try:
-            if (size(path), sha256(path)) == (state["bytes"], state["sha256"]):
-                return
-            reason = "its size or hash is not the one that was written"
-        except (OSError, KeyError) as error:
-            reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
+        reason = difference(path, state) if {"bytes", "sha256"} <= state.keys() else "its list of files is missing"
+        if reason is not None:
+            raise InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
 
     def last_whole(self) -> int | None:
         """The step of the last undamaged checkpoint, or `None` if there are no checkpoints. Damaged ones are logged.

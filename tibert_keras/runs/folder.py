@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import yaml
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.storage import atomic_output, exists, join, list_folder, read_bytes
+from tibert_keras.storage import atomic_output, exists, join, list_folder
+from tibert_keras.yaml_files import read_yaml
 
 CONFIG_FILE = "config.yaml"
 CHAMPION_FILE = "champion.json"
@@ -81,13 +82,7 @@ def _read(run_dir: str) -> dict[str, Any]:
             f"The folder holds no run: it has no {CONFIG_FILE}. Received: {run_dir!r}. "
             "Give an output_dir of `tibert pretrain` or `tibert finetune`."
         )
-    try:
-        config = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError:
-        config = None
-    if not isinstance(config, dict):
-        raise InputError(f"Not the configuration of a run. Received: {path!r}. Choose another folder.")
-    return config
+    return read_yaml(path, what="the configuration of a run", advice="Choose another folder.")
 
 
 def check_folder(config: RunConfig, changeable: Collection[str]) -> None:

@@ -66,5 +66,5 @@ def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> Tib
 
     classifiers: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
     by_name = {f"tibert_keras>{each.__name__}": each for each in classifiers}
-    make = by_name.get(config.get("registered_name", ""), TibertMaskedLM)
+    make = by_name.get(str(config.get("registered_name")), TibertMaskedLM)
     return make.from_preset(preset, **kwargs)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
+from tibert_keras.pictures import write_picture
 from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE
 from tibert_keras.runs.history import HISTORY_FILE, History
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import exists, is_remote, join, read_json, write_picture
+from tibert_keras.storage import exists, is_remote, join, read_json
 
 Status = Literal["finished", "running", "stopped", "not begun"]
 

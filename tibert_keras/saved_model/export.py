@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
+from tibert_keras.integrity import write_manifest
+from tibert_keras.locks import only_writer
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
@@ -30,7 +32,7 @@ from tibert_keras.saved_model.versions import (
     write_description,
     write_warm_up,
 )
-from tibert_keras.storage import atomic_output, exists, join
+from tibert_keras.storage import atomic_output, exists, explaining_tensorflow, join
 from tibert_keras.training.callbacks import BestLoss
 from tibert_keras.training.workers import is_chief
 
@@ -81,13 +83,19 @@ def export_saved_model(
         module = ClassifyText(loaded, precision=precision)
     else:
         module = FillMask(loaded, top_k=top_k, precision=precision)
-    with tempfile.TemporaryDirectory() as assets, atomic_output(output_dir, last=SAVED_MODEL) as folder:
+    with (
+        only_writer(output_dir),
+        tempfile.TemporaryDirectory() as assets,
+        atomic_output(output_dir, last=SAVED_MODEL) as folder,
+        explaining_tensorflow(output_dir),
+    ):
         tokenizer = Path(assets) / TOKENIZER_FILE
         tokenizer.write_bytes(loaded.preprocessor.tokenizer.proto)
         module.tokenizer_file = tf.saved_model.Asset(os.fspath(tokenizer))
         tf.saved_model.save(module, os.fspath(folder), signatures=module.signatures)
         write_warm_up(folder, module.signatures_of_text)
         write_description(folder, description)
+        write_manifest(folder)
 
 
 class SavedModelOfBest(BestLoss):

@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tibert_keras.errors import InputError
+from tibert_keras.integrity import check_manifest
+
 _KERAS_OPTIMIZERS = "keras.src.optimizers"
 
 
@@ -15,11 +18,24 @@ def load_saved_model(folder: str) -> Any:
 
     Importing TensorFlow Text would import Keras, for layers of its own, and take seconds. This is done only for a
     foreign tokenizer, whose ops may be any of them.
+
+    Raises:
+        InputError: If it is incomplete, changed or damaged.
     """
+    advice = "Copy the whole SavedModel anew from where it comes from, or export it again."
+    check_manifest(folder, what="The SavedModel", advice=advice)
     import_tensorflow()
+    _register_sentence_piece()
+    try:
+        return _load(folder)
+    except Exception as error:  # a damaged file raises any kind
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The SavedModel cannot be loaded: {reason}. Received: {folder!r}. {advice}") from error
+
+
+def _load(folder: str) -> Any:
     import tensorflow as tf
 
-    _register_sentence_piece()
     try:
         return tf.saved_model.load(folder)
     except Exception as error:

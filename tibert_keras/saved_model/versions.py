@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tibert_keras.errors import InputError
+from tibert_keras.records.serialization import read_records
 from tibert_keras.storage import exists, join, list_folder, read_bytes
 
 if TYPE_CHECKING:
@@ -78,8 +80,8 @@ def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str
     from tensorflow_serving.apis import prediction_log_pb2
 
     path = join(folder, WARM_UP_FILE)
-    for record in tf.data.TFRecordDataset(path).take(_MOST_REQUESTS) if exists(path) else []:
-        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+    for record in islice(read_records(path), _MOST_REQUESTS) if exists(path) else []:
+        log = prediction_log_pb2.PredictionLog.FromString(record)
         if not log.HasField("predict_log"):
             continue  # for the older interfaces of TensorFlow Serving
         request = log.predict_log.request

@@ -51,10 +51,11 @@ class Version:
 
     def __init__(self, folder: str, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint
-        _refuse_special_files(folder)
         try:
             self.loaded: Any = load_saved_model(folder)
             description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
+        except InputError:
+            raise
         except Exception as error:  # a damaged file raises any kind
             reason = str(error).partition("\n")[0]
             raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
@@ -221,16 +222,6 @@ def _load(folder: str) -> Version:
     raise InputError(
         f"The SavedModel changes while it is being loaded. Received: {folder!r}. Write it beside and rename it."
     )
-
-
-def _refuse_special_files(folder: str) -> None:
-    """Refuse what cannot be read to an end, such as a pipe, before TensorFlow waits for it."""
-    for path in [] if is_remote(folder) else sorted(Path(folder).rglob("*")):
-        if not (path.is_file() or path.is_dir()):
-            name = path.relative_to(folder).as_posix()
-            raise InputError(
-                f"The SavedModel cannot be loaded: {name} is neither a file nor a folder. Received: {folder!r}."
-            )
 
 
 def _fingerprint(folder: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import write_picture
+from tibert_keras.pictures import write_picture
 from tibert_keras.tagging.words import CONTINUATION, Document, TaggedWord, split_syllables, syllable_labels, word_key
 
 Average = Literal["weighted", "macro"]

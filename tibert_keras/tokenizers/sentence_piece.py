@@ -76,13 +76,17 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self.nbest_size = nbest_size
         self.underline_between_sections = check_underlines(underline_between_sections)
         self.explicit_spaces = tsheg_pretokenization or underline_between_sections is not True
-        super().__init__(
-            model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces),
-            out_type=out_type,
-            enable_sampling=nbest_size != 0,
-            nbest_size=nbest_size,
-            alpha=alpha,
-        )
+        try:
+            super().__init__(
+                model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces),
+                out_type=out_type,
+                enable_sampling=nbest_size != 0,
+                nbest_size=nbest_size,
+                alpha=alpha,
+            )
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"Not a SentencePiece model: {reason} Received: {len(proto)} bytes.") from error
         self._section_space = section_space(underline_between_sections)
         self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)

@@ -18,6 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS
@@ -108,8 +109,18 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     ```
     """
     paths = expand_glob(config.input_file)
-    _check_folder(config)
-    proto = _train(paths, config)
+    with only_writer(config.output_dir):
+        _check_folder(config)
+        inputs = {path: sha256(path) for path in paths}
+        proto = _train(paths, config)
+        for path, digest in inputs.items():
+            if sha256(path) != digest:
+                raise InputError(f"The file changed while it was read. Received: {path!r}. Give the command again.")
+        return _write(proto, inputs, config)
+
+
+def _write(proto: bytes, inputs: dict[str, str], config: TokenizerConfig) -> dict[str, Any]:
+    """Write the model with its vocabulary and manifest, and return the manifest."""
     with atomic_output(config.output_dir, last=MANIFEST_FILE) as folder:
         folder.mkdir()
         model = folder / "spiece.model"
@@ -123,7 +134,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
             **config.trainer_options,
             "score_step": _score_step(config),
             "sentencepiece_rules": _RULES,
-            "inputs": {Path(path).name: sha256(path) for path in paths},
+            "inputs": {Path(path).name: digest for path, digest in inputs.items()},
             "sentencepiece": sentencepiece.__version__,
             "sha256": sha256(model),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -189,10 +190,17 @@ def reporting_damaged_records(*sources: Records | None) -> Iterator[None]:
 
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         for source in filter(None, sources):
             for path in source.paths:
                 _check_file(dataclasses.replace(source, paths=[path], num_examples=count_examples(path)))
+        # Each example is right by itself, but not for the model.
+        if isinstance(error, tf.errors.InvalidArgumentError) and "indices" in error.message:
+            paths = [path for source in filter(None, sources) for path in source.paths]
+            raise InputError(
+                f"The records hold ids that the model does not know. Received: {paths[0]!r}. Give those that it was "
+                "made for."
+            ) from error
         raise
 
 
@@ -207,9 +215,15 @@ def _check_file(records: Records) -> None:
     except tf.errors.InvalidArgumentError as error:
         raise InputError(
             f"Example {index} of the record file is not like the others. Received: {records.paths[0]!r}, where "
-            f"sequences should have {records.max_seq_length} tokens and {records.max_predictions_per_seq} predictions. "
-            "Build it again, or leave it out."
+            f"sequences should have {records.max_seq_length} tokens and {records.max_predictions_per_seq} predictions: "
+            f"{_reason(error)} Build it again, or leave it out."
         ) from error
+
+
+def _reason(error: Any) -> str:
+    """The message of an assertion in the graph, or the first line of TensorFlow's."""
+    found = re.search(r"\b\w+ must be [^']*\.", error.message)
+    return found[0] if found else f"{error.message.splitlines()[0].rstrip('.')}."
 
 
 # === Comparison with transformers, by which the original project validated its conversions ===

@@ -12,6 +12,7 @@ import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.errors import InputError
+from tibert_keras.locks import only_writer
 from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
@@ -30,6 +31,7 @@ from tibert_keras.training.run_callbacks import (
     catching_sigterm,
 )
 from tibert_keras.training.strategy import Strategy, chosen_strategy, use_deterministic_operations
+from tibert_keras.training.workers import is_chief
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,6 +61,11 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     ```
     """
     check_files(config)
+    with only_writer(config.output_dir) if is_chief() else nullcontext():
+        return _pretrain(config, callbacks)
+
+
+def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> Champion:
     if config.deterministic:
         use_deterministic_operations()
     with chosen_strategy(config) if config.do_train else nullcontext(Strategy()) as strategy:

@@ -1,0 +1,52 @@
+"""Finds files by pattern, and checks their names."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+
+from tibert_keras.errors import InputError
+
+# Any number of folders.
+_ANY_DEPTH = re.compile(r"(?:^|(?<=/))\*\*(?:/|$)")
+
+
+def find_matches(pattern: str) -> Iterator[str]:
+    """Yield the paths that match a pattern, as `glob.glob`, but enter each folder once, whatever links lead to it."""
+    before, *after = _ANY_DEPTH.split(pattern, maxsplit=1)
+    if not after:
+        yield from glob.glob(pattern)
+        return
+    for start in glob.glob(before) if before else [os.curdir]:
+        for folder in _folders(start):
+            inside = os.path.join(folder, "")
+            inside = inside if before else inside.removeprefix("./")
+            yield from find_matches(glob.escape(inside) + (after[0] or "*"))
+
+
+def _folders(start: str) -> Iterator[str]:
+    seen: set[str] = set()
+    for folder, names, _ in os.walk(start, followlinks=True):
+        # A link to a folder above would lead here again without end.
+        if (real := os.path.realpath(folder)) in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield folder
+
+
+def check_name(path: str) -> None:
+    """Refuse a name that is not UTF-8: JSON files and TensorFlow cannot hold it.
+
+    Raises:
+        InputError: If it is not.
+    """
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The name is not UTF-8. Received: {path.encode(errors='backslashreplace')!r}. Rename it."
+        ) from error

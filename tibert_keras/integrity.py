@@ -1,0 +1,109 @@
+"""Lists the files of what is written with their sizes and hashes, and checks them when it is read.
+
+A list of files is the entry `files` of a JSON file: `{"NAME": {"bytes": 123, "sha256": "..."}}`. Records have theirs in
+their own manifest; presets, checkpoints and SavedModels have a `manifest.json` that holds nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import exists, is_remote, join, read_json, sha256, size
+
+MANIFEST_FILE = "manifest.json"
+MISSING = "a file is missing"
+
+
+def file_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describe a file: its size as `bytes`, and its `sha256`."""
+    return {"bytes": size(path), "sha256": sha256(path)}
+
+
+def write_manifest(
+    folder: str | os.PathLike[str],
+    *,
+    patterns: Sequence[str] = ("**/*",),
+    known: Mapping[str, dict[str, Any]] | None = None,
+) -> None:
+    """Write `manifest.json` with the entries of the other files in a local folder and the folders in it.
+
+    Args:
+        folder: The folder.
+        patterns: What to list.
+        known: Entries that are known already, by name. A hash of what was to be written is worth more than one of what
+            has been written.
+    """
+    root, entries = Path(folder), dict(known or {})
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and name != MANIFEST_FILE and name not in entries:
+            entries[name] = file_entry(path)
+    (root / MANIFEST_FILE).write_text(json.dumps({"files": entries}, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) -> bool:
+    """Check that a folder holds every file of its `manifest.json` as it was written. Other files do not matter.
+
+    Args:
+        folder: The folder, local or remote.
+        what: What it holds, for the message.
+        advice: What to do otherwise, for the message.
+
+    Returns:
+        Whether there is a manifest. What older versions wrote has none.
+
+    Raises:
+        InputError: If a file is missing, is none, or has another size or hash, or the manifest is damaged.
+    """
+    refuse_special_files(folder, what=what)
+    path = join(folder, MANIFEST_FILE)
+    if not exists(path):
+        return False
+    for name, entry in _read_entries(path, what=what, advice=advice).items():
+        if (reason := difference(join(folder, name), entry)) is not None:
+            raise InputError(f"{what} cannot be loaded: {reason}. Received: {join(folder, name)!r}. {advice}")
+    return True
+
+
+def difference(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> str | None:
+    """Tell in a few words how a file differs from its entry in a list, or return `None` if it does not."""
+    if not exists(path):
+        return MISSING
+    try:
+        same = (size(path), sha256(path)) == (entry["bytes"], entry["sha256"])
+    except (OSError, InputError):
+        return "it is no file that can be read"
+    return None if same else "its size or hash is not the one that was written"
+
+
+def refuse_special_files(folder: str | os.PathLike[str], *, what: str) -> None:
+    """Refuse a folder with a pipe or a device in it, which reading may never end, or a link to nowhere.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if is_remote(folder):
+        return
+    for path in sorted(Path(folder).rglob("*")):
+        if not (path.is_file() or path.is_dir()):
+            name = path.relative_to(folder).as_posix()
+            raise InputError(
+                f"{what} cannot be loaded: {name} is neither a file nor a folder. Received: {os.fspath(folder)!r}."
+            )
+
+
+def _read_entries(path: str, *, what: str, advice: str) -> dict[str, dict[str, Any]]:
+    entries = read_json(path, what="a list of files", advice=advice).get("files")
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries.values()
+    ):
+        raise InputError(f"{what} has no list of its files. Received: {path!r}. {advice}")
+    for name in entries:
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise InputError(f"A list names only files beside it. Received: {name!r} in {path!r}. {advice}")
+    return entries
