@@ -225,7 +225,7 @@ class TestWarmUp:
         assert said(model) == 7 and "warm-up requests cannot be answered: 'none'" in caplog.text
         (tmp_path / "model" / WARM_UP_FILE).write_bytes(b"torn" * 100)
         model.refresh()
-        assert said(model) == 7 and "corrupted record" in caplog.text
+        assert said(model) == 7 and "damaged at example" in caplog.text
 
 
 class TestForeignModels:
