@@ -1,5 +1,7 @@
 """Train on replicas and save what happened; a process of its own, `train_on_replicas.py RECORDS FOLDER [REPLICAS]`.
 
+Beside the records there is the architecture, `albert_config.json`.
+
 Logical devices must be made before TensorFlow starts, and its collective operations know one number of them. Without
 `REPLICAS` it is one worker of those in `TF_CONFIG`; on JAX `XLA_FLAGS` make the devices.
 """
@@ -17,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
@@ -56,7 +59,7 @@ def config(records: str, folder: str) -> PretrainConfig:
         input_file=f"{records}/train/*.tf_record",
         validation_file=f"{records}/held_out/*.tf_record",
         output_dir=f"{folder}/run",
-        preset="tibert_nano",
+        albert_config_file=f"{records}/albert_config.json",
         do_eval=keras.backend.backend() == "jax",
         train_batch_size=8,
         eval_batch_size=40,
@@ -101,7 +104,7 @@ def train_on_pairs(options: PretrainConfig) -> dict[str, np.ndarray]:
     keras.utils.set_random_seed(0)
     log = Log()
     with chosen_strategy(options) as strategy, strategy.scope():
-        model = TibertPretraining.from_preset("tibert_nano", vocabulary_size=VOCABULARY)
+        model = TibertPretraining(TibertBackbone.from_preset("tibert_nano", vocabulary_size=VOCABULARY, num_layers=1))
         model.compile(LAMB(WarmupPolynomialDecay(0.01, 20, 3)), jit_compile=False)
     model.fit(pairs(), callbacks=[log], verbose=0, shuffle=False)
     return {
