@@ -71,9 +71,9 @@ def _to_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any
 
 def _find_undocumented(app: Any, env: Any) -> None:
     """Warn of public names that the reference lacks."""
-    objects = env.get_domain("py").objects
-    for name in sorted(tibert_keras.__all__):
-        if f"tibert_keras.{name}" not in objects:
+    names = {*tibert_keras.__all__, *(f"callbacks.{name}" for name in tibert_keras.callbacks.__all__)} - {"callbacks"}
+    for name in sorted(names):
+        if f"tibert_keras.{name}" not in env.get_domain("py").objects:
             logging.getLogger(__name__).warning("docs/reference/python.md does not describe %s", name)
 
 
