@@ -52,7 +52,7 @@ class PretrainConfig:
             moments and the global step.
         sop: Learn the sentence order (SOP) too, from records made with `--sop`.
         do_train: Train. Without it, only the champion of an existing run is chosen.
-        do_eval: Evaluate the champion on `validation_file` at the end.
+        do_eval: Evaluate the champion on `validation_file` at the end, for the run's card.
         train_batch_size: Examples in a step, over all replicas.
         gradient_accumulation_steps: Number of parts in which a step computes the gradient of its batch, one after
             another, to save memory. It must divide the batch of each replica.

@@ -18,6 +18,7 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
 from tibert_keras.runs.environment import note_environment
+from tibert_keras.runs.evaluation import write_evaluation
 from tibert_keras.runs.run import Run
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.continue_from import restore_continue_from
@@ -88,6 +89,7 @@ def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callba
     if config.do_eval and validation:
         scores = evaluate(TibertMaskedLM.from_preset(champion.preset), validation, batch_size=config.eval_batch_size)
         _LOG.info("champion on %s: %s", config.validation_file, scores)
+        write_evaluation(config.output_dir, scores, input_file=config.validation_file, baseline=None)
     return champion
 
 
