@@ -22,8 +22,7 @@ from typing import IO, Any
 from tibert_keras.errors import InputError
 from tibert_keras.globs import check_name, find_matches
 
-# The ending of unfinished files and folders.
-UNFINISHED = ".part"
+UNFINISHED = ".part"  # the ending of unfinished files and folders
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -43,15 +42,16 @@ def join(folder: str | os.PathLike[str], *names: str) -> str:
 
 @contextmanager
 def explaining_tensorflow(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield `tf.io.gfile`, and turn TensorFlow's errors about a file into `InputError`."""
+    """Yield `tf.io.gfile`, and turn TensorFlow's errors into `InputError`, or `OSError` if the path is local."""
     import tensorflow as tf
 
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:
-        reason = (error.message or type(error).__name__).splitlines()[0]
-        kind = "remote path" if is_remote(path) else "file"
-        raise InputError(f"The {kind} cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message or type(error).__name__).splitlines()[0]
+        if is_remote(path):
+            raise InputError(f"The remote path cannot be used: {reason}. Received: {os.fspath(path)!r}.") from error
+        raise OSError(errno.EIO, reason.rpartition("; ")[2], os.fspath(path)) from error
 
 
 def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[str]:

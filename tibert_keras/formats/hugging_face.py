@@ -239,12 +239,13 @@ def write_hugging_face(portable: PortableModel, folder: Path) -> None:
         portable: The model.
         folder: A new folder.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir()
     arrays = to_theirs(HUGGING_FACE, portable.weights)
     # transformers refuses the file without this metadata.
-    save_file({name: arrays[name] for name in sorted(arrays)}, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    content = save({name: arrays[name] for name in sorted(arrays)}, metadata={"format": "pt"})
+    (folder / WEIGHTS_FILE).write_bytes(content)
     (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
         is_tagger = isinstance(portable.model, TibertTokenClassifier)

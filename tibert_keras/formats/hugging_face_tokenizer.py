@@ -111,7 +111,9 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
         by_syllable: Whether to split before marks too, as `encode_syllables` does, so that no piece crosses one.
     """
     (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
-    _fast_tokenizer(tokenizer, by_syllable=by_syllable).save(str(folder / "tokenizer.json"))
+    # Written here, because the library reports a full disk in its own way.
+    fast = _fast_tokenizer(tokenizer, by_syllable=by_syllable).to_str(pretty=True)
+    (folder / "tokenizer.json").write_text(fast, encoding="utf-8")
     special = {
         "bos_token": tokenizer.cls_token,
         "cls_token": tokenizer.cls_token,
