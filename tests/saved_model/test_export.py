@@ -30,7 +30,9 @@ from tibert_keras.runs.history import History
 from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.saved_model.precision import Precision, compare_precision
+from tibert_keras.saved_model.text_module import bounded
 from tibert_keras.saved_model.versions import WARM_UP_FILE, find_saved_model
+from tibert_keras.tokenizers.bounds import MAX_RUN, check_text
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.pretrain import pretrain
 
@@ -169,6 +171,22 @@ class TestIds:
     def test_refused(self, masked_lm, changes, message):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             masked_lm(**self.ids(**changes))
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("", 1), ("ཀ་", 600_000), ("a", MAX_RUN), ("a", MAX_RUN + 1), ("་ a", MAX_RUN), ("a ", 9_000), ("ཀ་", 700_000)],
+)
+def test_texts_are_bounded_as_in_python(text, count):
+    text *= count
+    try:
+        check_text(text)
+    except InputError as error:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=str(error).partition(" Received")[0]):
+            bounded(tf.constant(["ཀ་", text]))
+    else:
+        assert bounded(tf.constant(["ཀ་", text]))[1] == text.encode()
 
 
 @tensorflow_only

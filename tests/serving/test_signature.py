@@ -10,6 +10,7 @@ from tests.support.running import LENGTH, TEXT, lengths_of, signature
 from tibert_keras.serving.models import Version
 from tibert_keras.serving.protocol import RequestError
 
+MASKED_LM = ["token_ids", "padding_mask", "segment_ids", "mask_positions"]
 TEXTS = ["སངས་རྒྱས་[MASK]བཅོམ་[MASK]འདས།", "བཀྲ་ཤིས།", "[MASK]"]
 
 
@@ -74,6 +75,26 @@ class TestRows:
             answer(version.signatures["masked_lm"], given)
         with pytest.raises(RequestError, match=r"refuses the input: token_ids must be from 0 to 399\.$"):
             answer(version.signatures["masked_lm"], given | {"token_ids": ids + 391, "mask_positions": ids[:, :0]})
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"token_ids": [[1, 5]]}, "token_ids must be from 0 to 4"),
+            ({"token_ids": [[1, -1]]}, "token_ids must be from 0 to 4"),
+            ({"padding_mask": [[1, 2]]}, "padding_mask must be from 0 to 1"),
+            ({"padding_mask": [[1, -1]]}, "padding_mask must be from 0 to 1"),
+            ({"mask_positions": [[2]]}, "mask_positions must be places in token_ids"),
+            ({"mask_positions": [[-1]]}, "mask_positions must be places in token_ids"),
+        ],
+    )
+    def test_what_an_older_model_would_not_refuse(self, changes, reason):
+        inputs = {name: tf.TensorSpec([None, None], tf.int32) for name in MASKED_LM}
+        logits = {"logits": tf.TensorSpec([None, None, 5], tf.float32)}
+        of = signature(lambda **ids: {"logits": np.zeros((len(ids["token_ids"]), 1, 5), "float32")}, inputs, logits)
+        given = {name: np.array([[1, 1]], "int32") for name in MASKED_LM}
+        assert answer(of, given)["logits"].shape == (1, 1, 5)
+        with pytest.raises(RequestError, match=f"refuses the input: {reason}"):
+            answer(of, given | {name: np.array(value, "int32") for name, value in changes.items()})
 
     def test_a_text_that_is_too_long(self, version):
         with pytest.raises(RequestError, match=r"refuses the input: A text is longer than 32 tokens\.$") as caught:

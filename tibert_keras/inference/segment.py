@@ -83,7 +83,7 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
         The sentences, which joined are the text. A text without shads is a single one.
 
     Raises:
-        InputError: If the model has other labels, or a block has more characters in a row without a tsheg or shad than
+        InputError: If the model has other labels, or a block has more characters in a row that are not Tibetan than
             `check_text` allows.
     """
     if sorted(model.labels) != sorted((SENTENCE, SECTION)):

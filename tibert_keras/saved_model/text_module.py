@@ -121,7 +121,7 @@ def bounded(text: tf.Tensor) -> tf.Tensor:
         parts = tf.strings.split(tf.strings.regex_replace(text, RUN_ENDS, NO_TEXT), NO_TEXT)
     longest = tf.reduce_max(tf.strings.length(parts.flat_values, unit="UTF8_CHAR"))
     no_ends = tf.debugging.Assert(
-        longest <= MAX_RUN, [f"A text has more than {MAX_RUN} characters without a tsheg or shad."]
+        longest <= MAX_RUN, [f"A text has more than {MAX_RUN} characters in a row without a common Tibetan letter."]
     )
     with tf.control_dependencies([no_ends]):
         return tf.identity(text)

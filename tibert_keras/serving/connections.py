@@ -7,7 +7,6 @@ import logging
 import resource
 import time
 from http import HTTPStatus
-from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -17,9 +16,8 @@ _LOG = logging.getLogger(__name__)
 
 # A client that takes its answer more slowly than this, over the time that it has, is cut off.
 _SLOWEST_BYTES = 2**20
-# What a client that is refused has to read why, and how many may read at a time.
+# What a client that is refused has to read why.
 _SECONDS_TO_READ = 1.0
-_MOST_REFUSED = 64
 _SECONDS_BETWEEN_REPORTS = 60.0
 
 
@@ -34,12 +32,21 @@ class BoundedProtocol(H11Protocol):
         max_connections: Maximum number of open connections. Beyond it the one that has kept the server waiting longest
             is closed; if none has, the new one gets status 503.
         seconds: How long the server waits.
+        waiting: The connections whose client the server waits for, by the time since when. All connections share it.
     """
 
-    def __init__(self, *arguments: Any, max_connections: int, seconds: float, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        max_connections: int,
+        seconds: float,
+        waiting: dict[BoundedProtocol, None],
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self._max_connections = max_connections
         self._seconds = seconds
+        self._waiting = waiting
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._has_ended = False
@@ -51,19 +58,12 @@ class BoundedProtocol(H11Protocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        waiting = [
-            (each._timer.when(), each)
-            for each in self.connections
-            if isinstance(each, BoundedProtocol) and each is not self
-            if each._timer is not None and not each._has_ended
-        ]
-        if waiting:
-            _, oldest = min(waiting, key=itemgetter(0))
-            oldest._stop_waiting()  # nor is it found again before it is gone
+        oldest = next((each for each in self._waiting if each is not self), None)
+        if oldest is not None:
+            oldest._stop_waiting()
             oldest.transport.abort()
-        elif len(self.connections) > self._max_connections + _MOST_REFUSED:
-            self.transport.abort()
-        else:
+            self.connections.discard(oldest)  # at once, not when the loop comes to it
+        if len(self.connections) - len(self._waiting) >= self._max_connections:
             self._end(503, "The server has as many connections as it may. Try again later.")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -99,8 +99,10 @@ class BoundedProtocol(H11Protocol):
         self._stop_waiting()
         self._unsent = self.transport.get_write_buffer_size()
         self._timer = self.loop.call_later(self._seconds, self._give_up)
+        self._waiting[self] = None
 
     def _stop_waiting(self) -> None:
+        self._waiting.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,6 +134,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.write("\r\n".join(lines).encode() + body)
         self.transport.write_eof()
         self._timer = self.loop.call_later(_SECONDS_TO_READ, self.transport.abort)
+        self._waiting[self] = None
 
 
 def cap_connections(wanted: int) -> int:

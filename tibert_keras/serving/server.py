@@ -61,7 +61,10 @@ def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: 
 def make_server(app: ASGIApp, config: ServeConfig, **options: Any) -> BoundedServer:
     """Make the server of an application, with uvicorn's further `options`."""
     protocol: Any = partial(
-        BoundedProtocol, max_connections=cap_connections(config.max_connections), seconds=config.timeout
+        BoundedProtocol,
+        max_connections=cap_connections(config.max_connections),
+        seconds=config.timeout,
+        waiting={},
     )
     # A client's malformed request is no warning of ours.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

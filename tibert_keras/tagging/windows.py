@@ -119,7 +119,7 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
         The words of each line, whose forms joined are the line; none for an empty line.
 
     Raises:
-        InputError: If a line has more characters in a row without a tsheg or shad than `check_text` allows.
+        InputError: If a line has more characters in a row that are not Tibetan than `check_text` allows.
     """
     preprocessor = model.preprocessor
     waiting: deque[tuple[str, list[str]]] = deque()

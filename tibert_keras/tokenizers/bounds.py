@@ -12,12 +12,12 @@ import re
 from tibert_keras.errors import InputError
 from tibert_keras.tibetan import SHAD, TSHEG
 
-# A megabyte is a volume of the canon, and many times what a model takes at once.
-MAX_TEXT_BYTES = 2**20
+# As much as the server takes in a request: several volumes of the canon, tokenized in half a second.
+MAX_TEXT_BYTES = 2**22
 # Every vocabulary of Tibetan has these, so a run of unknown characters ends here. Spaces may have no piece.
-RUN_ENDS = f"[{TSHEG}{SHAD}]"
-# Five pages of Latin letters, which take milliseconds; Tibetan has such a mark after at most some ten characters.
-MAX_RUN = 2**14
+RUN_ENDS = f"[{TSHEG}{SHAD}ཀཁགངཆདནཔབམའཡརལསིེོུ]"
+# Three pages of another script, which take milliseconds.
+MAX_RUN = 2**13
 
 
 def check_text(text: str, *, max_bytes: float = MAX_TEXT_BYTES) -> None:
@@ -28,12 +28,12 @@ def check_text(text: str, *, max_bytes: float = MAX_TEXT_BYTES) -> None:
         max_bytes: Its maximum size in UTF-8; infinite for a text that is tokenized in parts.
 
     Raises:
-        InputError: If the text, or a part of it without a tsheg or shad, is too long.
+        InputError: If the text, or a part of it without Tibetan, is too long.
     """
     if max_bytes < math.inf and (size := len(text.encode(errors="surrogatepass"))) > max_bytes:
         raise InputError(f"A text has more than {max_bytes} bytes. Received: {size}. Give it in parts.")
     if len(text) > MAX_RUN and (longest := max(map(len, re.split(RUN_ENDS, text)))) > MAX_RUN:
         raise InputError(
-            f"A text has more than {MAX_RUN} characters without a tsheg or shad. Received: {longest}. "
-            "Is it Tibetan? Give other text in parts."
+            f"A text has more than {MAX_RUN} characters in a row without a common Tibetan letter. Received: {longest}. "
+            "Give it in parts."
         )
