@@ -7,7 +7,8 @@ own. There are three sets of rules:
 - `none`: nothing here, only SentencePiece's own rules (`nmt_nfkc`), as in older tokenizers.
 - `nfc`: Unicode's canonical form, within the Tibetan block. It decomposes all precomposed signs of the block.
 - `tibetan`: `nfc` and the `REPLACEMENTS`. They include those of Botok (`botok/utils/unicode_normalization.py`), but
-  vowels keep Unicode's canonical order.
+  vowels keep Unicode's canonical order, and a letter subjoined after a vowel stays there: Hugging Face's library could
+  not do the same.
 
 The same rules run in Python (here), in a TensorFlow graph (`models/text_in_graph.py`) and in Hugging Face's library
 (`formats/hugging_face_tokenizer.py`).
