@@ -170,6 +170,7 @@ def test_killed_again_and_again(run_config, tmp_path, kills):
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.any_backend
 @pytest.mark.slow
 def test_a_power_cut_at_every_moment(run_config, tmp_path):
     """Before each sync, rename and removal on the disk; what was not synced is lost."""
