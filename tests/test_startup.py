@@ -96,6 +96,7 @@ NOTHING = {
     "convert": ["--from=keras", "--input=nothing", "--to=google", "--output=out"],
     "fill-mask": ["--model=nothing", "བཀྲ་[MASK]"],
     "tag": ["--model=nothing", "བཀྲ་ཤིས།"],
+    "classify": ["--model=nothing", "བཀྲ་ཤིས།"],
     "segment": ["--model=nothing", "བཀྲ་ཤིས།"],
     "segment examples": ["--input_file=nothing", "--output_file=out.tsv"],
     "serve": ["nothing"],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tibert_keras.registration import KERAS_OBJECTS, register_classes
 
 if TYPE_CHECKING:
+    from tibert_keras.inference.fill import fill_gaps
+    from tibert_keras.inference.fill_pieces import fill_mask
     from tibert_keras.models.tibert_backbone import TibertBackbone
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
@@ -42,6 +44,8 @@ __all__ = [
     "TibertTokenizer",
     "WarmupPolynomialDecay",
     "callbacks",
+    "fill_gaps",
+    "fill_mask",
     "pretrain",
     "resize_vocabulary",
 ]
@@ -50,6 +54,8 @@ __all__ = [
 _MODULES = {
     **KERAS_OBJECTS,
     "PretrainConfig": "training.config",
+    "fill_gaps": "inference.fill",
+    "fill_mask": "inference.fill_pieces",
     "pretrain": "training.pretrain",
     "resize_vocabulary": "models.vocabulary",
 }

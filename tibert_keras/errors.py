@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -80,3 +80,17 @@ def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, f
         raise InputError(
             f"{folder!r} holds results of other options. Received: {values}. Choose another output folder."
         )
+
+
+def check_arguments(function: str, given: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Refuse arguments that do not exist, which Keras's models would ignore.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if unknown := [name for name in given if name not in allowed]:
+        shown = ", ".join(f"{name}={given[name]!r}"[:60] for name in unknown)
+        advice = (
+            "Give sizes and dropout of the encoder to TibertBackbone.from_preset." if "Backbone" not in function else ""
+        )
+        raise InputError(f"{function} takes no such argument. Received: {shown}. {advice or 'Leave it out.'}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from wrapt import when_imported
@@ -26,9 +28,22 @@ KERAS_OBJECTS = {
 }
 
 
+def is_handle(preset: str | os.PathLike[str]) -> bool:
+    """Return whether a preset stands for a model that KerasHub downloads."""
+    return os.fspath(preset).startswith(("hf://", "kaggle://", "modelscope://"))
+
+
+def preset_converter() -> Callable[[str, str], None]:
+    """Return the function that writes another library's preset as one of ours.
+
+    The models load it by name: it stands among the formats, which are made of models.
+    """
+    return importlib.import_module("tibert_keras.formats.foreign_presets").write_as_ours
+
+
 def register_classes() -> None:
     """Import every class that Keras and KerasHub look up by registered name or among the subclasses of a class."""
-    for module in dict.fromkeys(KERAS_OBJECTS.values()):
+    for module in [*dict.fromkeys(KERAS_OBJECTS.values()), "models.keras_hub_names"]:
         importlib.import_module(f"tibert_keras.{module}")
 
 

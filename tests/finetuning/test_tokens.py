@@ -374,7 +374,7 @@ class TestBadInput:
             tokenizer |= {"registered_name": "keras_hub>BertTokenizer", "config": {"name": "bert_tokenizer"}}
             (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
         config = tagger_config(tmp_path / "run", model=str(folder))
-        self.refuse(config, "no encoder of ours with its tokenizer: .* Received: preset=")
+        self.refuse(config, "preset cannot be loaded: .* Received: ")
 
     def test_folders(self, tagger_run, tagger_config, tmp_path):
         with pytest.raises(InputError, match="num_epochs=8 there, 7 now"):

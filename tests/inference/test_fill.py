@@ -10,6 +10,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+import tibert_keras
+from tibert_keras import TibertMaskedLM
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill import (
@@ -53,6 +55,20 @@ class TestFillMask:
     def test_top_k(self, filled, finished_run):
         for one, four in zip(fill_mask(TEXTS, model=finished_run, top_k=1), filled, strict=True):
             assert (one.pieces, one.filled) == (four.pieces[:1], four.filled)
+
+    def test_a_model_in_memory(self, filled, finished_run):
+        """Its methods and the functions say the same, and see what changes in the model."""
+        model = TibertMaskedLM.from_preset(str(finished_run / "champion"))
+        assert_same(model.fill_mask(TEXTS, top_k=4), filled)
+        assert_same(tibert_keras.fill_mask(TEXTS[2], model=model, top_k=4), [filled[-1]._replace(text=0)])
+        gaps = model.fill_gaps("བཅོམ་[GAP:1]་འདས།", top_k=2)
+        assert gaps == tibert_keras.fill_gaps(["བཅོམ་[GAP:1]་འདས།"], model=finished_run, top_k=2)
+        logits = model.predict(TEXTS[2:], verbose=0)
+        assert model.preprocessor.tokenizer.id_to_token(int(logits[0, 0].argmax())) == filled[-1].pieces[0]
+        model.masked_lm_head.set_weights([0 * weight for weight in model.masked_lm_head.get_weights()])
+        assert model.fill_mask(TEXTS[2], top_k=1)[0].probabilities[0] == pytest.approx(1 / 400, abs=1e-6)
+        model.backbone.enable_lora(2)
+        assert model.fill_mask(TEXTS[2], top_k=1)[0].probabilities[0] == pytest.approx(1 / 400, abs=1e-6)
 
     def test_from_a_preset_and_a_saved_model(self, filled, finished_run, tmp_path):
         export_saved_model(finished_run, tmp_path / "saved_model", top_k=6)

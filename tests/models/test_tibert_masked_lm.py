@@ -159,11 +159,16 @@ class TestTibertMaskedLM(TestCase):
         assert isinstance(found, TibertMaskedLM)
         assert found.loss.get_config() == self.make().loss.get_config()
 
-    def test_preset_folder_of_a_backbone(self, tmp_path):
+    def test_preset_folder_of_a_backbone(self, tmp_path, caplog):
         backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=50)
         backbone.save_to_preset(str(tmp_path))
         model = TibertMaskedLM.from_preset(str(tmp_path), preprocessor=None)
         self.assert_close(model.backbone.get_weights(), backbone.get_weights(), atol=0)
+        assert "the head of the model is new and untrained" in caplog.text
+        caplog.clear()
+        model.save_to_preset(str(tmp_path / "whole"))
+        TibertMaskedLM.from_preset(str(tmp_path / "whole"))
+        assert not caplog.text
 
     # === Presets by name, and preprocessors ===
     def test_preset_with_arguments(self):
@@ -183,7 +188,7 @@ class TestTibertMaskedLM(TestCase):
     def test_vocabulary_is_the_tokenizers(self, preprocessor):
         model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
         assert model.backbone.vocabulary_size == preprocessor.tokenizer.vocabulary_size()
-        with pytest.raises(InputError, match="vocabulary_size=7, and a tokenizer of"):
+        with pytest.raises(InputError, match="pieces in the tokenizer, vocab_size=7"):
             TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor, vocabulary_size=7)
 
     def test_strings_and_preset_folder(self, preprocessor, tmp_path):

@@ -48,7 +48,7 @@ class TestTibertMaskedLMPreprocessor(TestCase):
         x, y, sample_weight = tree.map_structure(np.asarray, outputs)
         expected = {
             "token_ids": masked.token_ids,
-            "padding_mask": token_ids != 0,
+            "padding_mask": (token_ids != 0).astype("int32"),
             "segment_ids": np.zeros_like(token_ids),
             "mask_positions": masked.mask_positions,
         }

@@ -41,7 +41,7 @@ class TestTibertTokenClassifierPreprocessor(TestCase):
             assert [LABELS[n] for n in y[row, places]] == labels[row]
         assert not x["segment_ids"].any() and not y[weights == 0].any()
         assert (y.dtype, weights.dtype, x["token_ids"].dtype, x["padding_mask"].dtype) == (
-            "int32", "float32", "int32", "bool",
+            "int32", "float32", "int32", "int32",
         )  # fmt: skip
 
     def test_texts_and_words_are_one(self):

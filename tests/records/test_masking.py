@@ -237,7 +237,7 @@ class TestGoogle:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"masked_lm_prob": 0.0}, "masked_lm_prob must lie between 0 and 1. Received: 0.0"),
+        ({"masked_lm_prob": -0.1}, "masked_lm_prob must lie between 0 and 1. Received: -0.1"),
         ({"masked_lm_prob": 1.5}, "Received: 1.5"),
         ({"ngram": 0}, "Received: ngram=0, max_predictions_per_seq=20"),
         ({"max_predictions_per_seq": 0}, "Received: ngram=3, max_predictions_per_seq=0"),

@@ -17,7 +17,6 @@ from tests.support.running import running
 from tests.support.saved_models import classifier_of, ops_of, tagger_of
 from tibert_keras import (
     TibertTextClassifier,
-    TibertTextClassifierPreprocessor,
 )
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
@@ -120,22 +119,27 @@ class TestClassifyText:
         ]
         assert answer["labels"].numpy().tolist() == [[b"prose", b"verse"]] * len(texts)
 
-    def test_two_texts_side_by_side(self, classifier):
-        config = {
-            **classifier.preprocessor.get_config(),
-            "num_segments": 2,
-            "tokenizer": classifier.preprocessor.tokenizer,
-        }
-        pairs = TibertTextClassifier(
-            classifier.backbone, classifier.labels, preprocessor=TibertTextClassifierPreprocessor(**config)
-        )
+    def test_two_texts_side_by_side(self, classifier, tmp_path):
+        preprocessor = classifier.preprocessor.changed(num_segments=2)
+        pairs = TibertTextClassifier(classifier.backbone, labels=classifier.labels, preprocessor=preprocessor)
         assert pairs.preprocessor.get_config()["num_segments"] == 2
-        with pytest.raises(InputError, match="Received: num_segments=2"):
-            ClassifyText(pairs)
+        first, second = TEXTS, [TEXTS[-1], "ཆོས་" * 40, *TEXTS[2:]]  # one of which is cut
+        expected = pairs.predict_probabilities((first, second))
+        export_saved_model(pairs, tmp_path / "saved_model")
+        signatures = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
+        assert set(signatures) == {"serving_default", "classify_pairs", "tokenize"}
+        answer = signatures["serving_default"](text=tf.constant(first), second_text=tf.constant(second))
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+        with pytest.raises(InputError, match="Received: num_segments=3"):
+            ClassifyText(
+                TibertTextClassifier(
+                    classifier.backbone, labels=classifier.labels, preprocessor=preprocessor.changed(num_segments=3)
+                )
+            )
 
     def test_softmax(self, classifier):
         softmax = TibertTextClassifier(
-            classifier.backbone, classifier.labels, preprocessor=classifier.preprocessor, activation="softmax"
+            classifier.backbone, labels=classifier.labels, preprocessor=classifier.preprocessor, activation="softmax"
         )
         softmax.output_dense.set_weights(classifier.output_dense.get_weights())
         modules = ClassifyText(softmax), ClassifyText(classifier)
@@ -192,7 +196,7 @@ class TestSavedModels:
             load_fill_mask(exported / "presets/tagger")
 
     def test_without_a_tokenizer(self, classifier, tmp_path):
-        model = TibertTextClassifier(classifier.backbone, classifier.labels)
+        model = TibertTextClassifier(classifier.backbone, labels=classifier.labels)
         with pytest.raises(InputError, match="has no tokenizer"):
             export_saved_model(model, tmp_path / "out")
 

@@ -33,6 +33,7 @@ VERBS: dict[str, Callable[[Any], None]] = {
     "convert": models.convert,
     "fill-mask": models.fill_mask,
     "tag": models.tag,
+    "classify": models.classify,
     "segment": models.segment,
     "segment examples": models.segment_examples,
     "serve": models.serve,

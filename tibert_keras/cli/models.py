@@ -10,6 +10,7 @@ from typing import Literal
 from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
 from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.inference.classify import ClassifyConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
@@ -131,6 +132,13 @@ def tag(config: TagConfig) -> None:
             print(path)
         return
     _write_pieces(tag_text(config), config.output_file)
+
+
+def classify(config: ClassifyConfig) -> None:
+    """Classify texts, one per line."""
+    from tibert_keras.inference.classify import classify_text
+
+    _write_pieces(classify_text(config), config.output_file)
 
 
 def segment(config: SegmentConfig) -> None:

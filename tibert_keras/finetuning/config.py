@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
+from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
 
@@ -220,8 +221,12 @@ def find_encoder(config: FinetuneConfig) -> str:
         InputError: If there is none, or its encoder has fewer positions than the sequences.
     """
     preset = find_preset(config.model)
-    encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE).get("config", {})
-    positions = encoder.get("max_sequence_length", 0)
+    if is_handle(preset):
+        # To be downloaded; the model checks its positions itself.
+        return preset
+    encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE)
+    # The latter in the folders of transformers.
+    positions = encoder.get("config", {}).get("max_sequence_length") or encoder.get("max_position_embeddings", 0)
     if config.max_seq_length > positions:
         raise InputError(
             "The sequences are longer than the encoder takes. Received: "

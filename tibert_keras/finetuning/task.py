@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from tibert_keras.finetuning.config import FinetuneConfig, find_encoder
-from tibert_keras.models.tibert_presets import foreign_preset, local_preset
+from tibert_keras.models.keras_hub_presets import read_preset_file
+from tibert_keras.models.tibert_presets import local_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.storage import exists, join, read_json
 
 # Inputs, labels and weights, each with the sequences along its first axis.
 Sequences = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
@@ -43,7 +43,11 @@ class FinetuningTask(ABC):
         self.final_part = "test" if parts.get("test") else "validation"
         self.preset, tokenizer = load_encoder(config)
         self.preprocessor = self.preprocessor_class(
-            tokenizer, labels, sequence_length=config.max_seq_length, class_weight=config.class_weight, **options
+            tokenizer,
+            labels=labels,
+            sequence_length=config.max_seq_length,
+            class_weight=config.class_weight,
+            **options,
         )
         self.sequences = self.encode("train")
 
@@ -92,14 +96,13 @@ def load_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
             the sequences.
     """
     preset = find_encoder(config)
-    if exists(path := join(preset, "preprocessor.json")):
-        preprocessor = read_json(path, what="a part of a preset", advice="Give the champion of a run.")
-        trained = preprocessor.get("config", {}).get("sequence_length")
+    with local_preset(preset) as folder:
+        trained = read_preset_file(folder, "preprocessor.json").get("config", {}).get("sequence_length")
         if trained and config.max_seq_length > trained:
             _LOG.warning(
                 "the encoder was trained on %d positions, and has learnt nothing of later ones: max_seq_length=%d",
                 trained,
                 config.max_seq_length,
             )
-    with local_preset(preset) as folder, foreign_preset(preset):
+    with local_preset(preset) as folder:
         return preset, TibertTokenizer.from_preset(folder)

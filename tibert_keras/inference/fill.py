@@ -127,7 +127,7 @@ class FilledText(NamedTuple):
     measure: Literal["score", "probability"] = "score"
 
 
-def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[list[Candidate]]]:
+def fill_gaps(texts: Sequence[str] | str, *, model: Any, top_k: int = 5) -> list[list[list[Candidate]]]:
     """Guess the whole syllables in the gaps of texts.
 
     A gap is written as `find_gaps` describes: `[GAP:2-4]` is 2 to 4 syllables, a run of adjacent `[MASK]`s that many
@@ -138,8 +138,8 @@ def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[
     around the gap. It sees no line breaks inside sentences and no markers of folios and lines, as in `join_lines`.
 
     Args:
-        texts: Texts with gaps.
-        model: As for `load_fill_mask`.
+        texts: Texts with gaps, or a single one.
+        model: As for `load_fill_mask`: a model, or a folder.
         top_k: Maximum number of candidates for a gap.
 
     Returns:
@@ -157,6 +157,7 @@ def fill_gaps(texts: Sequence[str], *, model: Any, top_k: int = 5) -> list[list[
     ```
     """
     check_counts(top_k=top_k)
+    texts = [texts] if isinstance(texts, str) else texts
     loaded = load_fill_mask(model)
     gaps = [find_gaps(text) for text in texts]
     in_order = [gap for each in gaps for gap in each]

@@ -31,12 +31,12 @@ class FilledMask(NamedTuple):
     filled: str
 
 
-def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
+def fill_mask(texts: Sequence[str] | str, *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
     """Fill the masks in texts.
 
     Args:
         texts: Texts with `[MASK]` in them.
-        model: As for `load_fill_mask`.
+        model: As for `load_fill_mask`: a model, or a folder.
         top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
         batch_size: Texts per step.
 
@@ -52,6 +52,7 @@ def fill_mask(texts: Sequence[str], *, model: Any, top_k: int = 5, batch_size: i
         print(mask.filled, mask.pieces, mask.probabilities)
     ```
     """
+    texts = [texts] if isinstance(texts, str) else texts
     for text in texts:
         check_text(text)
         if not all(map(is_masks, GAP.finditer(text))):

@@ -15,8 +15,8 @@ def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
     """Load a model that fills masks. A SavedModel needs TensorFlow and TensorFlow Text only, no Keras.
 
     Args:
-        model: Folder of a SavedModel or of its versions, of a preset, or of a run with a champion. A model that is
-            loaded already is returned as it is.
+        model: A masked language model, or the folder of a SavedModel or of its versions, of a preset, or of a run
+            with a champion. What this function has returned is returned as it is.
         top_k: How many pieces a preset guesses for each mask.
 
     Returns:
@@ -25,11 +25,29 @@ def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
     Raises:
         InputError: If `model` is none of them.
     """
+    if hasattr(model, "backbone"):
+        return _in_memory(model, top_k)
     if not isinstance(model, str | os.PathLike):
         return model
     if (saved_model := find_saved_model(model)) is not None:
         return load_saved_model(saved_model)
     preset = find_preset(model)
+    return _in_memory(load_model(preset), top_k)
+
+
+def _in_memory(model: Any, top_k: int) -> Any:
+    """Return the functions of a model, which it keeps until it changes: tracing them takes seconds."""
+    from tibert_keras.models.encoder_layer import sentence_piece_in_graph
     from tibert_keras.saved_model.fill_mask import FillMask
 
-    return FillMask(load_model(preset), top_k=top_k)
+    preprocessor = model.preprocessor
+    # LoRA and quantization make other variables.
+    variables = [id(variable) for variable in model.variables]
+    key = (top_k, id(preprocessor), getattr(preprocessor, "sequence_length", None), variables)
+    known, functions = vars(model).get("_fill_mask_functions", (None, None))
+    # Makes another if the tokenizer's is lost, as after `keras.utils.set_random_seed`.
+    if known != key or functions.sentence_piece is not sentence_piece_in_graph(preprocessor.tokenizer):
+        functions = FillMask(model, top_k=top_k)
+        # Not `setattr`, which Keras tracks.
+        vars(model)["_fill_mask_functions"] = key, functions
+    return functions

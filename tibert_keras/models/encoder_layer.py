@@ -35,6 +35,20 @@ def sentence_piece_in_graph(tokenizer: keras_nlp.models.AlbertTokenizer) -> Any:
     return tokenizer._sentence_piece
 
 
+def quantized_policies(model: Any) -> keras.dtype_policies.DTypePolicyMap:
+    """Return the policies of the quantized layers of a model, by path."""
+    policies = keras.dtype_policies.DTypePolicyMap()
+    for layer in model._flatten_layers():
+        if layer.quantization_mode is not None:
+            policies[layer.path] = layer.dtype_policy
+    return policies
+
+
+def layer_behind(tensor: Any) -> Any:
+    """Return the layer whose output a symbolic tensor is; `None` for any other tensor."""
+    return tensor._keras_history.operation if isinstance(tensor, keras.KerasTensor) else None
+
+
 def _after_attention(layer: Any, inputs: Any, attended: Any, training: bool | None) -> Any:
     """Compute the rest of `TransformerEncoder.call` from the layer's inputs and the output of its attention."""
     x = layer._self_attention_layer_norm(inputs + layer._self_attention_dropout(attended, training=training))

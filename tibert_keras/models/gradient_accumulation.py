@@ -27,8 +27,16 @@ def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
     Raises:
         InputError: If the micro-batches cannot be equally large.
     """
-    step: Any = _jax_train_step if keras.backend.backend() == "jax" else _tensorflow_train_step
-    return step(model, *args, steps)
+    if keras.backend.backend() == "torch":
+        raise InputError(
+            "Gradients are accumulated on TensorFlow and JAX only. "
+            f"Received: gradient_accumulation_steps={steps}, KERAS_BACKEND=torch. Leave it out."
+        )
+    if keras.backend.backend() == "jax":
+        state, data = args
+        return _jax_train_step(model, state, _padded(model.loss, data, steps), steps)
+    (data,) = args
+    return _tensorflow_train_step(model, _padded(model.loss, data, steps), steps)
 
 
 def _tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
@@ -96,6 +104,41 @@ def _update_metrics(model: Any, loss: Any, x: Any, y: Any, y_pred: Any, sample_w
     loss_tracker = next(metric for metric in model.metrics if metric.name == "loss")
     loss_tracker.update_state(loss, sample_weight=ops.shape(tree.flatten(x)[0])[0])
     return model.compute_metrics(x, y, y_pred, sample_weight)
+
+
+def _padded(losses: Any, data: Any, steps: int) -> Any:
+    """Fill a batch up to a multiple of `steps` with rows of weight 0, which change no loss that counts weights.
+
+    The last batch of an epoch may need it.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    first = tree.flatten(x)[0]
+    named = losses.values() if isinstance(losses, dict) else [losses]
+    known = first.shape[0]
+    if (known is not None and known % steps == 0) or not all(hasattr(loss, "dividing_by") for loss in named):
+        return data
+    size = ops.shape(first)[0]
+    # The last row again and again.
+    rows = _arange(size + -size % steps)
+    is_real = rows < size
+    rows = ops.minimum(rows, size - 1)
+
+    def weigh(values: Any) -> Any:
+        shape = (-1, *[1] * (len(values.shape) - 1))
+        return ops.take(values, rows, axis=0) * ops.cast(ops.reshape(is_real, shape), values.dtype)
+
+    if sample_weight is None:
+        sample_weight = tree.map_structure(lambda labels: ops.ones(ops.shape(labels), "float32"), y)
+    x, y = tree.map_structure(lambda values: ops.take(values, rows, axis=0), (x, y))
+    return x, y, tree.map_structure(weigh, sample_weight)
+
+
+def _arange(size: Any) -> Any:
+    if keras.backend.backend() == "jax":
+        return ops.arange(size)
+    import tensorflow as tf
+
+    return tf.range(size)
 
 
 def _split(data: Any, steps: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from numbers import Integral
@@ -11,13 +12,14 @@ import keras
 import keras_nlp
 import numpy as np
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_arguments
 from tibert_keras.models.encoder_layer import encode_positions
 from tibert_keras.models.tibert_presets import (
     backbone_presets,
     check_preset,
     list_preset_files,
     local_preset,
+    name_readable_policy,
     weights_in_memory,
 )
 from tibert_keras.storage import read_json
@@ -82,10 +84,10 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         dtype: The data type or policy of the layers.
         identity_projection: Whether the projection from embeddings to layers is a fixed identity. Google's code has no
             projection if the embedding size is the hidden size.
-        **kwargs: Other arguments of `keras_nlp.models.Backbone`, such as `name`.
+        **kwargs: `name` and `trainable`.
 
     Raises:
-        InputError: If `identity_projection` is given for different sizes.
+        InputError: If `identity_projection` is given for different sizes, or there is no such argument.
 
     Example:
     ```python
@@ -121,6 +123,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         identity_projection: bool = False,
         **kwargs: Any,
     ) -> None:
+        check_arguments(type(self).__name__, kwargs, {"name", "trainable"})
         sizes = {
             "vocabulary_size": vocabulary_size,
             "num_layers": num_layers,
@@ -198,8 +201,8 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         """Make a backbone from an architecture's name, or load one.
 
         Args:
-            preset: A name in `TibertBackbone.presets`, for an untrained backbone; or a folder written by
-                `save_to_preset`, or a handle that KerasHub downloads.
+            preset: A name in `TibertBackbone.presets`, for an untrained backbone; or the folder of a preset, ours or
+                KerasHub's of an ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of one.
             load_weights: Whether to load a folder's weights.
             **kwargs: Arguments of the constructor, which override the preset's. A name needs `vocabulary_size`.
 
@@ -210,6 +213,9 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             InputError: If there is no such preset, or `vocabulary_size` is missing.
         """
         preset = check_preset(preset)
+        check_arguments(
+            f"{cls.__name__}.from_preset", kwargs, {*inspect.signature(cls).parameters, "name", "trainable"}
+        )
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
                 return super().from_preset(folder, load_weights=load_weights, **kwargs)
@@ -238,6 +244,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             max_shard_size: The size of a file of weights, in GB, above which they are split.
         """
         super().save_to_preset(preset_dir, max_shard_size=max_shard_size)
+        name_readable_policy(preset_dir)
         list_preset_files(preset_dir)
 
     @classmethod

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.models.tibert_preprocessor import TibertPreprocessor
 
 
-class TibertClassifierPreprocessor:
+class TibertClassifierPreprocessor(TibertPreprocessor):
     """Precedes KerasHub's preprocessor in the bases of the classifiers' preprocessors.
 
     Attributes:
-        labels: The names of the classes, in the order of the classifier's logits.
+        labels: The names of the classes, in the order of the classifier's logits; `None` if classes are numbers.
         class_weight: The weights of labels other than 1, by label; or None.
         label_weights: The weight of each label, float32 `[labels]`.
     """
 
-    backbone_cls = TibertBackbone
-    tokenizer_cls = TibertTokenizer
-
     def __init__(
         self,
         *args: Any,
-        labels: Sequence[str],
+        labels: Sequence[str] | None,
         class_weight: Mapping[str | int, float] | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.labels = check_labels(labels)
+        if labels is None and class_weight:
+            raise InputError(
+                f"Weights are for labels. Received: class_weight={dict(class_weight)}, labels=None. Give labels too."
+            )
+        self.labels = None if labels is None else check_labels(labels)
         self.class_weight = self._by_label(class_weight)
-        self.label_weights = np.array([(self.class_weight or {}).get(label, 1) for label in self.labels], "float32")
+        self.label_weights = np.array(
+            [(self.class_weight or {}).get(label, 1) for label in self.labels or ()], "float32"
+        )
 
     def label_ids(self, given: Sequence[str]) -> np.ndarray:
         """Return the number of each given label, int32.
@@ -42,6 +44,10 @@ class TibertClassifierPreprocessor:
         Raises:
             InputError: If the classifier has no such label.
         """
+        if self.labels is None:
+            raise InputError(
+                f"Classes without names are numbers. Received: {given[0]!r}. Give numbers, or make labels."
+            )
         ids = {label: number for number, label in enumerate(self.labels)}
         if unknown := next((label for label in given if label not in ids), None):
             raise InputError(
@@ -53,10 +59,9 @@ class TibertClassifierPreprocessor:
         """Turn weights by label or, as in Keras, by number into weights by label, which go into a file."""
         if not class_weight:
             return None
+        labels = self.labels or []
         weights = {
-            self.labels[label] if isinstance(label, int) and 0 <= label < len(self.labels) else str(label): float(
-                weight
-            )
+            labels[label] if isinstance(label, int) and 0 <= label < len(labels) else str(label): float(weight)
             for label, weight in class_weight.items()
         }
         self.label_ids(list(weights))
@@ -65,8 +70,13 @@ class TibertClassifierPreprocessor:
             raise InputError(f"A weight must not be negative. Received: class_weight={wrong}. Give 0 or more.")
         return weights
 
+    def changed(self, **changes: Any) -> Self:
+        """Return a preprocessor with some other arguments and the same tokenizer."""
+        return type(self)(**{**self.get_config(), "tokenizer": self.tokenizer, **changes})
+
     def get_config(self) -> dict[str, Any]:
-        own = {"labels": list(self.labels), "class_weight": self.class_weight and dict(self.class_weight)}
+        labels = None if self.labels is None else list(self.labels)
+        own = {"labels": labels, "class_weight": self.class_weight and dict(self.class_weight)}
         return {**super().get_config(), **own}  # type: ignore[misc]
 
 
@@ -80,8 +90,3 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     if not labels or len(set(labels)) < len(labels):
         raise InputError(f"Labels must be one or more, and all different. Received: labels={labels}. List each once.")
     return labels
-
-
-def is_tensorflow(values: Any) -> bool:
-    """Return whether values are a TensorFlow tensor, without importing TensorFlow."""
-    return type(values).__module__.startswith("tensorflow")

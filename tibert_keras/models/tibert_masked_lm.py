@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,20 +12,17 @@ from keras import ops
 from tibert_keras.errors import InputError
 from tibert_keras.models.encoder_layer import set_rematerialization
 from tibert_keras.models.gradient_accumulation import accumulated_train_step
+from tibert_keras.models.masked_lm_head import MaskedLMHead
+from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_task import PoolerNotTrained
+from tibert_keras.models.training_data import as_lists, holds_ids, holds_strings, is_grain, is_stream, preprocessed
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-def gelu_tanh(x: Any) -> Any:
-    """GELU in its tanh approximation, which is what Google's ALBERT calls "gelu"."""
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
+class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
     """An ALBERT encoder that fills in masked tokens, for pretraining and for filling gaps.
 
     Inputs are integers: `token_ids`, `segment_ids` and `padding_mask` of shape `[batch, sequence]`, and
@@ -37,9 +35,12 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
     tasks.
 
     Args:
-        backbone: A `TibertBackbone`.
+        backbone: A `TibertBackbone`; an `AlbertBackbone` is copied.
         preprocessor: A `keras_nlp.models.MaskedLMPreprocessor`, or None if inputs are ids.
-        **kwargs: Arguments of `keras_nlp.models.MaskedLM`, such as `name`.
+        **kwargs: `name`, `trainable` and `compile`.
+
+    Raises:
+        InputError: If the preprocessor's tokenizer or sequences do not fit the backbone.
 
     Example:
     ```python
@@ -59,27 +60,24 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
     rematerialize = False
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
+        backbone = check_parts(backbone, preprocessor, kwargs)
         # === Layers ===
         self.backbone = backbone
         self.preprocessor = preprocessor
-        self.masked_lm_head = keras_nlp.layers.MaskedLMHead(
+        self.masked_lm_head = MaskedLMHead(
             vocabulary_size=backbone.vocabulary_size,
             token_embedding=backbone.token_embedding,
-            intermediate_activation=gelu_tanh,
-            layer_norm_epsilon=1e-12,
-            kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
             dtype=backbone.dtype_policy,
             name="mlm_head",
         )
-        # Without autocast, KerasHub's head adds a float32 bias to bfloat16 logits, which TensorFlow refuses.
-        self.masked_lm_head.autocast = True
 
         # === Functional Model ===
         inputs = {
             **backbone.input,
             "mask_positions": keras.Input(shape=(None,), dtype="int32", name="mask_positions"),
         }
-        super().__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
+        # Skips the constructor of `AlbertMaskedLM`, whose head computes something else.
+        super(keras_nlp.models.AlbertMaskedLM, self).__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
 
     def masked_lm(self) -> TibertMaskedLM:
         """Return the masked language model alone: this model, as it has no other task."""
@@ -93,6 +91,78 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
         # The head gathers positions too. These are gathered already, so it takes the first, the second, and so on.
         picked = ops.cumsum(ops.ones_like(positions), axis=1) - 1
         return self.masked_lm_head(encoded["sequence_output"], picked), encoded["pooled_output"]
+
+    # === Data ===
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
+        """Preprocess and mask a batch, unless it consists of ids."""
+        if seed is None or holds_ids(x) or not isinstance(self.preprocessor, TibertMaskedLMPreprocessor):
+            return super().preprocess_samples(x, y, sample_weight)
+        return self.preprocessor(x, y=None, seed=seed)
+
+    def predict(self, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Return the logits at masked tokens, as `keras.Model.predict`.
+
+        Args:
+            x: The inputs of `fit`. In strings, the tokens to predict are the `[MASK]`s of each text, in order; a text
+                without any is masked at random, as in training.
+            batch_size: Examples per step, 32 by default.
+            **kwargs: Other arguments of `keras.Model.predict`.
+
+        Returns:
+            Logits, float `[texts, predictions, vocabulary_size]`. `fill_mask` gives pieces and probabilities.
+
+        Raises:
+            InputError: As `fit`, or if a mask lies behind the end of a sequence.
+        """
+        return super().predict(self._to_predict(x), batch_size, **kwargs)
+
+    def predict_on_batch(self, x: Any, **kwargs: Any) -> Any:
+        """Return the logits of one batch, as `predict`."""
+        return super().predict_on_batch(self._to_predict(x), **kwargs)
+
+    def _to_predict(self, x: Any) -> Any:
+        """Preprocess strings for prediction."""
+        if not isinstance(self.preprocessor, TibertMaskedLMPreprocessor) or is_grain(x):
+            return x
+        call = self.preprocessor.call_to_predict
+        if is_stream(x):
+            return preprocessed(x, lambda x, *_: call(x), seed=0, anew=False)
+        return call(as_lists(x)) if holds_strings(x) else x
+
+    def _next_seed(self) -> int:
+        preprocessor = self.preprocessor
+        return (
+            preprocessor.next_seed() if isinstance(preprocessor, TibertMaskedLMPreprocessor) else super()._next_seed()
+        )
+
+    def fill_mask(self, texts: Sequence[str] | str, *, top_k: int = 5, batch_size: int = 32) -> list[Any]:
+        """Fill the masks in texts, as `tibert_keras.fill_mask`.
+
+        Args:
+            texts: Texts with `[MASK]` in place of a piece of the vocabulary, or a single one.
+            top_k: How many guesses for each mask.
+            batch_size: Texts per step.
+
+        Returns:
+            One `FilledMask` per mask, in order: `pieces`, `probabilities`, and the `filled` text.
+        """
+        import tibert_keras
+
+        return tibert_keras.fill_mask(texts, model=self, top_k=top_k, batch_size=batch_size)
+
+    def fill_gaps(self, texts: Sequence[str] | str, *, top_k: int = 5) -> list[list[list[Any]]]:
+        """Guess whole syllables in the gaps of texts, as `tibert_keras.fill_gaps`.
+
+        Args:
+            texts: Texts with gaps, such as `[GAP:2-4]` in place of 2 to 4 syllables, or a single one.
+            top_k: Maximum number of candidates for a gap.
+
+        Returns:
+            For each gap of each text the `Candidate`s, the likeliest first: `text`, `score`, `syllables`.
+        """
+        import tibert_keras
+
+        return tibert_keras.fill_gaps(texts, model=self, top_k=top_k)
 
     # === Training ===
     def compile(
@@ -112,9 +182,10 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
             loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
             weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
             gradient_accumulation_steps: The number of micro-batches in which a training step computes the gradient of
-                its batch, to save memory. It must divide the batch of each replica. But for dropout's draws, the step
-                equals that of the whole batch, however weights are spread over the parts. (The argument of this name
-                of Keras's optimizers differs: it averages the gradients of whole batches.)
+                its batch, to save memory. But for dropout's draws, the step equals that of the whole batch, however
+                weights are spread over the parts. A batch that is no multiple, as the last one of an epoch may be, is
+                filled up with rows of weight 0; with losses of Keras's own it is refused. (The argument of this name of
+                Keras's optimizers differs: it averages the gradients of whole batches.)
             rematerialize: Whether a training step computes each layer of the encoder again in the backward pass
                 instead of keeping its activations. This is slower, needs memory that hardly grows with the depth, and
                 changes no number, dropout's draws included.
@@ -140,7 +211,9 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.MaskedLM):
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile()`."""
-        ours = {name: getattr(self, name) for name in ("gradient_accumulation_steps", "rematerialize")}
+        # Only if they are not the usual ones: `keras.models.clone_model` makes a model that does not know them.
+        names = [name for name in ("gradient_accumulation_steps", "rematerialize") if name in vars(self)]
+        ours = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)}
         return {**super().get_compile_config(), **ours}
 
     def train_step(self, *args: Any) -> Any:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import keras
 import keras_nlp
 import numpy as np
 
-from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.records.masking import MaskingPolicy, mask_tokens
+from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, in_graph, integer_mask
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
+from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_tokens
 
 _OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed"]
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
+class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMaskedLMPreprocessor):
     """Tokenizes, packs and masks text for `TibertMaskedLM`.
 
-    This is KerasHub's `MaskedLMPreprocessor` with the n-gram masking of record files
+    This is KerasHub's `AlbertMaskedLMPreprocessor` with the n-gram masking of record files
     (`tibert_keras.records.masking.mask_tokens`), drawn anew for every batch.
 
     Args:
-        tokenizer: A `TibertTokenizer`.
+        tokenizer: A `TibertTokenizer`; an `AlbertTokenizer` is replaced by one with the same vocabulary.
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
         truncate: str. How two segments share the length: `"round_robin"` or `"waterfall"`.
         mask_selection_rate: float. Share of a sequence's tokens to predict.
@@ -35,8 +37,15 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         do_whole_word_mask: bool. Mask whole syllables.
         do_permutation: bool. Also predict as many tokens that are exchanged with each other; `mask_positions` then has
             twice `mask_selection_length` slots.
-        seed: int or `None`. Seed of the masks. It makes a sequence of calls reproducible, but not those of a parallel
-            `map`, as in `fit()` on strings, which take their masks in the order in which they happen to run.
+        seed: int or `None`. Seed of the masks; without one, `keras.utils.set_random_seed` decides them. Either makes
+            `fit()`, `evaluate()` and a sequence of calls reproducible, but not the calls of a parallel `map` of one's
+            own, which run in any order.
+
+    Call arguments:
+        x: A text, a list of texts, or a tuple of lists of segments.
+        y: Not used: the labels are the masked tokens.
+        sample_weight: Not used.
+        seed: int or `None`. The seed of this call's masks.
 
     Returns:
         `(x, y, sample_weight)`: `x` has `token_ids`, `padding_mask` and `segment_ids` of shape
@@ -49,9 +58,6 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
     x, y, sample_weight = preprocessor(["བཀྲ་ཤིས་བདེ་ལེགས།", "ཆོས་ལ་བསྔགས་པ།"])
     ```
     """
-
-    backbone_cls = TibertBackbone
-    tokenizer_cls = TibertTokenizer
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            tokenizer,
+            as_tibert_tokenizer(tokenizer),
             sequence_length=sequence_length,
             truncate=truncate,
             mask_selection_rate=mask_selection_rate,
@@ -84,10 +90,11 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
         self.do_whole_word_mask = do_whole_word_mask
         self.do_permutation = do_permutation
         self.seed = seed
+        self.rng = None if seed is None else np.random.default_rng(seed)
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        policy = MaskingPolicy(
+        self.policy = MaskingPolicy(
             masked_lm_prob=self.mask_selection_rate,
             max_predictions_per_seq=self.mask_selection_length,
             ngram=self.ngram,
@@ -97,30 +104,81 @@ class TibertMaskedLMPreprocessor(keras_nlp.models.MaskedLMPreprocessor):
             mask_token_rate=self.mask_token_rate,
             random_token_rate=self.random_token_rate,
         )
-        self.masker = _Masker(self.tokenizer, policy, self.seed)
+        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed.
+        self.masker = _no_masks
 
-    def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in _OWN_OPTIONS}
-        return {**super().get_config(), **own}
+    def call(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
+        """Preprocess and mask a batch, in Python or in a graph."""
+        features, token_ids = self._pack(x)
+        return self._packed(features, self._mask_anywhere(token_ids, seed))
 
+    def call_to_predict(self, x: Any) -> Any:
+        """Preprocess a batch for `predict()`: the tokens to predict are the `[MASK]`s in the text.
 
-class _Masker:
-    """Runs `mask_tokens` in place of KerasHub's `MaskedLMMaskGenerator`, with outputs of the same form."""
+        A text without any is masked at random, as in training.
 
-    def __init__(self, tokenizer: TibertTokenizer, policy: MaskingPolicy, seed: int | None) -> None:
-        self.tokenizer = tokenizer
-        self.policy = policy
-        self.rng = np.random.default_rng(seed)
+        Args:
+            x: As `call`.
 
-    def __call__(self, token_ids: Any) -> dict[str, Any]:
-        if type(token_ids).__module__.startswith("tensorflow"):
-            outputs = self._mask_in_graph(token_ids)
-        else:
-            outputs = self._mask(keras.ops.convert_to_numpy(token_ids))
-        return dict(zip(["token_ids", "mask_positions", "mask_ids", "mask_weights"], outputs, strict=True))
+        Returns:
+            The inputs of `call`. A text has at least `mask_selection_length` slots for predictions, and in Python as
+            many as the text with most masks needs. Slots without a mask predict [CLS].
 
-    def _mask(self, token_ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        Raises:
+            InputError: If a mask lies behind the end of the sequence.
+        """
+        if not self.built:
+            self.build(None)
+        features, token_ids = self._pack(x)
+        if not in_graph():
+            self._check_masks(x, token_ids)
+        return self._packed(features, self._mask_anywhere(token_ids, None, to_predict=True))[0]
+
+    def next_seed(self) -> int:
+        """Draw a seed, from `seed` or from what `keras.utils.set_random_seed` has set."""
+        return random.getrandbits(32) if self.rng is None else int(self.rng.integers(2**32))
+
+    def _pack(self, x: Any) -> tuple[dict[str, Any], Any]:
+        """Return KerasHub's inputs without masks, and the ids among them: tensors in a graph, else arrays."""
+        features, _, _ = integer_mask(super().call(x))
+        if not in_graph():
+            features = keras.tree.map_structure(keras.ops.convert_to_numpy, features)
+        return features, features["token_ids"]
+
+    def _packed(self, features: dict[str, Any], masked: Any) -> tuple[Any, Any, Any]:
+        token_ids, mask_positions, mask_ids, mask_weights = masked
+        return {**features, "token_ids": token_ids, "mask_positions": mask_positions}, mask_ids, mask_weights
+
+    # === Masks ===
+    def _mask_anywhere(self, token_ids: Any, seed: Any, *, to_predict: bool = False) -> Any:
+        mask = self._mask_to_predict if to_predict else self._mask
+        if not in_graph():
+            return mask(token_ids, seed)
+        import tensorflow as tf
+
+        def in_python(token_ids: np.ndarray, seed: np.ndarray) -> MaskedTokens:
+            masked = mask(token_ids, None if seed < 0 else int(seed))
+            if (needed := masked.mask_positions.shape[-1]) > self.policy.prediction_slots:
+                raise InputError(
+                    "A text has more masks than a sequence has predictions. "
+                    f"Received: {needed} masks, mask_selection_length={self.mask_selection_length}. Give it in a list."
+                )
+            return masked
+
+        seed = tf.constant(-1, tf.int64) if seed is None else tf.cast(seed, tf.int64)
+        outputs = self.run_in_python(in_python, [token_ids, seed], [tf.int32, tf.int32, tf.int32, tf.float32])
+        shape = [*token_ids.shape[:-1], self.policy.prediction_slots]
+        return [
+            tf.ensure_shape(output, token_ids.shape if index == 0 else shape) for index, output in enumerate(outputs)
+        ]
+
+    def _mask(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:
+        """Mask a sequence or a batch of them."""
         rows = np.atleast_2d(token_ids)
+        if seed is not None or self.rng is None:
+            rng = np.random.default_rng(random.getrandbits(32) if seed is None else seed)
+        else:
+            rng = self.rng
         masked = mask_tokens(
             rows,
             policy=self.policy,
@@ -128,16 +186,43 @@ class _Masker:
             ordinary_token_ids=self.tokenizer.ordinary_token_ids,
             mask_token_id=self.tokenizer.mask_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
-            draws=self.rng.random((len(rows), self.policy.num_draws(rows.shape[1]))),
+            draws=rng.random((len(rows), self.policy.num_draws(rows.shape[1]))),
             starts_word=self.tokenizer.starts_syllable(rows) if self.policy.do_whole_word_mask else None,
         )
-        return tuple(masked) if token_ids.ndim == 2 else tuple(array[0] for array in masked)
+        return masked if token_ids.ndim == 2 else MaskedTokens(*(array[0] for array in masked))
 
-    def _mask_in_graph(self, token_ids: Any) -> tuple[Any, ...]:
-        import tensorflow as tf
+    def _mask_to_predict(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:
+        """Put the masks that a text has into the slots, or mask the text if it has none."""
+        if token_ids.ndim == 1:
+            return MaskedTokens(*(array[0] for array in self._mask_to_predict(token_ids[None], seed)))
+        is_mask = token_ids == self.tokenizer.mask_token_id
+        count = is_mask.sum(axis=1)
+        missing = max(0, count.max(initial=0) - self.policy.prediction_slots)
+        masked, *slots = self._mask(token_ids, seed)
+        positions, ids, weights = (np.pad(array, ((0, 0), (0, missing))) for array in slots)
+        for array, value in ((masked, token_ids), (positions, 0), (ids, 0), (weights, 0)):
+            np.copyto(array, value, where=(count > 0)[:, None])
+        row, column = np.nonzero(is_mask)
+        positions[row, np.arange(len(row)) - (count.cumsum() - count)[row]] = column
+        return MaskedTokens(masked, positions, ids, weights)
 
-        outputs = tf.numpy_function(self._mask, [token_ids], [tf.int32, tf.int32, tf.int32, tf.float32])
-        shape = [*token_ids.shape[:-1], self.policy.prediction_slots]
-        return tuple(
-            tf.ensure_shape(output, token_ids.shape if index == 0 else shape) for index, output in enumerate(outputs)
-        )
+    def _check_masks(self, x: Any, token_ids: np.ndarray) -> None:
+        """Raise `InputError` if a sequence holds fewer masks than its text."""
+        segments = x if isinstance(x, tuple) else (x,)
+        texts = [" ".join(each) for each in zip(*([s] if isinstance(s, str) else s for s in segments), strict=True)]
+        found = (np.atleast_2d(token_ids) == self.tokenizer.mask_token_id).sum(axis=1)
+        for text, count in zip(texts, found, strict=True):
+            if text.count(self.tokenizer.mask_token) > count:
+                raise InputError(
+                    f"A mask lies behind the {self.sequence_length} tokens of a sequence. "
+                    f"Received: {text[:40]!r}. Give the text in parts."
+                )
+
+    def get_config(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in _OWN_OPTIONS}
+        return {**super().get_config(), **own}
+
+
+def _no_masks(token_ids: Any) -> dict[str, Any]:
+    """Do as KerasHub's `MaskedLMMaskGenerator`, without masks."""
+    return dict.fromkeys(["token_ids", "mask_positions", "mask_ids", "mask_weights"], token_ids)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.integrity import MISSING, check_manifest, write_manifest
-from tibert_keras.registration import register_classes
+from tibert_keras.models.keras_hub_presets import is_downloaded, read_preset_file
+from tibert_keras.registration import preset_converter, register_classes
 from tibert_keras.storage import atomic_output, exists, join, local_folder
 
-_KERAS_HUB_SCHEMES = {"hf", "kaggle", "modelscope"}
 _ADVICE = "Copy the whole preset anew from where it comes from, or remove manifest.json if you changed it yourself."
 # What KerasHub writes to a preset. Other files in its folder are somebody else's.
 _FILES = (
@@ -48,17 +50,24 @@ backbone_presets: dict[str, dict[str, Any]] = {
     "tibert_tiny": _architecture("4 layers of 256 units, for trials on a CPU or a small GPU.", 4, 4, 128, 256),
     "tibert_base": _architecture("12 layers of 768 units: ALBERT-base-v2, and TibERT-base.", 12, 12, 128, 768),
     "tibert_large": _architecture("24 layers of 1024 units: ALBERT-large-v2.", 24, 16, 128, 1024),
+    "tibert_xlarge": _architecture("24 layers of 2048 units: ALBERT-xlarge-v2.", 24, 16, 128, 2048),
+    "tibert_xxlarge": _architecture("12 layers of 4096 units: ALBERT-xxlarge-v2.", 12, 64, 128, 4096),
 }
 
 
 def check_preset(preset: str | os.PathLike[str]) -> str:
-    """Return `preset` as a string if it is a name above, a folder, or a handle with a scheme.
+    """Return `preset` as a string if it is a name above, a folder, or something that KerasHub downloads.
 
     Raises:
         InputError: If it is none of these. KerasHub's error would suggest its own names.
     """
     preset = os.fspath(preset)
-    if preset not in backbone_presets and "://" not in preset and not Path(preset).is_dir():
+    if (
+        preset not in backbone_presets
+        and "://" not in preset
+        and not Path(preset).is_dir()
+        and not is_downloaded(preset)
+    ):
         raise InputError(
             f"The preset is neither a name nor a folder. Received: preset={preset!r}. "
             f"Give one of {', '.join(backbone_presets)}, or a folder written by `save_to_preset`."
@@ -88,24 +97,43 @@ def weights_in_memory(path: str | os.PathLike[str]) -> Iterator[_Weights]:
         temporary.write_bytes(memory.getbuffer())
 
 
+def check_trained_preset(preset: str | os.PathLike[str]) -> str:
+    """Return `preset` as `check_preset` does, if it may have a tokenizer.
+
+    Raises:
+        InputError: If it is the name of an architecture, or nothing.
+    """
+    preset = check_preset(preset)
+    if preset in backbone_presets:
+        raise InputError(
+            f"An architecture has no tokenizer. Received: preset={preset!r}. Give the folder of a trained model."
+        )
+    return preset
+
+
 @contextmanager
 def local_preset(preset: str) -> Iterator[str]:
-    """Yield a preset that KerasHub can load: a handle, a local folder, or a temporary copy of a remote one.
+    """Yield a preset of ours that KerasHub can load: a handle, a local folder, or a temporary copy of anything else.
 
-    KerasHub caches its own copies from `gs://` for good, and would miss a new champion.
+    A copy is made of a remote folder, as KerasHub caches its own copies from `gs://` for good and would miss a new
+    champion; and of presets of other libraries: of KerasHub's ALBERT, and of transformers' ALBERT.
 
     Raises:
         InputError: If a folder is incomplete or changed, or anything goes wrong while it is loaded.
     """
     # KerasHub asks Keras for the class that the preset was saved with, whichever class of ours is to load it.
     register_classes()
-    if preset.partition("://")[0] in _KERAS_HUB_SCHEMES:
-        yield preset
-        return
-    with local_folder(preset) as folder:
-        check_files(folder)
-        with _explain_load_errors(preset):
-            yield folder
+    with ExitStack() as stack:
+        folder = preset
+        if not is_downloaded(preset):
+            folder = stack.enter_context(local_folder(preset))
+            check_files(folder)
+        stack.enter_context(_explain_load_errors(preset))
+        if _is_foreign(read_preset_file(folder, "config.json")):
+            converted = stack.enter_context(tempfile.TemporaryDirectory())
+            preset_converter()(folder, converted)
+            folder = converted
+        yield folder
 
 
 def check_files(folder: str) -> None:
@@ -123,6 +151,16 @@ def check_files(folder: str) -> None:
             if not exists(join(folder, other)) and not (parts and other == "model.weights.h5"):
                 path = join(folder, other)
                 raise InputError(f"{what} cannot be loaded: {MISSING}. Received: {path!r}. {_ADVICE}")
+
+
+def name_readable_policy(folder: str | os.PathLike[str]) -> None:
+    """Replace a mixed policy in a preset, whose name KerasHub cannot read; it loads them under the current policy."""
+    path = Path(folder) / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    policy = config["config"]["dtype"]["config"]
+    if policy.get("name", "").startswith("mixed_"):
+        policy["name"] = "float32"
+        path.write_text(json.dumps(config, indent=4), encoding="utf-8")
 
 
 def list_preset_files(folder: str | os.PathLike[str]) -> None:
@@ -145,19 +183,6 @@ def _explain_load_errors(preset: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def foreign_preset(preset: str) -> Iterator[None]:
-    """Turn KerasHub's errors for presets that are not ours, or are incomplete, into `InputError`.
-
-    Raises:
-        InputError: If the preset cannot be loaded.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except (ValueError, OSError) as error:
-        raise InputError(
-            f"The preset holds no encoder of ours with its tokenizer: {' '.join(str(error).split())[:200]} "
-            f"Received: preset={preset!r}. Give the champion of a run that had a tokenizer."
-        ) from error
+def _is_foreign(config: Mapping[str, Any]) -> bool:
+    name = config.get("registered_name", "")
+    return config.get("model_type") == "albert" or name in ("keras_hub>AlbertBackbone", "keras_nlp>AlbertBackbone")

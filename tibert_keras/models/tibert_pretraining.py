@@ -6,9 +6,13 @@ import os
 from typing import Any
 
 import keras
+import keras_nlp
 
+from tibert_keras.errors import InputError
+from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.models.training_data import holds_strings
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
 _LOSSES = {"masked_lm": MaskedLanguageModelLoss, "sentence_order": SentenceOrderLoss}
@@ -32,7 +36,7 @@ class TibertPretraining(TibertMaskedLM):
     Args:
         backbone: A `TibertBackbone`.
         preprocessor: The preprocessor of `masked_lm()`, saved with the model; or None.
-        **kwargs: Arguments of `keras_nlp.models.MaskedLM`, such as `name`.
+        **kwargs: As for `TibertMaskedLM`.
 
     Example:
     ```python
@@ -55,6 +59,7 @@ class TibertPretraining(TibertMaskedLM):
     backbone_cls: Any = None
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
+        backbone = check_parts(backbone, preprocessor, kwargs)
         # === Layers ===
         self.backbone = backbone
         self.preprocessor = preprocessor
@@ -72,7 +77,7 @@ class TibertPretraining(TibertMaskedLM):
         logits, pooled_output = self._predict(masked_lm.input)
         outputs = {"masked_lm": logits, "sentence_order": self.sentence_order_head(pooled_output)}
         # Skips `TibertMaskedLM`'s constructor, which makes its own outputs.
-        super(TibertMaskedLM, self).__init__(inputs=masked_lm.input, outputs=outputs, **kwargs)
+        super(keras_nlp.models.AlbertMaskedLM, self).__init__(inputs=masked_lm.input, outputs=outputs, **kwargs)
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> TibertPretraining:
@@ -111,9 +116,21 @@ class TibertPretraining(TibertMaskedLM):
         return model
 
     # === Training ===
-    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return batches unchanged: the preprocessor makes no pairs of segments."""
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
+        """Return batches of ids unchanged.
+
+        Raises:
+            InputError: If they hold strings: the preprocessor makes no pairs of segments.
+        """
+        if holds_strings(x):
+            raise InputError(
+                "Strings tell nothing of the order of sentences. Received: strings. "
+                "Give Records.training_batches(..., sop=True), or train masked_lm()."
+            )
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+
+    def _to_predict(self, x: Any) -> Any:
+        return x
 
     # KerasHub's versions would turn the dict of labels into one tensor.
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:

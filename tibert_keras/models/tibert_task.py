@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,10 @@ from typing import Any
 
 import keras
 
-from tibert_keras.errors import InputError
+from tibert_keras.models.encoder_layer import quantized_policies
+from tibert_keras.models.keras_hub_presets import preset_file, read_preset_file
+from tibert_keras.models.model_parts import check_parts, vocabulary_size_for
+from tibert_keras.models.text_inputs import TextInputs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import (
     backbone_presets,
@@ -18,10 +22,12 @@ from tibert_keras.models.tibert_presets import (
     local_preset,
     weights_in_memory,
 )
-from tibert_keras.models.vocabulary import check_vocabulary
+from tibert_keras.models.weight_files import name_encoder_twice, readable_weights
+
+_LOG = logging.getLogger(__name__)
 
 
-class TibertTask:
+class TibertTask(TextInputs):
     """Precedes KerasHub's task class in the bases of ours."""
 
     backbone_cls: Any = TibertBackbone
@@ -36,8 +42,8 @@ class TibertTask:
         """Make a model from an architecture's name, or load one.
 
         Args:
-            preset: A name in `presets`, for an untrained model; or a folder written by `save_to_preset`, or a handle
-                that KerasHub downloads.
+            preset: A name in `presets`, for an untrained model; or the folder of a preset, ours or KerasHub's of an
+                ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of one.
             load_weights: Whether to load a folder's weights.
             **kwargs: Arguments of the constructor, and `dtype`. A name also needs `vocabulary_size`, or a
                 `preprocessor` with a tokenizer.
@@ -51,12 +57,23 @@ class TibertTask:
         preset = check_preset(preset)
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
+                if kwargs.get("dtype") is None and "backbone" not in kwargs:
+                    kwargs["dtype"] = _dtype_of(folder)
                 model = super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
-                _check_preprocessor(model)
+                # Its tokenizer had no vocabulary before.
+                check_parts(model.backbone, model.preprocessor)
+                if load_weights and not _has_head(folder, cls):
+                    _LOG.warning("the head of the model is new and untrained: %s has none for %s", preset, cls.__name__)
                 return model
-        vocabulary_size = _vocabulary_size(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
+        vocabulary_size = vocabulary_size_for(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
         backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
         return cls(backbone, **kwargs)  # type: ignore[call-arg]
+
+    def quantize(self, mode: Any = None, **kwargs: Any) -> None:
+        """Quantize the model, as `keras.Model.quantize`; presets and files restore it as it is."""
+        super().quantize(mode, **kwargs)  # type: ignore[misc]
+        # The heads get the backbone's policies when the model is made again.
+        self.backbone.dtype_policy = quantized_policies(self)
 
     # === Saving ===
     def save_to_preset(self, preset_dir: str | os.PathLike[str], max_shard_size: float | None = 10) -> None:
@@ -78,6 +95,17 @@ class TibertTask:
             yield
         finally:
             self.optimizer = optimizer
+
+    def save_weights(self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save all weights, as `keras.Model.save_weights`. KerasHub's class of the same task loads the file too."""
+        super().save_weights(filepath, *args, **kwargs)  # type: ignore[misc]
+        if os.fspath(filepath).endswith(".weights.h5"):
+            name_encoder_twice(filepath)
+
+    def load_weights(self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Load all weights, as `keras.Model.load_weights`, also from a file of KerasHub's class of the same task."""
+        with readable_weights(filepath) as path:
+            super().load_weights(path, *args, **kwargs)  # type: ignore[misc]
 
     def save_task_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Save the weights of the head, to a path that ends in `.weights.h5`."""
@@ -137,25 +165,16 @@ def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
     return [variable for variable in variables if id(variable) not in ids]
 
 
-def _check_preprocessor(model: Any) -> None:
-    """Check that a preset's preprocessor gives ids that its model knows, and no longer sequences than it takes."""
-    if model.preprocessor is None:
-        return
-    pieces, length = model.preprocessor.tokenizer.vocabulary_size(), model.preprocessor.sequence_length
-    if pieces > model.backbone.vocabulary_size or length > model.backbone.max_sequence_length:
-        raise InputError(
-            "The preset's tokenizer or preprocessor is of another model. Received: "
-            f"{pieces} pieces and sequence_length={length}, vocabulary_size={model.backbone.vocabulary_size} and "
-            f"max_sequence_length={model.backbone.max_sequence_length} in the model. Take its own."
-        )
+def _has_head(folder: str, cls: type) -> bool:
+    """Return whether a preset has the head of a class, where KerasHub would make a new one without a word."""
+    saved = keras.saving.get_registered_object(read_preset_file(folder, "task.json").get("registered_name", ""))
+    return saved is not None and issubclass(saved, cls) and preset_file(folder, "task.weights.h5") is not None
 
 
-def _vocabulary_size(given: int | None, preprocessor: Any) -> int | None:
-    """Return the vocabulary size, by default that of the tokenizer if there is one."""
-    if preprocessor is None:
-        return given
-    size = preprocessor.tokenizer.vocabulary_size()
-    if given is None:
-        return size
-    check_vocabulary(given, size)
-    return given
+def _dtype_of(folder: str) -> Any:
+    """Return the policy to load a preset under: its own if it is quantized, else the current one.
+
+    KerasHub does the same, but cannot read the name of a mixed policy.
+    """
+    saved = read_preset_file(folder, "config.json").get("config", {}).get("dtype") or {}
+    return saved if saved.get("class_name") == "DTypePolicyMap" else keras.config.dtype_policy()

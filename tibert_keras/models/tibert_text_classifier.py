@@ -7,9 +7,12 @@ from typing import Any
 
 import keras
 import keras_nlp
+import numpy as np
+from keras import ops
 
+from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels, labels_or_numbers
+from tibert_keras.models.tibert_classifier import TibertClassifier, labels_or_numbers, with_labels
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 
 
@@ -24,12 +27,13 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
 
     Args:
         backbone: A `TibertBackbone`.
-        labels: The names of the classes, in the order of the logits.
-        num_classes: The number of classes, in place of `labels`; these are then `"0"`, `"1"` and so on.
-        preprocessor: A `TibertTextClassifierPreprocessor` of the same labels, or None if inputs are ids.
+        num_classes: The number of classes. Without `labels`, these are then `"0"`, `"1"` and so on.
+        preprocessor: A `TibertTextClassifierPreprocessor` of the same labels, or None if inputs are ids. One without
+            labels is replaced by a copy with the model's.
         activation: The activation of the output: `"softmax"` gives probabilities in place of logits.
         dropout: The dropout rate before the last layer.
-        **kwargs: Arguments of `keras_nlp.models.TextClassifier`, such as `name`.
+        labels: The names of the classes, in the order of the logits, in place of `num_classes`.
+        **kwargs: `name`, `trainable` and `compile`.
 
     Raises:
         InputError: If neither labels nor their number is given, or the two or the preprocessor's labels disagree.
@@ -38,7 +42,7 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
     ```python
     classifier = TibertTextClassifier.from_preset("run/champion", labels=["prose", "verse"])
     classifier.fit(["བཀྲ་ཤིས་བདེ་ལེགས།", "ཆོས་ལ་བསྔགས་པ།"], ["prose", "verse"], epochs=3)
-    classifier.predict(["ཆོས་ལ།"]).argmax(axis=-1)
+    classifier.predict_labels(["ཆོས་ལ།"])
     ```
     """
 
@@ -47,19 +51,67 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
     def __init__(
         self,
         backbone: TibertBackbone,
-        labels: Sequence[str] | None = None,
         num_classes: int | None = None,
         preprocessor: Any = None,
         activation: Any = None,
         dropout: float = 0.1,
+        labels: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         labels = labels_or_numbers(labels, num_classes)
-        check_same_labels(labels, preprocessor)
+        preprocessor = with_labels(preprocessor, labels)
+        backbone = check_parts(backbone, preprocessor, kwargs)
         super().__init__(
             backbone, len(labels), preprocessor=preprocessor, activation=activation, dropout=dropout, **kwargs
         )
         self.labels = labels
+
+    def predict_labels(self, texts: Sequence[str] | tuple[Sequence[str], ...], batch_size: int = 32) -> list[str]:
+        """Classify texts.
+
+        Args:
+            texts: Texts, truncated as in training; or, for a classifier of pairs, a tuple of two lists.
+            batch_size: Texts per step.
+
+        Returns:
+            The likeliest label of each text.
+
+        Raises:
+            InputError: If no text has a Tibetan letter, or there is no preprocessor.
+        """
+        return [self.labels[index] for index in self.predict_probabilities(texts, batch_size).argmax(axis=-1)]
+
+    def predict_probabilities(
+        self, texts: Sequence[str] | tuple[Sequence[str], ...], batch_size: int = 32
+    ) -> np.ndarray:
+        """Compute the probabilities of the labels of texts.
+
+        Args:
+            texts: As for `predict_labels`.
+            batch_size: Texts per step.
+
+        Returns:
+            float32 `[texts, labels]`.
+
+        Raises:
+            InputError: As `predict_labels`.
+        """
+        if not len(texts):
+            return np.zeros((0, len(self.labels)), "float32")
+        outputs = self.predict(texts, batch_size=batch_size, verbose=0)
+        if self.activation is keras.activations.softmax:
+            return np.asarray(outputs, "float32")
+        return ops.convert_to_numpy(ops.softmax(ops.cast(outputs, "float32")))
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TibertTextClassifier:
+        """Make a model from the result of `get_config`. Another `num_classes` replaces the labels, as in KerasHub."""
+        if config.get("labels") and config.get("num_classes") not in (None, len(config["labels"])):
+            config = {**config, "labels": None}
+            if isinstance(config.get("preprocessor"), dict):
+                theirs = {**config["preprocessor"]["config"], "labels": None, "class_weight": None}
+                config["preprocessor"] = {**config["preprocessor"], "config": theirs}
+        return super().from_config(config)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "labels": list(self.labels)}

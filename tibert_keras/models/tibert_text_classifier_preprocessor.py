@@ -10,21 +10,23 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, is_tensorflow
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
+from tibert_keras.models.tibert_preprocessor import integer_mask, is_tensorflow
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.models.TextClassifierPreprocessor):
+class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.models.AlbertTextClassifierPreprocessor):
     """Tokenizes and packs text for `TibertTextClassifier`, and turns labels into integers.
 
-    This is KerasHub's `TextClassifierPreprocessor` with named labels. Texts longer than the sequence are truncated.
+    This is KerasHub's `AlbertTextClassifierPreprocessor` with named labels. Texts longer than the sequence are
+    truncated.
 
     Args:
-        tokenizer: A `TibertTokenizer`.
-        labels: list of str. The names of the classes, in their order.
+        tokenizer: A `TibertTokenizer`; an `AlbertTokenizer` is replaced by one with the same vocabulary.
         sequence_length: int. Length of every sequence, [CLS], [SEP] and padding included.
         truncate: str. How two segments share the length: `"round_robin"` or `"waterfall"`.
+        labels: list of str or `None`. The names of the classes, in their order. Without names, `y` holds their numbers.
         class_weight: dict or `None`. The weights of labels other than 1, by label; they count in evaluation too.
         num_segments: int. How many texts the model is trained to read side by side; recorded for export.
 
@@ -52,15 +54,15 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
     def __init__(
         self,
         tokenizer: TibertTokenizer,
-        labels: Sequence[str],
         sequence_length: int = 128,
         truncate: str = "round_robin",
+        labels: Sequence[str] | None = None,
         class_weight: Mapping[str | int, float] | None = None,
         num_segments: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            tokenizer,
+            as_tibert_tokenizer(tokenizer),
             labels=labels,
             class_weight=class_weight,
             sequence_length=sequence_length,
@@ -71,8 +73,12 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Preprocess a batch, in Python or in a graph."""
+        return integer_mask(super().call(x, *self._labels(x, y, sample_weight)))
+
+    def _labels(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """Return the numbers and weights of the labels of `x`."""
         if y is None:
-            return super().call(x, y, sample_weight)
+            return y, sample_weight
         if is_tensorflow(y):
             y, weights = self._number_in_graph(y)
         else:
@@ -82,28 +88,40 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
                 raise InputError(f"Each text needs a label. Received: {len(first)} texts and {len(y)} labels.")
         if self.class_weight:
             sample_weight = weights if sample_weight is None else weights * sample_weight
-        return super().call(x, y, sample_weight)
+        return y, sample_weight
 
-    def _number(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _number(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the numbers of labels, int32, and their weights, float32, of any shape."""
-        if np.issubdtype(y.dtype, np.integer):
-            if wrong := y[(y < 0) | (y >= len(self.labels))].tolist():
-                raise InputError(
-                    f"The classifier has no such class. Received: {wrong[0]}. "
-                    f"Give a number below {len(self.labels)}, or a label."
-                )
-            ids = y.astype("int32")
-        else:
+        if not np.issubdtype(y.dtype, np.integer):
             names = [label.decode() if isinstance(label, bytes) else str(label) for label in y.ravel()]
-            ids = self.label_ids(names).reshape(y.shape)
+            y = self.label_ids(names).reshape(y.shape)
+        if self.labels is None:
+            return y, None
+        if wrong := y[(y < 0) | (y >= len(self.labels))].tolist():
+            raise InputError(
+                f"The classifier has no such class. Received: {wrong[0]}. "
+                f"Give a number below {len(self.labels)}, or a label."
+            )
+        ids = y.astype("int32")
         return ids, self.label_weights[ids]
 
     def _number_in_graph(self, y: Any) -> tuple[Any, Any]:
+        """Do the same as `_number` in operations that a SavedModel can hold."""
         import tensorflow as tf
 
-        return tuple(
-            tf.ensure_shape(output, y.shape) for output in tf.numpy_function(self._number, [y], [tf.int32, tf.float32])
-        )
+        if self.labels is None:
+            if y.dtype == tf.string:
+                self.label_ids(["a string"])
+            return y, None
+        if y.dtype == tf.string:
+            matches = y[..., tf.newaxis] == tf.constant(self.labels)
+            ids, known = tf.argmax(matches, axis=-1, output_type=tf.int32), tf.reduce_any(matches, axis=-1)
+        else:
+            ids = tf.cast(y, tf.int32)
+            known = (ids >= 0) & (ids < len(self.labels))
+        message = f"The classifier has no such label. Give one of {', '.join(self.labels)}. Received:"
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message, y])]):
+            return tf.identity(ids), tf.gather(tf.constant(self.label_weights), ids)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_segments": self.num_segments}

@@ -11,8 +11,10 @@ import numpy as np
 from keras import ops
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_classifier import TibertClassifier, check_same_labels, check_tibetan
+from tibert_keras.models.tibert_classifier import TibertClassifier, check_tibetan, with_labels
+from tibert_keras.models.tibert_classifier_preprocessor import check_labels
 from tibert_keras.models.tibert_task import PoolerNotTrained
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
@@ -46,7 +48,7 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         labels: The names of the classes, in the order of the logits.
         preprocessor: A `TibertTokenClassifierPreprocessor` of the same labels, or None if inputs are ids.
         dropout: The dropout rate before the last layer.
-        **kwargs: Arguments of `keras_nlp.models.Task`, such as `name`.
+        **kwargs: `name`, `trainable` and `compile`.
 
     Raises:
         InputError: If the preprocessor has other labels.
@@ -69,7 +71,9 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        check_same_labels(labels, preprocessor)
+        check_labels(labels)
+        preprocessor = with_labels(preprocessor, labels)
+        backbone = check_parts(backbone, preprocessor, kwargs)
         # === Layers ===
         self.backbone = backbone
         self.preprocessor = preprocessor

@@ -10,8 +10,9 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, is_tensorflow
-from tibert_keras.models.tibert_tokenizer import TibertTokenizer
+from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
+from tibert_keras.models.tibert_preprocessor import is_tensorflow
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark, split_syllables, syllable_labels
 
 
@@ -72,19 +73,22 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
     """
 
     continuation = CONTINUATION
+    labels: list[str]
 
     def __init__(
         self,
         tokenizer: TibertTokenizer,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         sequence_length: int = 128,
         class_weight: Mapping[str | int, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if labels is None:
+            raise InputError("A tagger needs the names of its tags. Received: labels=None. Give them.")
         super().__init__(labels=labels, class_weight=class_weight, **kwargs)
         if sequence_length < 3:
             raise InputError(f"A sequence needs room for a token. Received: sequence_length={sequence_length}.")
-        self.tokenizer = _for_syllables(tokenizer)
+        self.tokenizer = _for_syllables(as_tibert_tokenizer(tokenizer))
         self.sequence_length = sequence_length
         # There is nothing to build at the first call.
         self.built = True
@@ -118,14 +122,14 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         """Pack the pieces of texts that are split into syllables, as `split_syllables` does it."""
         pieces = self.tokenizer.encode_syllables(syllables)
         token_ids = np.full((len(syllables), self.sequence_length), self.tokenizer.pad_token_id, "int32")
-        padding_mask = np.zeros(token_ids.shape, bool)
+        padding_mask = np.zeros_like(token_ids)
         positions, lengths = [], []
         for row, of_text in enumerate(pieces):
             ids = [piece for of_syllable in of_text for piece in of_syllable]
             lengths.append(len(ids) + 2)
             ids = ids[: self.sequence_length - 2]
             token_ids[row, : len(ids) + 2] = [self.tokenizer.cls_token_id, *ids, self.tokenizer.sep_token_id]
-            padding_mask[row, : len(ids) + 2] = True
+            padding_mask[row, : len(ids) + 2] = 1
             counts = np.array([len(of_syllable) for of_syllable in of_text], int)
             starts = 1 + np.cumsum(counts) - counts
             positions.append(np.where((counts > 0) & (starts <= len(ids)), starts, -1))
@@ -184,7 +188,7 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
             weights = tf.ones(tf.size(arguments[1]) - 1) if sample_weight is None else sample_weight
             arguments += [*_parts(y), tf.reshape(weights, [-1])]
         labels = [] if y is None else [tf.int32, tf.float32]
-        outputs = tf.numpy_function(self._of_parts, arguments, [tf.int32, tf.bool, tf.int32, *labels])
+        outputs = self.run_in_python(self._of_parts, arguments, [tf.int32, tf.int32, tf.int32, *labels])
         outputs = [tf.ensure_shape(output, [None, self.sequence_length]) for output in outputs]
         token_ids, padding_mask, segment_ids, *labels = [output[0] for output in outputs] if unbatched else outputs
         inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": segment_ids}

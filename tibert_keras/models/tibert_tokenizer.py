@@ -13,7 +13,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import list_preset_files
+from tibert_keras.models.tibert_presets import check_trained_preset, list_preset_files, local_preset
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import (
     UNIT_SEPARATOR,
@@ -81,6 +81,24 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
             raise InputError("[CLS] and [SEP] come from the packer, not the tokenizer. Received: add_bos or add_eos.")
         super().__init__(proto=proto, **kwargs)
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> TibertTokenizer:
+        """Load the tokenizer of a preset.
+
+        Args:
+            preset: A folder or a handle, as for the `from_preset` of a task.
+            **kwargs: Arguments of the constructor, in place of the preset's.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            InputError: If there is no such preset, or it has no tokenizer.
+        """
+        preset = check_trained_preset(preset)
+        with local_preset(preset) as folder:
+            return super().from_preset(folder, **kwargs)
 
     @property
     def normalization(self) -> str:
@@ -167,9 +185,27 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         )
 
     def _set_proto_tf(self, proto: bytes) -> None:
+        import tensorflow as tf
+
+        # Of no graph: the graph that is traced now may not be the last to tokenize.
+        with tf.init_scope():
+            self._sentence_piece = self._in_tensorflow(proto)
+
+    def _maybe_initialized_tf(self) -> None:
+        import tensorflow as tf
+
+        super()._maybe_initialized_tf()
+        with tf.init_scope():
+            try:
+                self._sentence_piece.vocab_size()
+            except tf.errors.NotFoundError:
+                # `keras.utils.set_random_seed` makes TensorFlow forget its kernels, and with them this one's model.
+                self._set_proto_tf(self.proto)
+
+    def _in_tensorflow(self, proto: bytes) -> Any:
         import tensorflow_text
 
-        self._sentence_piece = tensorflow_text.SentencepieceTokenizer(
+        return tensorflow_text.SentencepieceTokenizer(
             model=runtime_proto(proto, explicit_spaces=self.spaces_are_explicit),
             out_type=self.compute_dtype,
             nbest_size=self.nbest_size,
@@ -179,7 +215,12 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     def _tokenize_tf(self, inputs: Any) -> tf.Tensor | tf.RaggedTensor:
         import tensorflow as tf
 
-        self._maybe_initialized_tf()
+        if in_dataset():
+            # The pipeline's own, which lives as long as the pipeline.
+            sentence_piece = self._in_tensorflow(self.proto)
+        else:
+            self._maybe_initialized_tf()
+            sentence_piece = self._sentence_piece
         texts = tf.convert_to_tensor(inputs)
         if (texts.shape.rank or 0) > 1:
             raise ValueError(f"Texts are a string or a batch of strings. Received: shape {tuple(texts.shape)}.")
@@ -187,9 +228,9 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         texts = normalize_in_graph(tf.reshape(texts, [-1]), self.normalization)
         if self.spaces_are_explicit:
             units = tf.strings.split(_spell_out_in_graph(self, texts), UNIT_SEPARATOR)
-            tokens = units.with_flat_values(self._sentence_piece.tokenize(units.flat_values)).merge_dims(1, 2)
+            tokens = units.with_flat_values(sentence_piece.tokenize(units.flat_values)).merge_dims(1, 2)
         else:
-            tokens = self._sentence_piece.tokenize(texts)
+            tokens = sentence_piece.tokenize(texts)
         if self.underline_between_sections != "between":
             tokens = absorb_spaces_in_graph(tokens, *self.space_and_mask)
         if self.sequence_length:
@@ -205,6 +246,36 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         config = super().get_config()
         names = ["tsheg_pretokenization", "underline_between_sections", "nbest_size", "alpha"]
         return {**config, **{name: getattr(self, name) for name in names}}
+
+
+def in_dataset() -> bool:
+    """Return whether TensorFlow traces a function of a `tf.data` pipeline now."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    while graph is not None and not getattr(graph, "name", "").startswith("Dataset_"):
+        graph = getattr(graph, "outer_graph", None)
+    return graph is not None
+
+
+def as_tibert_tokenizer(tokenizer: keras_nlp.models.AlbertTokenizer) -> TibertTokenizer:
+    """Return the tokenizer, or, for KerasHub's `AlbertTokenizer`, a `TibertTokenizer` with its vocabulary.
+
+    Raises:
+        InputError: If it is a tokenizer of another kind.
+    """
+    if isinstance(tokenizer, TibertTokenizer):
+        return tokenizer
+    if not isinstance(tokenizer, keras_nlp.models.AlbertTokenizer):
+        raise InputError(
+            "Texts are encoded by a SentencePiece tokenizer with ALBERT's special pieces. "
+            f"Received: {type(tokenizer).__name__}. Give a TibertTokenizer or an AlbertTokenizer."
+        )
+    names = ("sequence_length", "add_bos", "add_eos", "config_file")
+    options = {name: getattr(tokenizer, name) for name in names}
+    return TibertTokenizer(tokenizer.proto, dtype=tokenizer.compute_dtype, **options)
 
 
 def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tensor:

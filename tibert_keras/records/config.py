@@ -53,6 +53,8 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy, OriginalFlags):
         # Each policy checks its own options.
         ExamplePolicy.__post_init__(self)
         MaskingPolicy.__post_init__(self)
+        if self.masked_lm_prob == 0:
+            raise InputError("Nothing would be masked, and nothing learned. Received: masked_lm_prob=0. Give more.")
         OriginalFlags.__post_init__(self)
         if not (self.output_dir or self.output_files):
             raise InputError("There is no folder for the records. Received: output_dir=''. Give output_dir.")

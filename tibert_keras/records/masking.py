@@ -41,7 +41,7 @@ class MaskingPolicy:
     random_token_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 < self.masked_lm_prob < 1:
+        if not 0 <= self.masked_lm_prob <= 1:
             raise InputError(f"masked_lm_prob must lie between 0 and 1. Received: {self.masked_lm_prob}.")
         if min(self.ngram, self.max_predictions_per_seq) < 1:
             raise InputError(
@@ -104,10 +104,10 @@ def mask_tokens(
 ) -> MaskedTokens:
     """Choose spans of tokens in each sequence, and replace them by the 80/10/10 rule of BERT.
 
-    A sequence of `len` tokens gives `round(len x masked_lm_prob)` predictions, at least 1 and at most
-    `max_predictions_per_seq` (and at most as many as it has ordinary tokens). Span lengths are drawn until they add
-    up to that number, with the last one cut to fit, and all placements of the spans without overlap are equally
-    likely. A special token inside a span, as between two segments, splits it.
+    A sequence of `len` tokens gives `round(len x masked_lm_prob)` predictions, at least 1 unless the share is 0, and
+    at most `max_predictions_per_seq` (and at most as many as it has ordinary tokens). Span lengths are drawn until
+    they add up to that number, with the last one cut to fit, and all placements of the spans without overlap are
+    equally likely. A special token inside a span, as between two segments, splits it.
 
     With `do_whole_word_mask` the words are visited in random order, and each word not masked yet starts a span. The
     words of the span are masked up to the first that is masked already or exceeds the number of predictions. The total
@@ -131,7 +131,8 @@ def mask_tokens(
     parts = iter(np.split(draws, np.cumsum(policy._draws(token_ids.shape[1]))[:-1], axis=1))
     maskable = ~np.isin(token_ids, special_token_ids)
     lengths = np.count_nonzero(token_ids != pad_token_id, axis=1)
-    wanted = np.rint(lengths * policy.masked_lm_prob).clip(1, policy.max_predictions_per_seq).astype(np.int64)
+    fewest = 1 if policy.masked_lm_prob else 0
+    wanted = np.rint(lengths * policy.masked_lm_prob).clip(fewest, policy.max_predictions_per_seq).astype(np.int64)
 
     def select(candidates: np.ndarray) -> np.ndarray:
         budget = np.minimum(wanted, candidates.sum(axis=1))

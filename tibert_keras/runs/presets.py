@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from tibert_keras.errors import InputError
+from tibert_keras.registration import is_handle
 from tibert_keras.runs.champion import read_champion
 from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, CONFIG_FILE, find_preset
 from tibert_keras.storage import exists, join, read_json
@@ -20,6 +22,8 @@ def describe_preset(model: str | os.PathLike[str]) -> str:
         InputError: If the path is neither a preset nor a run with a champion.
     """
     preset = find_preset(model)
+    if is_handle(preset):
+        return preset
     folder = os.path.dirname(preset.rstrip("/"))
     facts = []
     if os.path.basename(preset.rstrip("/")) == CHAMPION_PRESET and exists(join(folder, CONFIG_FILE)):
@@ -28,7 +32,10 @@ def describe_preset(model: str | os.PathLike[str]) -> str:
             facts.append(f"step {read_champion(folder).step:,}")
     else:
         facts.append(os.path.basename(os.path.abspath(preset)))
-    metadata = read_json(join(preset, "metadata.json"), what="a preset", advice="Give one that `save_to_preset` wrote.")
+    # The folders of transformers have none.
+    path = join(preset, "metadata.json")
+    advice = "Give one that `save_to_preset` wrote."
+    metadata = read_json(path, what="a preset", advice=advice) if exists(path) else {}
     if isinstance(count := metadata.get("parameter_count"), int):
         facts.append(f"{count:,} parameters")
     if isinstance(saved := metadata.get("date_saved"), str):
@@ -57,14 +64,21 @@ def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> Tib
     if not isinstance(model, str | os.PathLike):
         return model
     preset = find_preset(model)
-    config = read_json(join(preset, "task.json"), what="a preset", advice="Give one that `save_to_preset` wrote.")
 
     # Keras is imported only for a path that holds a model.
+    from tibert_keras.models.keras_hub_presets import read_preset_file
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+    from tibert_keras.models.tibert_presets import check_preset, local_preset
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
     classifiers: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
     by_name = {f"tibert_keras>{each.__name__}": each for each in classifiers}
-    make = by_name.get(str(config.get("registered_name")), TibertMaskedLM)
-    return make.from_preset(preset, **kwargs)
+    with local_preset(check_preset(preset)) as folder:
+        task = read_preset_file(folder, "task.json")
+        if not task:
+            raise InputError(
+                "The preset is an encoder without a head, which can be fine-tuned but predicts nothing. "
+                f"Received: {preset!r}. Give a masked language model or a classifier."
+            )
+        return by_name.get(task.get("registered_name", ""), TibertMaskedLM).from_preset(folder, **kwargs)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.saved_model.precision import Precision
-from tibert_keras.saved_model.text_module import TEXT, TextModule
+from tibert_keras.saved_model.text_module import TEXT, TextModule, bounded
 
 
 class ClassifyText(TextModule):
@@ -19,7 +19,7 @@ class ClassifyText(TextModule):
         precision: As in `TextModule`.
 
     Raises:
-        InputError: If the backend is not TensorFlow, or the model has no tokenizer or was trained on pairs of texts.
+        InputError: If the backend is not TensorFlow, or the model has no tokenizer or reads more than two texts.
 
     Example:
     ```python
@@ -32,11 +32,14 @@ class ClassifyText(TextModule):
 
     def __init__(self, model: TibertTextClassifier, *, precision: Precision = "float32") -> None:
         super().__init__(model, precision=precision)
-        if (count := model.preprocessor.num_segments) > 1:
+        if (count := model.preprocessor.num_segments) > 2:
             raise InputError(
-                "A SavedModel classifies one text, and this model was trained on several side by side. "
-                f"Received: num_segments={count}. Use the preset in Python, or with `tibert segment`."
+                "A SavedModel classifies texts or pairs of texts, and this model was trained on more side by side. "
+                f"Received: num_segments={count}. Use the preset in Python."
             )
+        if count == 2:
+            self.signature_names = ("classify_pairs", "classify_pairs", "tokenize")
+        self._preprocessor = self._no_dependency(model.preprocessor)
         self.labels = tf.constant(list(model.labels))
         self._is_softmax = model.activation is keras.activations.softmax
 
@@ -52,7 +55,23 @@ class ClassifyText(TextModule):
             float32, both `[batch, classes]`, in the order of the model's classes.
         """
         tokens = self._tokenize(text)[:, : self._max_length - 2]
-        outputs = self._logits(self._pack(tokens))
+        return self._classified(self._pack(tokens))
+
+    @tf.function(input_signature=[TEXT, tf.TensorSpec([None], tf.string, name="second_text")])
+    def classify_pairs(self, text: tf.Tensor, second_text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Classify pairs of texts, truncated as in training.
+
+        Args:
+            text: The first texts, strings `[batch]`.
+            second_text: The second texts, strings `[batch]`.
+
+        Returns:
+            As `classify`.
+        """
+        return self._classified(self._preprocessor((bounded(text), bounded(second_text)), y=None))
+
+    def _classified(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        outputs = self._logits(inputs)
         probabilities = outputs if self._is_softmax else tf.nn.softmax(outputs)
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
         return {

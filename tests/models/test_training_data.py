@@ -1,0 +1,268 @@
+"""Strings and ids in any container, in `fit`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from tests.support import strings_on_replicas
+from tests.support.tiny_models import randomize
+from tibert_keras import (
+    TibertBackbone,
+    TibertMaskedLM,
+    TibertMaskedLMPreprocessor,
+    TibertPretraining,
+    TibertTextClassifier,
+    TibertTextClassifierPreprocessor,
+    TibertTokenizer,
+)
+from tibert_keras.errors import InputError
+from tibert_keras.models.training_data import dataset_of, preprocessed, split_off
+
+SIZES = {"num_layers": 1, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8, "intermediate_dim": 12}
+SIZES |= {"vocabulary_size": 400, "max_sequence_length": 16}
+TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
+NAMES = ["a", "b"] * 3 + ["a"]
+
+
+class Batches(keras.utils.PyDataset):
+    """Two batches of a user's own."""
+
+    def __init__(self, *batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(spm_models):
+    return TibertTokenizer(spm_models["bpe"])
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=16, mask_selection_length=2)
+    return randomize(TibertMaskedLM(TibertBackbone(**SIZES), preprocessor))
+
+
+@pytest.fixture(scope="module")
+def classifier(tokenizer):
+    preprocessor = TibertTextClassifierPreprocessor(tokenizer, 16, labels=["a", "b"])
+    return randomize(
+        TibertTextClassifier(TibertBackbone(**SIZES), labels=["a", "b"], preprocessor=preprocessor, dropout=0.0)
+    )
+
+
+def containers():
+    """The same seven texts, in batches of four, as users give them."""
+    halves = TEXTS[:4], TEXTS[4:]
+    return {
+        "list": TEXTS,
+        "array": np.array(TEXTS),
+        "tensor": tf.constant(TEXTS),
+        "dataset": tf.data.Dataset.from_tensor_slices(TEXTS).batch(4),
+        "generator": (list(half) for half in halves),
+        "generator of tuples": ((np.array(half),) for half in halves),
+        "PyDataset": Batches(*((list(half),) for half in halves)),
+    }
+
+
+# === The order and the masks ===
+
+
+def test_a_list_is_shuffled_in_each_epoch():
+    dataset = dataset_of(list(map(str, range(50))), batch_size=8, shuffle=True, seed=3)
+    epochs = [[int(text) for batch in dataset for text in batch.numpy()] for _ in range(2)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
+    assert epochs[0] != epochs[1] != list(range(50))
+    again = dataset_of(list(map(str, range(50))), batch_size=8, shuffle=True, seed=3)
+    assert [int(text) for batch in again for text in batch.numpy()] == epochs[0]
+
+
+def test_masks_are_drawn_anew_or_not(model):
+    """From seeds that come with the batches, whatever the order in which they are preprocessed."""
+
+    def masks(anew, seed=1):
+        texts = dataset_of(TEXTS, batch_size=2, shuffle=False, seed=0)
+        batches = preprocessed(texts, model.preprocess_samples, seed=seed, anew=anew)
+        return [[x["token_ids"].numpy().tolist() for x, _, _ in batches] for _ in range(2)]
+
+    assert masks(True) == masks(True) != masks(True, seed=2)
+    first, second = masks(True)
+    assert first != second
+    first, second = masks(False)
+    assert first == second
+
+
+def test_set_random_seed_governs_everything(model):
+    """Order and masks, of lists and datasets, and of the preprocessor called by itself."""
+
+    def run(seed, data):
+        keras.utils.set_random_seed(seed)
+        masked = model.preprocessor(TEXTS)[0]["token_ids"].tolist()
+        loss = model.evaluate(data, batch_size=None if hasattr(data, "map") else 4, verbose=0)[0]
+        return masked, round(loss, 4)
+
+    for data in (TEXTS, tf.data.Dataset.from_tensor_slices(TEXTS).batch(4)):
+        assert run(1, data) == run(1, data) != run(2, data)
+
+    def train():
+        keras.utils.set_random_seed(5)
+        copy = randomize(TibertMaskedLM(TibertBackbone(**SIZES), model.preprocessor))
+        copy.compile(keras.optimizers.SGD(0.1))
+        history = copy.fit(TEXTS, batch_size=4, epochs=2, verbose=0, validation_data=TEXTS).history
+        return [*history["loss"], *history["val_loss"]]
+
+    assert train() == pytest.approx(train(), abs=1e-4)
+
+
+# === Containers ===
+
+
+@pytest.mark.parametrize("kind", containers())
+def test_containers(model, classifier, kind):
+    data = containers()[kind]
+    size = 4 if kind in ("list", "array", "tensor") else None
+    history = model.fit(data, batch_size=size, verbose=0, validation_data=TEXTS).history
+    assert np.isfinite([history["loss"][0], history["val_loss"][0]]).all()
+    assert np.isfinite(model.evaluate(containers()[kind], batch_size=size, verbose=0)[0])
+    expected = classifier.predict(TEXTS, verbose=0)
+    np.testing.assert_allclose(classifier.predict(containers()[kind], batch_size=size, verbose=0), expected, atol=1e-5)
+
+
+def test_containers_with_labels(classifier):
+    classifier.compile(keras.optimizers.SGD(0.0))
+    expected = classifier.evaluate(TEXTS, NAMES, verbose=0)
+    halves = (TEXTS[:4], NAMES[:4]), (TEXTS[4:], NAMES[4:])
+    for data in (
+        (each for each in halves),
+        Batches(*halves),
+        tf.data.Dataset.from_tensor_slices((TEXTS, NAMES)).batch(4),
+    ):
+        np.testing.assert_allclose(classifier.evaluate(data, verbose=0), expected, atol=1e-5)
+    for validation in ((TEXTS, NAMES), [TEXTS, NAMES], Batches(*halves)):
+        history = classifier.fit(TEXTS, NAMES, verbose=0, validation_data=validation).history
+        np.testing.assert_allclose(history["val_loss"][0], expected[0], atol=1e-5)
+
+
+def test_ids_are_taken_as_they_are(model):
+    """By a model with a preprocessor too."""
+    x, y, weights = model.preprocessor(TEXTS)
+    expected = model.evaluate(x, y, sample_weight=weights, verbose=0)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(4)
+    for data in (dataset, Batches((x, y, weights)), (each for each in [(x, y, weights)])):
+        np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, atol=1e-5)
+    assert model.fit(x, y.tolist(), sample_weight=weights, verbose=0).history["loss"]
+    assert model.fit(dataset, validation_data=(x, y, weights), verbose=0).history["val_loss"]
+
+
+def test_validation_split(model):
+    first, second = split_off(TEXTS, NAMES, None, 0.3)
+    assert first == (TEXTS[:4], NAMES[:4], None) and second == (TEXTS[4:], NAMES[4:], None)
+    assert model.fit(TEXTS, validation_split=0.3, verbose=0).history["val_loss"]
+    with pytest.raises(InputError, match="Received: 7 texts, validation_split=0.01"):
+        model.fit(TEXTS, validation_split=0.01)
+
+
+def test_what_cannot_be_trained_on(model):
+    for data, message in (
+        (tf.data.Dataset.from_tensor_slices(TEXTS), r"Received: single strings. Give dataset.batch\(32\)"),
+        ([], "no texts. Received: an empty list"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model.fit(data, verbose=0)
+    with pytest.raises(InputError, match="no tokenizer and takes only ids. Received: strings"):
+        TibertMaskedLM(model.backbone).fit(TEXTS)
+    with pytest.raises(InputError, match="nothing of the order of sentences"):
+        TibertPretraining(model.backbone, model.preprocessor).fit(TEXTS)
+
+
+# === Masks in the text ===
+
+
+def test_predict_answers_the_masks(model):
+    """Those of each text, in order, as many as there are; a text without any is masked as in training."""
+    texts = ["བཀྲ་[MASK]་བདེ་[MASK]་[MASK]", "ཆོས་ལ་[MASK]", "བཀྲ་ཤིས་བདེ་ལེགས།"]
+    inputs = model.preprocessor.call_to_predict(texts)
+    token_ids, positions = inputs["token_ids"], inputs["mask_positions"]
+    assert positions.shape == (3, 3)
+    assert [np.flatnonzero(row == 4).tolist() for row in token_ids[:2]] == [positions[0].tolist(), [positions[1, 0]]]
+    assert positions[1, 1:].tolist() == [0, 0] and positions[2, 0] > 0
+    logits = model.predict(texts, batch_size=2, verbose=0)
+    assert logits.shape == (3, 3, 400)
+    np.testing.assert_allclose(logits[:2], ops.convert_to_numpy(model(inputs))[:2], atol=1e-5)
+    np.testing.assert_allclose(model.predict_on_batch(texts[:2]), logits[:2], atol=1e-5)
+    dataset = tf.data.Dataset.from_tensor_slices(texts[1:2] * 2).batch(2)
+    np.testing.assert_allclose(model.predict(dataset, verbose=0)[0, 0], logits[1, 0], atol=1e-5)
+    with pytest.raises(InputError, match="behind the 16 tokens of a sequence. Received: 'བཀྲ་"):
+        model.predict(["བཀྲ་" * 30 + "[MASK]"])
+
+
+# === In a SavedModel ===
+
+
+EXPORT = """
+import sys, tensorflow as tf, tensorflow_text
+print(tf.saved_model.load(sys.argv[1]).serve(tf.constant(["བཀྲ་ཤིས།"])).numpy().tolist())
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a SavedModel of TensorFlow operations")
+def test_a_preprocessor_in_a_saved_model(model, classifier, tmp_path):
+    """That of texts runs in another process; one that works in Python is refused."""
+
+    def export(task, call, folder):
+        archive = keras.export.ExportArchive()
+        archive.track(task)
+        archive.track(task.preprocessor)
+        archive.add_endpoint("serve", call, input_signature=[tf.TensorSpec([None], tf.string)])
+        archive.write_out(folder, verbose=False)
+
+    export(classifier, lambda text: classifier(classifier.preprocessor(text)), str(tmp_path / "texts"))
+    command = [sys.executable, "-c", EXPORT, str(tmp_path / "texts")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    expected = classifier.predict(["བཀྲ་ཤིས།"], verbose=0)
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, atol=1e-5)
+    preprocessor = model.preprocessor.from_config(model.preprocessor.get_config())
+    preprocessor.tokenizer = model.preprocessor.tokenizer
+    masked = TibertMaskedLM(model.backbone, preprocessor)
+    with pytest.raises(InputError, match="works in Python. Received: TibertMaskedLMPreprocessor. Export with"):
+        export(masked, lambda text: masked(masked.preprocessor(text)[0]), str(tmp_path / "masks"))
+
+
+# === Several devices ===
+
+
+@pytest.mark.slow
+def test_strings_on_two_devices(spm_models):
+    """Every task trains, evaluates and predicts on raw strings as on one device; the last batch is smaller."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "CUDA_VISIBLE_DEVICES": "",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    command = [sys.executable, strings_on_replicas.__file__, spm_models["bpe"]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert one.keys() == {"masked_lm", "classifier", "tagger"}
+    for name, values in one.items():
+        # Keras's own cross-entropy is a mean of the replicas' means.
+        first = -1 if name == "classifier" else 0
+        assert np.isfinite(two[name]).all() and two[name][first:] == pytest.approx(values[first:], abs=1e-3), name

@@ -1,0 +1,71 @@
+"""Train each task on raw strings on two devices; a process of its own, `strings_on_replicas.py SPM_MODEL`.
+
+Logical devices must be made before TensorFlow starts; on JAX `XLA_FLAGS` make them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+
+from tests.support.micro_batches import two_devices
+from tests.support.tiny_models import randomize, tiny
+from tibert_keras import (
+    TibertMaskedLM,
+    TibertMaskedLMPreprocessor,
+    TibertTextClassifier,
+    TibertTextClassifierPreprocessor,
+    TibertTokenClassifier,
+    TibertTokenClassifierPreprocessor,
+    TibertTokenizer,
+)
+
+TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
+WORDS = [[text[:-1], "།"] for text in TEXTS]
+
+
+def models(spm_model: str) -> dict[str, Any]:
+    """A model of each task, with its training data."""
+    tokenizer = TibertTokenizer(spm_model)
+    masked_lm = TibertMaskedLM(tiny(vocabulary_size=400), TibertMaskedLMPreprocessor(tokenizer, sequence_length=16))
+    options = {"labels": ["a", "b"], "preprocessor": TibertTextClassifierPreprocessor(tokenizer, 16, labels=["a", "b"])}
+    classifier = TibertTextClassifier(tiny(vocabulary_size=400), dropout=0.0, **options)
+    options = {"labels": ["NOUN", "PUNCT", "CONT"]}
+    options["preprocessor"] = TibertTokenClassifierPreprocessor(tokenizer, sequence_length=16, **options)
+    tagger = TibertTokenClassifier(tiny(vocabulary_size=400), **options)
+    return {
+        "masked_lm": (masked_lm, (TEXTS,)),
+        "classifier": (classifier, (TEXTS, ["a", "b"] * 3 + ["a"])),
+        "tagger": (tagger, (WORDS, [["NOUN", "PUNCT"]] * 7)),
+    }
+
+
+def run(spm_model: str, scope: Any) -> dict[str, list[float]]:
+    """The losses of a training, an evaluation, and the first outputs, by task."""
+    results = {}
+    with scope:
+        for name, (model, data) in models(spm_model).items():
+            randomize(model).compile(keras.optimizers.SGD(0.1), weighted_metrics=[])
+            keras.utils.set_random_seed(1)
+            # With a last batch of another size.
+            losses = model.fit(*data, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
+            losses.append(model.evaluate(*data, batch_size=4, verbose=0))
+            texts = ["བཀྲ་[MASK]"] * 3 if name == "masked_lm" else TEXTS
+            outputs = model.predict(texts, batch_size=4, verbose=0)
+            results[name] = [*map(float, np.ravel(losses)), float(np.abs(outputs[:3]).mean())]
+    return results
+
+
+if __name__ == "__main__":
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    print(json.dumps([run(sys.argv[1], nullcontext()), run(sys.argv[1], two_devices())]))

@@ -1,0 +1,114 @@
+"""Classifies texts from strings, files or standard input, one per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from tibert_keras.errors import InputError
+from tibert_keras.inference.tag import TextConfig, find_input
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyConfig(TextConfig):
+    """Classifies texts.
+
+    Args:
+        text: Texts, independent of each other. For a classifier of pairs, two texts with a tab between them.
+        model: Folder of a text classifier (a preset, such as `champion/` of a fine-tuning), or of a fine-tuning.
+        input_file: UTF-8 files with a text per line: a path, a glob pattern, a folder, or several separated by commas.
+            Without texts and a file, standard input is read.
+        batch_size: Texts per step.
+        format: `tsv`, the label, its probability and the text per line; or `json`, an object per line with the
+            probabilities of all labels.
+    """
+
+    format: Literal["tsv", "json"] = "tsv"
+
+
+class ClassifiedText(NamedTuple):
+    """A text with its label.
+
+    Attributes:
+        text: The text.
+        label: The likeliest label.
+        probabilities: The probability of each label.
+    """
+
+    text: str
+    label: str
+    probabilities: dict[str, float]
+
+
+def classify_text(config: ClassifyConfig) -> Iterator[str]:
+    """Classify the texts in a configuration or its file.
+
+    Yields:
+        A line for each text that is not empty, in the chosen format.
+
+    Raises:
+        InputError: If the model is no text classifier, the text cannot be read or has no Tibetan in it, or a line
+            has not as many columns as the model reads texts.
+    """
+    preset, lines = find_input(config)
+    from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
+
+    model = TibertTextClassifier.from_preset(preset)
+    texts = (line for line, _ in lines if line.strip())
+    return map(_FORMATS[config.format], classify_each(model, texts, batch_size=config.batch_size))
+
+
+def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[ClassifiedText]:
+    """Classify any number of texts.
+
+    Args:
+        model: A `TibertTextClassifier` with a preprocessor.
+        texts: Texts; for a classifier of pairs, with a tab between the two.
+        batch_size: Texts per step.
+
+    Yields:
+        The texts with their labels, in order.
+
+    Raises:
+        InputError: If a text has not as many columns as the model reads texts.
+    """
+    remaining = iter(texts)
+    count = model.preprocessor.num_segments
+    with tqdm(desc="classify", unit="text", disable=None) as progress:
+        while batch := list(islice(remaining, batch_size)):
+            columns = [_columns(text, count) for text in batch]
+            segments = tuple(list(column) for column in zip(*columns, strict=True))
+            for text, row in zip(
+                batch, model.predict_probabilities(segments if count > 1 else segments[0]), strict=True
+            ):
+                label = model.labels[int(np.argmax(row))]
+                yield ClassifiedText(text, label, dict(zip(model.labels, map(float, row), strict=True)))
+            progress.update(len(batch))
+
+
+def _columns(text: str, count: int) -> list[str]:
+    columns = text.split("\t")
+    if len(columns) != count:
+        raise InputError(
+            f"The classifier reads {count} texts side by side. Received: {text[:40]!r} with {len(columns)}. "
+            "Separate them by tabs."
+        )
+    return columns
+
+
+def _table_row(text: ClassifiedText) -> str:
+    return f"{text.label}\t{text.probabilities[text.label]:.4f}\t{text.text}\n"
+
+
+def _json_line(text: ClassifiedText) -> str:
+    line = {"text": text.text, "label": text.label, "probabilities": text.probabilities}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+_FORMATS = {"tsv": _table_row, "json": _json_line}

@@ -1,0 +1,59 @@
+"""What KerasHub knows of presets: the files behind handles, and its own names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras_nlp
+from keras_hub.src.utils.preset_utils import get_file
+
+from tibert_keras.errors import InputError
+from tibert_keras.registration import is_handle
+
+
+def is_downloaded(preset: str) -> bool:
+    """Return whether KerasHub downloads a preset: `hf://...`, `kaggle://...`, or a name of its own of an ALBERT."""
+    return is_handle(preset) or preset in keras_nlp.models.AlbertBackbone.presets
+
+
+def preset_file(preset: str, name: str) -> Path | None:
+    """Return the path of a file of a preset, which is downloaded if need be; `None` if the preset lacks it.
+
+    Raises:
+        InputError: If the file cannot be downloaded.
+    """
+    try:
+        return Path(get_file(preset, name))
+    except FileNotFoundError:
+        return None
+    # Any library may be behind a handle, with any error.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The preset cannot be read: {reason} Received: preset={preset!r}. Give another.") from error
+
+
+def read_preset_file(preset: str, name: str) -> dict[str, Any]:
+    """Read a JSON file of a preset; empty if the preset lacks it.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    path = preset_file(preset, name)
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"Not a part of a preset: {error}. Received: {str(path)!r}. Save it anew.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"Not a part of a preset. Received: {str(path)!r}. Save it anew.")
+    return content
+
+
+def trained_length(preset: str) -> int | None:
+    """Return the length of the sequences that a preset was trained on, as far as its positions go, if it tells."""
+    length = read_preset_file(preset, "preprocessor.json").get("config", {}).get("sequence_length")
+    positions = read_preset_file(preset, "config.json").get("config", {}).get("max_sequence_length")
+    return min(length or 128, positions) if positions else length

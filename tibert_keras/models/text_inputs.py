@@ -1,0 +1,148 @@
+"""Lets `fit()`, `evaluate()` and `predict()` of a task take strings and ids alike."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.training_data import (
+    as_lists,
+    dataset_of,
+    holds_ids,
+    holds_strings,
+    is_dataset,
+    is_grain,
+    is_stream,
+    preprocessed,
+    split_off,
+)
+
+
+class TextInputs:
+    """Precedes KerasHub's task class in the bases of ours.
+
+    KerasHub neither shuffles lists nor takes ids where there is a preprocessor.
+    """
+
+    preprocessor: Any
+
+    def preprocess_samples(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
+        """Preprocess a batch, unless it consists of ids."""
+        if holds_ids(x):
+            return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return super().preprocess_samples(x, y, sample_weight)  # type: ignore[misc]
+
+    def fit(
+        self: Any,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        validation_split: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train, as `keras.Model.fit`.
+
+        Args:
+            x: Strings, which the preprocessor turns into ids, or ids; as a list, an array, a `tf.data.Dataset` of
+                batches, a generator or a `keras.utils.PyDataset`. Lists and arrays are shuffled anew in each epoch.
+            y: The labels, unless `x` yields them or the preprocessor makes them.
+            batch_size: Examples per step, 32 by default.
+            sample_weight: The weight of each example.
+            validation_data: As `x`, or a tuple `(x, y)` or `(x, y, sample_weight)`.
+            validation_split: The share of the last examples to validate on.
+            **kwargs: Other arguments of `keras.Model.fit`.
+
+        Returns:
+            The history.
+
+        Raises:
+            InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed.
+        """
+        if is_grain(x):
+            kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
+            return super().fit(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
+        if validation_split and validation_data is None and holds_strings(x):
+            (x, y, sample_weight), validation_data = split_off(x, y, sample_weight, validation_split)
+            validation_split = None
+        shuffle = kwargs.pop("shuffle", True)
+        data = self._prepared(x, y, sample_weight, batch_size, shuffle=shuffle, training=True)
+        if validation_data is not None:
+            size = kwargs.get("validation_batch_size") or batch_size
+            validation = self._prepared(*_parts(validation_data), batch_size=size)
+            kwargs["validation_data"] = _tuple(validation)
+        # Keras warns that it does not shuffle a dataset.
+        shuffle = shuffle and not is_dataset(data["x"])
+        return keras.Model.fit(self, **data, shuffle=shuffle, validation_split=validation_split or 0.0, **kwargs)
+
+    def evaluate(
+        self: Any, x: Any = None, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, **kwargs: Any
+    ) -> Any:
+        """Compute loss and metrics, as `keras.Model.evaluate`, with the inputs and errors of `fit`."""
+        if is_grain(x):
+            return super().evaluate(x, y, batch_size, sample_weight, **kwargs)  # type: ignore[misc]
+        if kwargs.get("_use_cached_eval_dataset"):
+            # From `fit`, which has prepared the data.
+            data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
+        else:
+            data = self._prepared(x, y, sample_weight, batch_size)
+        return keras.Model.evaluate(self, **data, **kwargs)
+
+    def predict(self: Any, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
+        """Return the outputs, as `keras.Model.predict`, with the inputs and errors of `fit`."""
+        if is_grain(x):
+            return super().predict(x, batch_size, **kwargs)  # type: ignore[misc]
+        data = self._prepared(x, None, None, batch_size)
+        return keras.Model.predict(self, data["x"], batch_size=data["batch_size"], **kwargs)
+
+    def _prepared(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        *,
+        shuffle: bool = False,
+        training: bool = False,
+    ) -> dict[str, Any]:
+        """Return the arguments `x`, `y`, `sample_weight` and `batch_size` of Keras's `fit`, with ids for strings."""
+        if self.preprocessor is not None and is_stream(x):
+            x = preprocessed(x, self.preprocess_samples, seed=self._next_seed(), anew=training)
+        elif isinstance(x, list) or holds_strings(x):
+            if self.preprocessor is None:
+                raise InputError(
+                    "The model has no tokenizer and takes only ids. Received: strings. Pass a preprocessor."
+                )
+            return self._prepared_texts(x, y, sample_weight, batch_size, shuffle=shuffle, training=training)
+        y, sample_weight = (np.asarray(each) if isinstance(each, list) else each for each in (y, sample_weight))
+        return {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+
+    def _prepared_texts(
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, *, shuffle: bool, training: bool
+    ) -> dict[str, Any]:
+        """Do the same for strings in a list or an array, batch by batch."""
+        seed = self._next_seed()
+        texts = dataset_of(as_lists(x), batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+        x = preprocessed(texts, self.preprocess_samples, seed=seed, anew=training)
+        return {"x": x, "y": None, "sample_weight": None, "batch_size": None}
+
+    def _next_seed(self) -> int:
+        """Draw a seed for the order of the data and what is random in preprocessing."""
+        return random.getrandbits(32)
+
+
+def _parts(data: Any) -> tuple[Any, ...]:
+    """Split validation data into `x`, `y` and `sample_weight`, as far as it has them."""
+    if isinstance(data, tuple | list) and data and not isinstance(data[0], str):
+        return tuple(data)
+    return (data,)
+
+
+def _tuple(data: Mapping[str, Any]) -> Any:
+    return data["x"] if is_stream(data["x"]) else (data["x"], data["y"], data["sample_weight"])

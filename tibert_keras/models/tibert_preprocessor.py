@@ -1,0 +1,94 @@
+"""The base of all preprocessors: loading from presets, and what they check and return alike."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.models.keras_hub_presets import trained_length
+from tibert_keras.models.tibert_backbone import TibertBackbone
+from tibert_keras.models.tibert_presets import check_trained_preset, local_preset
+from tibert_keras.models.tibert_tokenizer import TibertTokenizer, in_dataset
+
+
+class TibertPreprocessor:
+    """Precedes KerasHub's preprocessor in the bases of ours."""
+
+    backbone_cls = TibertBackbone
+    tokenizer_cls = TibertTokenizer
+    tokenizer: TibertTokenizer
+    _is_in_graph = False
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Load the preprocessor of a preset, or make one with its tokenizer.
+
+        Args:
+            preset: A folder or a handle, as for the `from_preset` of a task.
+            **kwargs: Arguments of the constructor, in place of the preset's.
+
+        Returns:
+            The preprocessor. Its sequences are as long as those that the preset's model was trained on.
+
+        Raises:
+            InputError: If there is no such preset, or it has no tokenizer.
+        """
+        preset = check_trained_preset(preset)
+        with local_preset(preset) as folder:
+            return super().from_preset(folder, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def _add_missing_kwargs(cls, loader: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Add what a preset of another task tells. KerasHub calls this where its own class is not there."""
+        kwargs = super()._add_missing_kwargs(loader, kwargs)  # type: ignore[misc]
+        length = trained_length(loader.preset)
+        return {"sequence_length": length, **kwargs} if length else kwargs
+
+    def run_in_python(self, function: Callable[..., Any], inputs: Sequence[Any], dtypes: Sequence[Any]) -> Any:
+        """Call a function of arrays in a graph, as `tf.numpy_function`."""
+        import tensorflow as tf
+
+        # Outside of `tf.data`, the graph may be that of a SavedModel.
+        self._is_in_graph = self._is_in_graph or not in_dataset()
+        return tf.numpy_function(function, inputs, dtypes)
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
+        """Refuse to be saved with a graph that runs Python: only this process could run it."""
+        if save_type == "savedmodel" and self._is_in_graph:
+            raise InputError(
+                "A SavedModel cannot hold this preprocessor, which works in Python. "
+                f"Received: {type(self).__name__}. Export with `tibert export`, or export a model of ids."
+            )
+        return super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
+
+
+def integer_mask(outputs: Any) -> Any:
+    """Return the outputs of a preprocessor with a padding mask of int32: `MirroredStrategy` sums no booleans."""
+    features, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+    mask = features["padding_mask"]
+    if is_tensorflow(mask):
+        import tensorflow as tf
+
+        mask = tf.cast(mask, tf.int32)
+    else:
+        mask = mask.astype("int32") if isinstance(mask, np.ndarray) else keras.ops.cast(mask, "int32")
+    features = {**features, "padding_mask": mask}
+    return (features, *others) if others else features
+
+
+def is_tensorflow(values: Any) -> bool:
+    """Return whether values are a TensorFlow tensor, without importing TensorFlow."""
+    return type(values).__module__.startswith("tensorflow")
+
+
+def in_graph() -> bool:
+    """Return whether TensorFlow traces a function now, such as that of a `tf.data` pipeline."""
+    if (tensorflow := sys.modules.get("tensorflow")) is None:
+        return False
+    return not tensorflow.executing_eagerly()

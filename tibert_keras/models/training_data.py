@@ -1,0 +1,212 @@
+"""Turns what users give to `fit()`, strings in any container, into what Keras trains on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import GeneratorType
+from typing import Any
+
+import keras
+import numpy as np
+
+from tibert_keras.errors import InputError
+
+# Preprocesses `x`, `y` and `sample_weight` of a batch with a seed, or None.
+Preprocess = Callable[[Any, Any, Any, Any], Any]
+
+
+def holds_ids(x: Any) -> bool:
+    """Return whether a batch is one that the models take as it is."""
+    return isinstance(x, Mapping) and "token_ids" in x
+
+
+def holds_strings(values: Any) -> bool:
+    """Return whether the first of nested values is a string, or they are tensors of strings."""
+    while isinstance(values, list | tuple) and values:
+        values = values[0]
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "US" or (
+            values.dtype == object and bool(values.size) and holds_strings(values.flat[0])
+        )
+    return isinstance(values, str | bytes) or "string" in str(getattr(values, "dtype", ""))
+
+
+def is_stream(x: Any) -> bool:
+    """Return whether `x` yields batches: a dataset, a generator, or a loader."""
+    return is_dataset(x) or isinstance(x, keras.utils.PyDataset | GeneratorType) or _is_loader(x)
+
+
+def is_dataset(x: Any) -> bool:
+    """Return whether `x` is a `tf.data.Dataset`."""
+    return hasattr(x, "element_spec") and hasattr(x, "map")
+
+
+def is_grain(x: Any) -> bool:
+    """Return whether `x` is a dataset of Grain, which KerasHub preprocesses."""
+    return type(x).__module__.partition(".")[0] == "grain"
+
+
+def as_lists(x: Any) -> Any:
+    """Return strings in arrays, tensors and tuples of segments as lists of `str`."""
+    if isinstance(x, tuple):
+        return tuple(map(as_lists, x))
+    if hasattr(x, "to_list"):
+        x = x.to_list()
+    elif hasattr(x, "__array__") and not isinstance(x, list):
+        x = np.asarray(x).tolist()
+    return keras.tree.map_structure(lambda text: text.decode() if isinstance(text, bytes) else text, x)
+
+
+def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any, Any]:
+    """Split the last texts off, as Keras's `validation_split` does with arrays.
+
+    Returns:
+        Two tuples `(x, y, sample_weight)`.
+
+    Raises:
+        InputError: If one of them would be empty.
+    """
+    x = as_lists(x)
+    size = len(x[0]) if isinstance(x, tuple) else len(x)
+    start = int(size * (1 - fraction))
+    if not 0 < start < size:
+        raise InputError(
+            f"Nothing is left to train or to validate on. Received: {size} texts, validation_split={fraction}."
+        )
+
+    def part(values: Any, where: slice) -> Any:
+        if isinstance(values, tuple):
+            return tuple(each[where] for each in values)
+        return None if values is None else values[where]
+
+    first, second = slice(start), slice(start, None)
+    return tuple(tuple(part(values, where) for values in (x, y, sample_weight)) for where in (first, second))  # type: ignore[return-value]
+
+
+# === Batches ===
+
+
+def dataset_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
+    """Make a `tf.data.Dataset` of batches of texts.
+
+    Args:
+        x: A list of texts, or a tuple of lists of segments.
+        batch_size: Texts per batch.
+        shuffle: Whether to shuffle the texts, anew in each epoch.
+        seed: The seed of the order.
+
+    Raises:
+        InputError: If there are no texts.
+    """
+    import tensorflow as tf
+
+    size = len(x[0]) if isinstance(x, tuple) else len(x)
+    if not size:
+        raise InputError("There are no texts. Received: an empty list. Give some.")
+    texts = tf.data.Dataset.from_tensor_slices((x,) if isinstance(x, tuple) else x)
+    if shuffle:
+        texts = texts.shuffle(size, seed=seed)
+    return texts.batch(batch_size)
+
+
+def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> Any:
+    """Preprocess each batch of a stream that holds strings. One of ids is returned as it is.
+
+    Args:
+        x: A dataset, a `PyDataset`, a generator or a loader, of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
+        preprocess: The function.
+        seed: The seed of the first seed that the function gets; the others follow from it.
+        anew: Whether the seeds of a dataset's batches differ in each epoch.
+
+    Returns:
+        A stream of the same kind.
+
+    Raises:
+        InputError: If a dataset is not batched, or a loader holds strings.
+    """
+    if is_dataset(x):
+        return _preprocessed_dataset(x, preprocess, seed, anew)
+    if isinstance(x, keras.utils.PyDataset):
+        return _PreprocessedBatches(x, preprocess, seed)
+    if isinstance(x, GeneratorType):
+        return _preprocessed_generator(x, preprocess, seed)
+    batch = next(iter(x))
+    if holds_strings(batch[0] if isinstance(batch, list | tuple) else batch):
+        raise InputError(
+            f"A loader of strings cannot be preprocessed. Received: {type(x).__name__}. "
+            "Give a list of strings, a tf.data.Dataset, a generator or a keras.utils.PyDataset."
+        )
+    return x
+
+
+def _preprocessed_dataset(dataset: Any, preprocess: Preprocess, seed: int, anew: bool) -> Any:
+    features, _, _ = keras.utils.unpack_x_y_sample_weight(dataset.element_spec)
+    specs = keras.tree.flatten(features)
+    if holds_ids(features) or not any("string" in str(getattr(spec, "dtype", "")) for spec in specs):
+        return dataset
+    if any(spec.shape.rank == 0 for spec in specs):
+        raise InputError("A dataset must consist of batches. Received: single strings. Give dataset.batch(32).")
+    import tensorflow as tf
+
+    # Not from the order in which parallel calls happen to run.
+    seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=anew)
+
+    # AutoGraph would hide an `InputError` in one of its own.
+    @tf.autograph.experimental.do_not_convert
+    def call(batch: Any, seed: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        return preprocess(x, y, sample_weight, seed)
+
+    batches = tf.data.Dataset.zip((dataset, seeds))
+    return batches.map(call, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
+    if isinstance(batch, tuple) and not all(isinstance(each, str) for each in batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    else:
+        x, y, sample_weight = batch, None, None
+    if holds_ids(x):
+        return batch
+    x, y = as_lists(x), as_lists(y) if holds_strings(y) else y
+    outputs = preprocess(x, y, sample_weight, seed)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+
+def _preprocessed_generator(batches: Iterator[Any], preprocess: Preprocess, seed: int) -> Iterator[Any]:
+    for number, batch in enumerate(batches):
+        yield _preprocessed_batch(batch, preprocess, (seed + number) % 2**32)
+
+
+class _PreprocessedBatches(keras.utils.PyDataset):
+    """The batches of another `PyDataset`, preprocessed."""
+
+    def __init__(self, batches: keras.utils.PyDataset, preprocess: Preprocess, seed: int) -> None:
+        super().__init__(
+            workers=batches.workers,
+            use_multiprocessing=batches.use_multiprocessing,
+            max_queue_size=batches.max_queue_size,
+        )
+        self._batches, self._preprocess, self._seed, self._epoch = batches, preprocess, seed, 0
+
+    @property
+    def num_batches(self) -> int | None:
+        return self._batches.num_batches
+
+    def __getitem__(self, index: int) -> Any:
+        seed = int(np.random.default_rng((self._seed, self._epoch, index)).integers(2**32))
+        return _preprocessed_batch(self._batches[index], self._preprocess, seed)
+
+    def on_epoch_begin(self) -> None:
+        self._batches.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._batches.on_epoch_end()
+
+
+def _is_loader(x: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.utils.data.DataLoader)
