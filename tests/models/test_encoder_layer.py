@@ -40,6 +40,7 @@ PRIVATE = {
         "Model": {"_flatten_layers", "_symbolic_build"},
         "AlbertTokenizer": {"_maybe_initialized_tf", "_sentence_piece"},
     },
+    "models/neighbour_attention.py": {"TransformerEncoder": {"_self_attention_layer"}},
     "models/tibert_preprocessor.py": {"Preprocessor": {"_add_missing_kwargs", "_trackable_children"}},
     "models/tibert_tokenizer.py": {"AlbertTokenizer": {"_check_vocabulary", "_maybe_initialized_tf"}},
     "optimizers/lamb.py": {
@@ -53,6 +54,7 @@ PRIVATE = {
             "_use_weight_decay",
         },
     },
+    "optimizers/muon.py": {"Optimizer": {"_get_variable_index", "_use_weight_decay"}},
     "saved_model/classify_text.py": {"tf.Module": {"_no_dependency"}},
     "saved_model/precision.py": {"tf.Module": {"_no_dependency"}},
     "saved_model/text_module.py": {"tf.Module": {"_no_dependency"}},

@@ -174,8 +174,8 @@ def test_validation_split(model):
     first, second = split_off(TEXTS, NAMES, None, 0.3)
     assert first == (TEXTS[:4], NAMES[:4], None) and second == (TEXTS[4:], NAMES[4:], None)
     assert model.fit(TEXTS, validation_split=0.3, verbose=0).history["val_loss"]
-    with pytest.raises(InputError, match="Received: 7 texts, validation_split=0.01"):
-        model.fit(TEXTS, validation_split=0.01)
+    with pytest.raises(InputError, match="Received: 7 texts, validation_split=0.99"):
+        model.fit(TEXTS, validation_split=0.99)
 
 
 def test_what_cannot_be_trained_on(model):
