@@ -22,7 +22,7 @@ from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import LOG_FOLDER
 from tibert_keras.runs.history import History
-from tibert_keras.storage import join
+from tibert_keras.storage import explaining_tensorflow, join
 
 _LOG = logging.getLogger(__name__)
 
@@ -162,12 +162,14 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         import tensorflow as tf
 
         self.history.append(row)
-        writer = tf.summary.create_file_writer(join(self.folder, LOG_FOLDER), filename_suffix=f".{row['epoch']}")
-        with writer.as_default(step=row["step"]):
-            for name, value in row.items():
-                if name not in ("step", "epoch"):
-                    tf.summary.scalar(name, value)
-        writer.close()
+        logs = join(self.folder, LOG_FOLDER)
+        with explaining_tensorflow(logs):
+            writer = tf.summary.create_file_writer(logs, filename_suffix=f".{row['epoch']}")
+            with writer.as_default(step=row["step"]):
+                for name, value in row.items():
+                    if name not in ("step", "epoch"):
+                        tf.summary.scalar(name, value)
+            writer.close()
 
 
 def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
