@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import random
+import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.support.power_cuts import every_moment
+from tests.support.preloaded import Command
 from tests.support.tiny_models import tiny
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.runs.history import History
@@ -30,7 +29,6 @@ INTERVAL = 5
 MOMENTS = ("saved_model", "checkpoint", "champion", "any", "any", "any")
 # In front of which blows there is a notice, which the run has to follow.
 NOTICES = (1, 7, 11)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 class End(NamedTuple):
@@ -51,13 +49,12 @@ def command(config, output_dir, num_train_steps):
     options |= {"train_batch_size": 4, "keep_checkpoint_max": 3, "export_saved_model": True}
     options |= {"deterministic": True, "jit_compile": False}
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
+    return ["tibert_keras.cli", "pretrain", *flags]
 
 
-def finish(words):
-    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return done
+def finish(words, logs):
+    job = Command(words, logs)
+    assert job.wait(900) == 0, job.log
 
 
 def unfinished(run: Path) -> set[Path]:
@@ -73,7 +70,9 @@ def last_step(run: Path) -> int:
     return max(Checkpoints(run).steps, default=0)
 
 
-def end_it(words: Sequence[str], run: Path, kind: signal.Signals, moment: str, delay: float) -> tuple[End, str]:
+def end_it(
+    words: Sequence[str], run: Path, kind: signal.Signals, moment: str, delay: float, logs: Path
+) -> tuple[End, str]:
     """Start the command, wait until it trains and then for the moment, and send the signal.
 
     Args:
@@ -83,6 +82,7 @@ def end_it(words: Sequence[str], run: Path, kind: signal.Signals, moment: str, d
         moment: `any` for so many seconds, or `checkpoint`, `champion` or `saved_model` until one is unfinished on the
             disk, but for two intervals at the most; `training` until there is a new checkpoint.
         delay: The seconds.
+        logs: The folder of logs.
 
     Returns:
         How it ended, and its log.
@@ -99,21 +99,17 @@ def end_it(words: Sequence[str], run: Path, kind: signal.Signals, moment: str, d
             has_come = moment in map(kind_of, unfinished(run) - before)
         return has_come or step >= first + 2 * INTERVAL
 
-    with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as job:
-        log = []
-        for line in job.stderr:
-            log.append(line)
-            if line.startswith(("LAMB:", "The run is already")):
-                break
-        began = time.monotonic()
-        while job.poll() is None and not is_time():
-            time.sleep(0.001)
-        job.send_signal(kind)
-        sent = time.monotonic()
-        log += job.stderr.readlines()
-        status, seconds = job.wait(timeout=120), time.monotonic() - sent
+    job = Command(words, logs)
+    while job.poll() is None and not re.search("^(LAMB:|The run is already)", job.log, re.MULTILINE):
+        time.sleep(0.01)
+    began = time.monotonic()
+    while job.poll() is None and not is_time():
+        time.sleep(0.001)
+    job.send_signal(kind)
+    sent = time.monotonic()
+    status, seconds = job.wait(), time.monotonic() - sent
     kinds = sorted({kind_of(path) for path in unfinished(run) - before})
-    return End(kind.name, moment, status, last_step(run), seconds, kinds), "".join(log)
+    return End(kind.name, moment, status, last_step(run), seconds, kinds), job.log
 
 
 def table(ends: Sequence[End]) -> str:
@@ -136,26 +132,29 @@ tensorflow_only = pytest.mark.skipif(
 @tensorflow_only
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_killed_again_and_again(run_config, tmp_path, kills):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed, logs = (tmp_path / name for name in ("whole", "killed", "logs"))
+    logs.mkdir()
+    options = one_narrow_layer(tmp_path)
     # As many as the blows can use up, two intervals each, on a machine of any speed.
     steps = 2 * INTERVAL * (kills + 1)
-    finish(command(run_config(whole), whole, steps))
-    words, random_times = command(run_config(killed), killed, steps), random.Random(1)
+    finish(command(run_config(whole, **options), whole, steps), logs)
+    words, random_times = command(run_config(killed, **options), killed, steps), random.Random(1)
     ends: list[End] = []
     # One that ends before the blow does not count, and another takes its place.
     for number in range(2 * kills):
         if number in NOTICES:
-            notice, log = end_it(words, killed, signal.SIGTERM, "training", 0)
+            notice, log = end_it(words, killed, signal.SIGTERM, "training", 0, logs)
             assert notice.status == 0 and "Stopped at step" in log, log
             assert notice.seconds < 60, log
             ends.append(notice)
-        end, log = end_it(words, killed, signal.SIGKILL, MOMENTS[number % len(MOMENTS)], random_times.uniform(0, 8))
+        moment, delay = MOMENTS[number % len(MOMENTS)], random_times.uniform(0, 8)
+        end, log = end_it(words, killed, signal.SIGKILL, moment, delay, logs)
         assert end.status in (0, -signal.SIGKILL), log
         ends.append(end)
         landed = [end for end in ends if end.status == -signal.SIGKILL]
         if len(landed) == kills:
             break
-    finish(words)
+    finish(words, logs)
     hashes = [sha256(run / "checkpoints" / str(steps) / VARIABLES_FILE) for run in (whole, killed)]
     print(table(ends), f"{len(landed)} kills", "SHA-256 of the last checkpoint's variables", sep="\n\n")
     print("", f"never killed: {hashes[0]}", f"killed: {hashes[1]}", sep="\n")
@@ -174,14 +173,11 @@ def test_killed_again_and_again(run_config, tmp_path, kills):
 @pytest.mark.slow
 def test_a_power_cut_at_every_moment(run_config, tmp_path):
     """Before each sync, rename and removal on the disk; what was not synced is lost."""
-    config_file = tmp_path / "albert_config.json"
-    backbone = tiny(vocabulary_size=400, num_layers=1, max_sequence_length=32)
-    config_file.write_text(json.dumps(backbone.to_albert_config()))
 
     def config(folder):
-        options = {"preset": None, "albert_config_file": str(config_file), "train_batch_size": 4}
+        options = {**one_narrow_layer(tmp_path), "train_batch_size": 4, "jit_compile": False}
         steps = {"num_train_steps": 6, "num_warmup_steps": 1, "save_checkpoints_steps": 2, "keep_checkpoint_max": 1}
-        return run_config(folder, jit_compile=False, **options, **steps)
+        return run_config(folder, **options, **steps)
 
     whole = tmp_path / "whole"
     with every_moment(whole, tmp_path / "moments") as moments:
@@ -193,6 +189,14 @@ def test_a_power_cut_at_every_moment(run_config, tmp_path):
         folder.mkdir(exist_ok=True)
         pretrain(config(folder))
         assert_same_end(folder, whole, 6)
+
+
+def one_narrow_layer(folder: Path) -> dict[str, str | None]:
+    """The options of the smallest architecture."""
+    path = folder / "albert_config.json"
+    backbone = tiny(vocabulary_size=400, num_layers=1, max_sequence_length=32)
+    path.write_text(json.dumps(backbone.to_albert_config()))
+    return {"preset": None, "albert_config_file": str(path)}
 
 
 def assert_same_end(killed: Path, whole: Path, steps: int) -> None:
