@@ -54,10 +54,10 @@ def run(spm_model: str, scope: Any) -> dict[str, list[float]]:
             keras.utils.set_random_seed(1)
             # With a last batch of another size.
             losses = model.fit(*data, batch_size=4, epochs=2, shuffle=False, verbose=0).history["loss"]
-            losses.append(model.evaluate(*data, batch_size=4, verbose=0))
+            losses.append(model.evaluate(*data, batch_size=4, verbose=0, return_dict=True)["loss"])
             texts = ["བཀྲ་[MASK]"] * 3 if name == "masked_lm" else TEXTS
             outputs = model.predict(texts, batch_size=4, verbose=0)
-            results[name] = [*map(float, np.ravel(losses)), float(np.abs(outputs[:3]).mean())]
+            results[name] = [*map(float, losses), float(np.abs(outputs[:3]).mean())]
     return results
 
 
