@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras_nlp
-from keras_hub.src.utils.preset_utils import get_file
-
 from tibert_keras.errors import InputError
 from tibert_keras.registration import is_handle
 
 
 def is_downloaded(preset: str) -> bool:
     """Return whether KerasHub downloads a preset: `hf://...`, `kaggle://...`, or a name of its own of an ALBERT."""
-    return is_handle(preset) or preset in keras_nlp.models.AlbertBackbone.presets
+    if is_handle(preset):
+        return True
+    # The options of verbs, which import no Keras, name presets too.
+    import keras_nlp
+
+    return preset in keras_nlp.models.AlbertBackbone.presets
 
 
 def preset_file(preset: str, name: str) -> Path | None:
@@ -24,6 +26,8 @@ def preset_file(preset: str, name: str) -> Path | None:
     Raises:
         InputError: If the file cannot be downloaded.
     """
+    from keras_hub.src.utils.preset_utils import get_file
+
     try:
         return Path(get_file(preset, name))
     except FileNotFoundError:
