@@ -64,7 +64,9 @@ def _to_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any
         "\n".join(lines),
         flags=re.DOTALL | re.MULTILINE,
     )
+    # In a plural, such as that of `[MASK]`, nothing separates the literal from the letter.
     text = re.sub(r"(?<!`)`([^`\n]+)`(?!`)", r"``\1``", text)
+    text = re.sub(r"(``[^`\n]+``)(?=\w)", r"\1\ ", text)
     text = re.sub(r"\[([^\]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
     lines[:] = text.splitlines()
 
