@@ -90,7 +90,7 @@ class TestPrivateNames:
             "Model": model,
             "AlbertTokenizer": tokenizer,
             "Preprocessor": keras_nlp.models.AlbertMaskedLMPreprocessor(tokenizer),
-            "KerasTensor": model.input,
+            "KerasTensor": keras.Input((2,)),
             "Optimizer": model.optimizer,
             "tf.Module": tf.Module(),
         }

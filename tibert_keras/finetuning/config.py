@@ -195,7 +195,7 @@ def check_run(config: FinetuneConfig) -> None:
     """
     for folder in config.others:
         read_scores(folder)
-    check_folder(config, _CHANGEABLE)
+    check_folder(config.as_begun() if isinstance(config, FinetuneTokensConfig) else config, _CHANGEABLE)
     # The champion may be one of them.
     if exists(join(config.output_dir, f"seed_{config.num_seeds}", SCORES_FILE)):
         raise InputError(
