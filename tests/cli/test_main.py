@@ -125,7 +125,6 @@ class TestCommandLineErrors:
             (["corpus", "--input_file=a", "--output_dir=b", "--edition=derge"], "derge"),
             (["pretrain", *TestFlags.BASE, "--train_batch_size=many"], "many"),
             (["pretrain", *TestFlags.BASE, "--do_train=maybe"], "maybe"),
-            (["pretrain", "--config=none.yaml"], "none.yaml"),
         ],
     )
     def test_status_2_and_one_line(self, given, message, capsys):
@@ -272,9 +271,17 @@ class TestBadInput:
         refuse("there, .* now", *given, output=f"--output_dir={folder}")
         assert (folder / "tokenizer_manifest.json").read_bytes() == before
 
+    def test_no_such_config(self, refuse):
+        refuse("none.yaml", "pretrain", "--config=none.yaml")
+
     def test_a_folder_that_cannot_be(self, refuse, sample_corpus, text):
         text.write_text("a file")
-        refuse("Not a directory", "corpus", f"--input_file={sample_corpus}/*.txt", output=f"--output_dir={text}/out")
+        refuse(
+            "(Not a directory|File exists)",
+            "corpus",
+            f"--input_file={sample_corpus}/*.txt",
+            output=f"--output_dir={text}/out",
+        )
 
     def test_evaluate(self, refuse, finished_run, sample_records, tmp_path):
         path = tmp_path / "train_2.tf_record"

@@ -109,8 +109,8 @@ class TestDirections:
     def test_options_of_the_tokenizer(self, spm_models, tmp_path):
         options = {"tsheg_pretokenization": True, "underline_between_sections": False}
         tokenizer = TibertTokenizer(spm_models["bpe"], **options)
-        model = TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=TibertMaskedLMPreprocessor(tokenizer))
-        model.save_to_preset(str(tmp_path / "preset"))
+        preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=16)
+        TibertMaskedLM(tiny(vocabulary_size=400), preprocessor).save_to_preset(str(tmp_path / "preset"))
         go("keras", tmp_path / "preset", "google", tmp_path / "google")
         go("google", tmp_path / "google/model.ckpt-0", "keras", tmp_path / "again")
         again = read_keras(str(tmp_path / "again")).tokenizer

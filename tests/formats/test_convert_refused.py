@@ -61,10 +61,8 @@ class TestRefused:
         with pytest.raises(InputError, match="No such format. Received: (from|to)='onnx'. Give one of google, hugg"):
             ConvertConfig(**{"from_": "keras", "to": "google", "input": "a", "output": "b", **changes})
 
-    @pytest.mark.parametrize("from_, other", [("keras", "huggingface"), ("huggingface", "keras")])
-    def test_folder_of_another_format(self, from_, other, converted, capsys, tmp_path):
-        line = self.refused(capsys, tmp_path, from_, converted[other], "google")
-        assert f"Received: '{converted[other]}'" in line if from_ == "keras" else "model_type=None in" in line
+    def test_folder_of_another_format(self, converted, capsys, tmp_path):
+        assert "model_type=None in" in self.refused(capsys, tmp_path, "huggingface", converted["keras"], "google")
 
     @pytest.mark.parametrize("name", ["config.json", "task.json", "model.weights.h5"])
     def test_damaged_preset(self, name, copied, capsys, tmp_path):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.saved_model.precision import Precision
-from tibert_keras.saved_model.text_module import TEXT, TextModule, bounded
+from tibert_keras.saved_model.text_module import TEXT, TextModule
 
 
 class ClassifyText(TextModule):
@@ -39,7 +39,6 @@ class ClassifyText(TextModule):
             )
         if count == 2:
             self.signature_names = ("classify_pairs", "classify_pairs", "tokenize")
-        self._preprocessor = self._no_dependency(model.preprocessor)
         self.labels = tf.constant(list(model.labels))
         self._is_softmax = model.activation is keras.activations.softmax
 
@@ -68,7 +67,19 @@ class ClassifyText(TextModule):
         Returns:
             As `classify`.
         """
-        return self._classified(self._preprocessor((bounded(text), bounded(second_text)), y=None))
+        first, second = self._tokenize(text), self._tokenize(second_text)
+        # Both lose tokens in turns, as in KerasHub's packer; the trimmer of TensorFlow Text is an op of its own.
+        room = self._max_length - 3
+        half = tf.constant((room + 1) // 2, tf.int64)
+        lengths = first.row_lengths(), second.row_lengths()
+        kept = tf.minimum(lengths[0], tf.maximum(half, room - lengths[1]))
+        first, second = _cut(first, kept), _cut(second, tf.minimum(lengths[1], room - kept))
+        separator = tf.ones_like(kept)[:, tf.newaxis] * self._tokenizer.sep_token_id
+        inputs = self._pack(tf.concat([first, tf.cast(separator, first.dtype), second], axis=1))
+        in_second = tf.cast(
+            tf.range(tf.shape(inputs["token_ids"])[1]) >= tf.cast(kept[:, tf.newaxis], tf.int32) + 2, tf.int32
+        )
+        return self._classified({**inputs, "segment_ids": in_second * inputs["padding_mask"]})
 
     def _classified(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         outputs = self._logits(inputs)
@@ -79,3 +90,8 @@ class ClassifyText(TextModule):
             "labels": tf.broadcast_to(self.labels, tf.shape(probabilities)),
             "probabilities": probabilities,
         }
+
+
+def _cut(tokens: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+    """Keep the first tokens of each row, as many as `lengths` says."""
+    return tf.RaggedTensor.from_tensor(tokens.to_tensor(), lengths=lengths)
