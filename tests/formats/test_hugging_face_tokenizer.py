@@ -52,7 +52,9 @@ class TestTokenizer:
     def test_auto_tokenizer(self, kind, spm_models, texts, tmp_path):
         transformers = pytest.importorskip("transformers", reason="transformers loads the folder")
         ours = TibertTokenizer(spm_models[kind])
-        model = TibertMaskedLM(tiny(vocabulary_size=400), preprocessor=TibertMaskedLMPreprocessor(ours))
+        model = TibertMaskedLM(
+            tiny(vocabulary_size=400), preprocessor=TibertMaskedLMPreprocessor(ours, sequence_length=16)
+        )
         write_hugging_face(PortableModel(model=model, tokenizer=ours), tmp_path / "hf")
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
         assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ours.encode(texts)
