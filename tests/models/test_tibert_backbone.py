@@ -167,7 +167,8 @@ class TestTibertBackbone(TestCase):
 
     # === Presets by name ===
     def test_presets(self):
-        assert list(TibertBackbone.presets) == ["tibert_nano", "tibert_tiny", "tibert_base", "tibert_large"]
+        sizes = ("nano", "tiny", "base", "large", "xlarge", "xxlarge")
+        assert list(TibertBackbone.presets) == [f"tibert_{size}" for size in sizes]
         for preset in TibertBackbone.presets.values():
             assert preset["metadata"]["description"]
 
