@@ -288,6 +288,7 @@ class TestFiles:
         config = json.loads((tmp_path / "config.json").read_text())
         config["config"]["dtype"]["config"]["name"] = "mixed_bfloat16"
         (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "manifest.json").unlink()
         assert TibertMaskedLM.from_preset(str(tmp_path)).dtype_policy.name == "float32"
 
 

@@ -131,7 +131,7 @@ class TestAnyText:
         assert abs(peaks[2] - peaks[1]) < 1.2e6 < len(document.encode()) * 58
 
     def test_one_long_line(self, config, text, spm_models):
-        line = "".join(text.split("\n")) * 30
+        line = "".join(text.split("\n")) * 31
         assert len(line) > sections.LONGEST_SECTION
         manifest, arrays = build(config, line)
         tokenizer = TibertTokenizer(spm_models["bpe"])
