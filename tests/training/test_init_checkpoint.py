@@ -123,6 +123,7 @@ class TestPretrain:
     def test_another_tokenizer(self, run_config, small_preset, spm_models, tmp_path):
         origin = shutil.copytree(small_preset, tmp_path / "origin")
         shutil.copyfile(spm_models["unigram"], origin / "assets/tokenizer/vocabulary.spm")
+        (origin / "manifest.json").unlink()
         with pytest.raises(InputError, match="another tokenizer than the records. Received: '.*origin'. Make records"):
             pretrain(run_config(tmp_path / "run", preset=str(origin)))
         assert not (tmp_path / "run").exists()
