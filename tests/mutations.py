@@ -189,16 +189,16 @@ MUTATIONS = [
     ),
     Mutation(
         "the best row has the highest loss", "runs/history.py",
-        "return min(self.rows,", "return max(self.rows,", "tests/runs",
+        "return min(rows,", "return max(rows,", "tests/runs",
     ),
     Mutation(
         "the champion has the highest loss", "runs/champion.py",
         "= min(candidates)", "= max(candidates)", "tests/runs/test_champion.py",
     ),
     Mutation(
-        "the hash of a checkpoint is not checked", "runs/checkpoints.py",
-        '(size(path), sha256(path)) == (state["bytes"], state["sha256"])', 'size(path) == state["bytes"]',
-        "tests/runs/test_checkpoints.py tests/training/test_pretrain.py -k checkpoint",
+        "the hash of a file is not checked", "integrity.py",
+        '(size(path), sha256(path)) == (entry["bytes"], entry["sha256"])', 'size(path) == entry["bytes"]',
+        "tests/test_integrity.py tests/runs/test_checkpoints.py",
     ),
     Mutation(
         "the best checkpoint is removed", "runs/checkpoints.py",
@@ -309,8 +309,8 @@ MUTATIONS = [
     ),
     # === serving ===
     Mutation(
-        "the token is not asked for", "serving/app.py",
-        "self._app if self._is_authorized(scope) else _no_token", "self._app", "tests/serving/test_endpoints.py",
+        "the token is not asked for", "serving/access.py",
+        "if self._token is not None and not is_public:", "if False:", "tests/serving/test_access.py",
     ),
     Mutation(
         "answers go to the wrong requests", "serving/batching.py",
@@ -319,7 +319,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the queue has no end", "serving/batching.py",
-        "if len(self) + len(items) > self._max_queue_size or waiting", "if waiting",
+        "if count > self._max_queue_size or waiting", "if waiting",
         "tests/serving/test_batching.py",
     ),
     # === cli ===
