@@ -104,12 +104,20 @@ class LAMB(keras.optimizers.Optimizer):
             return
         super().build(variables)
         # Resolved only here: during a step, TensorFlow's variables have no paths and JAX's only names.
-        self._decayed = _unmatched(self._decay_exclusions, variables, "weight decay")
-        self._adapted = _unmatched(self._adaptation_exclusions, variables, "layer adaptation")
+        self._decayed = self._unmatched(self._decay_exclusions, variables, "weight decay")
+        self._adapted = self._unmatched(self._adaptation_exclusions, variables, "layer adaptation")
         self._adam_m, self._adam_v = self.add_optimizer_variables(variables, ["adam_m", "adam_v"])
         self.gradient_norm = self.add_variable(
             shape=(), dtype="float32", aggregation="only_first_replica", name="gradient_norm"
         )
+
+    def _unmatched(self, patterns: Sequence[str], variables: Sequence[Any], what: str) -> frozenset[int]:
+        """Return the indices of the variables whose paths match none of the patterns."""
+        paths = [variable.path for variable in variables]
+        excluded = {i for i, path in enumerate(paths) if any(re.search(pattern, path) for pattern in patterns)}
+        _LOG.info("%s: %d of %d variables take no %s.", type(self).__name__, len(excluded), len(paths), what)
+        _LOG.debug("Without %s: %s", what, ", ".join(paths[i] for i in sorted(excluded)))
+        return frozenset(range(len(paths))) - excluded
 
     def slots(self, variable: Any) -> dict[str, Any]:
         """Return the moments of a trained variable under Google's names for them, `adam_m` and `adam_v`."""
@@ -220,12 +228,3 @@ def _trust_ratio(variable: Any, update: Any) -> Any:
     variable_norm, update_norm = ops.norm(ops.reshape(variable, [-1])), ops.norm(ops.reshape(update, [-1]))
     both = ops.logical_and(variable_norm > 0, update_norm > 0)
     return ops.where(both, ops.divide_no_nan(variable_norm, update_norm), 1.0)
-
-
-def _unmatched(patterns: Sequence[str], variables: Sequence[Any], what: str) -> frozenset[int]:
-    """Return the indices of the variables whose paths match none of the patterns."""
-    paths = [variable.path for variable in variables]
-    excluded = {i for i, path in enumerate(paths) if any(re.search(pattern, path) for pattern in patterns)}
-    _LOG.info("LAMB: %d of %d variables take no %s.", len(excluded), len(paths), what)
-    _LOG.debug("Without %s: %s", what, ", ".join(paths[i] for i in sorted(excluded)))
-    return frozenset(range(len(paths))) - excluded
