@@ -55,7 +55,6 @@ PRIVATE = {
         },
     },
     "optimizers/muon.py": {"Optimizer": {"_get_variable_index", "_use_weight_decay"}},
-    "saved_model/classify_text.py": {"tf.Module": {"_no_dependency"}},
     "saved_model/precision.py": {"tf.Module": {"_no_dependency"}},
     "saved_model/text_module.py": {"tf.Module": {"_no_dependency"}},
 }
