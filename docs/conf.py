@@ -1,7 +1,5 @@
 """Builds the site: `pip install ".[docs]" && sphinx-build -W docs site`, then open site/index.html."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

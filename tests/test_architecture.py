@@ -1,9 +1,8 @@
 """The direction of imports and the size of things, read from the syntax trees."""
 
-from __future__ import annotations
-
 import ast
 import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -52,12 +51,14 @@ def _imports(nodes: list[ast.stmt]) -> list[str]:
     return names
 
 
+@cache
 def _file(module: str) -> Path | None:
     path = ROOT / module.replace(".", "/")
     candidates = [path.with_suffix(".py"), path / "__init__.py"]
     return next((file for file in candidates if file in MODULES), None)
 
 
+@cache
 def _all_imports(path: Path) -> list[str]:
     return _imports([node for node in ast.walk(_tree(path)) if isinstance(node, ast.stmt)])
 

@@ -1,7 +1,5 @@
 """The scripts to start from run, and do what they say."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import shlex

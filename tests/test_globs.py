@@ -1,7 +1,5 @@
 """Files found by pattern, each once, whatever links lead to it."""
 
-from __future__ import annotations
-
 import glob
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Lists of files with sizes and hashes, and what they notice."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One writer at a time, who says who it is, and whose death sets the folder free."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

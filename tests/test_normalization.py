@@ -1,7 +1,5 @@
 """The spellings of a text that are one to the model."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import unicodedata

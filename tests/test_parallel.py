@@ -1,7 +1,5 @@
 """Work on several processes and machines: the same results, errors in words, and workers that may be lost."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -107,6 +107,11 @@ def test_refusals(light) -> None:
     assert NOTHING.keys() == VERBS.keys() - {"quickstart"}
     flags = [[*verb.split(), "--no_such_flag=1"] for verb in VERBS]
     files = [[*verb.split(), *words] for verb, words in NOTHING.items()]
+    files += [
+        ["convert", f"--from={name}", "--input=nothing", "--to=keras", "--output=out"]
+        for name in ("google", "huggingface")
+    ]
+    files += [["fill-mask", "--model=nothing", "--input_file=nothing"]]
     assert light(*flags, *files) == [2] * len(flags) + [1] * len(files)
 
 
@@ -148,9 +153,7 @@ def saved(tmp_path_factory, small_preset):
     [
         "import tibert_keras, keras",
         "import keras, tibert_keras",
-        "import tibert_keras, keras_hub",
         "import tibert_keras, keras_nlp",
-        "from tibert_keras import PretrainConfig",
         "from tibert_keras import LAMB",
     ],
 )

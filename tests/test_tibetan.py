@@ -1,7 +1,5 @@
 """The signs of the Tibetan script, one by one against their Unicode names."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Transcriptions as a model reads them: without lines and markers."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """YAML that somebody has made up."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

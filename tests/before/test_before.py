@@ -1,7 +1,5 @@
 """What an older commit wrote still loads and gives the same answers: `make.sh` has how it was made."""
 
-from __future__ import annotations
-
 import os
 import re
 import tarfile

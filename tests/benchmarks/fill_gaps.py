@@ -7,8 +7,6 @@ out.
 They count as found only if the very same ones are among the candidates; others may do as well.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import re

@@ -7,8 +7,6 @@ with one piece masked. Both sides read the same file and write the guesses to an
 other and then once more; loading and a first batch are not counted. The pipeline is timed at each of its batch sizes.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -11,8 +11,6 @@ sections on either side. `count` counts, in the `train_*.txt`, what stood betwee
 left and the same two on the right, and backs off to fewer.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import itertools

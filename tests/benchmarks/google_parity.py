@@ -5,8 +5,6 @@
 The argument is the folder that holds `golden/public`. Set KERAS_BACKEND for another backend.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -11,8 +11,6 @@ the well-behaved ones.
 The server may open 512 files. `--tree` serves the code of another checkout, to compare with.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import multiprocessing

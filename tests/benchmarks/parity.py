@@ -6,8 +6,6 @@ Each argument is an architecture, which gets random weights, or what `tibert con
 checkpoint of Google's.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from pathlib import Path

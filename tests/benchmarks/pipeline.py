@@ -5,8 +5,6 @@
 Nothing is trained: each batch is taken and dropped, so the figure is what the pipeline can feed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -9,8 +9,6 @@ bound to one core. The rate counts everything but the import of the package; the
 tokenizer too, once a file and once for the manifest.
 """
 
-from __future__ import annotations
-
 import argparse
 import glob
 import inspect

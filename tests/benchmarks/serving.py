@@ -14,8 +14,6 @@ what else the machine does falls on all alike. At last the server alone gets `--
 taken ten times on the way.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import datetime

@@ -8,8 +8,6 @@ that of the process and its children, user and system. Commands take turns, so t
 subtracted from it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

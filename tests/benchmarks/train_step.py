@@ -15,8 +15,6 @@ with as many threads. `processor s/step` is the time of all its threads, which t
 The peak memory is that of the process (in brackets: before there was a model), or on a GPU that of the device.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import importlib.util

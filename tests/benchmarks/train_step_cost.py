@@ -6,8 +6,6 @@ These do not depend on what else the machine does, and say more than times on a 
 `kernels` are the instructions that are run one by one, each a fusion of others or a matrix product.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

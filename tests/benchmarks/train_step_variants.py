@@ -4,8 +4,6 @@ Nothing but the standard library is imported up here: a process starts with its 
 a variant is to import only what it needs.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import itertools

@@ -1,7 +1,5 @@
 """The card of a run: what it tells, what it leaves to people, and what it says of what is missing."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

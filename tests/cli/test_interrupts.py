@@ -1,7 +1,5 @@
 """Ctrl-C while a verb starts, and a reader that closes the output."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The command line: help, exit statuses, the flags of the original command and others, and bad input."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -236,16 +234,6 @@ class TestBadInput:
             (tmp_path / "manifest.json").write_bytes((sample_records / "held_out/manifest.json").read_bytes())
         refuse("(damaged at example|holds no example)", *self.pretrain(f"--input_file={path}"))
 
-    def test_records_of_another_model(self, refuse, sample_records):
-        given = self.pretrain(f"--input_file={sample_records}/train/*.tf_record", "--max_seq_length=64")
-        refuse("max_seq_length=32 in the records of .*, 64 for the model", *given)
-
-    def test_the_folder_of_another_run(self, refuse, finished_run, sample_records):
-        given = self.pretrain(f"--input_file={sample_records}/held_out/*.tf_record")
-        before = (finished_run / "history.csv").read_bytes()
-        refuse("input_file='.*' there, '.*' now", *given, output=f"--output_dir={finished_run}")
-        assert (finished_run / "history.csv").read_bytes() == before
-
     @pytest.mark.parametrize("verb", ["corpus", "tokenizer", "pretrain", "export"])
     def test_a_folder_of_something_else(self, refuse, verb, finished_run, sample_corpus, sample_records, tmp_path):
         if verb == "export" and keras.backend.backend() != "tensorflow":
@@ -293,14 +281,6 @@ class TestBadInput:
     def test_champion(self, refuse, tmp_path):
         refuse("There is no run", "champion", output=None)
         refuse("No checkpoint with a loss", "champion", str(tmp_path), output=None)
-
-    def test_fill_mask(self, refuse, finished_run, text):
-        model = f"--model={finished_run}"
-        refuse("Texts come from the command line or from a file", "fill-mask", model, output=None)
-        refuse("There is nothing to fill", "fill-mask", "བཀྲ་ཤིས", model, output=None)
-        refuse("Cannot read the file", "fill-mask", f"--input_file={text}", model, output=None)
-        text.write_bytes(b"[MASK]\xff")
-        refuse("Not a UTF-8 file", "fill-mask", f"--input_file={text}", model, output=None)
 
 
 class TestFinetune:

@@ -1,7 +1,5 @@
 """The quickstart: that a model which learned nothing does not look like success."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import keras

@@ -1,7 +1,5 @@
 """The verbs at work: on a command line of their own, on a run's results, and all the way from text to answers."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """What is said of text that is not Tibetan."""
 
-from __future__ import annotations
-
 import pytest
 
 from tibert_keras.corpus.foreign import ForeignCounter, noting_foreign

@@ -1,7 +1,5 @@
 """Files that are no texts, or in another encoding, each by its name."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

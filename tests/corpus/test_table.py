@@ -1,7 +1,5 @@
 """Columns of tables."""
 
-from __future__ import annotations
-
 import pytest
 
 from tibert_keras.corpus.report import ReadingReport

@@ -1,7 +1,5 @@
 """Wylie and ACIP: converted, and told from other texts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

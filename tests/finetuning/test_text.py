@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import keras
 import numpy as np
 import pytest
 
@@ -22,13 +21,13 @@ def config(small_preset, tmp_path):
             "input_file": write_texts(tmp_path / "texts.tsv", seed=0, count=240),
             "output_dir": str(tmp_path / "run"), "model": small_preset, "learning_rate": 0.003, "num_epochs": 5,
             "train_batch_size": 16, "max_seq_length": 32,
-            "jit_compile": keras.backend.backend() == "jax",
         }  # fmt: skip
         return FinetuneTextConfig(**{**options, **changes})
 
     return make
 
 
+@pytest.mark.any_backend
 class TestRun:
     def test_it_learns(self, config, tmp_path):
         scores = finetune_text(config(test_file=write_texts(tmp_path / "test.tsv", seed=1, count=60)))
@@ -41,7 +40,6 @@ class TestRun:
         assert right == pytest.approx(scores.seeds[0]["test"]["accuracy"])
         assert (tmp_path / "run/confusion.png").is_file()
 
-    @pytest.mark.any_backend
     def test_two_texts_side_by_side(self, config, tmp_path):
         lines = [f"{label}\t{text}\tཀ།" for label, (text,) in read_labelled(config().input_file)]
         (tmp_path / "pairs.tsv").write_text("\n".join(lines), encoding="utf-8")
@@ -54,7 +52,6 @@ class TestRun:
         content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
         assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
 
-    @pytest.mark.any_backend
     def test_a_loss_that_is_not_finite(self, config):
         with pytest.raises(InputError, match=r"The loss is not finite in epoch 1\. Received: nan\."):
             finetune_text(config(learning_rate=1e30, num_epochs=2))

@@ -194,6 +194,7 @@ class TestRun:
         assert (seed["epoch"], seed["epochs"]) == (1, 3)
 
 
+@pytest.mark.any_backend
 class TestWhatIsTrained:
     @pytest.mark.parametrize(
         "changes, changed",
@@ -220,7 +221,6 @@ class TestWhatIsTrained:
         else:
             assert {path.split("/")[-2] for path in different} == changed
 
-    @pytest.mark.any_backend
     def test_a_preset_that_was_saved_frozen(self, tagger_config, small_preset, tmp_path):
         frozen = TibertMaskedLM.from_preset(small_preset)
         frozen.backbone.trainable = False

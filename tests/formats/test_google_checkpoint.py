@@ -1,7 +1,5 @@
 """Google's folders: found, read, and written so that TensorFlow 1's own tools read them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

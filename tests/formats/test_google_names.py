@@ -1,7 +1,5 @@
 """Google's names for our variables, in all the shapes in which ALBERT was published or trained."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Folders of transformers: what transformers and torch make of ours, and we of theirs."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Classifiers in transformers' folders: the same logits, labels and tokens on both sides, and what is refused."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tokenizer as Hugging Face's libraries load it: the same ids."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Weights of transformers: of safetensors and PyTorch, in one file or in parts, in all types of floats."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

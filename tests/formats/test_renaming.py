@@ -1,7 +1,5 @@
 """Tables of names: each row in both directions, and an account of every variable."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """SentencePiece, the tokenizer in the graph, and the exported one in transformers: the same ids on real text."""
 
-from __future__ import annotations
-
 import lzma
 import random
 import re
@@ -17,7 +15,7 @@ from tibert_keras import TibertTokenizer
 from tibert_keras.formats.hugging_face_tokenizer import write_tokenizer
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
-NUM_SECTIONS = 20_000
+NUM_SECTIONS = 8_000
 # Members of each archive, the first ones: the whole would take minutes to unpack.
 MEMBERS = 6
 

@@ -1,7 +1,5 @@
 """One of everything that a user may have on disk, and a way to damage it and see what the verbs say."""
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 from pathlib import Path

@@ -6,8 +6,6 @@ product cannot know that something is wrong, such as in a text that has been cut
 The suite tries a part of all cases, drawn with `HOSTILE_SEED` (0 by default); `pytest -m soak tests/hostile` tries all.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import random
@@ -74,10 +72,10 @@ PRESET = ("*.json", "*.h5", "assets/tokenizer/*")
 PRESET_VERBS = (FILL, TO_GOOGLE, EVALUATE, EXPORT, FINETUNE)
 RUN_VERBS = (("runs", "{x}"), ("card", "{x}"))
 KINDS = {
-    "preset": Kind("preset", PRESET, PRESET_VERBS, sample=40, checked=True),
-    "older preset": Kind("older_preset", PRESET, PRESET_VERBS, sample=10),
+    "preset": Kind("preset", PRESET, PRESET_VERBS, sample=15, checked=True),
+    "older preset": Kind("older_preset", PRESET, PRESET_VERBS, sample=6),
     "older tagger": Kind("tagger/champion", PRESET, (TAG, TO_GOOGLE, EXPORT), sample=4),
-    "SavedModel": Kind("listed_saved_model", ("**/*",), (FILL,), sample=25, checked=True),
+    "SavedModel": Kind("listed_saved_model", ("**/*",), (FILL,), sample=15, checked=True),
     "older SavedModel": Kind("saved_model", ("**/*",), (FILL,), sample=6),
     "checkpoint": Kind(
         "run",
@@ -95,7 +93,7 @@ KINDS = {
         "tagger",
         ("config.yaml", "scores.json", "environment.json", "seed_0/scores.json", "seed_0/history.csv"),
         RUN_VERBS,
-        sample=40,
+        sample=25,
     ),
     "records": Kind(
         "records",
@@ -107,7 +105,7 @@ KINDS = {
         ),
         sample=15,
     ),
-    "Google checkpoint": Kind("google", ("*",), ((*FROM, "--from=google"),), sample=10),
+    "Google checkpoint": Kind("google", ("*",), ((*FROM, "--from=google"),), sample=6),
     "transformers folder": Kind("huggingface", ("*",), ((*FROM, "--from=huggingface"),), sample=8),
     "corpus": Kind(
         "corpus",
@@ -118,7 +116,7 @@ KINDS = {
             (*TOKENIZER, "--input_file={x}/*.txt", "--output_dir={out}"),
             (*RECORDS, "--input_file={x}/*.txt", "--output_dir={out}", SPM),
         ),
-        sample=30,
+        sample=20,
     ),
     "tokenizer": Kind(
         "spm",
@@ -127,7 +125,7 @@ KINDS = {
             (*RECORDS, "--input_file={all}/corpus/*.txt", "--output_dir={out}", "--spm_model_file={x}/spiece.model"),
             (*TOKENIZER, "--input_file={all}/corpus/*.txt", "--output_dir={x}", "--normalization=none"),
         ),
-        sample=30,
+        sample=20,
     ),
     "tagged text": Kind("texts", ("train.txt", "validation.txt"), (TAGGER,), sample=3),
     "flags": Kind(

@@ -1,7 +1,5 @@
 """A disk that is full: one line with the name of the output, the old output as it was, and nothing beside it."""
 
-from __future__ import annotations
-
 import io
 import os
 import resource

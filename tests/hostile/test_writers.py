@@ -1,7 +1,5 @@
 """Every verb that fills a folder keeps others out of it meanwhile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

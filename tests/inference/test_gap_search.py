@@ -1,7 +1,5 @@
 """Whole syllables for gaps: what comes out is what fits, from any kind of model, and the likeliest is found."""
 
-from __future__ import annotations
-
 import os
 import re
 from types import SimpleNamespace

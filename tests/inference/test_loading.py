@@ -1,7 +1,5 @@
 """What using a model imports, and what is refused before anything heavy is."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -29,29 +27,6 @@ def imported_by(code: str) -> set[str]:
 
 def test_modules_are_light():
     assert imported_by("\n".join(f"import tibert_keras.{name}" for name in LIGHT)) == set()
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        "fill.fill_file(fill.FillMaskConfig(text=['[MASK]'], model='NO_SUCH'))",
-        "fill.fill_file(fill.FillMaskConfig(text=[], model='NO_SUCH', input_file='NO_FILE'))",
-        "tag.tag_text(tag.TagConfig(text=['ཀ'], model='NO_SUCH'))",
-        "segment.segment_text(segment.SegmentConfig(text=['ཀ'], model='NO_SUCH'))",
-    ],
-)
-def test_what_is_missing_is_refused_first(call, tmp_path):
-    code = f"""
-from tibert_keras.errors import InputError
-from tibert_keras.inference import fill, segment, tag
-try:
-    list({call})
-except InputError as error:
-    assert "NO_" in str(error), error
-else:
-    raise SystemExit("not refused")
-"""
-    assert imported_by(code) == set()
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")

@@ -1,7 +1,5 @@
 """`tibert segment`: examples from sentences, a classifier of them, and texts that are cut and stay whole."""
 
-from __future__ import annotations
-
 import random
 import re
 from types import SimpleNamespace

@@ -69,10 +69,16 @@ def from_conllu(out: str) -> str:
 BACK = {"plain": from_plain, "tsv": from_tsv, "conllu": from_conllu, "json": from_json}
 
 
+@pytest.fixture(scope="module")
+def tagger(tagger_run):
+    return TibertTokenClassifier.from_preset(str(tagger_run / "champion"))
+
+
 @pytest.mark.parametrize("name", BACK)
 class TestFormats:
     @pytest.mark.parametrize("text", TEXTS)
-    def test_a_file(self, tagger_run, tmp_path, capsys, name, text):
+    def test_a_file(self, tagger, tagger_run, tmp_path, capsys, monkeypatch, name, text):
+        monkeypatch.setattr(TibertTokenClassifier, "from_preset", lambda preset: tagger)  # once is enough
         (tmp_path / "text.txt").write_bytes(text.encode())
         given = ["tag", f"--model={tagger_run}", f"--format={name}", f"--input_file={tmp_path}/text.txt"]
         assert main(given) == 0

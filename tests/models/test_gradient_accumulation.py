@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +11,9 @@ import pytest
 from keras import tree
 
 from tests.support import micro_batches
-from tests.support.base import COMPILED, ON_JAX, TestCase
-from tests.support.micro_batches import BATCH, MODELS, PARTS, SIZES, STEPS, data, flat, train
+from tests.support.base import TestCase
+from tests.support.micro_batches import BATCH, PARTS, SIZES, STEPS, data, flat, train
+from tests.support.preloaded import Command
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -25,19 +23,15 @@ from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 @functools.lru_cache
-def whole_batch(cls, jit_compile):
+def whole_batch(cls):
     """A training without micro-batches, which tests only read."""
-    return train(cls, jit_compile=jit_compile)
+    return train(cls)
 
 
 class TestGradientAccumulation(TestCase):
-    # XLA compiles the masked language model alone in mixed precision, below.
-    @pytest.mark.parametrize(
-        "cls, jit_compile",
-        [(TibertMaskedLM, ON_JAX), *((TibertPretraining, jit_compile) for jit_compile in COMPILED)],
-    )
+    @pytest.mark.parametrize("cls, jit_compile", [(TibertMaskedLM, "auto"), (TibertPretraining, True)])
     def test_same_as_the_whole_batch(self, cls, jit_compile):
-        whole, logs = whole_batch(cls, jit_compile)
+        whole, logs = whole_batch(cls)
         model, logs_of_parts = train(cls, PARTS, jit_compile=jit_compile)
         self.assert_close(logs_of_parts, logs, atol=2e-6)
         self.assert_close(model.get_weights(), whole.get_weights(), atol=3e-6)
@@ -46,23 +40,24 @@ class TestGradientAccumulation(TestCase):
 
     def test_the_mean_over_means_is_another_thing(self):
         """What the argument of Keras's optimizers gives fails the test above by far."""
-        whole, _ = whole_batch(TibertMaskedLM, ON_JAX)
+        whole, _ = whole_batch(TibertMaskedLM)
         # In batches of consecutive rows, of which the parts are no more alike.
-        model, _ = train(TibertMaskedLM, batch_size=BATCH // PARTS, optimizer_parts=PARTS, jit_compile=ON_JAX)
+        model, _ = train(TibertMaskedLM, batch_size=BATCH // PARTS, optimizer_parts=PARTS)
         pairs = zip(model.get_weights(), whole.get_weights(), strict=True)
         assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
 
-    @pytest.mark.parametrize("cls", MODELS.values())
+    @pytest.mark.parametrize("cls", [TibertMaskedLM, TibertPretraining])
     def test_a_batch_that_is_no_multiple(self, cls):
         """As the last one of an epoch: 16 rows in 3 parts, and with `fit` not knowing how many there are."""
-        whole, logs = whole_batch(cls, jit_compile=True)
-        model, logs_of_parts = train(cls, 3, jit_compile=ON_JAX)
+        whole, logs = whole_batch(cls)
+        model, logs_of_parts = train(cls, 3)
         self.assert_close(logs_of_parts, logs, atol=2e-6)
         self.assert_close(model.get_weights(), whole.get_weights(), atol=3e-6)
 
     def test_in_mixed_precision(self):
-        kwargs = {"jit_compile": True, "dtype": "mixed_bfloat16"}
-        (whole, logs), (model, logs_of_parts) = (train(TibertMaskedLM, parts, **kwargs) for parts in (1, PARTS))
+        (whole, logs), (model, logs_of_parts) = (
+            train(TibertMaskedLM, parts, dtype="mixed_bfloat16") for parts in (1, PARTS)
+        )
         self.assert_close(logs_of_parts["loss"], logs["loss"], atol=1e-2)
         # Not the weights: where a gradient is small, rounding it to bfloat16 turns an update of LAMB around.
         norms = [float(each.optimizer.gradient_norm) for each in (model, whole)]
@@ -70,7 +65,7 @@ class TestGradientAccumulation(TestCase):
         assert {weight.dtype for weight in model.weights} == {"float32"}
 
     def test_each_part_draws_its_own_dropout(self):
-        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5, jit_compile=ON_JAX)
+        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5)
         assert np.isfinite(logs["loss"][0])
         seeds = [int(variable[1]) for variable in model.variables if variable.path.startswith("seed")]
         seeds += [
@@ -84,16 +79,14 @@ class TestGradientAccumulation(TestCase):
             keras.utils.set_random_seed(0)
             model = TibertPretraining(TibertBackbone(vocabulary_size=50, **SIZES))
             loss = {"masked_lm": MaskedLanguageModelLoss(), "sentence_order": None}
-            model.compile(
-                LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts, jit_compile=ON_JAX
-            )
+            model.compile(LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts)
             x, y, weights = data(TibertPretraining)
             model.fit(x, y, sample_weight=weights, batch_size=BATCH, shuffle=False, verbose=0)
             models.append(model)
         self.assert_close(models[1].get_weights(), models[0].get_weights(), atol=3e-6)
 
     def test_saving(self, tmp_path):
-        model, _ = train(TibertMaskedLM, PARTS, jit_compile=ON_JAX)
+        model, _ = train(TibertMaskedLM, PARTS)
         model.save(tmp_path / "model.keras")
         assert keras.saving.load_model(tmp_path / "model.keras").gradient_accumulation_steps == PARTS
 
@@ -119,17 +112,11 @@ class TestGradientAccumulation(TestCase):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
-def test_replicas(name, tmp_path):
+def test_replicas(tmp_path):
     """In micro-batches on two devices, computing layers again, a step is what it is as a whole on one."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "CUDA_VISIBLE_DEVICES": "",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
-    }
-    words = [sys.executable, "-m", micro_batches.__name__, name, tmp_path / "run.npz"]
-    subprocess.run(words, env=environment, check=True)
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    job = Command([micro_batches.__name__, tmp_path / "run.npz"], tmp_path, {**os.environ, "XLA_FLAGS": flags})
+    assert job.wait() == 0, job.log
     run = np.load(tmp_path / "run.npz")
-    for quantity, expected in flat(*whole_batch(MODELS[name], ON_JAX)).items():
+    for quantity, expected in flat(*whole_batch(TibertPretraining)).items():
         np.testing.assert_allclose(run[quantity], expected, rtol=0, atol=3e-6, err_msg=quantity)

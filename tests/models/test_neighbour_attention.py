@@ -1,7 +1,5 @@
 """An encoder whose heads attend to the neighbours before any training."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from keras import ops

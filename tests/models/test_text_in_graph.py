@@ -1,7 +1,5 @@
 """The spelling of a text before it is encoded: the same in a graph, and in Hugging Face's library, as in Python."""
 
-from __future__ import annotations
-
 import random
 import unicodedata
 from pathlib import Path

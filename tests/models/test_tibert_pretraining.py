@@ -1,7 +1,5 @@
 """Both pretraining tasks: Google's forward pass and trajectory, training, presets, the way down."""
 
-from __future__ import annotations
-
 import warnings
 
 import keras
@@ -11,7 +9,7 @@ import pytest
 from keras import ops
 
 from tests.support import google_albert
-from tests.support.base import ON_JAX, TestCase
+from tests.support.base import TestCase
 from tests.support.tiny_models import one_layer
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.errors import InputError
@@ -69,7 +67,7 @@ class TestTibertPretraining(TestCase):
         self.run_training_test(self.make(), self.data)
 
     def test_training_in_mixed_precision(self):
-        self.run_training_test(self.make(dtype="mixed_bfloat16"), self.data, jit=(True,))
+        self.run_training_test(self.make(dtype="mixed_bfloat16"), self.data)
 
     def test_default_compilation(self):
         model = self.make()
@@ -104,6 +102,7 @@ class TestTibertPretraining(TestCase):
             if not variable.path.endswith("key/bias"):
                 assert np.any(ops.convert_to_numpy(variable) != old), variable.path
 
+    @pytest.mark.any_backend
     def test_labels_with_an_axis_of_one(self):
         model, losses = self.make(), []
         for order in (self.labels["sentence_order"], self.labels["sentence_order"][:, None]):
@@ -131,6 +130,7 @@ class TestTibertPretraining(TestCase):
         copy = self.run_preset_test(model, self.inputs, tmp_path)
         assert copy.sentence_order_head.kernel.path == "sop_head/kernel"
 
+    @pytest.mark.any_backend
     def test_preset_folders_of_less(self, tmp_path):
         masked_lm = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=50)
         masked_lm.save_to_preset(str(tmp_path / "masked_lm"))
@@ -141,6 +141,7 @@ class TestTibertPretraining(TestCase):
         model = TibertPretraining.from_preset(str(tmp_path / "backbone"), preprocessor=None)
         self.assert_close(model.backbone.get_weights(), masked_lm.backbone.get_weights(), atol=0)
 
+    @pytest.mark.any_backend
     def test_keras_hub_finds_the_masked_language_model(self, tmp_path):
         # KerasHub goes through its set of classes in an order that differs from process to process.
         candidates = {
@@ -173,10 +174,9 @@ class TestTibertPretraining(TestCase):
         assert type(masked_lm) is TibertMaskedLM and masked_lm.backbone is model.backbone
         self.assert_close(masked_lm(self.inputs), model(self.inputs)["masked_lm"], atol=0)
         assert [v.path for v in masked_lm.variables] == [v.path for v in model.variables if "sop_head" not in v.path]
-        self.run_training_test(
-            masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data), jit=(ON_JAX,)
-        )
+        self.run_training_test(masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data))
 
+    @pytest.mark.any_backend
     def test_preprocessor_is_kept_for_it(self, spm_models, tmp_path):
         preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=16)
         model = TibertPretraining.from_preset("tibert_nano", preprocessor=preprocessor)
@@ -191,7 +191,7 @@ class TestTibertPretraining(TestCase):
 class TestGoogle(TestCase):
     """The numbers that Google's own code produced."""
 
-    @pytest.mark.parametrize("checkpoint", [0, 30])
+    @pytest.mark.parametrize("checkpoint", [pytest.param(0, marks=pytest.mark.any_backend), 30])
     def test_forward(self, shared, checkpoint):
         golden = google_albert.folder(shared)
         reference = np.load(golden / ("forward_ckpt30.npz" if checkpoint else "forward.npz"))

@@ -1,7 +1,5 @@
 """The token classifier: training on words with tags, words of raw text, presets of other tasks, bad input."""
 
-from __future__ import annotations
-
 import warnings
 
 import keras
@@ -15,8 +13,6 @@ from tests.support.base import TestCase
 from tests.support.tiny_models import one_layer
 from tibert_keras import (
     TibertBackbone,
-    TibertMaskedLM,
-    TibertMaskedLMPreprocessor,
     TibertTokenClassifier,
     TibertTokenClassifierPreprocessor,
     TibertTokenizer,
@@ -30,18 +26,9 @@ TAGS = [["NOUN", "PUNCT"], ["NOUN", "ADP"], ["NOUN", "ADP", "NOUN", "PUNCT", "PU
 
 
 @pytest.fixture(scope="module")
-def champion(spm_models, tmp_path_factory):
-    """A masked language model's preset, of sequences of 24."""
-    folder = str(tmp_path_factory.mktemp("champion"))
-    preprocessor = TibertMaskedLMPreprocessor(TibertTokenizer(spm_models["bpe"]), sequence_length=24)
-    TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor).save_to_preset(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(champion):
+def trained(small_preset):
     """A tagger that knows the words above by heart. Tests only use it."""
-    model = TibertTokenClassifier.from_preset(champion, labels=LABELS)
+    model = TibertTokenClassifier.from_preset(small_preset, labels=LABELS)
     model.compile(keras.optimizers.Adam(1e-2))
     model.fit(WORDS, TAGS, epochs=15, batch_size=6, verbose=0)
     return model
@@ -71,7 +58,7 @@ class TestTibertTokenClassifier(TestCase):
         self.run_training_test(self.make(), self.data)
 
     def test_training_in_mixed_precision(self):
-        self.run_training_test(self.make(dtype="mixed_bfloat16", dropout=0.1), self.data, jit=(True,))
+        self.run_training_test(self.make(dtype="mixed_bfloat16", dropout=0.1), self.data, jit_compile=True)
 
     def test_default_compilation(self):
         model = self.make()
@@ -119,15 +106,15 @@ class TestTibertTokenClassifier(TestCase):
 
 
 class TestPresets(TestCase):
-    def test_of_a_champion(self, champion):
-        model = TibertTokenClassifier.from_preset(champion, labels=LABELS, dtype="mixed_bfloat16", name="tagger")
+    def test_of_a_champion(self, small_preset):
+        model = TibertTokenClassifier.from_preset(small_preset, labels=LABELS, dtype="mixed_bfloat16", name="tagger")
         assert (model.name, model.backbone.dtype_policy.name, model.preprocessor.sequence_length) == (
             "tagger",
             "mixed_bfloat16",
-            24,
+            32,
         )
         assert model.preprocessor.tokenizer.tsheg_pretokenization
-        self.assert_close(model.backbone.get_weights(), TibertBackbone.from_preset(champion).get_weights(), atol=0)
+        self.assert_close(model.backbone.get_weights(), TibertBackbone.from_preset(small_preset).get_weights(), atol=0)
 
     def test_own(self, trained, tmp_path):
         copy = self.run_preset_test(trained, trained.preprocessor.pack(["ཆོས་ལ།"]).inputs, tmp_path)
@@ -143,11 +130,11 @@ class TestPresets(TestCase):
         assert np.any(fresh.backbone.get_weights()[0] != trained.backbone.get_weights()[0])
 
     @pytest.mark.any_backend
-    def test_of_something_else(self, tmp_path, champion):
+    def test_of_something_else(self, tmp_path, small_preset):
         (tmp_path / "empty").mkdir()
         bert = keras_nlp.models.BertBackbone(20, 1, 1, 4, 8)
         bert.save_to_preset(str(tmp_path / "bert"))
-        TibertBackbone.from_preset(champion).save_to_preset(str(tmp_path / "no_tokenizer"))
+        TibertBackbone.from_preset(small_preset).save_to_preset(str(tmp_path / "no_tokenizer"))
         for name in ("empty", "bert", "no_tokenizer"):
             with pytest.raises(InputError, match=f"preset cannot be loaded: .*Received: .*{name}'") as e:
                 TibertTokenClassifier.from_preset(str(tmp_path / name), labels=LABELS)
@@ -158,13 +145,13 @@ class TestPresets(TestCase):
         with pytest.raises(InputError, match="Weights of classes"):
             model.fit({}, np.zeros((1, 1)), class_weight={"ADP": 2})
         with pytest.raises(InputError, match="labels=None. Pass labels"):
-            TibertTokenClassifier.from_preset(champion)
+            TibertTokenClassifier.from_preset(small_preset)
 
     @pytest.mark.any_backend
-    def test_preprocessor_of_other_labels(self, champion, spm_models):
+    def test_preprocessor_of_other_labels(self, small_preset, spm_models):
         preprocessor = TibertTokenClassifierPreprocessor(TibertTokenizer(spm_models["bpe"]), labels=["A", "CONT"])
         with pytest.raises(InputError, match=r"same labels. Received: labels=\['ADP'.* and \['A', 'CONT'\]"):
-            TibertTokenClassifier.from_preset(champion, labels=LABELS, preprocessor=preprocessor)
+            TibertTokenClassifier.from_preset(small_preset, labels=LABELS, preprocessor=preprocessor)
 
 
 class TestWords:
@@ -199,7 +186,7 @@ class TestWords:
         while trained.preprocessor.pack([text]).lengths[0] > room + 2:
             text = text[:-1]
         assert len(trained.predict_words([text])[0]) >= 1
-        with pytest.raises(InputError, match=f"longer than 24 tokens. Received: 25 tokens, in '{text}།'"):
+        with pytest.raises(InputError, match=f"longer than 32 tokens. Received: 33 tokens, in '{text}།'"):
             trained.predict_words([text + "།"])
         for nothing in ("", " \n"):
             with pytest.raises(InputError, match="nothing to tag"):
@@ -218,15 +205,16 @@ class TestWords:
             assert "\n" not in str(error.value)
 
 
+@pytest.mark.any_backend
 class TestFit:
     def test_logits(self, trained):
         texts = ["".join(words) for words in WORDS[:2]]
         expected = ops.convert_to_numpy(trained(trained.preprocessor(texts)))
         np.testing.assert_allclose(trained.predict(texts, verbose=0), expected, atol=1e-5)
 
-    def test_dataset_and_lists_are_one(self, champion):
+    def test_dataset_and_lists_are_one(self, small_preset):
         data = tf.data.Dataset.from_tensor_slices((tf.ragged.constant(WORDS), tf.ragged.constant(TAGS))).batch(6)
-        model = TibertTokenClassifier.from_preset(champion, labels=LABELS)
+        model = TibertTokenClassifier.from_preset(small_preset, labels=LABELS)
         lists = model.evaluate(WORDS, TAGS, verbose=0)
         np.testing.assert_allclose(model.evaluate(data, verbose=0), lists, atol=1e-5)
         history = model.fit(data, validation_data=data, shuffle=False, verbose=0).history
@@ -234,12 +222,12 @@ class TestFit:
         history = model.fit(WORDS, TAGS, validation_data=data, verbose=0).history
         np.testing.assert_allclose(model.evaluate(WORDS, TAGS, verbose=0)[0], history["val_loss"][-1], atol=1e-5)
 
-    def test_class_weight(self, champion):
+    def test_class_weight(self, small_preset):
         """Labels of no weight are not learned; in validation they count."""
         ds = tf.data.Dataset.from_tensor_slices((tf.ragged.constant(WORDS), tf.ragged.constant(TAGS))).batch(12)
         weights = {"NOUN": 0, 0: 0, 2: 5, "CONT": 0}
         for x, y in ((WORDS, TAGS), (ds, None)):
-            model = TibertTokenClassifier.from_preset(champion, labels=LABELS)
+            model = TibertTokenClassifier.from_preset(small_preset, labels=LABELS)
             model.compile(keras.optimizers.Adam(1e-2))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # a dataset is not shuffled
@@ -249,7 +237,6 @@ class TestFit:
             assert history["accuracy"][-1] == 1 and history["val_accuracy"][-1] < 0.6
             assert model.preprocessor.class_weight is None
 
-    @pytest.mark.any_backend
     def test_bad_labels(self, trained):
         with pytest.raises(InputError, match=r"no such label. Received: 'VERB'. Give one of ADP, NOUN, PUNCT, CONT"):
             trained.evaluate(WORDS[:1], [["VERB", "PUNCT"]])

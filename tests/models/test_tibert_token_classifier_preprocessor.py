@@ -1,7 +1,5 @@
 """The tagger's preprocessor: which piece has which label, in Python and in a graph; joining words; bad input."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,7 +1,5 @@
 """The tokenizer: Google's ids, Python and graph alike, masks in the text, marks between syllables, sampling."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Tables with more rows than there are pieces, and other sizes of them."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest
@@ -92,6 +90,7 @@ class TestMoreRowsThanPieces:
         ids = np.ones((1, 4), "int32")
         assert fill_mask.masked_lm(*[tf.constant(ids)] * 4)["logits"].shape == (1, 4, 400)
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize("to", ["google", "huggingface"])
     def test_conversion(self, larger, tmp_path, to, caplog):
         from tibert_keras.formats.config import ConvertConfig

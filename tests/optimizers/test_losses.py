@@ -1,7 +1,5 @@
 """The masked language model loss: its value, its dtype, its errors; replicas are tested with LAMB."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Muon against Keras's own, and what it does with attention's kernels and with embeddings."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The learning rate, against Google's and by its closed form."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

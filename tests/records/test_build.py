@@ -1,7 +1,5 @@
 """Record files: Google's schema, the same bytes whatever the order, and nothing half-written."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -335,10 +333,7 @@ class TestBadInput:
         ("change", "message"),
         [
             ({"max_seq_length": 4}, "max_seq_length must be at least 5"),
-            ({"masked_lm_prob": 1.5}, "masked_lm_prob must lie between 0 and 1. Received: 1.5"),
             ({"masked_lm_prob": 0.0}, "Nothing would be masked, and nothing learned. Received: masked_lm_prob=0"),
-            ({"ngram": 0}, "Received: ngram=0"),
-            ({"dupe_factor": 0}, "dupe_factor must be at least 1. Received: dupe_factor=0"),
             ({"random_seed": -1}, "random_seed must not be negative. Received: -1"),
         ],
     )

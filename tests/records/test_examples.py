@@ -1,7 +1,5 @@
 """Examples: what of a document goes where, nothing lost, nothing cut that need not be; segments; long documents."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

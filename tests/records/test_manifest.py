@@ -1,7 +1,5 @@
 """The manifest of a folder of records: read, written, or refused, with the origin of texts and tokenizer."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Masking: how many tokens, which, in what spans and by what; against laws, properties and Google's own records."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -1,7 +1,5 @@
 """Masking of whole words, and tokens that are exchanged: how many, which, in what order."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Guesses by n-grams, against counting in dictionaries, and the texts that they are counted in."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One file of records: whatever its text, documents and lines are like, and whatever happens to it meanwhile."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import os

@@ -1,7 +1,5 @@
 """The command lines of the original's scripts, flag by flag."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

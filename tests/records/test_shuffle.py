@@ -1,7 +1,5 @@
 """One random order over all files, and the same bytes on any number of workers."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Text files to sections: the same for every block size, long lines cut at marks, bytes that are no text."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import tracemalloc

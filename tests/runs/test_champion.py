@@ -1,7 +1,5 @@
 """Which checkpoint is the champion, of one run and of several, and what is written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checkpoints and the history between them, on a small model: whole or not there, and what is kept."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The folder of a run: its options, its kind, and the presets in it."""
 
-from __future__ import annotations
-
 import pytest
 import yaml
 

@@ -1,7 +1,5 @@
 """Runs side by side: what is told of each from its files, the table, the picture and the verb."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

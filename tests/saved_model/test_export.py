@@ -1,7 +1,5 @@
 """The SavedModel: its signatures, and that it answers without our code as the Keras model does."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

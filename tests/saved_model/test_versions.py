@@ -1,22 +1,9 @@
 """SavedModels and their versions on disk, found without TensorFlow."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
-
 import pytest
 
 from tibert_keras.errors import InputError
 from tibert_keras.saved_model.versions import check_export_folder, find_saved_model, next_version
-
-
-def test_no_tensorflow():
-    """What serving and filling masks ask first must not take seconds."""
-    heavy = "{'tensorflow', 'keras', 'jax'}"
-    code = f"import sys, tibert_keras.saved_model.versions; print(sorted({heavy} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert shown == "[]\n"
 
 
 def test_versions(tmp_path):

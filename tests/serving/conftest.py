@@ -1,7 +1,5 @@
 """An exported model to serve."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

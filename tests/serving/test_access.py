@@ -1,7 +1,5 @@
 """Who may ask: the token, the names of the server, pages of others, and the types of bodies."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

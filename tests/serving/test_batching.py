@@ -1,7 +1,5 @@
 """Dynamic batching: which items share a batch, the limits of the queue, and errors of single items."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Sequence

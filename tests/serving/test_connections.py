@@ -1,7 +1,5 @@
 """Connections of which nothing comes are closed, and never keep others out."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import resource

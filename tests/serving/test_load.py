@@ -1,7 +1,5 @@
 """The server under load: limits, queues, clients that disconnect, and many clients at once."""
 
-from __future__ import annotations
-
 import json
 import socket
 import threading

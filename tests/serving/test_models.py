@@ -1,7 +1,5 @@
 """Versions in folders: new ones are loaded, replaced ones reloaded, and broken ones never served."""
 
-from __future__ import annotations
-
 import os
 import shutil
 

@@ -1,7 +1,5 @@
 """Conversion of JSON to arrays and back, in TensorFlow Serving's forms."""
 
-from __future__ import annotations
-
 import base64
 import json
 

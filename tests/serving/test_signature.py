@@ -1,7 +1,5 @@
 """A signature run for several requests at once: each gets the same answer as alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

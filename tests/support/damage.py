@@ -1,7 +1,5 @@
 """Files that time has not been kind to, or that somebody has made up."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """Google's ALBERT beside ours: its names for our variables, its reference numbers, its pretraining model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

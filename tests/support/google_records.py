@@ -1,7 +1,5 @@
 """Google's training batches as a record file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

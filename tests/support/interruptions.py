@@ -1,7 +1,5 @@
 """What stops a run or spoils it, at a step that a test chooses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Made-up tagged text whose words a very small tagger learns, but not by heart: their order tells the tags."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

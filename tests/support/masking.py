@@ -1,7 +1,5 @@
 """Made-up token ids, masked, and what holds for every policy."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tibert_keras.records.masking import MaskingPolicy, mask_tokens

@@ -1,9 +1,7 @@
 """Short trainings with LAMB, in whole batches and in micro-batches.
 
-As a script, `python -m tests.support.micro_batches MODEL FILE`, it trains in micro-batches on two devices.
+As a script, `python -m tests.support.micro_batches FILE`, it trains both tasks in micro-batches on two devices.
 """
-
-from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
@@ -18,7 +16,6 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
-MODELS = {cls.__name__: cls for cls in (TibertMaskedLM, TibertPretraining)}
 STEPS, BATCH, LENGTH, PREDICTIONS = 3, 16, 10, 3
 PARTS = 4
 # One layer, for the sake of the time XLA takes.
@@ -99,4 +96,4 @@ if __name__ == "__main__":
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    np.savez(sys.argv[2], **flat(*train(MODELS[sys.argv[1]], PARTS, scope=two_devices(), rematerialize=True)))
+    np.savez(sys.argv[1], **flat(*train(TibertPretraining, PARTS, scope=two_devices(), rematerialize=True)))

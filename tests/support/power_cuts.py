@@ -1,7 +1,5 @@
 """What a power cut would leave of a folder, at each moment at which the disk changes."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 They train, fail and are killed like any other process. What Python does before and after a command is not theirs.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import runpy

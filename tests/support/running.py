@@ -1,7 +1,5 @@
 """Runs servers in a thread of the test, sends requests, and makes models of Python functions."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

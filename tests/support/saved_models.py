@@ -1,7 +1,5 @@
 """What SavedModels are made of, and models to make them of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tensorflow.core.protobuf import saved_model_pb2

@@ -1,7 +1,5 @@
 """Load a SavedModel as TensorFlow Serving does, ask it, and save the answers; a process of its own."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,7 +1,5 @@
 """Models that are small enough to be made in each test, with weights that tell every mistake."""
 
-from __future__ import annotations
-
 import numpy as np
 from keras import ops
 

@@ -1,7 +1,5 @@
 """Archives as `torch.save` writes them, which may hold what it would not write."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile

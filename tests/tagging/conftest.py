@@ -1,7 +1,5 @@
 """The corpora of tagged Tibetan beside the project, and a page to write by hand."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores of words and tags, the confusion matrix and the baseline."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """The preparation of tagged text, held to the counts of the original's."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Readers of tagged text."""
 
-from __future__ import annotations
-
 import tarfile
 from collections import Counter
 from collections.abc import Callable

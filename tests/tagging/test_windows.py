@@ -1,7 +1,5 @@
 """Windows over texts: nothing lost, nothing twice, none too long, and context where it can be."""
 
-from __future__ import annotations
-
 import random
 import re
 from itertools import chain

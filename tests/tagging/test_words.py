@@ -1,7 +1,5 @@
 """Words, documents and syllables."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable

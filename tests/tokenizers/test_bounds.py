@@ -1,7 +1,5 @@
 """What is refused before SentencePiece sees it: texts that would take it minutes."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

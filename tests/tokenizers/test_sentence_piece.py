@@ -1,7 +1,5 @@
 """SentencePiece without Keras; tests/models/test_tibert_tokenizer.py tests the same encodings through the tokenizer."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

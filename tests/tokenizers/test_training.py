@@ -1,7 +1,5 @@
 """SentencePiece training: the recipes' special pieces, what a text supports, and inputs that cannot be used."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The public callbacks, with plain `fit()` and models of Keras's and ours."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

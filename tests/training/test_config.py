@@ -1,9 +1,5 @@
 """The options of a run: what contradicts itself is refused before anything is read or written."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -119,17 +115,3 @@ class TestCheckFiles:
         changed = (run / "config.yaml").read_text().replace("continue_from: null", "continue_from: none")
         (run / "config.yaml").write_text(changed)
         check_files(config)
-
-    def test_without_keras(self):
-        """As the command line does before it imports what trains."""
-        script = (
-            "import sys\n"
-            "from tibert_keras.training.config import PretrainConfig, check_files\n"
-            "try: check_files(PretrainConfig(input_file='none', output_dir='run', preset='tibert_nano'))\n"
-            "except ValueError as error: print(error)\n"
-            "print(sys.modules.keys() & {'keras', 'keras_hub', 'keras_nlp', 'tensorflow'})"
-        )
-        environment = {"PYTHONPATH": ":".join(sys.path)}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("No file matches") and done.stdout.endswith("set()\n")

@@ -1,7 +1,5 @@
 """A loss that goes wrong in a whole run: the way back, and when there is none."""
 
-from __future__ import annotations
-
 import logging
 
 import keras
@@ -69,6 +67,7 @@ class TestRollback:
         assert [row["step"] for row in History(config.output_dir).rows] == [5, 10, 15, 20, 22]
         assert Checkpoints(config.output_dir).steps == [5, 10, 15, 20, 22]
 
+    @pytest.mark.any_backend
     def test_and_stays_skipped_when_the_run_is_killed(self, run_config, tmp_path, begins):
         whole, killed = (run_config(tmp_path / name, on_divergence="rollback") for name in ("whole", "killed"))
         pretrain(whole, callbacks=[At(7, poison)])

@@ -1,7 +1,5 @@
 """The scores of a model on records, against plain NumPy and transformers, and which records do not fit a model."""
 
-from __future__ import annotations
-
 import builtins
 import json
 import re
@@ -72,7 +70,7 @@ def by_hand(model: TibertMaskedLM, records: Records) -> dict[str, float]:
 
 class TestEvaluate:
     # Whatever the batches: the last one is smaller, or all is in one.
-    @pytest.mark.parametrize("batch_size", [50, 1000])
+    @pytest.mark.parametrize("batch_size", [50, pytest.param(1000, marks=pytest.mark.any_backend)])
     def test_by_hand(self, model, held_out, batch_size):
         assert held_out.num_examples % 50
         preprocessor = model.preprocessor
@@ -88,6 +86,7 @@ class TestEvaluate:
         assert 0 < expected["accuracy"] < expected["top_5_accuracy"] < 1
         assert model.preprocessor is preprocessor  # it still takes text
 
+    @pytest.mark.any_backend
     def test_a_baseline_that_knows_the_text(self, model, held_out):
         scores = evaluate(model, held_out, baseline=held_out)
         for ours, theirs in (("hidden_", "baseline_"), ("syllable_", "baseline_syllable_")):

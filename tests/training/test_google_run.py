@@ -1,7 +1,5 @@
 """A run that begins with a checkpoint of Google's: weights, moments and step, and Google's trajectory from there."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
@@ -91,6 +89,7 @@ class TestRestoreContinueFrom:
                 pretraining(golden, np.load(golden / "lamb_sop.npz")), config(tmp_path / "model.ckpt-30")
             )
 
+    @pytest.mark.any_backend
     def test_goes_on_along_googles_trajectory(self, golden, tmp_path, config):
         # Google's numbers have no checkpoint of step 15, from which `resume` goes on: it is made here, of Google's
         # checkpoint of step 0 and as many steps, and goes through Google's format.
@@ -125,6 +124,7 @@ class TestRestoreContinueFrom:
         assert "Dropped cls/seq_relationship/output_bias, because the model has no sop_head." in caplog.text
         assert f"Taken over from {golden}/model.ckpt-30: 30 variables of the model, 57 of the optimizer." in caplog.text
 
+    @pytest.mark.any_backend
     def test_adamw(self, golden, config):
         model = TibertMaskedLM(TibertBackbone.from_albert_config(golden / "albert_config.json"))
         optimizer = google_albert.lamb(np.load(golden / "lamb_sop.npz"))

@@ -1,7 +1,5 @@
 """The ranks of right tokens and syllables among the guesses."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tibert_keras.training.guesses import MaskedTokens, syllable_ranks

@@ -1,7 +1,5 @@
 """A new run that begins with the weights of another model, in any format."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil
@@ -30,6 +28,7 @@ def assert_same(weights, others):
         np.testing.assert_array_equal(array, others[path], err_msg=path)
 
 
+@pytest.mark.any_backend
 class TestReadAny:
     @pytest.mark.parametrize("kind", ["keras", "google", "huggingface"])
     def test_formats(self, converted, kind):
@@ -113,6 +112,7 @@ class TestPretrain:
         pretrain(run_config(tmp_path / "again", preset=f"{tmp_path}/run/initial", **options))
         assert History(tmp_path / "again").rows[0]["loss"] == rows[0]["loss"]
 
+    @pytest.mark.any_backend
     def test_more_rows_than_pieces(self, run_config, small_preset, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
         resize_vocabulary(TibertMaskedLM.from_preset(small_preset), 450).save_to_preset(f"{tmp_path}/larger")
@@ -120,6 +120,7 @@ class TestPretrain:
         assert "has 450 rows for 400 pieces: the others are never predicted." in caplog.text
         assert read_keras(f"{tmp_path}/run").backbone.vocabulary_size == 450
 
+    @pytest.mark.any_backend
     def test_another_tokenizer(self, run_config, small_preset, spm_models, tmp_path):
         origin = shutil.copytree(small_preset, tmp_path / "origin")
         shutil.copyfile(spm_models["unigram"], origin / "assets/tokenizer/vocabulary.spm")

@@ -1,7 +1,5 @@
 """A run that loses power at any moment, or is killed again and again, ends with the bits of one that was not."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import random
@@ -176,19 +174,20 @@ def test_a_power_cut_at_every_moment(run_config, tmp_path):
 
     def config(folder):
         options = {**one_narrow_layer(tmp_path), "train_batch_size": 4, "jit_compile": False}
-        steps = {"num_train_steps": 6, "num_warmup_steps": 1, "save_checkpoints_steps": 2, "keep_checkpoint_max": 1}
+        # The second save replaces the champion and removes the first checkpoint, as every later one would.
+        steps = {"num_train_steps": 4, "num_warmup_steps": 1, "save_checkpoints_steps": 2, "keep_checkpoint_max": 1}
         return run_config(folder, **options, **steps)
 
     whole = tmp_path / "whole"
     with every_moment(whole, tmp_path / "moments") as moments:
         pretrain(config(whole))
-    assert moments.calls["fsync"] > 40 and moments.calls["replace"] > 8 and moments.calls["unlink"] >= 4
-    assert len(moments.folders) > 12
+    assert moments.calls["fsync"] > 25 and moments.calls["replace"] > 6 and moments.calls["unlink"] >= 2
+    assert len(moments.folders) > 8
     # Moments that leave the same finished files behind are one.
     for folder in moments.folders:
         folder.mkdir(exist_ok=True)
         pretrain(config(folder))
-        assert_same_end(folder, whole, 6)
+        assert_same_end(folder, whole, 4)
 
 
 def one_narrow_layer(folder: Path) -> dict[str, str | None]:

@@ -106,6 +106,7 @@ class TestFiles:
         lowest, median, highest = (scalars[f"trust_ratio/{name}"][22] for name in ("lowest", "median", "highest"))
         assert 0 < lowest <= median <= highest and lowest <= ratio * 1.001 and ratio <= highest * 1.001
 
+    @pytest.mark.any_backend
     def test_the_champion_fills_masks(self, finished_run):
         champion = json.loads((finished_run / "champion.json").read_text())
         model = TibertMaskedLM.from_preset(champion["preset"])
@@ -166,7 +167,7 @@ class TestStopped:
         config = run_config(tmp_path, validation_file=f"{sample_records}/held_out/*.tf_record")
         handler = signal.getsignal(signal.SIGTERM)
         # The signal comes after the run's own callbacks have seen the step: they act on it after the next.
-        for steps, at in ((3, 4), (1, 5), (1, 7), (1, 9)):
+        for steps, at in ((3, 4), (1, 5), (1, 7)):
             with pytest.raises(RunInterrupted, match=f"Stopped at step {at}, .* Give the same command again"):
                 pretrain(config, callbacks=[At(steps, lambda _: os.kill(os.getpid(), signal.SIGTERM))])
             assert Checkpoints(tmp_path).steps[-1] == at
@@ -194,6 +195,7 @@ class TestStopped:
         with pytest.raises(InputError, match="No checkpoint is whole"):
             pretrain(config)
 
+    @pytest.mark.any_backend
     def test_with_muon_and_heads_on_the_neighbours(self, run_config, tmp_path):
         config_file = small_config(tmp_path)
         whole, stopped = (
@@ -242,7 +244,11 @@ class TestHowItRuns:
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
-        [{"jit_compile": True}, {"iterations_per_loop": 2}, {"gradient_accumulation_steps": 4, "rematerialize": True}],
+        [
+            pytest.param({"jit_compile": True}, marks=pytest.mark.any_backend),
+            {"iterations_per_loop": 2},
+            {"gradient_accumulation_steps": 4, "rematerialize": True},
+        ],
     )
     def test_changes_no_loss(self, finished_run, run_config, tmp_path, options):
         changes = {"save_checkpoints_steps": 10} if "iterations_per_loop" in options else {}

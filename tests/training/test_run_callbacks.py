@@ -1,7 +1,5 @@
 """What happens at each step and each interval, with a model that does nothing."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import keras

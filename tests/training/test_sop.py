@@ -1,7 +1,5 @@
 """The sentence order as a second task of a run, and the switch to a run without it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -45,6 +43,7 @@ def switched_config(run_config, sop_run):
     return make
 
 
+@pytest.mark.any_backend
 class TestSop:
     def test_both_tasks_are_reported(self, sop_run):
         first, last = History(sop_run).rows[0], History(sop_run).rows[-1]
@@ -54,19 +53,18 @@ class TestSop:
         assert last["masked_lm_loss"] < first["masked_lm_loss"]
         assert first["sentence_order_loss"] == pytest.approx(np.log(2), abs=0.1)
 
-    @pytest.mark.any_backend
     def test_the_champion_is_a_masked_language_model(self, sop_run):
         model = TibertMaskedLM.from_preset(f"{sop_run}/champion")
         assert type(model) is TibertMaskedLM and model.preprocessor is not None
         assert type(TibertMaskedLM.from_preset(f"{sop_run}/initial")) is TibertPretraining
 
-    @pytest.mark.any_backend
     def test_records_without_pairs(self, run_config, tmp_path):
         with pytest.raises(InputError, match="sop=True, and records made with sop=False in '.*/train'. Make records"):
             pretrain(run_config(tmp_path / "run", sop=True))
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.any_backend
 class TestSwitch:
     def test_all_goes_on_but_the_order(self, sop_run, switched_config, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
@@ -101,7 +99,6 @@ class TestSwitch:
         assert abs(rows[0]["loss"] - before[-1]["masked_lm_loss"]) < 0.3 * learnt
         assert rows[-1]["loss"] < rows[0]["loss"]
 
-    @pytest.mark.any_backend
     def test_killed_when_the_other_run_is_gone(self, sop_run, switched_config, tmp_path):
         origin = shutil.copytree(sop_run, tmp_path / "origin")
         options = {"continue_from": f"{origin}/checkpoints/40", "num_train_steps": 48}
@@ -114,13 +111,6 @@ class TestSwitch:
         for name, value in whole.items():
             np.testing.assert_array_equal(killed[name], value, err_msg=name)
 
-    @pytest.mark.any_backend
-    def test_another_warm_up(self, switched_config, tmp_path):
-        config = switched_config(tmp_path, start_warmup_step=40, num_warmup_steps=16, num_train_steps=48)
-        pretrain(config)
-        assert History(tmp_path).rows[-1]["learning_rate"] == pytest.approx(0.01 * 8 / 16)
-
-    @pytest.mark.any_backend
     def test_back_to_both_tasks(self, finished_run, run_config, sop_records, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
         pretrain(
@@ -129,7 +119,6 @@ class TestSwitch:
         assert "New here, with initial values: 2 variables of the model, 8 of the optimizer." in caplog.text
         assert Checkpoints(tmp_path).steps == [22, 25]
 
-    @pytest.mark.any_backend
     def test_steps_that_run_together(self, switched_config, tmp_path):
         """Step 40 lies 8 steps before the end of a window."""
         with pytest.raises(InputError, match="iterations_per_loop=16 at step 40, .*=16. Give a divisor of 8."):
@@ -137,7 +126,6 @@ class TestSwitch:
         pretrain(switched_config(tmp_path / "run", iterations_per_loop=8))
         assert [row["step"] for row in History(tmp_path / "run").rows] == [48, 64, 80]
 
-    @pytest.mark.any_backend
     def test_another_depth(self, run_config, sop_run, tmp_path):
         """It has the same variables: the layers share them."""
         config = json.loads((sop_run / "initial/config.json").read_text())["config"]
@@ -153,15 +141,14 @@ class TestSwitch:
             )  # fmt: skip
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.any_backend
-    def test_the_champion_of_both_runs(self, sop_run, switched_config, tmp_path):
+    def test_another_warm_up_and_the_champion_of_both_runs(self, sop_run, switched_config, tmp_path):
         """They are compared by the masked tokens alone."""
-        pretrain(switched_config(tmp_path, num_train_steps=48))
+        pretrain(switched_config(tmp_path, start_warmup_step=40, num_warmup_steps=16, num_train_steps=48))
+        assert History(tmp_path).rows[-1]["learning_rate"] == pytest.approx(0.01 * 8 / 16)
         champion = choose_champion([sop_run, tmp_path])
         losses = [row.get("masked_lm_loss", row["loss"]) for run in (sop_run, tmp_path) for row in History(run).rows]
         assert champion.value == min(losses)
 
-    @pytest.mark.any_backend
     @pytest.mark.parametrize(
         "options, message",
         [
@@ -181,7 +168,6 @@ class TestSwitch:
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.any_backend
     def test_another_tokenizer(self, switched_config, sop_run, tmp_path):
         origin = shutil.copytree(sop_run, tmp_path / "origin")
         path = origin / "initial/assets/tokenizer/vocabulary.spm"

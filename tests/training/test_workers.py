@@ -1,12 +1,8 @@
 """Several hosts: what is refused, and that a run is the same whatever befalls one of two real processes."""
 
-from __future__ import annotations
-
 import gc
 import json
 import signal
-import subprocess
-import sys
 import time
 import weakref
 from multiprocessing.pool import ThreadPool
@@ -15,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.support.preloaded import Command
 from tests.support.train_on_replicas import environments
 from tibert_keras.errors import InputError
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
@@ -106,13 +103,12 @@ class TestTwoWorkers:
         changes = {"num_train_steps": self.STEPS, "save_checkpoints_steps": self.INTERVAL, "train_batch_size": 8}
         return run_config(folder, jit_compile=False, **changes)
 
-    def start(self, config):
+    def start(self, config, logs):
         names = ["input_file", "output_dir", "preset", "train_batch_size", "max_seq_length", "max_predictions_per_seq",
                  "learning_rate", "num_train_steps", "num_warmup_steps", "save_checkpoints_steps"]  # fmt: skip
         flags = [f"--{name}={getattr(config, name)}" for name in names]
-        words = [sys.executable, "-m", "tibert_keras.cli", "pretrain", *flags]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return [subprocess.Popen(words, env=environment, **streams) for environment in environments(2)]
+        words = ["tibert_keras.cli", "pretrain", *flags]
+        return [Command(words, logs, environment) for environment in environments(2)]
 
     def strike(self, run, jobs, kind, *, worker):
         """Send a signal to a worker after one more checkpoint; returns the statuses and last words of both."""
@@ -120,27 +116,27 @@ class TestTwoWorkers:
         while len(Checkpoints(run).steps) == saved and all(job.poll() is None for job in jobs):
             time.sleep(0.01)
         jobs[worker].send_signal(kind)
-        logs = [job.communicate(timeout=300)[1] for job in jobs]
+        statuses, logs = [job.wait() for job in jobs], [job.log for job in jobs]
         print(*logs, sep="\n\n")  # which is shown if the test fails
         said = [[line for line in log.splitlines() if line.startswith("tibert pretrain: ")] for log in logs]
-        return [job.returncode for job in jobs], [lines[-1] if lines else "" for lines in said]
+        return statuses, [lines[-1] if lines else "" for lines in said]
 
     def test_killed_and_told_to_end_and_started_again(self, run_config, tmp_path):
         run = tmp_path / "two"
         config = self.config(run_config, run)
-        statuses, words = self.strike(run, self.start(config), signal.SIGKILL, worker=1)
+        statuses, words = self.strike(run, self.start(config, tmp_path), signal.SIGKILL, worker=1)
         assert statuses == [1, -signal.SIGKILL]
         assert words[0].startswith("tibert pretrain: Another worker cannot be reached: ") and "TF_CONFIG=" in words[0]
 
-        statuses, words = self.strike(run, self.start(config), signal.SIGTERM, worker=1)
+        statuses, words = self.strike(run, self.start(config, tmp_path), signal.SIGTERM, worker=1)
         assert statuses == [0, 0] and words[0] == words[1], words
         step = Checkpoints(run).steps[-1]
         assert words[0].startswith(f"tibert pretrain: Stopped at step {step},")
         assert 2 * self.INTERVAL <= step < self.STEPS
 
-        jobs = self.start(config)
-        outputs, logs = zip(*(job.communicate(timeout=300) for job in jobs), strict=True)
-        assert [job.returncode for job in jobs] == [0, 0], logs
+        jobs = self.start(config, tmp_path)
+        statuses, outputs, logs = zip(*((job.wait(), job.output, job.log) for job in jobs), strict=True)
+        assert statuses == (0, 0), logs
         assert outputs[0] == outputs[1] and f"step: {self.STEPS}" in outputs[0]
         assert "worker 1 of 2" in logs[0] and "worker 2 of 2" in logs[1]
         # TensorBoard's files have the number of their process in their names: that of the chief at each start.
