@@ -1,7 +1,5 @@
 """tibert_keras: from raw classical Tibetan text to a pretrained ALBERT masked language model, in Keras."""
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

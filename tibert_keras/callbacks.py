@@ -5,8 +5,6 @@
 - `SaveCheckpoints` saves checkpoints, from which `fit()` goes on in another process.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Finds files by pattern, and checks their names."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re
@@ -39,11 +37,7 @@ def _folders(start: str) -> Iterator[str]:
 
 
 def check_name(path: str) -> None:
-    """Refuse a name that is not UTF-8: JSON files and TensorFlow cannot hold it.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Refuse a name that is not UTF-8: JSON files and TensorFlow cannot hold it."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError as error:

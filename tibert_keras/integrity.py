@@ -4,8 +4,6 @@ A list of files is the entry `files` of a JSON file: `{"NAME": {"bytes": 123, "s
 their own manifest; presets, checkpoints and SavedModels have a `manifest.json` that holds nothing else.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -30,13 +28,10 @@ def write_manifest(
     patterns: Sequence[str] = ("**/*",),
     known: Mapping[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Write `manifest.json` with the entries of the other files in a local folder and the folders in it.
+    """Write `manifest.json` with the entries of the files in a local folder.
 
-    Args:
-        folder: The folder.
-        patterns: What to list.
-        known: Entries that are known already, by name. A hash of what was to be written is worth more than one of what
-            has been written.
+    Those in `known` are taken from there: a hash of what was to be written is worth more than one of what has been
+    written.
     """
     root, entries = Path(folder), dict(known or {})
     for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
@@ -49,16 +44,8 @@ def write_manifest(
 def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) -> bool:
     """Check that a folder holds every file of its `manifest.json` as it was written. Other files do not matter.
 
-    Args:
-        folder: The folder, local or remote.
-        what: What it holds, for the message.
-        advice: What to do otherwise, for the message.
-
     Returns:
         Whether there is a manifest. What older versions wrote has none.
-
-    Raises:
-        InputError: If a file is missing, is none, or has another size or hash, or the manifest is damaged.
     """
     refuse_special_files(folder, what=what)
     path = join(folder, MANIFEST_FILE)
@@ -82,11 +69,7 @@ def difference(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> str | 
 
 
 def refuse_special_files(folder: str | os.PathLike[str], *, what: str) -> None:
-    """Refuse a folder with a pipe or a device in it, which reading may never end, or a link to nowhere.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Refuse a folder with a pipe or a device in it, which reading may never end, or a link to nowhere."""
     if is_remote(folder):
         return
     for path in sorted(Path(folder).rglob("*")):

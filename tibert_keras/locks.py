@@ -1,7 +1,5 @@
 """Lets one process at a time write to a folder."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket
@@ -27,13 +25,6 @@ def only_writer(folder: str | os.PathLike[str], *, wait: float = 0.0) -> Iterato
     The lock is a hidden file beside the folder, or in it if only the folder is writable. It is removed afterwards. A
     remote storage has no locks: there, a note says who writes, and others only warn of it, as the writer may have been
     killed.
-
-    Args:
-        folder: The folder, which need not exist.
-        wait: Seconds to wait for another writer, if its work is short.
-
-    Raises:
-        InputError: If another process writes there, with its host and number, and since when.
     """
     with (_remote_note if is_remote(folder) else _lock)(os.fspath(folder), wait):
         yield

@@ -14,8 +14,6 @@ The same rules run in Python (here), in a TensorFlow graph (`models/text_in_grap
 (`formats/hugging_face_tokenizer.py`).
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from typing import Literal, get_args
@@ -58,11 +56,7 @@ _REPLACED = re.compile(f"[{ZERO_WIDTH[1:-1]}{''.join(sorted({old[0] for old in R
 
 
 def check_normalization(name: str) -> str:
-    """Return the name of a set of rules.
-
-    Raises:
-        InputError: If there is no such one.
-    """
+    """Return the name of a set of rules."""
     if name not in NORMALIZATIONS:
         raise InputError(
             f"No such normalization. Received: normalization={name!r}. Choose one of {', '.join(NORMALIZATIONS)}."
@@ -71,14 +65,7 @@ def check_normalization(name: str) -> str:
 
 
 def normalize_text(text: str, normalization: str = "tibetan") -> str:
-    r"""Write a text by a set of rules.
-
-    Args:
-        text: Any text.
-        normalization: `none`, `nfc` or `tibetan`.
-
-    Raises:
-        InputError: If there are no such rules.
+    r"""Write a text by the rules `none`, `nfc` or `tibetan`.
 
     Example:
         >>> normalize_text("\u0f67\u0f83\u0f74\u0f71") == normalize_text("\u0f67\u0f75\u0f83") == "ཧཱུྃ"

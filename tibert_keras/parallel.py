@@ -1,7 +1,5 @@
 """Run independent tasks in this process, in several processes, or on a Dask cluster."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os
@@ -84,11 +82,7 @@ def run_tasks(
 
 
 def check_shared(path: str) -> None:
-    """Check that a file written by a worker is visible here.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Check that a file written by a worker is visible here."""
     if not exists(path):
         raise InputError(
             f"The workers do not share this folder: what one has written is not here. Received: {path!r}. "

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
 
 def write_picture(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as a PNG file.
-
-    Args:
-        figure: The figure.
-        path: A path with the ending `.png`. An older picture is replaced.
-
-    Raises:
-        InputError: If `path` has another ending or is a folder.
-    """
+    """Write a figure to a path that ends in `.png`, in place of an older picture."""
     # A typing error must not replace a record file or a folder.
     if not os.fspath(path).endswith(".png") or Path(path).is_dir():
         raise InputError(f"Pictures are PNG files. Received: {os.fspath(path)!r}. Give a name that ends in .png.")

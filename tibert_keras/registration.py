@@ -1,7 +1,5 @@
 """Registers the classes with Keras, as soon as Keras is imported and no sooner: it takes seconds."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

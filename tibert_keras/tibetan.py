@@ -1,7 +1,5 @@
 """The Tibetan script: its signs by their Unicode names, and how they make syllables."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from enum import StrEnum
@@ -30,11 +28,7 @@ class SignClass(StrEnum):
 
 
 def sign_class(sign: str) -> SignClass:
-    """Classify a sign of the block by its Unicode name and category.
-
-    Raises:
-        ValueError: If it is no sign of the block.
-    """
+    """Classify a sign of the block by its Unicode name and category."""
     name, category = unicodedata.name(sign, ""), unicodedata.category(sign)
     if sign not in SIGNS:
         raise ValueError(f"Not a sign of the Tibetan block. Received: {sign!r}.")

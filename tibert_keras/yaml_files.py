@@ -1,7 +1,5 @@
 """Reads YAML files that somebody else may have written."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
@@ -19,17 +17,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[str, Any]:
-    """Read a YAML file that holds an object.
-
-    Args:
-        path: The file, local or remote.
-        what: What the file should be, for the message.
-        advice: What to do otherwise, for the message.
-
-    Raises:
-        InputError: If it cannot be read, is not such a file, is nested deeply, or repeats parts by aliases, a few of
-            which can stand for more than a memory holds.
-    """
+    """Read a YAML file that holds an object."""
     try:
         value = load_yaml(read_bytes(path))
     except ValueError as error:
@@ -41,15 +29,7 @@ def read_yaml(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
 
 
 def load_yaml(content: bytes, *, aliases: bool = False) -> Any:
-    """Load YAML within bounds on its size and depth.
-
-    Args:
-        content: The content of a file.
-        aliases: Whether to allow aliases, for a reader that does not walk through all of what they stand for.
-
-    Raises:
-        ValueError: If it is beyond them, or is no YAML.
-    """
+    """Load YAML within bounds on its size and depth."""
     if len(content) > _MOST_BYTES:
         raise ValueError(f"it has {len(content):,} bytes")
     depth = 0

@@ -1,7 +1,5 @@
 """Reads what a run recorded, for its card. What was not recorded, or is gone, is `None` or empty."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,17 +107,7 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningFacts:
-    """What the files of a fine-tuning tell.
-
-    Attributes:
-        run_dir: Its folder.
-        config: Its options.
-        environment: The versions that it ran with.
-        scores: Its scores.
-        score_rows: The table of the scores, from `score_rows`.
-        parameter_count: The number of parameters of its champion.
-        confusion_picture: The name of the picture of its confusion matrix, if there is one.
-    """
+    """What the files of a fine-tuning tell."""
 
     run_dir: str
     config: dict[str, Any]
@@ -147,12 +135,7 @@ class FinetuningFacts:
 
 
 def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
-    """Read what a run recorded.
-
-    Raises:
-        InputError: If the folder holds no run, a file in it is damaged, or it is a fine-tuning of which no seed has
-            ended.
-    """
+    """Read what a run recorded."""
     run_dir = os.fspath(run_dir).rstrip("/") or "/"
     config = read_config(run_dir)
     is_pretraining = read_kind(run_dir) == "pretrain"

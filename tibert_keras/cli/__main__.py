@@ -1,7 +1,5 @@
 """The command `tibert`, also as `python -m tibert_keras.cli`: stops at Ctrl-C even while it starts."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Verbs that prepare data: corpus, tokenizer and records."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from tibert_keras.corpus.build import CorpusConfig

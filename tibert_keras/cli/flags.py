@@ -1,7 +1,5 @@
 """Parses a command line into a dataclass, whose fields and docstring define the flags and their help."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import pairwise, zip_longest
@@ -23,15 +21,7 @@ _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "fals
 
 
 def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -> Any:
-    """Parse a command line into the dataclass that a function takes.
-
-    Args:
-        function: Takes one dataclass; its docstring is the description in the help.
-        words: The command line after the verb. Flags override the YAML file given with `--config`.
-        name: The name of the command in the help.
-
-    Returns:
-        The dataclass.
+    """Parse a command line into the dataclass that a function takes. Flags override `--config FILE.yaml`.
 
     Raises:
         ArgumentError: If a flag or value is unknown.

@@ -1,7 +1,5 @@
 """Runs `tibert VERB`, one verb per stage. Results go to standard output, the log to standard error."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 import os

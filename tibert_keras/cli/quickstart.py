@@ -49,18 +49,7 @@ def quickstart(config: QuickstartConfig) -> None:
 
 
 def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
-    """Make a corpus, train a tokenizer and a nano-sized model on it, and fill gaps in held-out text.
-
-    Args:
-        config: Output folder and number of training steps.
-
-    Returns:
-        The filled texts.
-
-    Raises:
-        InputError: If the model fills fewer than 60% of the masked tokens of held-out text, or the backend cannot
-            export it.
-    """
+    """Make a corpus, train a tokenizer and a nano-sized model on it, and fill gaps in held-out text."""
     from tibert_keras.inference.fill import fill_texts
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.records.pipeline import Records

@@ -1,7 +1,5 @@
 """Keeps what C++ libraries say at start-up away from standard error."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

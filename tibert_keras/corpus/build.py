@@ -1,7 +1,5 @@
 """Build a corpus: editions of the canon in, text files out."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import logging
@@ -111,9 +109,6 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     Volume `v` of the Kangyur goes to `train_kangyur{v % 20}.txt`, after the lower volumes there. A section is a line,
     and an empty line separates documents. `corpus.json` beside the files records all options, counts and hashes. If
     any file cannot be read, nothing is written. A folder that already holds this very corpus is left unchanged.
-
-    Args:
-        config: The options.
 
     Returns:
         The content of `corpus.json`: what was written and what was left out.

@@ -5,8 +5,6 @@ Each line starts with its folio and line number, `[1a.1]`, and each side of a fo
 see `markup.py`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 
@@ -30,12 +28,6 @@ def esukhia_text(
     tohoku_documents: bool = True,
 ) -> Iterator[str]:
     """Remove the markup from the lines of a volume.
-
-    Args:
-        lines: The lines of the file.
-        report: Collects the counts of markup and dropped characters.
-        reading: "original" keeps archaic and uncorrected spellings, "corrected" takes the edition's others.
-        tohoku_documents: Whether a Tohoku id starts a document.
 
     Yields:
         Lines of running text for `split_sections`.

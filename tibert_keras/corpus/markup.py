@@ -13,8 +13,6 @@
 The comma may be a low quotation mark (U+201A). Everything else that is not Tibetan is dropped as unknown markup.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from typing import Literal
@@ -60,9 +58,6 @@ _CONTEXT = 12
 def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Join two lines where a pair such as `{archaic,modern}` crosses the line end.
 
-    Args:
-        lines: Numbered lines, without line markers. Empty lines are skipped.
-
     Yields:
         Numbered lines; a joined line has the first one's number.
     """
@@ -94,18 +89,7 @@ def resolve_markup(
     reading: Reading = "original",
     tohoku_documents: bool = True,
 ) -> str:
-    """Remove the markup from a line of text, and count it.
-
-    Args:
-        text: A line without its line marker.
-        report: Collects the counts and the places with unknown markup.
-        line: Number of the line in its file.
-        reading: Which side of a pair to keep: "original" the first, "corrected" the second.
-        tohoku_documents: Whether a Tohoku id starts a document.
-
-    Returns:
-        Tibetan, spaces and `DOCUMENT_BREAK`, nothing else.
-    """
+    """Remove the markup from a line of text, and count it."""
     if _PLAIN.fullmatch(text):
         return text
 

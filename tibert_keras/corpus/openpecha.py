@@ -6,8 +6,6 @@ line of the base is a line of print, an empty line separates pages. The base sti
 `markup.py`.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterable, Iterator
@@ -58,17 +56,8 @@ def read_openpecha(
 ) -> Iterator[str]:
     """Read a volume, with its layers applied, as running text for `split_sections`.
 
-    Args:
-        path: The volume's base text, `.../base/vNNN.txt`, local or remote.
-        report: Collects the counts of markup, applied annotations and dropped characters.
-        reading: "original" keeps the base, "corrected" applies its corrections and modern spellings.
-        tohoku_documents: Whether a work of the index starts a document.
-
     Yields:
         Lines of text without markup.
-
-    Raises:
-        InputError: If a file cannot be read, the base is empty or not UTF-8, or a layer is not valid YAML.
     """
     base = "\n".join(read_lines(path))
     _, *beside = volume_files(path)

@@ -1,7 +1,5 @@
 """Tells by its first bytes what a file is, and reads texts that are TEI or transliterated."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 
@@ -46,11 +44,7 @@ def is_xml(path: str) -> bool:
 
 
 def check_kind(path: str) -> None:
-    """Refuse files that are no UTF-8 text, and say what they are.
-
-    Raises:
-        InputError: If the file cannot be read, or is a Word, PDF, HTML or compressed file or in another encoding.
-    """
+    """Refuse files that are no UTF-8 text (Word, PDF, HTML, compressed, other encodings), and say what they are."""
     head = _read_head(path)
     for sign, what, advice in _KINDS:
         if sign.match(head):

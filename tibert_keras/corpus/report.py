@@ -21,14 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UnknownMarkup:
-    """A place with markup that no rule of the edition explains.
-
-    Attributes:
-        file: Path of the file.
-        line: Line number in it, from 1.
-        text: The characters left out of the text.
-        context: The same with a few characters of the line on either side.
-    """
+    """A place with markup that no rule of the edition explains, with a few characters of the line on either side."""
 
     file: str
     line: int
@@ -83,16 +76,7 @@ class ReadingReport:
 
 @dataclass(kw_only=True)
 class FileCounts:
-    """Counts of one corpus file.
-
-    Attributes:
-        volumes: Numbers of its volumes.
-        documents: Number of documents.
-        sections: Number of sections.
-        characters: Number of Unicode code points, without line ends.
-        tshegs: Number of tshegs, the dots between syllables: slightly below the number of syllables.
-        sha256: SHA-256 of the file.
-    """
+    """Counts of one corpus file, in Unicode code points without line ends, with its volumes and its SHA-256."""
 
     volumes: list[int]
     documents: int = 0
@@ -122,11 +106,7 @@ class CorpusReport:
 
     @classmethod
     def read(cls, folder: str) -> CorpusReport | None:
-        """Read the report of a folder, or return `None` if it has none.
-
-        Raises:
-            InputError: If the folder has another `corpus.json`.
-        """
+        """Read the report of a folder, or return `None` if it has none."""
         if CORPUS_FILE not in list_folder(folder):
             return None
         path = join(folder, CORPUS_FILE)

@@ -5,8 +5,6 @@ topic, lists have their fixed order, particles agree with the spelling and verbs
 prose is formulaic enough for a very small masked language model to learn to fill its gaps in a few minutes.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 
@@ -86,10 +84,6 @@ _Cast = dict[str, str]
 def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[list[str]]:
     """Generate documents. The same seed gives the same documents.
 
-    Args:
-        seed: Seed of the random choices.
-        num_documents: Number of documents.
-
     Yields:
         Documents: lists of 20 to 60 sections, most of them of 6 to 15 syllables.
 
@@ -104,20 +98,7 @@ def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[lis
 
 
 def write_sample(output_dir: str, *, seed: int = 1, num_documents: int = 400, num_files: int = 8) -> list[str]:
-    """Write generated documents as plain text volumes `001_sample.txt`, ... for `build_corpus`.
-
-    Args:
-        output_dir: Folder for the files, local or remote.
-        seed: Seed of the random choices.
-        num_documents: Number of documents. File k gets every `num_files`-th, starting at the k-th.
-        num_files: Number of files.
-
-    Returns:
-        The paths of the files.
-
-    Raises:
-        InputError: If there are more files than documents, or no file.
-    """
+    """Write generated documents as plain text volumes `001_sample.txt`, ... for `build_corpus`."""
     if not 1 <= num_files <= num_documents:
         raise InputError(
             f"Every file needs a document. Received: num_files={num_files}, num_documents={num_documents}. "

@@ -1,7 +1,5 @@
 """The vocabulary of the sample corpus, and the particles, whose spelling depends on the word before them."""
 
-from __future__ import annotations
-
 import re
 
 from tibert_keras.tibetan import LETTERS, SUFFIXES, TSHEG
@@ -173,9 +171,6 @@ def add_particle(word: str, particle: str) -> str:
         word: A word, without a tsheg at its end.
         particle: "genitive", "ergative", "terminative", "final", "final-strong", "continuative", "coordinate",
             "quotative", "concessive" or "indefinite".
-
-    Returns:
-        The word with the particle, as a syllable of its own or joined to the last one.
 
     Example:
         >>> add_particle("རྒྱལ་པོ", "genitive"), add_particle("མིག", "genitive"), add_particle("དགའ", "final")

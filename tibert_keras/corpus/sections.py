@@ -8,8 +8,6 @@
   double shad `། །` stays with the text after it, as in the original corpus.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """The scores of a fine-tuning: of each seed, their mean and deviation, and of the baseline, as a table."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -76,11 +74,7 @@ def write_json(content: Mapping[str, Any], path: str) -> None:
 
 
 def read_scores(run_dir: str | os.PathLike[str]) -> Scores:
-    """Read the scores of a run.
-
-    Raises:
-        InputError: If the folder holds no scores, or the file is damaged.
-    """
+    """Read the scores of a run."""
     path = join(run_dir, SCORES_FILE)
     content = read_json(path, what="the scores of a fine-tuning", advice=_ADVICE)
     try:
@@ -98,16 +92,7 @@ def fingerprint(content: Any) -> str:
 
 
 def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> None:
-    """Check, before a training, that its scores will be comparable with those already in the folders.
-
-    Args:
-        scores: The scores of the run, without any seed yet.
-        run_dir: The run's folder, which may hold the scores of some seeds.
-        compare_with: Folders of other runs.
-
-    Raises:
-        InputError: If the run's seeds were trained on other data, or another run was measured on other data.
-    """
+    """Check, before a training, that its scores will be comparable with those in the folder and of other runs."""
     if exists(join(run_dir, SCORES_FILE)):
         refuse_changes(_trained_on(read_scores(run_dir)), _trained_on(scores), folder=run_dir)
     for folder in compare_with:
@@ -117,17 +102,9 @@ def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> Non
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
     """Make the table of a run's scores: for each score a row for the baseline, each run to compare with, and the run.
 
-    Args:
-        run_dir: The run's folder.
-        scores: Its scores.
-        compare_with: Folders of other runs on the same data.
-
     Returns:
         Rows of cells: the name of the score (in its first row only), the run, and `mean ± deviation`; where scores are
         split, over all words, those seen in training and those not seen.
-
-    Raises:
-        InputError: If a run to compare with was measured on other data.
     """
     runs: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [("baseline", scores.baseline, {})]
     for folder in [*compare_with, run_dir]:

@@ -1,7 +1,5 @@
 """Writes presets of other libraries as ours, so that `from_preset` loads them: KerasHub's and transformers' ALBERT."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -35,9 +33,6 @@ def write_as_ours(source: str, target: str) -> None:
     Args:
         source: A folder or a handle with the preset of an ALBERT, of KerasHub or of transformers.
         target: An empty folder.
-
-    Raises:
-        InputError: If it cannot be read, or is no ALBERT as Google's.
     """
     if "model_type" not in read_preset_file(source, "config.json"):
         _write_keras_hub(source, target)

@@ -1,7 +1,5 @@
 """Reads and writes folders of Google's ALBERT: `albert_config.json`, `model.ckpt-N` and the SentencePiece model."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -38,18 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class GoogleFiles(NamedTuple):
-    """The paths of the files of a Google model.
-
-    Attributes:
-        prefix: The checkpoint, without `.index`.
-        config: The `albert_config.json`.
-        tokenizer: The SentencePiece model, or `None`.
-
-    Example:
-    ```python
-    read_google(find_google_files("albert_base")).model.summary()
-    ```
-    """
+    """The paths of the files of a Google model."""
 
     prefix: str
     config: str
@@ -65,12 +52,6 @@ def find_google_files(
         path: The checkpoint, or a folder with one or several, of which the last is taken.
         albert_config_file: The configuration; by default the one in the checkpoint's folder.
         spm_model_file: The tokenizer; by default the only `.model` file in that folder, if there is one.
-
-    Returns:
-        The paths.
-
-    Raises:
-        InputError: If there is no checkpoint.
     """
     prefix = find_google_checkpoint(path)
     folder = os.path.dirname(prefix) or "."
@@ -83,17 +64,7 @@ def find_google_files(
 
 
 def read_google(files: GoogleFiles) -> PortableModel:
-    """Read a model of Google's, with the state of its training.
-
-    Args:
-        files: Its files, from `find_google_files`.
-
-    Returns:
-        The model with the heads, moments and step that the checkpoint has.
-
-    Raises:
-        InputError: If a file cannot be read, or checkpoint, configuration and tokenizer do not match.
-    """
+    """Read a model of Google's with the heads, moments and step that its checkpoint has."""
     variables, config = read_variables(files)
     full = TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
     if files.tokenizer is None:
@@ -117,14 +88,8 @@ def read_google(files: GoogleFiles) -> PortableModel:
 def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read variables and configuration, with a group for each layer where `split_layers` makes one.
 
-    Args:
-        files: Their paths.
-
     Returns:
         The variables by Google's names, and the content of `albert_config.json`.
-
-    Raises:
-        InputError: If a file cannot be read, or something in it is not supported.
     """
     advice = "Give the model's `albert_config_file`."
     config = clean_albert_config(read_json(files.config, what="an ALBERT configuration", advice=advice))
@@ -132,15 +97,7 @@ def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str,
 
 
 def write_google(portable: PortableModel, folder: Path) -> None:
-    """Write a model from which Google's code can go on training: weights, moments and global step.
-
-    Args:
-        portable: The model. An unknown global step becomes 0.
-        folder: A new folder.
-
-    Raises:
-        InputError: If Google's format cannot hold the model.
-    """
+    """Write a model from which Google's code can go on training: weights, moments and global step, 0 if unknown."""
     variables = to_google({**portable.weights, **portable.moments})
     step = portable.step or 0
     folder.mkdir()

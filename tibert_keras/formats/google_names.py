@@ -1,7 +1,5 @@
 """Maps the variables of Google's ALBERT checkpoints (TensorFlow 1) to ours, and reads the checkpoints."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -73,15 +71,7 @@ def variable_shapes(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Convert Google's variables into ours, as `from_theirs` does.
-
-    Args:
-        variables: Variables and moments by Google's names. `global_step` is ignored.
-        shapes: The shapes of our variables by path.
-
-    Returns:
-        Our variables and moments by path.
-    """
+    """Convert Google's variables into ours, as `from_theirs` does."""
     named = standard_names({name: array for name, array in variables.items() if name != STEP})
     # An optimizer's variables are named after the variable that they belong to.
     of_others = {name for name in named if name.rpartition("/")[0] in named and not split_slot(name)[1]}
@@ -159,13 +149,6 @@ def split_layers(
     group's layers share the matrices, which come from `tf.get_variable`. With one group per layer and the matrices
     repeated, the model is an ordinary ALBERT with the same outputs. Further training would change it differently, so
     moments and step are dropped.
-
-    Args:
-        variables: Variables and moments by Google's names.
-        config: The content of `albert_config.json`.
-
-    Returns:
-        The variables and the configuration, unchanged if the layers share everything.
     """
     if not any(_OWN.fullmatch(name) and _KERAS_NORM.fullmatch(name) for name in variables):
         return dict(variables), dict(config)
@@ -191,11 +174,7 @@ def split_layers(
 
 
 def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
-    """Get the global step from a checkpoint's variables, or `None` if they have none.
-
-    Raises:
-        InputError: If it is not an integer.
-    """
+    """Get the global step from a checkpoint's variables, or `None` if they have none."""
     step = variables.get(STEP)
     if step is not None and (step.shape != () or not np.issubdtype(step.dtype, np.integer)):
         raise InputError(
@@ -211,14 +190,7 @@ def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:
 
 
 def find_google_checkpoint(path: str) -> str:
-    """Find the prefix of a checkpoint.
-
-    Args:
-        path: The prefix, or a folder with one checkpoint or several, of which the last is taken.
-
-    Raises:
-        InputError: If there is no checkpoint.
-    """
+    """Find the prefix of a checkpoint, given that or a folder, of which the last checkpoint is taken."""
     path = path.rstrip("/")
     if is_google_checkpoint(path):
         return path
@@ -237,17 +209,7 @@ def _step(name: str) -> tuple[int, str]:
 
 
 def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read every variable of a TensorFlow checkpoint.
-
-    Args:
-        prefix: Its path without `.index`, local or `gs://`.
-
-    Returns:
-        The variables by name, floats as float32.
-
-    Raises:
-        InputError: If there is no checkpoint or it is damaged.
-    """
+    """Read every variable of a TensorFlow checkpoint, local or `gs://`, by name, floats as float32."""
     import tensorflow as tf
 
     try:

@@ -1,7 +1,5 @@
 """Reads and writes folders of Hugging Face's transformers: `config.json`, weights and tokenizer."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping
@@ -109,16 +107,6 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
 
     It may hold an `AlbertForMaskedLM`, `AlbertForPreTraining`, `AlbertForTokenClassification`,
     `AlbertForSequenceClassification` or `AlbertModel`.
-
-    Args:
-        path: The folder.
-        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`, if there is one.
-
-    Returns:
-        The model with the heads that the folder has.
-
-    Raises:
-        InputError: If a file cannot be read, or configuration, weights and tokenizer do not match.
     """
     config, weights = read_albert_config(path), standard_weights(read_weights(path))
     # transformers trains the embedding projection even between equal sizes, where Google has the identity.
@@ -131,11 +119,7 @@ def read_hugging_face(path: str, *, spm_model_file: str | None = None) -> Portab
 
 
 def read_albert_config(path: str) -> dict[str, Any]:
-    """Read `config.json` as the content of Google's `albert_config.json`, which names sizes alike.
-
-    Raises:
-        InputError: If it cannot be read, or describes anything but Google's ALBERT.
-    """
+    """Read `config.json` as the content of Google's `albert_config.json`, which names sizes alike."""
     config = read_config_file(path)
     # Other folders have a config.json too, but only transformers names a model_type in it.
     for name, allowed in _FIXED.items():
@@ -151,15 +135,8 @@ def read_albert_config(path: str) -> dict[str, Any]:
 def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
     """Get the output that a folder's classifier reads.
 
-    Args:
-        path: The folder.
-        weights: Its weights, from `standard_weights`.
-
     Returns:
         `"sequence_output"` or `"pooled_output"`; `None` if there is no classifier.
-
-    Raises:
-        InputError: If it reads the pooler's output, but the pooler is missing.
     """
     make = _classifier_class(read_config_file(path))
     if make is TibertTextClassifier and "albert.pooler.weight" not in weights:
@@ -204,11 +181,7 @@ def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
 
 
 def standard_weights(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename the variables of any ALBERT class to those of `AlbertForPreTraining`, and drop repeated ones.
-
-    Raises:
-        InputError: If the output layer is not tied to the embeddings, as ours is.
-    """
+    """Rename the variables of any ALBERT class to those of `AlbertForPreTraining`, and drop repeated ones."""
     encoder = ("embeddings.", "encoder.", "pooler.")
     named = {f"albert.{name}" if name.startswith(encoder) else name: array for name, array in arrays.items()}
     if named.pop(_POSITION_IDS, None) is not None:
@@ -234,10 +207,6 @@ def write_hugging_face(portable: PortableModel, folder: Path) -> None:
 
     The pooler is included for further fine-tuning, although `AlbertForMaskedLM` and `AlbertForTokenClassification` do
     not use it.
-
-    Args:
-        portable: The model.
-        folder: A new folder.
     """
     from safetensors.numpy import save
 

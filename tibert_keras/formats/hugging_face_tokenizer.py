@@ -1,7 +1,5 @@
 """Reads and writes the tokenizer of a transformers folder, and our tokenizer options in foreign folders."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -34,22 +32,14 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_tokenizer_config(folder: str) -> dict[str, Any]:
-    """Read a folder's `tokenizer_config.json`; empty if it has none.
-
-    Raises:
-        InputError: If it is damaged.
-    """
+    """Read a folder's `tokenizer_config.json`; empty if it has none."""
     path = join(folder, TOKENIZER_CONFIG_FILE)
     what, advice = "a configuration of a tokenizer", "Give the folder of an ALBERT."
     return read_json(path, what=what, advice=advice) if exists(path) else {}
 
 
 def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokenizer:
-    """Make a tokenizer from a SentencePiece model, with our options from a `tokenizer_config.json`.
-
-    Raises:
-        InputError: If the model cannot be read or lacks the special pieces of an ALBERT.
-    """
+    """Make a tokenizer from a SentencePiece model, with our options from a `tokenizer_config.json`."""
     given = config.get(_OPTIONS_KEY)
     options = given if isinstance(given, dict) else {}
     given_options = {name: options[name] for name in _OPTIONS if name in options}
@@ -72,18 +62,7 @@ def tokenizer_options(tokenizer: TibertTokenizer) -> dict[str, Any]:
 
 
 def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTokenizer | None:
-    """Read a folder's tokenizer from its SentencePiece model.
-
-    Args:
-        path: The folder.
-        spm_model_file: The SentencePiece model; by default the folder's `spiece.model`.
-
-    Returns:
-        The tokenizer, or `None`, with a warning, if there is no model.
-
-    Raises:
-        InputError: If a file is damaged.
-    """
+    """Read a folder's tokenizer from its SentencePiece model; `None`, with a warning, if there is no model."""
     model = spm_model_file or join(path, TOKENIZER_FILE)
     if spm_model_file is None and not exists(model):
         _LOG.warning(

@@ -1,7 +1,5 @@
 """Reads the files of a transformers folder: its `config.json`, and the weights as NumPy arrays."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import re
@@ -39,23 +37,13 @@ Arrays = dict[str, np.ndarray]
 
 
 def read_config_file(path: str) -> dict[str, Any]:
-    """Read a folder's `config.json` as it is.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Read a folder's `config.json` as it is."""
     advice = "Give the folder of an ALBERT."
     return read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice=advice)
 
 
 def read_weights(path: str) -> Arrays:
     """Read a folder's `model.safetensors`, or else its `pytorch_model.bin`. Either may be split into several files.
-
-    Args:
-        path: The folder.
-
-    Returns:
-        The variables under their names in the files, floats as float32.
 
     Raises:
         InputError: If the folder has neither, a file is missing or damaged, or a pickle asks for anything but tensors.

@@ -1,7 +1,5 @@
 """Renames and reshapes variables between our models and another format, by one table read in both directions."""
 
-from __future__ import annotations
-
 import logging
 import math
 import re
@@ -72,10 +70,6 @@ def from_theirs(
     Returns:
         Our variables and moments by path. An optional part (pooler, `mlm_head`, `sop_head`, `logits`) that they lack is
         left out. One that our model lacks is dropped and logged.
-
-    Raises:
-        InputError: If one of their variables is unknown, has another shape, is not finite or not of floats, or if they
-            lack one of ours.
     """
     by_name = {row.theirs: row for row in _rows(table, shapes).values()}
     ours = {}
@@ -104,11 +98,7 @@ def from_theirs(
 
 
 def to_theirs(table: Sequence[Row], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convert our variables and moments, by path, into those of another format.
-
-    Raises:
-        InputError: If one has no name there, is not finite, or is not of floats.
-    """
+    """Convert our variables and moments, by path, into those of another format."""
     rows = _rows(table, [split_slot(name)[0] for name in arrays])
     theirs = {}
     for name, array in arrays.items():

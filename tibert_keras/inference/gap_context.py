@@ -1,7 +1,5 @@
 """Finds the ways in which pieces may join the text around a gap."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

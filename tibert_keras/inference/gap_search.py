@@ -1,7 +1,5 @@
 """The likeliest fillings of gaps, by beam search with a masked language model."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -48,16 +46,7 @@ class Candidate:
 def search_gaps(
     model: Any, gaps: Sequence[Gap], top_k: int, *, should_stop: Callable[[], bool] = lambda: False
 ) -> list[list[Candidate]]:
-    """Search the fillings of gaps as `fill_gaps` describes.
-
-    Args:
-        model: What `load_fill_mask` returns.
-        gaps: Gaps from `find_gaps`, in any texts.
-        top_k: Maximum number of candidates for a gap.
-        should_stop: Called before each call of the model; `True` stops the search.
-
-    Returns:
-        For each gap the candidates, the likeliest first.
+    """Search the fillings of gaps as `fill_gaps` describes: for each gap the candidates, the likeliest first.
 
     Raises:
         InputError: If the model cannot search gaps, or a gap is longer than its sequences.

@@ -1,7 +1,5 @@
 """Tells which pieces of a vocabulary may follow each other in a gap, so that they make whole syllables."""
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -26,9 +24,6 @@ _FOLLOWS = {
 
 class PieceTable:
     """The pieces of a vocabulary, with their edges and numbers of syllables.
-
-    Args:
-        pieces: The vocabulary.
 
     Attributes:
         pieces: The vocabulary, with a space for `▁`.

@@ -20,12 +20,7 @@ _FLAT_LOCK = threading.RLock()
 
 
 def build_training_variables(model: keras.Model, data_batch: Any) -> None:
-    """Create the variables of a compiled model's losses, metrics and optimizer, which Keras creates at the first step.
-
-    Args:
-        model: A compiled model.
-        data_batch: A batch as `fit` takes it, or its specification.
-    """
+    """Create the variables of a compiled model's losses, metrics and optimizer, as Keras does at the first step."""
     model._symbolic_build(data_batch=data_batch)
 
 
@@ -132,10 +127,6 @@ def set_rematerialization(layer: keras.layers.Layer, enabled: bool) -> None:
 
     Numbers, variable names and saved files stay the same. `keras.RematScope` does not serve: under it, layers called
     with keywords fail on TensorFlow, and KerasHub's encoder fails on JAX.
-
-    Args:
-        layer: A layer of one output, whose `call()` takes one differentiable tensor and `training`.
-        enabled: Whether to compute the activations again.
     """
     _replace_call(layer, None)
     if enabled:
@@ -201,12 +192,6 @@ def flat_layers(backbone: keras_nlp.models.AlbertBackbone) -> Iterator[None]:
 
     Args:
         backbone: An encoder on the TensorFlow backend. Its quantized layers stay as they are.
-
-    Example:
-    ```python
-    with flat_layers(model.backbone):
-        model(inputs)
-    ```
     """
     layers = [layer for group in backbone.transformer_layers for layer in group]
     layers = [layer for layer in layers if layer._self_attention_layer.query_dense.quantization_mode is None]

@@ -1,7 +1,5 @@
 """What KerasHub knows of presets: the files behind handles, and its own names."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,7 @@ def is_downloaded(preset: str) -> bool:
 
 
 def preset_file(preset: str, name: str) -> Path | None:
-    """Return the path of a file of a preset, which is downloaded if need be; `None` if the preset lacks it.
-
-    Raises:
-        InputError: If the file cannot be downloaded.
-    """
+    """Return the path of a file of a preset, which is downloaded if need be; `None` if the preset lacks it."""
     from keras_hub.src.utils.preset_utils import get_file
 
     try:
@@ -39,11 +33,7 @@ def preset_file(preset: str, name: str) -> Path | None:
 
 
 def read_preset_file(preset: str, name: str) -> dict[str, Any]:
-    """Read a JSON file of a preset; empty if the preset lacks it.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Read a JSON file of a preset; empty if the preset lacks it."""
     path = preset_file(preset, name)
     if path is None:
         return {}

@@ -1,7 +1,5 @@
 """Initial values with which a model attends to the neighbours of a token from the first step."""
 
-from __future__ import annotations
-
 from itertools import cycle, islice
 from typing import Any
 
@@ -28,10 +26,6 @@ def attend_to_neighbours(backbone: TibertBackbone, *, seed: int) -> None:
     spread between 0 and pi, whose sum over *w* of `cos(w (t - s))` is large for `s = t` alone. The query of a
     head rotates them by its offset, as in rotary embeddings (https://arxiv.org/abs/2104.09864), so that it matches the
     key that many tokens away. Values and outputs are drawn larger than usual, to keep the size of what they read.
-
-    Args:
-        backbone: The encoder. Its position embeddings and its layers' attention are replaced.
-        seed: The seed of the frequencies and of the values.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """The token classifier, which finds words and their parts of speech."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,12 +19,7 @@ from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
 class ScoredSyllables(NamedTuple):
-    """A text split into syllables, with the probabilities of their labels.
-
-    Attributes:
-        syllables: The syllables. Joined, they are the text.
-        probabilities: float32 `[syllables, labels]`.
-    """
+    """The syllables that make a text, with the probabilities of their labels, float32 `[syllables, labels]`."""
 
     syllables: list[str]
     probabilities: np.ndarray

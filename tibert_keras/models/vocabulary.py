@@ -1,7 +1,5 @@
 """The table of embeddings, which may have more rows than the tokenizer has pieces, and its size."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 
@@ -16,15 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_vocabulary(rows: int, pieces: int) -> None:
-    """Check that a table has a row for each piece of a tokenizer, and log if it has more, which are never predicted.
-
-    Args:
-        rows: The rows of the table, a model's `vocabulary_size`.
-        pieces: The pieces of the tokenizer.
-
-    Raises:
-        InputError: If there are more pieces than rows.
-    """
+    """Check that a table has a row for each piece of a tokenizer, and log if it has more, which are never predicted."""
     if pieces > rows:
         raise InputError(
             f"The tokenizer and the model disagree. Received: {pieces} pieces in the tokenizer, vocab_size={rows} in "

@@ -1,7 +1,5 @@
 """Exchanges `.weights.h5` files with KerasHub's classes: Keras names a layer there by its class."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile
@@ -15,11 +13,7 @@ _OURS, _THEIRS = "layers/tibert_backbone", "layers/albert_backbone"
 
 
 def name_encoder_twice(path: str | os.PathLike[str]) -> None:
-    """Give the encoder in a file both names. The file stays as small as it is.
-
-    Args:
-        path: The `.weights.h5` file of a task, ours or KerasHub's.
-    """
+    """Give the encoder in a task's `.weights.h5` file, ours or KerasHub's, both names. The file stays as small."""
     with h5py.File(path, "a") as file:
         for name, other in ((_OURS, _THEIRS), (_THEIRS, _OURS)):
             if name in file and other not in file:

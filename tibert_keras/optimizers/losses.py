@@ -1,7 +1,5 @@
 """The losses of pretraining, averaged over the global batch as in Google's ALBERT."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,11 +23,6 @@ class _GlobalBatchLoss(keras.losses.Loss):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Compute the loss of a batch.
 
-        Args:
-            y_true: The labels, integers of the shape given above.
-            y_pred: The logits, with one axis more than the labels: the classes.
-            sample_weight: The weights, of the shape of `y_true`; all 1 if None.
-
         Returns:
             The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
 
@@ -40,15 +33,7 @@ class _GlobalBatchLoss(keras.losses.Loss):
         return loss / (self.divisor(y_true, sample_weight) if self._given_divisor is None else self._given_divisor)
 
     def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
-        """Return the divisor of a batch's weighted cross-entropies, from the weights of all replicas.
-
-        Args:
-            y_true: The labels.
-            sample_weight: The weights, or None.
-
-        Returns:
-            A float32 scalar, never 0.
-        """
+        """Return the divisor of a batch's weighted cross-entropies, from the weights of all replicas; never 0."""
         return self._positive_divisor(_sum_over_replicas(ops.sum(_weights(y_true, sample_weight))))
 
     @contextmanager

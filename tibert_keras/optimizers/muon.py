@@ -1,7 +1,5 @@
 """Muon: orthogonalised momentum for the matrices of the layers, and Adam for the rest."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -65,11 +63,7 @@ class Muon(LAMB):
         self.momentum = momentum
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Create the moments, and resolve which variables are matrices.
-
-        Args:
-            variables: The variables to train.
-        """
+        """Create the moments, and resolve which variables are matrices."""
         if self.built:
             return
         super().build(variables)
@@ -80,13 +74,7 @@ class Muon(LAMB):
         }
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable and its moments.
-
-        Args:
-            gradient: Its gradient, clipped.
-            variable: The variable, of any shape.
-            learning_rate: The rate of this step, a scalar.
-        """
+        """Update one variable and its moments by its clipped gradient."""
         index = self._get_variable_index(variable)
         if index not in self._matrices:
             super().update_step(gradient, variable, learning_rate)

@@ -1,7 +1,5 @@
 """The learning rate of ALBERT's pretraining: a linear warm-up, then a polynomial decay."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

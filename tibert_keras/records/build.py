@@ -1,7 +1,5 @@
 """Build a folder of record files: masked examples in Google ALBERT's schema, with a manifest."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib
@@ -43,16 +41,6 @@ def build_records(config: RecordsConfig) -> Manifest:
 
     A worker needs less than 1.5 GB of memory for a corpus of any size. The same inputs, options and seed give
     byte-identical files on any number of workers. Existing files are kept if they are whole and from the same text.
-
-    Args:
-        config: Inputs and options.
-
-    Returns:
-        The content of `manifest.json`.
-
-    Raises:
-        InputError: If an input cannot be used, two inputs have the same name, or the folder holds records made
-            with other options.
 
     Example:
     ```python

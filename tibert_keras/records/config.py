@@ -1,7 +1,5 @@
 """The options of `build_records`."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, get_args

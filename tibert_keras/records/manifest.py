@@ -41,11 +41,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Manifest | None:
-        """Read the manifest of a folder, or return `None` if it has none, as folders of Google's records.
-
-        Raises:
-            InputError: If the manifest cannot be read.
-        """
+        """Read the manifest of a folder, or return `None` if it has none, as folders of Google's records."""
         if MANIFEST_FILE not in list_folder(folder):
             return None
         path = join(folder, MANIFEST_FILE)
@@ -108,11 +104,7 @@ def _as_json(content: dict[str, Any]) -> str:
 
 
 def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, folder: str | os.PathLike[str]) -> None:
-    """Refuse a SentencePiece model other than that of the manifest's entry, which is `None` without a manifest.
-
-    Raises:
-        InputError: If it is another, with both hashes.
-    """
+    """Refuse a SentencePiece model other than that of the manifest's entry, which is `None` without a manifest."""
     given = hashlib.sha256(proto).hexdigest()
     if tokenizer is not None and tokenizer["sha256"] != given:
         raise InputError(

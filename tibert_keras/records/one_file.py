@@ -1,7 +1,5 @@
 """Make the records of one text file. They depend on the text and the options alone, so it can run anywhere."""
 
-from __future__ import annotations
-
 import itertools
 import zlib
 from collections import Counter
@@ -28,16 +26,7 @@ _MANY_UNKNOWN = 0.01
 
 @dataclass(kw_only=True)
 class SourceCounts:
-    """Counts of a text file.
-
-    Attributes:
-        documents: Number of documents.
-        tokens: Number of tokens, without special ones.
-        unknown_tokens: Number of `<unk>` among them.
-        skipped_lines: Number of lines skipped because they are not UTF-8.
-        unknown_characters: The most frequent characters without a piece of their own, with their counts, if more
-            than 1% of the tokens are unknown.
-    """
+    """Counts of a text file, without special tokens; its commonest unknown characters if over 1% is unknown."""
 
     documents: int = 0
     tokens: int = 0

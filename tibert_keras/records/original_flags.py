@@ -1,7 +1,5 @@
 """The flags of the original's scripts that name files otherwise, or whose other values have no meaning here."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -55,11 +53,7 @@ class OriginalFlags:
 
 
 def folder_of_output_files(paths: list[str]) -> str:
-    """Return the folder of record files.
-
-    Raises:
-        InputError: If they are in several, or two have one name.
-    """
+    """Return the folder of record files."""
     folders, names = ({part(path) for path in paths} for part in (os.path.dirname, os.path.basename))
     if len(folders) != 1 or len(names) != len(paths):
         raise InputError(
@@ -70,11 +64,7 @@ def folder_of_output_files(paths: list[str]) -> str:
 
 
 def name_targets(sources: list[str], output_files: list[str]) -> list[str]:
-    """Return the names of the record files of text files: by default, the same ones.
-
-    Raises:
-        InputError: If there are not as many as text files.
-    """
+    """Return the names of the record files of text files: by default, the same ones."""
     if not output_files:
         return [f"{Path(path).stem}.tf_record" for path in sources]
     if len(output_files) != len(sources):
@@ -86,11 +76,7 @@ def name_targets(sources: list[str], output_files: list[str]) -> list[str]:
 
 
 def check_vocab_file(vocab_file: str, spm_model_file: str) -> None:
-    """Check that a list of pieces is that of a SentencePiece model.
-
-    Raises:
-        InputError: If a piece differs.
-    """
+    """Check that a list of pieces is that of a SentencePiece model."""
     listed = [line.split("\t")[0] for line in read_lines(vocab_file)]
     model = sentencepiece_model_pb2.ModelProto.FromString(read_bytes(spm_model_file))
     for number, (theirs, ours) in enumerate(zip_longest(listed, (piece.piece for piece in model.pieces)), 1):

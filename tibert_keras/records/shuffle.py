@@ -1,7 +1,5 @@
 """Put the examples of many record files into one random order, in bounded memory."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -79,14 +77,7 @@ def _read_bucket(folder: str, bucket: int) -> Iterator[bytes]:
 
 
 def gather(folders: Sequence[str], target: Path, *, buckets: Sequence[int], seed: Sequence[int]) -> int:
-    """Write a record file of whole buckets, each in random order, and return the number of examples.
-
-    Args:
-        folders: The folders of `scatter`, in the order of the files.
-        target: Local path of the new file.
-        buckets: Numbers of the buckets.
-        seed: Seed of the order.
-    """
+    """Write a record file of whole buckets, each in random order, and return the number of examples."""
     rng, count = np.random.default_rng(seed), 0
     with target.open("wb") as file:
         for bucket in buckets:

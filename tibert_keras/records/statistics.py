@@ -1,7 +1,5 @@
 """Show statistics of record files as text and as a picture."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -83,14 +81,7 @@ class RecordStatistics:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the histograms and the shares.
-
-        Args:
-            path: A path with the ending `.png`. An older picture is replaced.
-
-        Raises:
-            InputError: If `path` has another ending or is a folder.
-        """
+        """Draw the histograms and the shares."""
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 

@@ -1,7 +1,5 @@
 """Read text files as blocks of sections, with lines of any length."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator
@@ -33,13 +31,6 @@ class SectionReader:
     Attributes:
         sha256: SHA-256 of the content read so far, in hexadecimal.
         skipped_lines: Number of lines skipped so far.
-
-    Example:
-    ```python
-    reader = SectionReader("corpus/train_kangyur0.txt")
-    for block in reader:          # a list of sections; an empty string ends a document
-        print(len(block), reader.skipped_lines)
-    ```
     """
 
     def __init__(

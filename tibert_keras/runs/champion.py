@@ -1,7 +1,5 @@
 """The champion: the best checkpoint of one run or several, as a preset."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence
@@ -55,12 +53,6 @@ def choose_champion(
         run_dirs: Folders of runs.
         criterion: Choose by `loss`, the lowest training loss over the window before a checkpoint, as the original
             did, or by `val_loss`, the lowest validation loss. `auto` is `val_loss` if all runs have one, else `loss`.
-
-    Returns:
-        The champion.
-
-    Raises:
-        InputError: If no checkpoint has the criterion.
 
     Example:
     ```python
@@ -123,11 +115,7 @@ def _write_preset(run: Run, step: int) -> None:
 
 
 def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
-    """Read the `champion.json` that `choose_champion` wrote to a run's folder.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Read the `champion.json` that `choose_champion` wrote to a run's folder."""
     path, advice = join(run_dir, CHAMPION_FILE), "Choose the champion again."
     content = read_json(path, what="a champion", advice=advice)
     try:

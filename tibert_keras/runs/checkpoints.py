@@ -59,13 +59,6 @@ class Checkpoints:
         run_dir: The run's folder.
         keep: How many of the last checkpoints `save` keeps, besides the best ones.
         writes: Whether `save` writes. Of several workers, only the chief does.
-
-    Example:
-    ```python
-    checkpoints = Checkpoints("run")
-    model = TibertMaskedLM.from_preset("run/initial")
-    checkpoints.restore(model, checkpoints.steps[-1])
-    ```
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, keep: int = 1, writes: bool = True) -> None:
@@ -93,10 +86,6 @@ class Checkpoints:
             step: The global step, which names the checkpoint.
             state: The state of the run, which `state` reads again.
             best_steps: Steps whose checkpoints are kept whatever their age.
-
-        Raises:
-            DivergedError: If a weight is not finite. Nothing is saved then.
-            InputError: If the previous checkpoint could not be saved.
         """
         from keras import ops
 
@@ -112,12 +101,7 @@ class Checkpoints:
             self._pending = self._thread.submit(self._write, variables, step, state, best_steps)
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is saved.
-
-        Raises:
-            InputError: If it could not be saved.
-            OSError: If the disk is full.
-        """
+        """Wait until the last checkpoint is saved."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -153,19 +137,11 @@ class Checkpoints:
         return join(self.folder, str(step))
 
     def state(self, step: int) -> dict[str, Any]:
-        """Read the state of the run that was saved with a checkpoint.
-
-        Raises:
-            InputError: If the checkpoint is damaged.
-        """
+        """Read the state of the run that was saved with a checkpoint."""
         return read_json(join(self.path(step), STATE_FILE), what="the state of a checkpoint", advice=_GO_BACK)
 
     def check(self, step: int) -> None:
-        """Check by its size and hash that a checkpoint is as it was written.
-
-        Raises:
-            InputError: If it is damaged.
-        """
+        """Check by its size and hash that a checkpoint is as it was written."""
         if check_manifest(self.path(step), what="The checkpoint", advice=_GO_BACK):
             return
         # Older ones have the entry of the variables in their state.
@@ -175,11 +151,7 @@ class Checkpoints:
             raise InputError(f"The checkpoint cannot be loaded: {reason}. Received: {path!r}. {_GO_BACK}")
 
     def last_whole(self) -> int | None:
-        """The step of the last undamaged checkpoint, or `None` if there are no checkpoints. Damaged ones are logged.
-
-        Raises:
-            InputError: If all checkpoints are damaged.
-        """
+        """The step of the last undamaged checkpoint, or `None` if there are no checkpoints. Damaged ones are logged."""
         for step in reversed(self.steps):
             try:
                 self.check(step)
@@ -193,11 +165,7 @@ class Checkpoints:
         return None
 
     def read(self, step: int) -> dict[str, np.ndarray]:
-        """Read all variables of a checkpoint, by name.
-
-        Raises:
-            InputError: If the checkpoint is damaged.
-        """
+        """Read all variables of a checkpoint, by name."""
         self.check(step)
         # Without pickle nothing in the file is executed: NumPy refuses arrays of Python objects.
         with open_binary(join(self.path(step), VARIABLES_FILE)) as file, np.load(file, allow_pickle=False) as saved:
@@ -210,9 +178,6 @@ class Checkpoints:
             model: The model.
             step: The step of the checkpoint.
             metrics: Restore the states of the metrics instead, to resume a window of the training loss.
-
-        Raises:
-            InputError: If the checkpoint is damaged or of another model.
         """
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -257,11 +222,7 @@ def variables_by_name(model: keras.Model) -> dict[str, Any]:
 
 
 def check_values(variables: Mapping[str, Any], values: Mapping[str, np.ndarray], *, place: str) -> None:
-    """Check that the values of a checkpoint, whose path is `place`, have the names and shapes of variables.
-
-    Raises:
-        InputError: If a value is missing or of another shape.
-    """
+    """Check that the values of a checkpoint, whose path is `place`, have the names and shapes of variables."""
     for name, variable in variables.items():
         if name not in values:
             raise InputError(f"The checkpoint is of another model. Received: {place!r} without {name}. {_GO_BACK}")

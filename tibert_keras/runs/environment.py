@@ -1,7 +1,5 @@
 """What a run was trained with: the versions of the code and the hashes of its records, noted at each start."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -21,13 +19,7 @@ _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-tex
 
 
 def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> None:
-    """Note what a run is trained with from a step on, unless that is unchanged.
-
-    Args:
-        run_dir: The run's folder.
-        step: The step from which it starts or resumes.
-        record_files: The record files it reads.
-    """
+    """Note what a run is trained with from a step on, unless that is unchanged."""
     phases = read_environment(run_dir)
     now = {**environment(), "manifests": hash_records(record_files)}
     if phases and {**phases[-1], "from_step": None} == {"from_step": None, **now}:
@@ -42,9 +34,6 @@ def read_environment(run_dir: str) -> list[dict[str, Any]]:
     Returns:
         A dictionary for each time it changed, none for runs of versions that did not note it. Each has `from_step`,
         the keys of `environment`, and as `manifests` the result of `hash_records`.
-
-    Raises:
-        InputError: If the file is damaged.
     """
     path = join(run_dir, ENVIRONMENT_FILE)
     if not exists(path):
@@ -102,9 +91,6 @@ def _hash_manifest(folder: str) -> str:
 
 def hash_records(record_files: Iterable[str]) -> dict[str, str]:
     """Hash records without reading them, to recognize them later.
-
-    Args:
-        record_files: Paths of the files.
 
     Returns:
         A hash for each folder: its `Manifest.digest`, by the path of the manifest, or for a folder without one the

@@ -1,7 +1,5 @@
 """The scores of a run's champion on held-out records, as `tibert evaluate` leaves them for the card."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -30,11 +28,6 @@ def write_evaluation(run_dir: str | os.PathLike[str], scores: dict[str, float], 
     """Note the scores of a run's champion in `evaluation.json`, in place of older ones.
 
     Nothing is noted in a folder without a champion, such as that of a preset, or where nothing may be written.
-
-    Args:
-        run_dir: The run's folder.
-        scores: What `evaluate` returns.
-        **files: The options `input_file` and `baseline` of the evaluation.
     """
     if not exists(join(run_dir, CHAMPION_FILE)):
         return
@@ -47,11 +40,7 @@ def write_evaluation(run_dir: str | os.PathLike[str], scores: dict[str, float], 
 
 
 def read_evaluation(run_dir: str | os.PathLike[str], step: int) -> dict[str, Any] | None:
-    """Read what `write_evaluation` noted about the champion of this step; `None` if that is nothing.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Read what `write_evaluation` noted about the champion of this step; `None` if that is nothing."""
     path, advice = join(run_dir, EVALUATION_FILE), "Evaluate the run again."
     if not exists(path):
         return None

@@ -1,7 +1,5 @@
 """The history of a run: the figures of each window between two checkpoints."""
 
-from __future__ import annotations
-
 import csv
 import math
 import os
@@ -16,15 +14,7 @@ Mode = Literal["min", "max"]
 
 
 class History:
-    """The file `history.csv` of a run, with a row for each window from one checkpoint to the next.
-
-    Args:
-        run_dir: The run's folder.
-        writes: Whether `append` writes the file. Of several workers, only the chief does.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """The file `history.csv` of a run, with a row for each window from one checkpoint to the next."""
 
     def __init__(self, run_dir: str | os.PathLike[str], *, writes: bool = True) -> None:
         self.writes = writes

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe_preset(model: str | os.PathLike[str]) -> str:
-    """Describe a preset or a run's champion in a line: its run, its step, its size, and when it was written.
-
-    Raises:
-        InputError: If the path is neither a preset nor a run with a champion.
-    """
+    """Describe a preset or a run's champion in a line: its run, its step, its size, and when it was written."""
     preset = find_preset(model)
     if is_handle(preset):
         return preset
@@ -46,20 +42,8 @@ def describe_preset(model: str | os.PathLike[str]) -> str:
 def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> TibertTask:
     """Load a preset or a run's champion with the class that it was saved with. A model is returned as it is.
 
-    Args:
-        model: The folder of a preset or a run, or a model that is loaded already.
-        **kwargs: Arguments of `from_preset`.
-
-    Returns:
-        A masked language model, or a classifier of tokens or texts.
-
     Raises:
         InputError: If the path is neither a preset nor a run with a champion.
-
-    Example:
-    ```python
-    load_model("run", dtype="float32").summary()
-    ```
     """
     if not isinstance(model, str | os.PathLike):
         return model

@@ -50,9 +50,6 @@ class Run:
         checkpoints: The checkpoints in the folder.
         history: The history in the folder.
         state: Where the training stands.
-
-    Raises:
-        InputError: If the history is damaged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 1, writes: bool = True) -> None:
@@ -80,11 +77,7 @@ class Run:
         self.checkpoints.save(model, self.state.step, state=state, best_steps=best_steps)
 
     def resume(self, model: keras.Model) -> bool:
-        """Restore the last undamaged checkpoint, and return whether there is one.
-
-        Raises:
-            InputError: If all checkpoints are damaged, or the last was saved with other records.
-        """
+        """Restore the last undamaged checkpoint, and return whether there is one."""
         step = self.checkpoints.last_whole()
         if step is None:
             return False
@@ -97,11 +90,7 @@ class Run:
         return True
 
     def restore(self, model: keras.Model, step: int) -> None:
-        """Restore a model and the state from a checkpoint, and forget the history after it.
-
-        Raises:
-            InputError: If the checkpoint is damaged or of another model.
-        """
+        """Restore a model and the state from a checkpoint, and forget the history after it."""
         self.checkpoints.restore(model, step)
         saved = self.checkpoints.state(step)
         # Checkpoints of older versions may lack some.

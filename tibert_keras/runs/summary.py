@@ -1,7 +1,5 @@
 """Compares runs by their files: progress, losses and speed, as a table and as curves. No model is loaded."""
 
-from __future__ import annotations
-
 import math
 import os
 import statistics
@@ -68,19 +66,8 @@ class RunSummary:
 def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummary]:
     """Summarize runs from their files, during or after training.
 
-    Args:
-        run_dirs: Folders of runs, of pretraining or of fine-tuning.
-
     Returns:
         A summary of each run in the same order; for a fine-tuning, one for each seed.
-
-    Raises:
-        InputError: If a folder holds no run, or a file of a run is damaged.
-
-    Example:
-    ```python
-    print(summary_table(summarize_runs(["runs/a", "runs/b"])))
-    ```
     """
     return [summary for run_dir in run_dirs for summary in _summaries(Run(run_dir))]
 
@@ -226,15 +213,7 @@ def _names(summaries: Sequence[RunSummary]) -> list[str]:
 
 
 def plot_runs(summaries: Sequence[RunSummary], path: str | os.PathLike[str]) -> None:
-    """Plot the losses of runs over their steps: training, validation, and that of the masked tokens alone.
-
-    Args:
-        summaries: The runs. Their histories are read again.
-        path: The picture, a `.png` file, which is replaced if it exists.
-
-    Raises:
-        InputError: If `path` has another ending or is a folder, or no run has a loss yet.
-    """
+    """Plot the losses of runs over their steps: training, validation, and that of the masked tokens alone."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 6), layout="constrained")

@@ -1,7 +1,5 @@
 """Writes models as TensorFlow SavedModels that take strings."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path
@@ -60,9 +58,6 @@ def export_saved_model(
         precision: As in `FillMask`.
         description: A line about the model, which the server's page shows. By default, for a preset or run, what
             `describe_preset` returns.
-
-    Raises:
-        InputError: If the model cannot be found or has no tokenizer, or the folder holds something else.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """A masked language model in a SavedModel: text with masks to pieces and probabilities."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
@@ -20,10 +18,6 @@ class FillMask(TextModule):
         model: A masked language model with a preprocessor, on the TensorFlow backend.
         top_k: The number of pieces that `fill_mask` returns for each mask.
         precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
-
-    Raises:
-        InputError: If the backend is not TensorFlow, the model is of another kind or has no tokenizer, or `top_k` is
-            less than 1.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """Loads SavedModels, which need TensorFlow and the ops of their tokenizers, but no Keras."""
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +16,6 @@ def load_saved_model(folder: str) -> Any:
 
     Importing TensorFlow Text would import Keras, for layers of its own, and take seconds. This is done only for a
     foreign tokenizer, whose ops may be any of them.
-
-    Raises:
-        InputError: If it is incomplete, changed or damaged.
     """
     advice = "Copy the whole SavedModel anew from where it comes from, or export it again."
     check_manifest(folder, what="The SavedModel", advice=advice)

@@ -1,7 +1,5 @@
 """Holds a SavedModel's weights in fewer bits, and measures what that costs on held-out data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -34,17 +32,6 @@ class CompactWeights(tf.Module):
 
     `dynamic_range` is symmetric, as in TensorFlow Lite: the largest magnitude of each output of a layer, or of each row
     of an embedding, becomes 127. Vectors and small matrices stay float32.
-
-    Args:
-        model: A model on the TensorFlow backend, which does not change.
-        precision: `"float16"` or `"dynamic_range"`.
-
-    Example:
-    ```python
-    compact = CompactWeights(model, "float16")
-    with compact.in_place():
-        model(inputs)  # with the rounded weights
-    ```
     """
 
     def __init__(self, model: keras.Model, precision: Precision) -> None:
@@ -110,12 +97,6 @@ def read_held_out(
         split_file: For a tagger: a table that splits the documents; takes those for testing, or those for validation
             if there are none.
         universal_tags: For a tagger: map the tags of the SOAS corpus to universal tags.
-
-    Returns:
-        Records, prepared documents or labelled texts.
-
-    Raises:
-        InputError: If the files do not fit the model, or a tagger's option is given for another model.
     """
     if isinstance(model, TibertTokenClassifier):
         documents = read_tagged(pattern)
@@ -135,18 +116,9 @@ def read_held_out(
 def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut) -> str:
     """Measure the cost of a precision on held-out data.
 
-    Args:
-        model: A masked language model, a tagger or a text classifier.
-        precision: The precision of the weights.
-        held_out: Masked records, prepared documents or labelled texts that the model was not trained on, from
-            `read_held_out`.
-
     Returns:
         A line per figure: in float32, in `precision`, and the difference. The figures are accuracy and loss (nats per
         masked token) for a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
-
-    Raises:
-        InputError: If there is no data, or it is not of the model's kind.
     """
     expected: type = LabelledText
     if isinstance(model, TibertMaskedLM):

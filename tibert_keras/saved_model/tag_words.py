@@ -1,7 +1,5 @@
 """A tagger in a SavedModel: text to words and tags."""
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 from tibert_keras.models.text_in_graph import normalize_in_graph, read_syllables_in_graph
@@ -15,21 +13,7 @@ _CUT = rb"\1" + NO_TEXT
 
 
 class TagWords(TextModule):
-    """The signatures of a tagger's SavedModel, also usable directly.
-
-    Args:
-        model: A `TibertTokenClassifier` with a preprocessor, on the TensorFlow backend.
-        precision: As in `TextModule`.
-
-    Raises:
-        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
-
-    Example:
-    ```python
-    tagger = TagWords(TibertTokenClassifier.from_preset("tagger"))
-    tagger.tag(tf.constant(["ཆོས་ལ།"]))["words"]  # [1, words]
-    ```
-    """
+    """The signatures of a tagger's SavedModel, also usable directly."""
 
     signature_names = ("tag", "tag", "tokenize")
 

@@ -1,7 +1,5 @@
 """The base of all SavedModels: the tokenizer, the weights, and the way from strings to ids."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -26,9 +24,6 @@ class TextModule(tf.Module):
     Args:
         model: A model with a preprocessor, on the TensorFlow backend.
         precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
-
-    Raises:
-        InputError: If the backend is not TensorFlow, or the model has no tokenizer.
     """
 
     # The methods that are signatures. The first is `serving_default`; the others go by their own names.
@@ -68,9 +63,6 @@ class TextModule(tf.Module):
     @tf.function(input_signature=[TEXT])
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Tokenize texts of any length.
-
-        Args:
-            text: Strings `[batch]`.
 
         Returns:
             `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.

@@ -40,11 +40,7 @@ def list_versions(folder: str | os.PathLike[str]) -> dict[int, str]:
 
 
 def next_version(folder: str | os.PathLike[str]) -> str:
-    """Return the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ...
-
-    Args:
-        folder: The folder of the model's name, which need not exist.
-    """
+    """Return the path of a model's next version, as TensorFlow Serving numbers them: `NAME/1`, `NAME/2`, ..."""
     return join(folder, str(max(list_versions(folder), default=0) + 1))
 
 
@@ -69,9 +65,6 @@ def check_export_folder(folder: str | os.PathLike[str]) -> None:
 
 def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Read the warm-up requests of a SavedModel, ours or another's.
-
-    Args:
-        folder: The SavedModel.
 
     Yields:
         The name of a signature and its inputs; nothing if there is no file of requests.
@@ -102,12 +95,7 @@ def read_description(folder: str | os.PathLike[str]) -> str:
 
 
 def write_warm_up(folder: str | os.PathLike[str], signatures: list[str]) -> None:
-    """Write requests of a few batch sizes for the signatures that take strings.
-
-    Args:
-        folder: The SavedModel.
-        signatures: Names of signatures with the single input `text`.
-    """
+    """Write requests of a few batch sizes for the signatures that take strings."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 

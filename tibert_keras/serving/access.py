@@ -1,7 +1,5 @@
 """Who may ask: the token, and the names under which web pages may address the server."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import socket
@@ -35,12 +33,6 @@ class AccessMiddleware:
     its own name into the server's address. So the browser must have addressed the server by an address or one of the
     server's names, and a page that asks must be the server's own. With a token this is checked only if `allowed_hosts`
     is given.
-
-    Args:
-        app: The application behind it.
-        config: Has the allowed names.
-        token: The token that requests must send, or `None` for no token.
-        metrics: Counts the requests.
     """
 
     def __init__(self, app: ASGIApp, *, config: ServeConfig, token: str | None, metrics: Metrics) -> None:

@@ -4,8 +4,6 @@ No item waits for others to arrive. While one batch is computed the next one gat
 and a single request is answered at once. A large request takes turns with the others, a batch at a time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging
@@ -96,12 +94,6 @@ class Batcher:
 
     async def submit(self, items: Sequence[BatchItem]) -> list[Any]:
         """Compute items.
-
-        Args:
-            items: All items of one request. If it is cancelled, those not yet being computed are dropped.
-
-        Returns:
-            The answers.
 
         Raises:
             RequestError: If the queue has no room for the items (429), or never has (400), or the batcher is stopping

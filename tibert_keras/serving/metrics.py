@@ -1,7 +1,5 @@
 """What the server counts, for Prometheus."""
 
-from __future__ import annotations
-
 import prometheus_client as prometheus
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

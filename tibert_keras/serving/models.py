@@ -1,7 +1,5 @@
 """Loads the models to serve, and follows the versions in their folders."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Sequence
@@ -32,18 +30,6 @@ _RETRY_SECONDS = 60.0
 
 class Version:
     """A loaded SavedModel, which requests may keep using after it has been replaced.
-
-    Args:
-        folder: The SavedModel.
-        fingerprint: Identifies the content of the folder.
-
-    Attributes:
-        folder: The SavedModel.
-        fingerprint: Identifies the content of the folder when it was loaded.
-        loaded: What `tf.saved_model.load` returns.
-        signatures: Its signatures by name.
-        signature_def: Their description, as in TensorFlow Serving's metadata.
-        description: A line about the model, as noted at its export; empty if there is none.
 
     Raises:
         InputError: If it cannot be loaded, or has no signatures.
@@ -99,11 +85,6 @@ class _Refused(NamedTuple):
 class ServedModel:
     """A model with the newest of its versions.
 
-    Args:
-        name: The name in requests.
-        folder: A SavedModel, which is version 1, or a folder of versions `1/`, `2/`, ...
-        num_versions: How many of the newest versions to serve.
-
     Attributes:
         versions: The versions served, by number.
         failures: Why versions in the folder cannot be loaded, by number; an older state of them may be served.
@@ -118,11 +99,7 @@ class ServedModel:
         self._refused: dict[int, _Refused] = {}
 
     def find(self, number: int | None) -> tuple[int, Version]:
-        """Return the number and the version of this number, or of the newest.
-
-        Raises:
-            RequestError: If it is not served.
-        """
+        """Return the number and the version of this number, or of the newest."""
         versions = self.versions
         chosen = max(versions, default=None) if number is None else number
         if chosen is None or chosen not in versions:
@@ -188,15 +165,7 @@ class ServedModel:
 
 
 def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
-    """Load models.
-
-    Args:
-        models: Each a folder, or `NAME=FOLDER`.
-        num_versions: How many of the newest versions of each to serve.
-
-    Raises:
-        InputError: If one cannot be loaded, or two have the same name.
-    """
+    """Load models."""
     loaded: dict[str, ServedModel] = {}
     for name, folder in find_models(models).items():
         loaded[name] = ServedModel(name, folder, num_versions=num_versions)

@@ -1,7 +1,5 @@
 """Responses of JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

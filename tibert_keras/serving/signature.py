@@ -42,9 +42,6 @@ _Payload = tuple[Arrays, _Allowance]
 class Signature:
     """A function of a loaded SavedModel.
 
-    Args:
-        function: A value of the `signatures` of a loaded SavedModel.
-
     Attributes:
         inputs: The types and shapes of the inputs.
         outputs: The types and shapes of the outputs.
@@ -73,9 +70,6 @@ class Signature:
 
         The first axis of a foreign model's outputs may be something else, such as the words of all texts. Then, or if
         the inputs are refused, each request will be computed by itself.
-
-        Raises:
-            RequestError: If the signature refuses the inputs.
         """
         by_row, self.is_by_row = self.is_by_row, False
         outputs = self._run(arrays)
@@ -84,10 +78,6 @@ class Signature:
 
     def items(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[BatchItem]:
         """Split the inputs of one request into rows, if possible, to be computed together with those of others.
-
-        Args:
-            arrays: The inputs.
-            max_bytes: Maximum size of the outputs, all rows together; rows beyond that get an error.
 
         Raises:
             RequestError: If there is no row, or a value that no model accepts.

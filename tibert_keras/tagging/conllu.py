@@ -1,7 +1,5 @@
 """Reads the lines of CoNLL-U, with the spaces of the text: https://universaldependencies.org/format.html."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,11 +33,6 @@ class ConlluReader:
     The white space is that of `SpacesAfter`, `SpacesBefore` and `SpaceAfter=No`, or else of `# text`. By the format's
     rule a word that has none of them has a space after it; but this holds only in a file that uses `SpaceAfter=No`,
     for Tibetan has no spaces between words. Elsewhere it has one if it is a shad.
-
-    Args:
-        lines: All lines of the file.
-        slips: Collects what is wrong.
-        spaces: Whether to read the white space.
     """
 
     def __init__(self, lines: Iterable[tuple[int, str]], slips: Slips, *, spaces: bool) -> None:

@@ -33,15 +33,7 @@ class ConfusionMatrix:
 
     @classmethod
     def of(cls, true: Sequence[str] | np.ndarray, found: Sequence[str] | np.ndarray) -> ConfusionMatrix:
-        """Count pairs of labels.
-
-        Args:
-            true: The true labels, at least one.
-            found: The predicted labels, as many.
-
-        Raises:
-            InputError: If there are none, or the numbers differ.
-        """
+        """Count pairs of labels."""
         # Imported here because it takes a second.
         from sklearn.metrics import confusion_matrix
 
@@ -56,14 +48,7 @@ class ConfusionMatrix:
         return cls(labels=labels, counts=confusion_matrix(true, found, labels=labels))
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draw the matrix with a row for each true label, in percent of that row.
-
-        Args:
-            path: The picture, a `.png`; replaces an older one.
-
-        Raises:
-            InputError: If `path` has another ending or is a folder.
-        """
+        """Draw the matrix, with a row for each true label, in percent of that row, to a `.png` file."""
         from matplotlib.figure import Figure
 
         totals = self.counts.sum(axis=1, keepdims=True)
@@ -90,12 +75,7 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingScores:
-    """Scores of a tagger, from `score_tagging`.
-
-    Attributes:
-        values: The scores by name; see `score_tagging`.
-        confusion: How often each tag was mistaken for each other one, over the first syllables of the words.
-    """
+    """Scores of a tagger, from `score_tagging`."""
 
     values: dict[str, float]
     confusion: ConfusionMatrix
@@ -130,13 +110,6 @@ def score_tagging(
         true: Prepared documents.
         predicted: The words found in each of them, which joined give its text.
         known: The words that occur in the training data, with or without a final tsheg.
-
-    Returns:
-        The scores, between 0 and 1, and a confusion matrix.
-
-    Raises:
-        InputError: If there are no documents, if the number of predictions or the text of one differs, or if a word
-            ends in the middle of a syllable.
     """
     if not true or len(true) != len(predicted):
         raise InputError(
@@ -222,16 +195,7 @@ def _label_scores(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
 
 def mean_f1(true: Sequence[str] | np.ndarray, found: Sequence[str] | np.ndarray, *, average: Average) -> float:
-    """Average the F1 of the true labels, with scikit-learn.
-
-    Args:
-        true: The true labels.
-        found: The predicted labels, as many.
-        average: "weighted" by the frequency of the true label, or "macro": all alike.
-
-    Returns:
-        The mean, or NaN if there are no labels. The F1 of a label that was never predicted is 0.
-    """
+    """Average the F1 of the true labels, with scikit-learn."""
     # Imported here because it takes a second.
     from sklearn.metrics import f1_score
 
@@ -259,17 +223,7 @@ class MostFrequentTag:
         self._longest: dict[str, int] = {}
 
     def fit(self, documents: Collection[Document]) -> MostFrequentTag:
-        """Learn the words of prepared documents.
-
-        Args:
-            documents: The documents, at least one.
-
-        Returns:
-            This tagger.
-
-        Raises:
-            InputError: If there are no documents.
-        """
+        """Learn the words of prepared documents."""
         if not documents:
             raise InputError(f"There is nothing to learn from. Received: documents={documents!r}. Give some.")
         counts: dict[str, Counter[str]] = {}
@@ -285,17 +239,7 @@ class MostFrequentTag:
         return self
 
     def tag(self, text: str) -> list[TaggedWord]:
-        """Cut a text into words and tag them.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            The words, which joined give the text; none for an empty one.
-
-        Raises:
-            InputError: If `fit` was not called.
-        """
+        """Cut a text into words and tag them."""
         if not self._tags:
             raise InputError(f"The baseline knows no words yet. Received: text={text[:40]!r}. Call `fit` first.")
         syllables = split_syllables(text)

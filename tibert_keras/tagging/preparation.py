@@ -1,7 +1,5 @@
 """Prepares tagged text for a tagger: universal tags, words of whole syllables, no rare tags."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -67,13 +65,6 @@ def prepare_documents(
         min_tag_count: Tags of fewer words than this in the documents become `UNK`.
         keep_tags: Tags of a tagger, or of its training data. If given, keep these, and replace all others by `UNK`,
             however frequent they are.
-
-    Returns:
-        The documents with the same text.
-
-    Raises:
-        InputError: If no tag has a universal one, or more than half of the words lose their tags; if no tag is in
-            `keep_tags`, or one is not and `UNK` is not either.
 
     Example:
         >>> word = TaggedWord

@@ -1,7 +1,5 @@
 """Reads tagged text (`form|tag` lines, tables of words and tags, CoNLL-U) and the lists that split it."""
 
-from __future__ import annotations
-
 import os
 import random
 import re
@@ -208,12 +206,6 @@ def make_split(
         seed: Another seed gives another split.
         validation_share: Share of the documents for validation; at least one document.
         test_share: Likewise for testing.
-
-    Returns:
-        The part of each name, in the order of the documents: "train", "validation" or "test".
-
-    Raises:
-        InputError: If the shares leave no document for training.
     """
     # Sorted, so that the split does not depend on the order of the files.
     names = sorted(document.name for document in documents)
@@ -238,11 +230,7 @@ def write_split(split: Mapping[str, str], path: str | os.PathLike[str]) -> None:
 
 
 def read_split(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read a split that `write_split` wrote.
-
-    Raises:
-        InputError: If the file cannot be read, or a line is not a new name, a tab and a part.
-    """
+    """Read a split that `write_split` wrote."""
     split: dict[str, str] = {}
     slips = Slips(os.fspath(path))
     for number, line in enumerate(read_lines(path), start=1):
@@ -258,16 +246,6 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def split_documents(documents: Collection[Document], split: Mapping[str, str]) -> dict[str, list[Document]]:
     """Sort documents into the parts of a split.
-
-    Args:
-        documents: The documents.
-        split: The part of each name.
-
-    Returns:
-        The documents of "train", "validation" and "test", each in their original order.
-
-    Raises:
-        InputError: If the names of the documents and of the split are not the same.
 
     Example:
         >>> parts = split_documents(read_tagged("pos/*.txt"), read_split("examples/splits/soas.tsv"))  # doctest: +SKIP

@@ -1,7 +1,5 @@
 """Finds where sentences may end: after shads, with the text before and after each."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -19,13 +17,7 @@ _SECTION = re.compile(rf"[^{SHADS}]*[{SHADS}](?:[{SHADS}]|\s)*|[^{SHADS}]+\Z")
 
 
 class SectionEnd(NamedTuple):
-    """The end of a section, where a sentence may end.
-
-    Attributes:
-        section: The section, with its shads and the white space after them.
-        before: The last syllables up to its end.
-        after: The first syllables that follow.
-    """
+    """The end of a section, where a sentence may end, with the syllables before and after it."""
 
     section: str
     before: str
@@ -34,9 +26,6 @@ class SectionEnd(NamedTuple):
 
 def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
     """Cut a text after each run of shads and white space, without losing a character.
-
-    Args:
-        blocks: The text in pieces of any length, such as lines with their ends.
 
     Yields:
         The sections, which joined are the text. The last one may have no shad.
@@ -54,14 +43,7 @@ def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def section_ends(sections: Iterable[str]) -> Iterator[SectionEnd]:
-    """Yield the end of each section with the text on both sides of it.
-
-    Args:
-        sections: The sections of a text of any length. Only the text around one end is held in memory.
-
-    Yields:
-        The ends, in order.
-    """
+    """Yield the ends of a text's sections; only the text around one end is held in memory."""
     before: list[str] = []
     waiting: list[str] = []
     following = 0
@@ -88,9 +70,6 @@ def _on_one_line(syllables: list[str]) -> str:
 
 def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     """Make examples for a classifier from a text with known sentences.
-
-    Args:
-        sentences: The sentences, in the order of the text.
 
     Yields:
         For each section end its label, and the text before and after it. The label is `sentence` if nothing but shads

@@ -1,7 +1,5 @@
 """Gathers what is wrong in a file, so that all of it can be mended at once."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from tibert_keras.errors import InputError
@@ -20,9 +18,6 @@ class _Slip(NamedTuple):
 class Slips:
     """The slips found in a file.
 
-    Args:
-        path: The file.
-
     Example:
         >>> slips = Slips("a.txt")
         >>> slips.add("A tag is missing", 7, "'ནི'", "Add it.")
@@ -39,14 +34,7 @@ class Slips:
         return len(self._slips)
 
     def add(self, what: str, number: int, received: str, advice: str) -> None:
-        """Note what is wrong in a line.
-
-        Args:
-            what: What is wrong.
-            number: The number of the line.
-            received: The part of the line that shows it, or an empty string.
-            advice: What to do, as a sentence.
-        """
+        """Note what is wrong in a line."""
         self._slips.append(_Slip(what, number, received, advice))
 
     def add_missing(self, what: str, number: int, line: str) -> None:

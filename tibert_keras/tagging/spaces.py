@@ -4,8 +4,6 @@ A form that cannot hold a character has its escape, as UDPipe writes it: `\s` fo
 bar, and `\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -42,10 +40,6 @@ def space_between(before: str, after: str) -> str:
 
     There is one between two shads, and between a single shad and a letter; the second of two shads belongs to the
     letters after it: `ལོ། །ངས་ ... སོ། ངས་`.
-
-    Args:
-        before: The end of the text before the place, two words or more.
-        after: The text after it.
     """
     if _SHAD_AT_END.search(before) and _SHAD.match(after):
         return " "
@@ -53,14 +47,7 @@ def space_between(before: str, after: str) -> str:
 
 
 def put_back_spaces(words: Sequence[TaggedWord]) -> Iterator[TaggedWord]:
-    """Add the spaces that a format without spaces has lost: `ལོ།།ངས་` becomes `ལོ། །ངས་`.
-
-    Args:
-        words: The words of a document.
-
-    Yields:
-        The words; a shad has the space behind it.
-    """
+    """Add the spaces that a format without spaces has lost: `ལོ།།ངས་` becomes `ལོ། །ངས་`."""
     forms = ["", *(word.form for word in words), ""]
     for index, word in enumerate(words, start=1):
         space = space_between(forms[index - 1] + word.form, forms[index + 1])

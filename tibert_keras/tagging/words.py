@@ -1,7 +1,5 @@
 """Tagged words, documents of them, and the labels of their syllables."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,7 @@ _SYLLABLE, _MARK = re.compile(SYLLABLE_PATTERN), re.compile(MARK_PATTERN)
 
 @dataclass(frozen=True)
 class TaggedWord:
-    """A word of a text, and its tag.
-
-    Attributes:
-        form: The word as written in the text, with its final tsheg if there is one.
-        tag: Its part of speech.
-    """
+    """A word as written in the text, with its final tsheg if there is one, and its part of speech."""
 
     form: str
     tag: str
@@ -40,9 +33,6 @@ class Document:
     Attributes:
         name: Its name, unique in a split.
         words: Its words, at least one. Their forms joined are the text.
-
-    Raises:
-        InputError: If there are no words.
     """
 
     name: str
@@ -64,12 +54,6 @@ def split_syllables(text: str) -> list[str]:
     A syllable includes the tsheg after it. Every other mark of the script is a unit of its own, so that no word has
     both syllables and shads. Spaces, and the markers of folios and lines (`[2a.1]`), belong to the unit before them,
     those at the start of the text to the first one.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The units, which joined give the text.
 
     Example:
         >>> split_syllables("བཀྲ་ཤིས། །དེ་ནས")
@@ -101,12 +85,6 @@ def labels_of(documents: Iterable[Document]) -> list[str]:
 
 def syllable_labels(words: Sequence[TaggedWord]) -> list[str]:
     """Label each syllable of a text: the first of a word with the tag, the others with `CONT`.
-
-    Args:
-        words: The words of the whole text. Each consists of whole syllables.
-
-    Returns:
-        A label for each unit of `split_syllables`.
 
     Raises:
         InputError: If a word ends in the middle of a syllable.

@@ -4,8 +4,6 @@ It makes one `<unk>` of them, character by character, and copies what it has so 
 letters takes more than a minute; as much Tibetan takes 0.06 s.
 """
 
-from __future__ import annotations
-
 import math
 import re
 
@@ -26,9 +24,6 @@ def check_text(text: str, *, max_bytes: float = MAX_TEXT_BYTES) -> None:
     Args:
         text: The text.
         max_bytes: Its maximum size in UTF-8; infinite for a text that is tokenized in parts.
-
-    Raises:
-        InputError: If the text, or a part of it without Tibetan, is too long.
     """
     if max_bytes < math.inf and (size := len(text.encode(errors="surrogatepass"))) > max_bytes:
         raise InputError(f"A text has more than {max_bytes} bytes. Received: {size}. Give it in parts.")

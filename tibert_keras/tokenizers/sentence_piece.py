@@ -1,7 +1,5 @@
 """Encodes Tibetan text with a SentencePiece model, without Keras."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import threading
@@ -56,9 +54,6 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
         starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
-
-    Raises:
-        InputError: If `proto` is not a SentencePiece model or lacks a special token.
     """
 
     def __init__(
@@ -104,9 +99,6 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
         """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
-
-        Args:
-            token_ids: int `[..., L]`.
 
         Returns:
             bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
@@ -199,11 +191,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
 
 def check_underlines(underline_between_sections: Underlines) -> Underlines:
-    """Return the option if it is one of the three.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Return the option if it is one of the three."""
     if underline_between_sections not in (True, False, "between"):
         raise InputError(
             "Underlines are True, False or 'between'. "
@@ -234,13 +222,6 @@ def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
 
     SentencePiece never matches a control symbol in text, so `[MASK]` is made user-defined. All other text encodes as
     before.
-
-    Args:
-        proto: The content of a SentencePiece model.
-        explicit_spaces: Whether spaces are written out before encoding instead of added and collapsed by SentencePiece.
-
-    Raises:
-        InputError: If `proto` is not a SentencePiece model or lacks a special token.
     """
     try:
         model = sentencepiece_model_pb2.ModelProto.FromString(proto)

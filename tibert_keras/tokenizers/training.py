@@ -1,7 +1,5 @@
 """Trains a SentencePiece model by one of two recipes, and writes it with its vocabulary and manifest."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json
@@ -92,15 +90,8 @@ class TokenizerConfig:
 def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     """Train a SentencePiece model and write it with its vocabulary and a manifest.
 
-    Args:
-        config: The text files and the options.
-
     Returns:
         The manifest that is written to `tokenizer_manifest.json`: options, inputs and the SHA-256 of the model.
-
-    Raises:
-        InputError: If an input cannot be read, the vocabulary is larger than the text supports, or the folder holds
-            something else or a tokenizer with other options.
 
     Example:
     ```python
@@ -143,11 +134,7 @@ def _write(proto: bytes, inputs: dict[str, str], config: TokenizerConfig) -> dic
 
 
 def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
-    """Read the manifest beside a SentencePiece model, or return `None` if there is none of this model.
-
-    Args:
-        spm_model_file: Path of the model.
-    """
+    """Read the manifest beside a SentencePiece model, or return `None` if there is none of this model."""
     for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE):
         path = join(os.path.dirname(spm_model_file) or ".", name)
         try:

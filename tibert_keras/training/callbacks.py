@@ -1,7 +1,5 @@
 """Callbacks for `fit()` with any model: the best loss and checkpoints to resume from, both kept over restarts."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import defaultdict

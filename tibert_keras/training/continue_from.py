@@ -1,7 +1,5 @@
 """Continues in a new run, even with other tasks and records, the training of another run or of Google's code."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -32,14 +30,7 @@ _STATE = ("model/", "optimizer/")
 
 @dataclass(frozen=True, kw_only=True)
 class StateOfTraining:
-    """A checkpoint to begin with, of a run or of Google's code.
-
-    Attributes:
-        place: Its path, for messages.
-        step: Its global step.
-        values: The weights and the state of the optimizer, under the names that `Checkpoints` gives to variables.
-        run_dir: The folder of its run; `None` for a checkpoint of Google's.
-    """
+    """A checkpoint to begin with, of a run or of Google's code."""
 
     place: str
     step: int
@@ -48,12 +39,7 @@ class StateOfTraining:
 
 
 def check_continue_from(model: TibertMaskedLM, config: PretrainConfig) -> None:
-    """Check that a model can be restored from `continue_from`, before anything is written.
-
-    Raises:
-        InputError: If there is no undamaged checkpoint before the last step, or it is of another model, tokenizer or
-            optimizer.
-    """
+    """Check that a model can be restored from `continue_from`, before anything is written."""
     checkpoint = read_continue_from(model, config)
     if checkpoint.step >= config.num_train_steps:
         raise InputError(
@@ -80,16 +66,8 @@ def restore_continue_from(model: TibertMaskedLM, config: PretrainConfig, *, writ
     the model has keep their initial values. The log tells their numbers, and `taken_over.json` in the run's folder
     all names. Random generators keep the seeds of the new run.
 
-    Args:
-        model: A compiled model whose optimizer is built.
-        config: The options.
-        writes: Whether to write the names. Of several workers, only the chief does.
-
     Returns:
         The global step.
-
-    Raises:
-        InputError: If there is no undamaged checkpoint, or it is of another model.
     """
     checkpoint = read_continue_from(model, config)
     variables = _training_state(model)
@@ -107,11 +85,7 @@ def _training_state(model: keras.Model) -> dict[str, Any]:
 
 
 def read_continue_from(model: keras.Model, config: PretrainConfig) -> StateOfTraining:
-    """Read `continue_from`, with names and shapes as in a model if it is Google's.
-
-    Raises:
-        InputError: If there is no undamaged checkpoint, or one of Google's is of another model.
-    """
+    """Read `continue_from`, with names and shapes as in a model if it is Google's."""
     path = str(config.continue_from)
     found = find_continue_from(path)
     if found is None:
