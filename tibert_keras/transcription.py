@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 from tibert_keras.tibetan import (
     COMBINING_SIGNS,
@@ -23,6 +25,12 @@ _IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}{DIGITS}"
 _MARKER = re.compile(MARKER)
 _INTERRUPTION = re.compile(rf"(?<!\s)(?:\s*(?:\n|{MARKER}))+\s*")
 _TAIL, _HEAD = re.compile(f"[{_IN_SYLLABLE}]*\\Z"), re.compile(f"[{_IN_SYLLABLE}]*")
+# A gap, in the notations that `find_gaps` describes. The legible letters around `[?]` are of its syllable.
+GAP = re.compile(
+    r"(?:\[MASK\])+|\[GAP(?::(?P<range>[^\]\n]*))?\]?"
+    rf"|(?P<begins>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})\[\?\](?P<ends>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})"
+    r"|<gap\b(?P<attributes>[^<>]*?)(?:/>|>\s*</gap>)"
+)
 # The second half of a double shad, which belongs to what comes after it.
 _OPENING_SHAD = re.compile(rf"\s[{SHADS}]\Z")
 # No syllable is longer.
@@ -80,6 +88,7 @@ def joint(before: str, after: str) -> str:
         before: The first line, at least its last 16 characters, without spaces at its end.
         after: The second line, at least as much of its beginning.
     """
+    before = before[-_REACH:]
     if before.endswith(tuple(TSHEGS)) or _OPENING_SHAD.search(before):
         return ""
     tail, head = _TAIL.search(before)[0], _HEAD.match(after)[0]  # type: ignore[index]
@@ -90,6 +99,21 @@ def joint(before: str, after: str) -> str:
         goes_on = after.startswith(tuple(PUNCTUATION)) and not (tail.endswith("ག") and after.startswith(tuple(SHADS)))
         return "" if goes_on or not after else " "
     return "" if _NATIVE.fullmatch(tail + head) else TSHEG
+
+
+def close_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a text with what stands for the break after each, except the last one, which tells it.
+
+    A space at the end of a line ends a section, but not after a tsheg.
+
+    Example:
+        >>> list(close_lines(["བྲམ་ ", "ཟེ", "ལ་ཕྱག", "།དེ ", "ནས", ""]))
+        ['བྲམ་', 'ཟེ', 'ལ་ཕྱག ', '།དེ ', 'ནས']
+    """
+    for line, following in pairwise(lines):
+        text = line.strip(" ")
+        ends = line.endswith(" ") and not text.endswith(tuple(TSHEGS))
+        yield text + (" " if ends else joint(text, following.lstrip(" ")))
 
 
 def _bridge(before: str, interruption: str, after: str) -> str:

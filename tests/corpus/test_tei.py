@@ -33,10 +33,7 @@ def write(tmp_path: Path):
         ("<lg><l>བཀྲ་ཤིས</l><l>བདེ་</l></lg>", ["བཀྲ་ཤིས", "བདེ་"]),
         ('<p>བཀྲ་<note place="foot">ཀ<hi>ཁ</hi></note><fw>ག</fw>ཤིས <del>ང</del></p>', ["བཀྲ་ཤིས"]),
         ("<p>བཀྲ་<supplied>ཤི</supplied><unclear>ས</unclear><hi>།</hi></p>", ["བཀྲ་ཤིས།"]),
-        ('<p>ཀ་<gap quantity="2" unit="syllable"/>་ཁ</p>', ["ཀ་[GAP:2]་ཁ"]),
-        ('<p>ཀ་<gap atLeast="1" atMost="3" unit="syllables"/>་ཁ</p>', ["ཀ་[GAP:1-3]་ཁ"]),
-        ('<p>ཀ་<gap extent="4 syllables"/>་ཁ</p>', ["ཀ་[GAP:4]་ཁ"]),
-        ('<p>ཀ་<gap reason="damage"><desc/></gap>་<gap unit="chars" quantity="3"/>ཁ</p>', ["ཀ་[GAP]་[GAP]ཁ"]),
+        ("<p>བོད<lb/>ཆོས<lb/>ཉིད\n of<lb/>Tibet</p>", ["བོད་ཆོས་ཉིད", "of", "Tibet"]),
         ("<p>&#x0F40;&#3905;&amp;ཀ</p>", ["ཀཁ&ཀ"]),
         ("<p>ཀ<app><lem>ཁ</lem><rdg>ག</rdg></app><app><rdg>ང</rdg><rdg>ཅ</rdg></app></p>", ["ཀཁང"]),
         ("<p>ཀ<choice><sic>ཁ</sic><corr>ག</corr></choice><corr>ང</corr></p>", ["ཀཁང"]),
@@ -49,10 +46,26 @@ def test_text(write, body: str, sections: list[str]) -> None:
 def test_readings_and_counts(write) -> None:
     body = "<choice><sic>ཁ</sic><corr>ག</corr></choice><choice><abbr>ང</abbr><expan>ཅ</expan></choice>"
     path, report = write(f"<p><pb/>{body}<note>ཆ</note><gap/></p>"), ReadingReport()
-    assert list(read_documents(path, reading="corrected", report=report)) == [["གཅ[GAP]"]]
+    assert list(read_documents(path, reading="corrected", report=report)) == [["གཅ"]]
     left_out = {"<teiHeader>": 1, "<note>": 1, "<sic>": 1, "<abbr>": 1}
     assert report.markup == {**left_out, "page marker": 1, "gap": 1}
     assert report.dropped["<teiHeader>"] == 4
+
+
+@pytest.mark.parametrize(
+    ("gap", "read"),
+    [
+        ('<gap quantity="2" unit="syllable"/>', "[GAP:2]"),
+        ('<gap atLeast="1" atMost="3" unit="syllables"/>', "[GAP:1-3]"),
+        ('<gap extent="4 syllables"/>', "[GAP:4]"),
+        ('<gap reason="damage"><desc/></gap>', "[GAP]"),
+        ('<gap unit="chars" quantity="3"/>', "[GAP]"),
+    ],
+)
+def test_gaps_are_there_to_be_filled_and_end_a_section_of_a_corpus(write, gap: str, read: str) -> None:
+    path = write(f"<p>ཀ་{gap}་ཁ</p>")
+    assert list(tei_lines(path)) == [f"ཀ་{read}་ཁ"]
+    assert list(read_documents(path)) == [["ཀ་", "ཁ"]]
 
 
 def test_each_text_is_a_document(tmp_path: Path) -> None:

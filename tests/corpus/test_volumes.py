@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.volumes import Edition, detect_edition, find_volumes, read_documents
 from tibert_keras.errors import InputError
 
@@ -44,6 +45,17 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
 def test_an_edition_can_be_forced(tmp_path: Path, name: str, text: str, edition: Edition, sections: list[str]) -> None:
     path = str(write(tmp_path, name, text))
     assert list(read_documents(path, edition=edition)) == [sections]
+
+
+def test_nothing_is_learnt_of_gaps(tmp_path: Path) -> None:
+    """`[MASK]` in a corpus would be the mask of its records."""
+    text = 'ཀ་[GAP:1–2]་ཁ [MASK][MASK]ག་ཐོ[?]་ང་[GAP]<gap unit="syllable"/>ཅ [12a]'
+    for name, content in (("a.txt", f"{text}།"), ("a.csv", f"n,text\n1,{text}།")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        report = ReadingReport()
+        (sections,) = read_documents(str(tmp_path / name), report=report)
+        assert sections[:4] == ["ཀ་", "ཁ", "ག་", "ང་"] and sections[4].startswith("ཅ")
+        assert report.markup["gap"] == 5
 
 
 def test_openpecha_needs_its_folders(tmp_path: Path) -> None:

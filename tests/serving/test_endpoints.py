@@ -12,6 +12,7 @@ import requests
 import tensorflow as tf
 
 from tests.support.running import FAKE, TEXT, fake_model, gated, lengths_of, post, refusal, running, signature
+from tibert_keras.inference.conjectures import certainty
 from tibert_keras.inference.fill import fill_gaps, fill_mask
 from tibert_keras.serving.models import load_models
 
@@ -84,7 +85,22 @@ class TestOurs:
         for answer, gaps in zip(answers, expected, strict=True):
             for given, candidates in zip(answer["gaps"], gaps, strict=True):
                 assert [c["text"] for c in given["candidates"]] == [c.text for c in candidates]
+                assert [c["cert"] for c in given["candidates"]] == [certainty(c.score) for c in candidates]
                 assert [c["score"] for c in given["candidates"]] == pytest.approx([c.score for c in candidates])
+
+    def test_transliteration(self, url):
+        def convert(*texts, to):
+            return post(f"{url}/v1/transliterate", {"texts": texts, "to": to})
+
+        latin = ["bkra shis [GAP:1]\n bde legs/", "BKRA SHIS,"]
+        tibetan = convert(*latin, "བདེ་ legs", to="tibetan").json()["texts"]
+        assert tibetan == ["བཀྲ་ཤིས་[GAP:1]\nབདེ་ལེགས།", "བཀྲ་ཤིས།", "བདེ་ legs"]
+        assert convert("བཀྲ་ཤིས།", "་འདས་", "", to="wylie").json()["texts"] == ["bkra shis/", "'das", ""]
+        assert (
+            "looks" not in (reason := refusal(convert("Hello, my world", to="tibetan"), 400)) and "no Tibetan" in reason
+        )
+        assert "'to' must be one of tibetan, wylie" in refusal(convert("ཀ", to="latin"), 400)
+        assert "100000 characters. Received: 100001" in refusal(convert("ka " * 33_333, "ka", to="tibetan"), 400)
 
     def test_models(self, url):
         (model,) = requests.get(f"{url}/v1/models").json()["models"]
@@ -170,6 +186,12 @@ class TestBadInput:
             ({"texts": ["ཀ་[MASK]་" * 1000]}, "32 gaps. Received: 1000"),
             ({"texts": ["[MASK]་" * 20_000], "only": [0]}, "may have 10000 gaps in all. Received: 20000"),
             ({"texts": ["[GAP:9-2]"]}, "A gap is written"),
+            ({"texts": ["ཀ་[MASK]", "Hello [MASK]"]}, "no Tibetan in the text. Received: 'Hello [MASK]'"),
+            ({"texts": ["你好[GAP:1-2]"]}, "no Tibetan in the text"),
+            (
+                {"texts": ["bkra [GAP:1] bde legs/"]},
+                "looks like Wylie (EWTS). Received: 'bkra [GAP:1] bde legs/'",
+            ),
             ({"texts": ["[GAP:"]}, "A gap is written"),
             ({"texts": ["[MASK]" * 1000]}, "at most 16 masks"),
             (b'{"texts": ["[MASK]"], "top_k": 1e400}', "JSON Parse error"),
@@ -180,8 +202,8 @@ class TestBadInput:
     def test_gaps(self, url, body, reason):
         assert reason in refusal(post(f"{url}{MODEL}:fillGaps", body), 400)
 
-    @pytest.mark.parametrize("text", ["Hello [MASK]", "你好[GAP:1-2]", "[MASK]", f"{'ཀ་' * 200_000}[MASK]"])
-    def test_gaps_in_other_scripts_and_long_texts(self, url, text):
+    @pytest.mark.parametrize("text", ["ཀ་ Hello [MASK]", "༄༅།[GAP:1-2]", "[MASK]", f"{'ཀ་' * 200_000}[MASK]"])
+    def test_gaps_beside_other_scripts_and_in_long_texts(self, url, text):
         (answer,) = post(f"{url}{MODEL}:fillGaps", {"texts": [text]}).json()["texts"]
         assert len(answer["gaps"]) == 1
 

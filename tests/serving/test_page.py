@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from tests.support.running import SlowFiller, fake_model, running, signature, wait_until
 from tests.support.saved_models import tagger_of
+from tibert_keras.corpus.transliteration import to_wylie
+from tibert_keras.inference.conjectures import certainty
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.serving.models import load_models
 
@@ -245,6 +247,28 @@ class TestFilling:
         page.one(".undo").click()
         assert page.text().startswith("ཀ་[---]")
 
+    def test_wylie_beside_the_candidates(self, page):
+        assert not page.one(".wylie input").is_selected()
+        page.one(".wylie input").click()
+        page.all(".gap")[1].click()
+        page.candidates()
+        shown = [(page.filling(index), each.text) for index, each in enumerate(page.all(".latin-letters"))]
+        assert shown and all(to_wylie(filling) == wylie for filling, wylie in shown)
+
+    def test_a_text_in_wylie_is_converted(self, page):
+        page.write("bkra [GAP:1] bde legs/\nka")
+        page.one(".gap").click()
+        assert "looks like Wylie" in wait_until(lambda: page.one(".note.error").text)
+        page.one(".tagging input").click()
+        assert not page.all(".word")
+        page.one(".convert").click()
+        wait_until(lambda: page.text() == "བཀྲ་[GAP:1]་བདེ་ལེགས།\nཀ")
+        assert wait_until(lambda: page.all(".word")) and not page.one(".latin").is_displayed()
+        page.one(".undo").click()
+        page.write("Hello [GAP:1]")
+        page.one(".convert").click()
+        assert "no Tibetan in the text" in wait_until(lambda: page.one("#message").text)
+
     def test_the_example(self, browser, url):
         page = Page(browser, url)
         # All that is needed to begin is in sight.
@@ -308,8 +332,8 @@ class TestOutput:
     def filled(self, page):
         page.write("ཀ<ཁ་[MASK]་ག\nང་[GAP:1-2]")
         page.all(".gap")[0].click()
-        self.filling, score = page.filling(0), page.all(".percent")[0].text
-        assert score.endswith("%")
+        self.filling = page.filling(0)
+        self.score = page.driver.execute_script("return document.querySelector('.candidate').source.score")
         page.candidates()[0].click()
         return page
 
@@ -323,15 +347,30 @@ class TestOutput:
         paragraph = ElementTree.fromstring(content.encode()).find(".//body/p", tei)
         supplied, line_break, gap = paragraph
         assert name == "text.xml" and paragraph.text == "ཀ<ཁ་" and supplied.text == self.filling
-        assert 0 <= float(supplied.get("cert")) <= 1 and supplied.get("resp") == "#model"
+        assert supplied.get("cert") == certainty(self.score) and supplied.get("resp") == "#model"
         assert line_break.tag.endswith("}lb")
         assert gap.attrib == {"reason": "lost", "unit": "syllable", "atLeast": "1", "atMost": "2"}
+
+    def test_every_mark_of_a_gap_in_tei(self, page):
+        gap = '<gap reason="damage" quantity="3" unit="syllable"/>'
+        state = {"text": f"ཐོ[?]ས་[?][GAP:9 no shad][GAP:2–3][GAP]{gap}<gap n=1/>ཀཁག", "fills": []}
+        state["fills"] = [{"start": len(state["text"]) - 3, "end": len(state["text"]), "gap": "ཀ[?]ག", "cert": "low"}]
+        made = page.driver.execute_async_script(
+            "const [state, done] = arguments; import('/page/output.js').then(({toTei}) => done(toTei(state, 'm')))",
+            state,
+        )
+        size = 'reason="lost" unit="syllable"'
+        assert re.search("<body><p>(.*)</p></body>", made)[1] == (
+            f'ཐོ<gap reason="lost"/>ས་<gap reason="lost"/><gap {size} quantity="9"/>'
+            f'<gap {size} atLeast="2" atMost="3"/><gap reason="lost"/>{gap}<gap reason="lost"/>'
+            'ཀ<supplied reason="lost" resp="#model" cert="low">ཁ</supplied>ག'
+        )
 
     def test_conjectures(self, filled):
         name, content = filled.take("conjectures")
         header, row, last = content.split("\n")
         cells = dict(zip(header.split("\t"), row.split("\t"), strict=True))
-        assert name == "conjectures.tsv" and last == "" and 0 <= float(cells.pop("score")) <= 1
+        assert name == "conjectures.tsv" and last == "" and float(cells.pop("score")) == round(self.score, 3)
         assert cells == {
             "number": "1", "line": "1", "character": "4", "gap": "[MASK]", "conjecture": self.filling,
             "model": "tibert", "before": "ཀ<ཁ་", "after": "་ག ང་[GAP:1-2]",
@@ -342,6 +381,7 @@ class TestOutput:
         assert name == "words.conllu"
         sentences = [sentence.splitlines() for sentence in content.strip().split("\n\n")]
         assert len(sentences) == 2 and sentences[1][-1].split("\t")[1:4] == ["[GAP:1-2]", "_", "X"]
+        assert {tuple(row.split("\t")[3:5]) for row in sentences[0][1:]} == {("X", "n.count")}
         for _, *rows in sentences:
             assert [int(row.split("\t")[0]) for row in rows] == [*range(1, len(rows) + 1)]
             assert all(len(row.split("\t")) == 10 for row in rows)

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from tibert_keras.tibetan import BLOCK
+from tibert_keras.transcription import GAP
 
 _LOG = logging.getLogger(__name__)
 
-_GAP = re.compile(r"\[(?:GAP|MASK|\?)[^\]]*\]")
 _FOREIGN = re.compile(rf"[^{BLOCK}\s]")
 # A name in brackets or a page number here and there is worth no line.
 _SHARE = 0.02
@@ -36,7 +36,7 @@ class ForeignCounter:
         if len(self.beginning) < _BEGINNING:
             self.beginning += f"{text} "
         self._characters += len(text)
-        self._foreign.update(_FOREIGN.findall(_GAP.sub("", text)))
+        self._foreign.update(_FOREIGN.findall(GAP.sub("", text)))
 
     def note(self) -> str:
         """Return a sentence about the characters, or nothing if they are few."""

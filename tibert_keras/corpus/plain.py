@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 
 from tibert_keras.corpus.report import NO_BREAK_SPACE, ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
-from tibert_keras.tibetan import EDITION_SPACES, LETTERS, MARKER, SHADS, TSHEGS
+from tibert_keras.tibetan import EDITION_SPACES, LETTERS, MARKER, SHADS
+from tibert_keras.transcription import close_lines
 
 _SPACES = re.compile(EDITION_SPACES)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ufeff]")
@@ -22,8 +22,6 @@ _MARKERS = re.compile(
     rf"{MARKER}|@[0-9]{{1,4}}[ABab]\b|\bi-[0-9]{{1,5}}\b|OpenPechaUUID:\w{{6}}"
     rf"|^\s*(?:[-–—]\s*)?[0-9]{{1,5}}(?:\s*[-–—])?\s*$"
 )
-_BROKEN = re.compile(f"(?:[{TSHEGS}] *|[{LETTERS}])$")
-_LETTER = re.compile(f" *[{LETTERS}]")
 # So many lines without a shad are a list.
 _MAX_HELD = 200
 
@@ -31,8 +29,8 @@ _MAX_HELD = 200
 def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
     """Join the broken lines of a plain text file, and mark the starts of documents.
 
-    A line is broken if it ends in a tsheg or letter and the next one begins with a letter. Where a document has no
-    shads at all, every line is a text of its own, as in a list of words.
+    Lines are joined as by `join_lines`. Where a document has no shads at all, every line is a text of its own, as in a
+    list of words.
 
     Args:
         lines: The lines of the file.
@@ -63,9 +61,7 @@ def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
 
 def _joined(lines: Sequence[str], has_shads: bool) -> Iterator[str]:
     """Yield all lines but the last."""
-    for line, following in pairwise(lines):
-        is_broken = has_shads and _BROKEN.search(line) and _LETTER.match(following)
-        yield line.strip(" ") if is_broken else f"{line} "
+    return close_lines(lines) if has_shads else (f"{line} " for line in lines[:-1])
 
 
 def _clean(line: str, report: ReadingReport) -> str:

@@ -25,7 +25,7 @@ def table_text(lines: Iterable[str], report: ReadingReport, *, column: str | Non
             in Tibetan.
 
     Yields:
-        Lines of running text for `split_sections`. Every cell ends a section.
+        Lines of running text. Every cell ends a section, with a space.
 
     Raises:
         InputError: If there is no such column.

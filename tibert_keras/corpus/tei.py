@@ -4,7 +4,7 @@
 |---|---|
 | `teiHeader`, `note`, `fw`, `figDesc`, `del`, ... | left out, with all in them |
 | `pb`, `cb`, `milestone` | left out; they part nothing |
-| `lb` | a line end: a syllable or word broken there is joined |
+| `lb` | a line end |
 | `gap` | `[GAP:2]`, `[GAP:1-3]`, or `[GAP]` if its extent is not given in syllables |
 | `choice` | one of `sic` and `corr`, `orig` and `reg`, `abbr` and `expan`, by the reading that is asked for |
 | `app` | its `lem`, or its first `rdg` |
@@ -72,7 +72,7 @@ def tei_text(
         any_root: Whether to read XML that is no TEI, too.
 
     Yields:
-        Lines of running text for `split_sections`.
+        Lines of running text, with a space at the end of each that ends a section.
 
     Raises:
         InputError: If the file cannot be read, is not well-formed or no TEI, or has entities that may be harmful.
@@ -149,7 +149,6 @@ class _Reader:
         elif name == "text":
             self.end_line(DOCUMENT_BREAK)
         elif name == "gap":
-            self.report.count("gap", 0)
             self._line += _gap(attributes)
         elif name == "space":
             self._line += " "

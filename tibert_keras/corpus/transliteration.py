@@ -21,14 +21,14 @@ _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
 _LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
-_BRACKETED = re.compile(r"(\[[^\]\n]*\]|<gap\b[^<>]*>)")
+_BRACKETED = re.compile(r"(\[[^\[\]\n]*\]|<gap\b[^<>]*>)")
 _SPACES = re.compile(" +")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
 _TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
 _ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
 _WORD = re.compile(r"[A-Za-z'+.~`]+")
-# How many words of a text are tried, and how many of them must be words of a transliteration.
-_MAX_TRIED, _SHARE = 300, 0.8
+# How much of a text is tried, and how many of its words must be words of a transliteration.
+_MAX_READ, _MAX_TRIED, _SHARE = 10_000, 300, 0.8
 
 
 class TibetanConverter:
@@ -109,7 +109,7 @@ def to_wylie(text: str) -> str:
 
 def recognize_transliteration(text: str) -> Transliteration | None:
     """Tell whether a text without Tibetan script is a transliteration of Tibetan."""
-    words = _WORD.findall(_BRACKETED.sub(" ", text))[:_MAX_TRIED]
+    words = _WORD.findall(_BRACKETED.sub(" ", text[:_MAX_READ]))[:_MAX_TRIED]
     if not words:
         return None
     kind: Transliteration = "acip" if sum(map(str.isupper, words)) > len(words) / 2 else "ewts"
@@ -121,18 +121,25 @@ def recognize_transliteration(text: str) -> Transliteration | None:
     return kind if good >= _SHARE * len(words) else None
 
 
-def no_tibetan(text: str, name: str | None = None) -> InputError:
+def lacks_tibetan(text: str) -> bool:
+    """Whether a text has letters, but no Tibetan ones. Gaps are no letters."""
+    return not has_tibetan(text) and any(map(str.isalpha, _BRACKETED.sub("", text)))
+
+
+def no_tibetan(
+    text: str, name: str | None = None, *, convert: str = "Give --transliteration={}, which converts it."
+) -> InputError:
     """Make the error for a text without Tibetan script.
 
     Args:
         text: The text, or its beginning.
         name: The file, if it is from one.
+        convert: What to do with a text in a transliteration, whose name is filled in.
     """
     shown = f"{text.strip()[:60]!r}" + (f" in {name!r}" if name is not None else "")
     if (kind := recognize_transliteration(text)) is not None:
         return InputError(
-            f"There is no Tibetan in the text; it looks like {_NAMES[kind]}. Received: {shown}. "
-            f"Give --transliteration={kind}, which converts it."
+            f"There is no Tibetan in the text; it looks like {_NAMES[kind]}. Received: {shown}. {convert.format(kind)}"
         )
     return InputError(f"There is no Tibetan in the text. Received: {shown}. Give a text in Tibetan script.")
 
@@ -148,7 +155,7 @@ def texts_in_tibetan(
     converter = TibetanConverter(transliteration) if transliteration is not None else None
     for number, text in texts:
         converted = converter.convert(text) if converter is not None else text
-        if not has_tibetan(converted) and any(map(str.isalpha, _BRACKETED.sub("", converted))):
+        if lacks_tibetan(converted):
             raise InputError(f"Text {number}: {no_tibetan(text)}")
         yield number, converted
     if converter is not None and (note := converter.note()):

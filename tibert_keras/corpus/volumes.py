@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -23,7 +23,8 @@ from tibert_keras.corpus.tei import tei_text
 from tibert_keras.corpus.transliteration import Transliteration, no_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, read_lines
-from tibert_keras.tibetan import has_tibetan
+from tibert_keras.tibetan import TSHEGS, has_tibetan
+from tibert_keras.transcription import GAP, close_lines
 
 Edition = Literal["auto", "esukhia", "openpecha", "plain", "tei", "table"]
 
@@ -33,6 +34,8 @@ _CANONS = ("esukhia", "openpecha")
 _HEAD_LINES = 200
 _NUMBER = re.compile(r"v?(\d+)")
 _TOHOKU_ID = re.compile(r"\{[DT](\d+)")
+# With the tshegs after it, which begin no section.
+_GAP = re.compile(f"(?:{GAP.pattern})[{TSHEGS}]*")
 # The catalogue numbers the Kangyur and the Tengyur in one sequence.
 _LAST_KANGYUR_ID = 1108
 _COLLECTION_NAMES = {"kangyur": "kangyur", "p000001": "kangyur", "tengyur": "tengyur", "p000002": "tengyur"}
@@ -176,11 +179,13 @@ def read_volume(
     elif volume.edition == "openpecha":
         lines = read_openpecha(path, report, **options)
     elif volume.edition == "tei":
-        lines = convert(tei_text(path, report, reading=reading, any_root=volume.is_forced))
+        lines = _closed(convert(tei_text(path, report, reading=reading, any_root=volume.is_forced)))
     elif volume.edition == "table":
-        lines = convert(table_text(read_lines(path), report, column=column))
+        lines = _closed(convert(table_text(read_lines(path), report, column=column)))
     else:
         lines = plain_text(convert(line.rstrip(" ") if transliteration else line for line in read_lines(path)), report)
+    if volume.edition not in _CANONS:
+        lines = _without_gaps(lines, report)
     counter = ForeignCounter()
     found_tibetan = False
     for section in split_sections(lines):
@@ -194,6 +199,20 @@ def read_volume(
     if note := counter.note():
         advice = "If this is markup, remove it, or choose the reader that knows it with --edition."
         report.notes.append(f"{path}: {note} {advice}")
+
+
+def _closed(lines: Iterable[str]) -> Iterator[str]:
+    return close_lines(itertools.chain(lines, [""]))
+
+
+def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
+    """Leave out gaps, which end a section: a model should learn neither `[GAP:2]` nor its neighbours as one text."""
+
+    def leave_out(gap: re.Match[str]) -> str:
+        report.count("gap", len(gap[0]))
+        return " "
+
+    return (_GAP.sub(leave_out, line) for line in lines)
 
 
 def read_documents(

@@ -9,8 +9,9 @@ from html import escape
 from typing import NamedTuple
 
 from tibert_keras.errors import InputError
-from tibert_keras.inference.gaps import GAP, find_gaps
+from tibert_keras.inference.gaps import find_gaps
 from tibert_keras.storage import atomic_output
+from tibert_keras.transcription import GAP
 
 # The least score of each of TEI's degrees of certainty.
 CERTAINTIES = {"high": 0.5, "medium": 0.1, "low": 0.0}

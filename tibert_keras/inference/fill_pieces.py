@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tibert_keras.errors import InputError
-from tibert_keras.inference.gaps import GAP, MASK, is_masks, shorten
+from tibert_keras.inference.gaps import MASK, is_masks, shorten
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.tokenizers.bounds import check_text
-from tibert_keras.transcription import join_lines
+from tibert_keras.transcription import GAP, join_lines
 
 
 class FilledMask(NamedTuple):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tibert_keras.errors import InputError
 from tibert_keras.tibetan import BLOCK, COMBINING_SIGNS, LETTERS, PUNCTUATION, SHADS, TSHEG, TSHEGS, VOWEL_SIGNS
+from tibert_keras.transcription import GAP
 
 MASK = "[MASK]"
 # Longer gaps take long to search, for guesses that mean little. A line of verse has 7 to 15 syllables.
@@ -17,12 +18,6 @@ MAX_TOKENS = 16
 _USUAL_SYLLABLES = (1, 2)
 
 _IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}"
-# The rest of a syllable, with its legible letters around it.
-_PARTLY_LEGIBLE = rf"(?P<begins>[{_IN_SYLLABLE}]{{0,16}})\[\?\](?P<ends>[{_IN_SYLLABLE}]{{0,16}})"
-GAP = re.compile(
-    rf"(?:\[MASK\])+|\[GAP(?::(?P<range>[^\]\n]*))?\]?|{_PARTLY_LEGIBLE}"
-    r"|<gap\b(?P<attributes>[^<>]*?)(?:/>|>\s*</gap>)"
-)
 _RANGE = re.compile(r"\s*(\d{1,3})\s*(?:[-\u2010-\u2015]\s*(\d{1,3})\s*)?(no shad)?\s*")
 _ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*["']([^"']*)["']""")
 _MARKS = re.compile(f"[{PUNCTUATION}]*")

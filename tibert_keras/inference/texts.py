@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tibert_keras.corpus.recognition import is_xml, text_lines
 from tibert_keras.errors import InputError
-from tibert_keras.inference.gaps import GAP
+from tibert_keras.transcription import GAP
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:

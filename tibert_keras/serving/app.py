@@ -96,6 +96,7 @@ def make_app(
             Route("/healthz", endpoints.healthz),
             Route("/metrics", endpoints.scrape),
             Route("/v1/models", endpoints.models),
+            Route("/v1/transliterate", endpoints.transliterate, methods=["POST"]),
             *(
                 Route(f"{place}{verb}", endpoint, methods=[method])
                 for verb, endpoint, method in of_model

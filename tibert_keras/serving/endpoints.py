@@ -6,33 +6,26 @@ import asyncio
 import sys
 import threading
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import prometheus_client as prometheus
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from tibert_keras.errors import InputError
-from tibert_keras.inference.gap_model import SearchStopped
-from tibert_keras.inference.gap_search import search_gaps
-from tibert_keras.inference.gaps import GAP, Gap, find_gaps
 from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.config import ServeConfig
+from tibert_keras.serving.gaps import fill, parse_gaps
 from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
-from tibert_keras.serving.protocol import RequestError, parse_object, parse_predict, to_arrays, to_json, whole_number
+from tibert_keras.serving.protocol import RequestError, parse_predict, to_arrays, to_json
 from tibert_keras.serving.responses import answer
 from tibert_keras.serving.signature import Signature, size_of
+from tibert_keras.serving.transliteration import transliterate
 
-# The search of one gap calls the model dozens of times. More gaps in one request would keep others waiting; a larger
-# batch would go on long after all but one of its clients have gone.
-MAX_GAPS = 32
+# Gaps that are searched together: a larger batch would go on long after all but one of its clients have gone.
 _GAPS_TOGETHER = 4
-MAX_CANDIDATES = 50
-# Gaps in texts, searched or not: each takes 10 microseconds to find.
-_MOST_FOUND = 10_000
 # Bytes of JSON that are read or written in about a millisecond.
 _LARGE = 2**16
 # Read up to this many times the allowed body, so that the client still receives the reason for a refusal.
@@ -143,8 +136,8 @@ class Endpoints:
         deadline = self._deadline()
         _, version = self._model(request).find(_version(request))
         body = await self._body(request, deadline)
-        gaps, top_k = await _compute(len(body), lambda: _parse_gaps(body))
-        compute, gone = partial(_fill, version, top_k), threading.Event()
+        gaps, top_k = await _compute(len(body), lambda: parse_gaps(body))
+        compute, gone = partial(fill, version, top_k), threading.Event()
         items = [
             # The gaps of a text share its memory.
             BatchItem((version, top_k), compute, (gap, gone), size=sys.getsizeof(gap.text) // len(of_text))
@@ -159,6 +152,11 @@ class Endpoints:
         return answer({"texts": [{"gaps": [next(found) for _ in of_text]} for of_text in gaps]})
 
     # === Requests to the server ===
+
+    async def transliterate(self, request: Request) -> Response:
+        """Convert texts from a transliteration, or to Wylie."""
+        body = await self._body(request, self._deadline())
+        return answer({"texts": await _compute(len(body), lambda: transliterate(body))})
 
     async def healthz(self, request: Request) -> Response:
         """Confirm that requests are answered."""
@@ -261,58 +259,6 @@ def _version(request: Request) -> int | None:
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise RequestError(400, f"A version is a number. Received: {number[:100]!r}.")
     return int(number)
-
-
-def _parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
-    """Parse the gaps to fill in each text, and the maximum number of candidates for each."""
-    fields = parse_object(body)
-    texts, top_k, only = fields.get("texts"), whole_number(fields.get("top_k", 5)), fields.get("only")
-    if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
-        raise RequestError(400, "'texts' must be a list of at least one string.")
-    if top_k is None or not 1 <= top_k <= MAX_CANDIDATES:
-        raise RequestError(400, f"'top_k' must be a whole number from 1 to {MAX_CANDIDATES}.")
-    # Fewer than given if one of them is no whole number.
-    given = map(whole_number, only if isinstance(only, list) else [])
-    numbers = [number for number in given if number is not None]
-    if only is not None and not len(texts) == len(numbers) == len(only):
-        raise RequestError(400, "'only' must be a list with the number of a gap, from 0, for each text.")
-    found = sum(1 for text in texts for _ in GAP.finditer(text))
-    if found > _MOST_FOUND:
-        raise RequestError(
-            400, f"Texts may have {_MOST_FOUND} gaps in all. Received: {found}. Send a part of the text."
-        )
-    count = len(texts) if only else found
-    if count > MAX_GAPS:
-        raise RequestError(400, f"A request may have {MAX_GAPS} gaps. Received: {count}. Ask for some at a time.")
-    try:
-        gaps = [find_gaps(text) for text in texts]
-    except InputError as error:
-        raise RequestError(400, str(error)) from error
-    if only is None:
-        return gaps, top_k
-    for number, of_text in zip(numbers, gaps, strict=True):
-        if not 0 <= number < len(of_text):
-            raise RequestError(400, f"The text has gaps 0 to {len(of_text) - 1}. Received: 'only' with {number}.")
-    return [[of_text[number]] for number, of_text in zip(numbers, gaps, strict=True)], top_k
-
-
-def _fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:
-    """Search gaps, as long as one of their clients is connected."""
-    try:
-        found = search_gaps(
-            version.loaded,
-            [gap for gap, _ in payloads],
-            top_k,
-            should_stop=lambda: all(gone.is_set() for _, gone in payloads),
-        )
-    except InputError as error:
-        raise RequestError(400, str(error)) from error
-    except SearchStopped:
-        return [RequestError(499, "The client has gone.")] * len(payloads)
-    return [
-        {"candidates": [{"text": each.text, "score": each.score, "syllables": each.syllables} for each in candidates]}
-        for candidates in found
-    ]
 
 
 async def _disconnected(request: Request) -> None:

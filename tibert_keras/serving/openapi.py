@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 import yaml
 
-from tibert_keras.serving.endpoints import MAX_CANDIDATES, MAX_GAPS
+from tibert_keras.serving.gaps import MAX_CANDIDATES, MAX_GAPS
 from tibert_keras.serving.models import ServedModel
 from tibert_keras.serving.protocol import BYTES_SUFFIX, DEFAULT_SIGNATURE, TensorSpec
 
@@ -49,7 +49,7 @@ def describe(models: Mapping[str, ServedModel], *, with_token: bool) -> dict[str
             body = operation["requestBody"]["content"]["application/json"]["schema"]
             if path.endswith(":predict"):
                 body["oneOf"] = _predict_bodies(signatures)
-            else:
+            elif path.endswith(":fillGaps"):
                 body["properties"]["texts"]["maxItems"] = MAX_GAPS
                 body["properties"]["top_k"]["maximum"] = MAX_CANDIDATES
     if with_token:

@@ -78,6 +78,18 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def parse_texts(fields: Mapping[str, Any]) -> list[str]:
+    """Return the `texts` of a request of ours.
+
+    Raises:
+        RequestError: If they are no list of strings.
+    """
+    texts = fields.get("texts")
+    if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
+        raise RequestError(400, "'texts' must be a list of at least one string.")
+    return texts
+
+
 def whole_number(value: Any) -> int | None:
     """Convert an integer as JSON Schema defines it, which includes 7.0; `None` for anything else."""
     if type(value) is float and value.is_integer():

@@ -41,7 +41,7 @@ export async function listModels() {
 const known = new Map();
 
 /**
- * The candidates, `{text, score}`, of gap `number` of a text; answers are kept.
+ * The candidates, `{text, score, cert}`, of gap `number` of a text; answers are kept.
  *
  * A search is slow: it starts only if `signal`, of an `AbortController`, has not aborted by then, and ends when it does.
  */
@@ -56,6 +56,11 @@ export async function fillGap(model, text, number, signal) {
     if (known.size > 500) known.delete(known.keys().next().value);
   }
   return known.get(key);
+}
+
+/** Texts in another script: `to` is `tibetan`, from Wylie or ACIP, or `wylie`. */
+export async function transliterate(texts, to, signal) {
+  return (await ask("/v1/transliterate", { texts, to }, signal)).texts;
 }
 
 /**

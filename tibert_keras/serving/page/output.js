@@ -1,7 +1,10 @@
 // Texts as files: plain text, TEI, CoNLL-U, and a list of conjectures.
 
+import { UNIVERSAL } from "./tags.js";
 import { findGaps } from "./text.js";
 
+// The tags of Universal Dependencies.
+const UPOS = new Set(Object.keys(UNIVERSAL).filter((tag) => tag !== "UNK"));
 const XML = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 
 /** A text with gaps and fillings as TEI P5: `<gap>` for what is missing, `<supplied>` for conjectures. */
@@ -23,23 +26,32 @@ export function toTei({ text, fills }, model) {
 <teiHeader><fileDesc>
 <titleStmt><title>Untitled</title><respStmt xml:id="model"><resp>Conjectures</resp><name>${escape(model)}</name></respStmt></titleStmt>
 <publicationStmt><p>Unpublished.</p></publicationStmt>
-<sourceDesc><p>Typed or pasted by an editor.</p></sourceDesc>
+<sourceDesc><p>Typed or pasted by an editor, with gaps filled by a language model; cert names its score, which is no
+probability.</p></sourceDesc>
 </fileDesc></teiHeader>
 <text xml:lang="bo"><body><p>${body}</p></body></text>
 </TEI>
 `;
 }
 
+// What is legible of a syllable before and after its gap, `ཐོ[?]ས`, or else the length of the gap.
+const PARTLY = /^([^\[]*)\[\?\](.*)$/s;
+const TEI_GAP = /^<gap(?:\s+[\w:]+="[^"<>&]*")*\s*\/>$/;
+const RANGE = /^\[GAP:\s*(\d+)\s*(?:[-\u2010-\u2015]\s*(\d+)\s*)?(?:no shad)?\s*\]$/;
+
 function gapElement(mark) {
-  const [, least, most] = /^\[GAP:(\d+)(?:[-–](\d+))?\]$/.exec(mark) ?? [];
-  if (!least) return '<gap reason="lost"/>';
-  const size = most && most !== least ? `atLeast="${least}" atMost="${most}"` : `quantity="${least}"`;
-  return `<gap reason="lost" unit="syllable" ${size}/>`;
+  if (TEI_GAP.test(mark)) return mark;
+  const [, begins = "", ends = ""] = PARTLY.exec(mark) ?? [];
+  const [, least, most] = RANGE.exec(mark) ?? [];
+  const size = most && most !== least ? ` atLeast="${least}" atMost="${most}"` : ` quantity="${least}"`;
+  return `${begins}<gap reason="lost"${least ? ` unit="syllable"${size}` : ""}/>${ends}`;
 }
 
-function suppliedElement(filling, { score }) {
-  const sure = score === undefined ? "" : ` cert="${score.toFixed(3)}"`;
-  return `<supplied reason="lost" resp="#model"${sure}>${escape(filling)}</supplied>`;
+function suppliedElement(filling, { gap, cert }) {
+  const [, begins = "", ends = ""] = PARTLY.exec(gap) ?? [];
+  const inside = filling.slice(begins.length, filling.length - ends.length);
+  const sure = cert ? ` cert="${cert}"` : "";
+  return `${begins}<supplied reason="lost" resp="#model"${sure}>${escape(inside)}</supplied>${ends}`;
 }
 
 function escape(text) {
@@ -69,9 +81,17 @@ export function toConllu(words) {
   return sentences
     .filter((sentence) => sentence.length)
     .map((sentence) => {
-      const lines = sentence.map(
-        ({ form, tag, spaced }, index) => `${index + 1}\t${form}\t_\t${tag}\t_\t_\t_\t_\t_\t${spaced ? "_" : "SpaceAfter=No"}`,
-      );
+      let number = 1;
+      const lines = sentence.flatMap(({ form, tag, spaced }) => {
+        const space = spaced ? "_" : "SpaceAfter=No";
+        // A joined tag is as many words of unknown form below their common one.
+        const tags = tag.split("+");
+        const row = (each, shown, misc) =>
+          `${number++}\t${shown}\t_\t${UPOS.has(each) ? each : "X"}\t${each}\t_\t_\t_\t_\t${misc}`;
+        if (tags.length === 1) return [row(tag, form, space)];
+        const range = `${number}-${number + tags.length - 1}\t${form}\t_\t_\t_\t_\t_\t_\t_\t${space}`;
+        return [range, ...tags.map((each) => row(each, "_", "_"))];
+      });
       const text = sentence.map(({ form, spaced }) => form + (spaced ? " " : "")).join("").trimEnd();
       return [`# text = ${text}`, ...lines, ""].join("\n");
     })

@@ -1,36 +1,16 @@
 // One text: editing, its gaps and their candidates, undo, and its words.
 
-import { fillGap, tagWords } from "./api.js";
+import { fillGap, tagWords, transliterate } from "./api.js";
 import { download, toConjectures, toConllu, toTei } from "./output.js";
 import { save } from "./store.js";
-import { adoptForeign, around, blocks, edit, fill, findForeign, findGaps, reopen } from "./text.js";
+import { coloured, meaning } from "./tags.js";
+import { adoptForeign, around, blocks, edit, fill, findForeign, findGaps, lacksTibetan, reopen } from "./text.js";
 
 // Typed changes within this many milliseconds are undone together.
 const PAUSE = 1000;
 // Milliseconds without a change after which a long text is laid out again.
 const DELAY = 150;
 
-// The universal parts of speech, the more frequent ones first: these get the colours that differ most.
-const UNIVERSAL = {
-  NOUN: "noun",
-  VERB: "verb",
-  ADP: "case marker or postposition",
-  PUNCT: "punctuation",
-  PART: "particle",
-  DET: "determiner",
-  ADJ: "adjective",
-  PRON: "pronoun",
-  AUX: "auxiliary verb",
-  ADV: "adverb",
-  NUM: "numeral",
-  PROPN: "proper name",
-  SCONJ: "subordinating conjunction",
-  CCONJ: "coordinating conjunction",
-  INTJ: "interjection",
-  SYM: "symbol",
-  X: "other",
-  UNK: "rare tag",
-};
 const EXAMPLE = "འདི་སྐད་བདག་གིས་ཐོས་པ་[GAP:1-2]་གཅིག་ན། བཅོམ་ལྡན་[GAP:1]་རྒྱལ་པོའི་ཁབ་ན་བཞུགས་ཏེ།";
 
 function make(tag, className, text = "") {
@@ -101,7 +81,13 @@ export class Panel {
     });
     on(".take", "change", () => this.take().catch(this.onError));
     on(".adopt", "click", () => this.change(edit(this.state, adoptForeign(this.state.text, this.find(".length").value))));
+    on(".convert", "click", () => this.convert().catch(this.onError));
     on(".tagging input", "change", () => this.show());
+    on(".wylie input", "change", () => {
+      const gap = this.opened;
+      this.close();
+      if (gap) this.open(gap);
+    });
     on(".reading", "click", (event) => this.click(event));
     for (const event of ["mouseover", "focusin"]) {
       on(".reading", event, ({ target }) => target.closest(".gap") && this.open(target.closest(".gap")));
@@ -154,6 +140,13 @@ export class Panel {
     this.area.setSelectionRange(start + gap.length, start + gap.length);
   }
 
+  /** Convert the text from Wylie or ACIP. */
+  async convert() {
+    const [text] = await transliterate([this.state.text], "tibetan");
+    this.change(edit(this.state, text));
+    this.onError(null);
+  }
+
   show() {
     clearTimeout(this.waiting);
     const { text } = this.state;
@@ -164,9 +157,10 @@ export class Panel {
     const foreign = findForeign(text);
     this.find(".foreign").hidden = !foreign.length;
     this.find(".foreign-marks").textContent = [...new Set(foreign)].slice(0, 4).join(" ");
+    this.find(".latin").hidden = !lacksTibetan(text);
     this.close();
     this.seen?.disconnect();
-    const tagged = this.find(".tagging input").checked;
+    const tagged = this.find(".tagging input").checked && !lacksTibetan(text);
     this.find(".legend").hidden = !tagged;
     this.find(".legend").replaceChildren();
     this.reading.replaceChildren(
@@ -210,6 +204,7 @@ export class Panel {
   }
 
   async tagAll(text) {
+    if (lacksTibetan(text)) throw new Error("There is no Tibetan in the text.");
     const words = [];
     let place = 0;
     for (const { start, end } of [...findGaps(text), { start: text.length, end: text.length }]) {
@@ -252,20 +247,24 @@ export class Panel {
     this.put(gap);
   }
 
-  candidates(index, signal) {
+  async candidates(index, signal) {
     const { text, number } = around(this.state.text, findGaps(this.state.text), index);
-    return fillGap(this.models.filling, text, number, signal);
+    const found = await fillGap(this.models.filling, text, number, signal);
+    if (!this.find(".wylie input").checked || !found.length) return found;
+    const wylie = await transliterate(found.map((each) => each.text), "wylie", signal);
+    return found.map((each, rank) => ({ ...each, wylie: wylie[rank] }));
   }
 
-  item({ text, score }) {
+  item({ text, score, cert, wylie }) {
     const button = make("button", "candidate");
     button.type = "button";
     button.filling = text;
-    button.source = { score, model: this.models.filling };
+    button.source = { score, cert, model: this.models.filling };
     const bar = make("span", "bar");
     bar.append(make("span", "sure"));
     bar.firstChild.style.width = `${100 * score}%`;
     button.append(make("span", "syllables", text), bar, make("span", "percent", percent(score)));
+    if (wylie) button.append(make("span", "latin-letters", wylie));
     const item = make("li", "");
     item.append(button);
     return item;
@@ -408,22 +407,4 @@ async function copy(text) {
 
 function percent(score) {
   return score < 0.01 ? "<1%" : `${Math.round(100 * score)}%`;
-}
-
-/** What a tag means, if it is one of the universal parts of speech, or several joined by a plus. */
-function meaning(tag) {
-  return tag.split("+").map((kind) => UNIVERSAL[kind] ?? "").filter(Boolean).join(" + ");
-}
-
-/** Give an element the colour of a tag, always the same: what is before a dot or a plus tells the kind of word. */
-function coloured(element, tag) {
-  const [kind] = tag.split(/[.+]/);
-  let number = Object.keys(UNIVERSAL).indexOf(kind);
-  if (number < 0) {
-    number = 0;
-    for (const letter of kind) number = (number * 127 + letter.codePointAt(0)) % 997;
-  }
-  // Steps of the golden angle, in degrees, keep neighbours apart.
-  element.style.setProperty("--hue", (number * 137.508) % 360);
-  return element;
 }

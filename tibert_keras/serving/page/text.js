@@ -13,6 +13,11 @@ const REACH = 600;
 // Characters of a block, of which the browser lays out only those in sight.
 const BLOCK = 1500;
 
+/** Whether a text has letters, but no Tibetan ones. Gaps are no letters. */
+export function lacksTibetan(text) {
+  return /\p{L}/u.test(text.replace(GAP, "")) && !/[\u0f00\u0f40-\u0fbc]/.test(text);
+}
+
 /** The gaps of a text: `{start, end}`. */
 export function findGaps(text) {
   return [...text.matchAll(GAP)].map((match) => ({ start: match.index, end: match.index + match[0].length }));
