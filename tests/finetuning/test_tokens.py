@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -245,8 +246,7 @@ class TestWhatIsTrained:
         (seed,) = finetune_tokens(config).seeds
         # A loaded champion computes in float32, with the same scores but for a word or two.
         model = TibertTokenClassifier.from_preset(f"{config.output_dir}/champion")
-        # The first is made before any file is written.
-        assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "bfloat16", "float32"], "float32")
+        assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "float32"], "float32")
         known = known_words(read_tagged(config.input_file))
         assert joint_f1(model, config.test_file, known) == pytest.approx(seed["test"]["joint_f1"], abs=0.03)
         assert seed["test"]["joint_f1"] > 0.9
@@ -404,6 +404,22 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"holds results of other options. Received: .*train.txt=.* there, .* now"):
             finetune_tokens(config)
         assert Path(config.output_dir, "scores.json").read_bytes() == before
+
+    def test_data_that_change_while_they_are_read(self, tagger_config, tmp_path, monkeypatch):
+        """What is recorded is the hash of what was read."""
+        config = tagger_config(
+            tmp_path / "run", input_file=write_horizontal(tmp_path / "train.txt", seed=0, num_documents=9)
+        )
+        reading = sys.modules["tibert_keras.finetuning.tokens"]
+
+        def read_then_change(given, read=reading._read):
+            data = read(given)
+            with Path(given.input_file).open("a", encoding="utf-8") as file:
+                file.write("ལ་|ADP\n")
+            return data
+
+        monkeypatch.setattr(reading, "_read", read_then_change)
+        self.refuse(config, "The file changed while it was read. Received: '.*train.txt'")
 
     def test_fewer_seeds(self, run_without_training):
         config = run_without_training(seeds=(0.5, 0.6))

@@ -35,6 +35,14 @@ def test_json(tmp_path):
     assert found[0]["candidates"][0] == {"text": "ལྡན", "score": 0.6, "cert": "high"}
 
 
+def test_wylie(tmp_path):
+    for name in ("a.tsv", "a.json"):
+        write_conjectures(TEXT, FILLINGS, tmp_path / name, show_wylie=True)
+    header, first, *_ = (tmp_path / "a.tsv").read_text(encoding="utf-8").splitlines()
+    assert header.endswith("\tafter\twylie") and first.endswith("\tldan")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))[0]["candidates"][1]["wylie"] == "ka"
+
+
 def test_tei(tmp_path):
     write_conjectures(TEXT, FILLINGS, tmp_path / "a.xml")
     name = "{http://www.tei-c.org/ns/1.0}"

@@ -16,6 +16,7 @@ from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill import (
     FilledMask,
+    FilledText,
     FillMaskConfig,
     fill_gaps,
     fill_mask,
@@ -254,6 +255,14 @@ class TestFromFileToFile:
         places = [("1", "1"), ("1", "2"), ("3", "1"), ("4", "1")]
         assert [tuple(row[:3]) for row in rows] == [(*place, rank) for place in places for rank in ("1", "2")]
         assert all(0 < float(row[4]) <= 1 for row in rows)
+
+    def test_wylie(self, tmp_path):
+        filled = [FilledText(1, "[MASK]", [[("ལྡན", 0.5), ("", 0.25)]], "ལྡན")]
+        write_filled(filled, tmp_path / "a.tsv", show_wylie=True)
+        rows = ["line\tgap\trank\tguess\tscore\twylie", "1\t1\t1\tལྡན\t0.5\tldan", "1\t1\t2\t\t0.25\t"]
+        assert (tmp_path / "a.tsv").read_text(encoding="utf-8").split("\n")[:3] == rows
+        write_filled(filled, tmp_path / "a.jsonl", show_wylie=True)
+        assert '{"text": "ལྡན", "score": 0.5, "wylie": "ldan"}' in (tmp_path / "a.jsonl").read_text(encoding="utf-8")
 
     def test_a_whole_text(self, finished_run, tmp_path, capsys):
         """The text comes back with its fillings, all else as it was; the conjectures go to a table."""

@@ -114,6 +114,19 @@ class TestReadBack:
         (tmp_path / f"a.{ending}").write_text("".join(FORMATS[name](lines)), encoding="utf-8")
         assert [document.words for document in read_tagged(f"{tmp_path}/a.{ending}")] == [words, words]
 
+    @pytest.mark.parametrize(
+        "name, written",
+        [("tsv", "། །\tPUNCT\t/_/\n"), ("conllu", "|Translit=\\p\n"), ("json", '"tag": "DET+ADP", "wylie": "de\'i"}')],
+    )
+    def test_wylie(self, tmp_path, name, written):
+        words = (*self.WORDS, TaggedWord("། །", "PUNCT"), TaggedWord("༑ [2a]", "PUNCT"))
+        config = TagConfig(text=["ཀ"], model="m", format=name, show_wylie=True)
+        out = "".join(config.write([TaggedLine(1, list(words), "\n")]))
+        assert written in out
+        if name != "json":
+            (tmp_path / f"a.{name}").write_text(out, encoding="utf-8")
+            assert read_tagged(f"{tmp_path}/a.{name}")[0].words == words
+
     def test_tags_that_are_not_universal(self, tmp_path):
         words = (TaggedWord("དེའི་", "d.dem+case.gen"), TaggedWord("ཆོས", "UNK"))
         (tmp_path / "a.conllu").write_text("".join(FORMATS["conllu"]([TaggedLine(1, list(words), "\n")])))

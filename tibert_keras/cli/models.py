@@ -103,11 +103,12 @@ def fill_mask(config: FillMaskConfig) -> None:
     if config.whole_text:
         (text,) = filled
         if config.conjectures_file is not None:
-            write_conjectures(text.text, text.gaps, config.conjectures_file)
+            write_conjectures(text.text, text.gaps, config.conjectures_file, show_wylie=config.show_wylie)
         _write_pieces([text.filled], config.output_file)
         return
     if config.output_file is not None:
-        print(f"{write_filled(filled, config.output_file)} texts filled in {config.output_file}")
+        count = write_filled(filled, config.output_file, show_wylie=config.show_wylie)
+        print(f"{count} texts filled in {config.output_file}")
         return
     print_filled(filled, show_wylie=config.show_wylie)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
@@ -21,6 +22,8 @@ _CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "ji
 # The options that name the parts of the data.
 _PARTS = ("input_file", "validation_file", "test_file")
 _ADVICE = "Give the champion of a run."
+
+_Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +238,28 @@ def find_encoder(config: FinetuneConfig) -> str:
     return preset
 
 
-def data_hashes(config: FinetuneConfig) -> dict[str, str]:
-    """The SHA-256 of each file that the options name, including the split."""
+def read_unchanged(config: Any, read: Callable[[Any], _Data]) -> tuple[_Data, dict[str, str]]:
+    """Read the data of a fine-tuning, and hash the files as they were read.
+
+    Args:
+        config: The options.
+        read: Reads the files that the options name.
+
+    Returns:
+        The data, and the SHA-256 of each file, including the split.
+
+    Raises:
+        InputError: If a file changes meanwhile.
+    """
+    before = _data_hashes(config)
+    data = read(config)
+    after = _data_hashes(config)
+    for path in before.keys() | after.keys():
+        if before.get(path) != after.get(path):
+            raise InputError(f"The file changed while it was read. Received: {path!r}. Give the command again.")
+    return data, before
+
+
+def _data_hashes(config: FinetuneConfig) -> dict[str, str]:
     patterns = filter(None, (getattr(config, name, None) for name in (*_PARTS, "split_file")))
     return {path: sha256(path) for pattern in patterns for path in expand_glob(pattern)}

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 import keras
 
-from tibert_keras.finetuning.config import FinetuneConfig, data_hashes
+from tibert_keras.finetuning.config import FinetuneConfig
 from tibert_keras.finetuning.epochs import can_go_on, shown, train
 from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
@@ -41,7 +41,7 @@ def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
 def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     part, described = task.final_part, task.describe_data()
     data = {
-        "files": data_hashes(config),
+        "files": task.files,
         **described,
         "sequences": len(task.sequences[1]),
         "labels": task.labels,
@@ -50,13 +50,6 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     }
     scores = Scores(part=part, criterion=task.criterion, columns=task.columns, data=data, baseline=task.baseline(part))
     check_data(scores, config.output_dir, config.others)
-    if config.pretrained:
-        # Older presets tell only now whether they are whole.
-        task.make_model(config.mixed_precision)
-    # Not before all checks have passed, so that a mistake leaves nothing behind.
-    write_config(config)
-    note_environment(config.output_dir, 0, data["files"])
-    _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
     folders = [join(config.output_dir, f"seed_{index}") for index in range(config.num_seeds)]
     # Read before any training: a later seed may be better than a missing one.
     finished = {
@@ -65,16 +58,20 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         if exists(path := join(folder, SCORES_FILE))
     }
     scores.seeds.extend(finished.values())
-    for index, folder in enumerate(folders):
-        if folder in finished:
-            continue
-        if exists(folder) and not can_go_on(folder, data["files"]):
+    missing = [(index, folder) for index, folder in enumerate(folders) if folder not in finished]
+    # The first model is made now: older presets tell only when they are loaded whether they are whole.
+    model = _new_model(task, missing[0][0]) if missing else None
+    # Not before all checks have passed, so that a mistake leaves nothing behind.
+    write_config(config)
+    note_environment(config.output_dir, 0, task.files)
+    _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
+    for index, folder in missing:
+        if exists(folder) and not can_go_on(folder, task.files):
             # Left by a training that was killed in its first epoch, or of an older version.
             remove_folder(folder)
         seed = config.seed + index
-        keras.utils.set_random_seed(seed)
-        model = task.make_model(config.mixed_precision)
-        result = {"seed": seed, **train(config, task, model, seed, folder, data["files"])}
+        model = model or _new_model(task, index)
+        result = {"seed": seed, **train(config, task, model, seed, folder, task.files)}
         if part == "test":
             result["test"] = task.measure(model, "test")
         scores.seeds.append(result)
@@ -94,10 +91,16 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         write_scores(scores, config.output_dir)
         write_json(result, join(folder, SCORES_FILE))
         remove_folder(Checkpoints(folder).folder)
+        model = None
         _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, shown(result[part], task.columns))
     # All seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
+
+
+def _new_model(task: FinetuningTask, index: int) -> keras.Model:
+    keras.utils.set_random_seed(task.config.seed + index)
+    return task.make_model(task.config.mixed_precision)
 
 
 def _save(model: keras.Model, path: str) -> None:

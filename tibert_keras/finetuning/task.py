@@ -28,6 +28,7 @@ class FinetuningTask(ABC):
         config: The options.
         parts: The prepared documents or texts of `train`, `validation` and, if there is one, `test`.
         labels: The labels of the training data.
+        files: The SHA-256 of each file of the data.
         options: Further options of the model's preprocessor.
     """
 
@@ -38,8 +39,16 @@ class FinetuningTask(ABC):
     model_class: Any
     preprocessor_class: Any
 
-    def __init__(self, config: Any, parts: Mapping[str, Sequence[Any]], labels: list[str], **options: Any) -> None:
-        self.config, self.parts, self.labels = config, parts, labels
+    def __init__(
+        self,
+        config: Any,
+        parts: Mapping[str, Sequence[Any]],
+        labels: list[str],
+        *,
+        files: dict[str, str],
+        **options: Any,
+    ) -> None:
+        self.config, self.parts, self.labels, self.files = config, parts, labels, files
         self.final_part = "test" if parts.get("test") else "validation"
         self.preset, tokenizer = load_encoder(config)
         self.preprocessor = self.preprocessor_class(

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.config import FinetuneTextConfig, check_run
+from tibert_keras.finetuning.config import FinetuneTextConfig, check_run, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
 from tibert_keras.finetuning.task import FinetuningTask, Sequences
@@ -101,10 +101,10 @@ class _Classification(FinetuningTask):
     model_class, preprocessor_class = TibertTextClassifier, TibertTextClassifierPreprocessor
 
     def __init__(self, config: FinetuneTextConfig) -> None:
-        parts = _read(config)
+        parts, files = read_unchanged(config, _read)
         labels = sorted({text.label for text in parts["train"]})
         _check_labels(parts, labels)
-        super().__init__(config, parts, labels, num_segments=len(parts["train"][0].segments))
+        super().__init__(config, parts, labels, files=files, num_segments=len(parts["train"][0].segments))
         self.inputs = {part: self.encode(part)[0] for part in parts if part != "train"}
 
     def encode(self, part: str) -> Sequences:

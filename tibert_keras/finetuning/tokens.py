@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run
+from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
 from tibert_keras.finetuning.task import FinetuningTask, Sequences
@@ -66,9 +66,9 @@ class _Tagging(FinetuningTask):
     model_class, preprocessor_class = TibertTokenClassifier, TibertTokenClassifierPreprocessor
 
     def __init__(self, config: FinetuneTokensConfig) -> None:
-        parts = _read(config)
+        parts, files = read_unchanged(config, _read)
         self.known = known_words(parts["train"])
-        super().__init__(config, parts, labels_of(parts["train"]))
+        super().__init__(config, parts, labels_of(parts["train"]), files=files)
         _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
 
     def encode(self, part: str) -> Sequences:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
+from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import find_gaps
 from tibert_keras.storage import atomic_output
@@ -70,13 +71,14 @@ def check_conjectures_file(name: str) -> None:
         )
 
 
-def write_conjectures(text: str, fillings: Fillings, path: str | os.PathLike[str]) -> None:
+def write_conjectures(text: str, fillings: Fillings, path: str | os.PathLike[str], *, show_wylie: bool = False) -> None:
     """Write the fillings of a text to a file, which appears only when it is complete.
 
     Args:
         text: The text with its gaps.
         fillings: For each gap the fillings with their scores, the likeliest first.
         path: `.tsv` for a table with a filling per line, `.json`, or `.xml` for the text as TEI.
+        show_wylie: Whether to add the fillings in Wylie to a table or JSON.
 
     Raises:
         InputError: If the name ends otherwise.
@@ -84,23 +86,26 @@ def write_conjectures(text: str, fillings: Fillings, path: str | os.PathLike[str
     name = os.fspath(path)
     check_conjectures_file(name)
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(_WRITERS[os.path.splitext(name)[1]](text, fillings))
+        file.writelines(_WRITERS[os.path.splitext(name)[1]](text, fillings, show_wylie))
 
 
-def _table(text: str, fillings: Fillings) -> Iterator[str]:
-    yield "line\tgap\trank\tguess\tscore\tbefore\twritten\tafter\n"
+def _table(text: str, fillings: Fillings, show_wylie: bool) -> Iterator[str]:
+    yield "line\tgap\trank\tguess\tscore\tbefore\twritten\tafter" + "\twylie" * show_wylie + "\n"
     for each in conjectures(text, fillings):
         around = "\t".join(part.replace("\t", " ") for part in (each.before, each.written, each.after))
         for rank, (guess, score) in enumerate(each.candidates, 1):
-            yield f"{each.line}\t{each.gap}\t{rank}\t{guess}\t{score:.6g}\t{around}\n"
+            wylie = f"\t{to_wylie(guess)}" if show_wylie else ""
+            yield f"{each.line}\t{each.gap}\t{rank}\t{guess}\t{score:.6g}\t{around}{wylie}\n"
 
 
-def _json(text: str, fillings: Fillings) -> Iterator[str]:
+def _json(text: str, fillings: Fillings, show_wylie: bool) -> Iterator[str]:
     rows = [
         {
             **each._asdict(),
             "candidates": [
-                {"text": guess, "score": round(score, 6), "cert": certainty(score)} for guess, score in each.candidates
+                {"text": guess, "score": round(score, 6), "cert": certainty(score)}
+                | ({"wylie": to_wylie(guess)} if show_wylie else {})
+                for guess, score in each.candidates
             ],
         }
         for each in conjectures(text, fillings)
@@ -108,7 +113,7 @@ def _json(text: str, fillings: Fillings) -> Iterator[str]:
     yield json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
 
 
-def _tei(text: str, fillings: Fillings) -> Iterator[str]:
+def _tei(text: str, fillings: Fillings, _show_wylie: bool) -> Iterator[str]:
     """A TEI document of the text, in which the best fillings are supplied, and line breaks are `<lb/>`."""
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n<TEI xmlns="http://www.tei-c.org/ns/1.0">\n<teiHeader><fileDesc>\n'
@@ -140,4 +145,4 @@ def _supplied(begins: str, candidates: Sequence[tuple[str, float]], ends: str) -
     return f"{begins}{supplied}{ends}"
 
 
-_WRITERS: dict[str, Callable[[str, Fillings], Iterator[str]]] = {".tsv": _table, ".json": _json, ".xml": _tei}
+_WRITERS: dict[str, Callable[[str, Fillings, bool], Iterator[str]]] = {".tsv": _table, ".json": _json, ".xml": _tei}

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan
+from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
 from tibert_keras.errors import InputError
 from tibert_keras.inference.conjectures import check_conjectures_file
 from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask
@@ -48,7 +48,7 @@ class FillMaskConfig:
         unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those of the vocabulary
             behind each `[MASK]`, many times as fast.
         transliteration: What texts in Latin letters are converted from: ewts (Wylie) or acip.
-        show_wylie: Print each guess in Wylie (EWTS) beside its Tibetan.
+        show_wylie: Add each guess in Wylie (EWTS): beside its Tibetan, in a further column, or as `wylie` in JSON.
         top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
 
@@ -243,12 +243,13 @@ def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_si
         yield FilledText(number, text, guesses, filled[0].filled, "probability")
 
 
-def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> int:
+def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str], *, show_wylie: bool = False) -> int:
     """Write texts with their guesses to a file, which appears only when it is complete.
 
     Args:
         filled: The texts.
         path: `.tsv` for a table with a guess per line, or `.jsonl` for a JSON object per text.
+        show_wylie: Whether to add the guesses in Wylie.
 
     Returns:
         The number of texts.
@@ -262,19 +263,26 @@ def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str]) -> 
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for count, text in enumerate(filled, 1):
             if count == 1 and name.endswith(".tsv"):
-                file.write(f"line\tgap\trank\tguess\t{text.measure}\n")
-            file.writelines(_rows(text) if name.endswith(".tsv") else [_json_line(text)])
+                file.write(f"line\tgap\trank\tguess\t{text.measure}" + "\twylie" * show_wylie + "\n")
+            file.writelines(_rows(text, show_wylie) if name.endswith(".tsv") else [_json_line(text, show_wylie)])
     return count
 
 
-def _rows(text: FilledText) -> Iterator[str]:
+def _rows(text: FilledText, show_wylie: bool) -> Iterator[str]:
     for gap, guesses in enumerate(text.gaps, 1):
         for rank, (guess, score) in enumerate(guesses, 1):
-            yield f"{text.number}\t{gap}\t{rank}\t{guess}\t{score:.6g}\n"
+            wylie = f"\t{to_wylie(guess)}" if show_wylie else ""
+            yield f"{text.number}\t{gap}\t{rank}\t{guess}\t{score:.6g}{wylie}\n"
 
 
-def _json_line(text: FilledText) -> str:
-    gaps = [[{"text": guess, text.measure: round(score, 6)} for guess, score in guesses] for guesses in text.gaps]
+def _json_line(text: FilledText, show_wylie: bool) -> str:
+    gaps = [
+        [
+            {"text": guess, text.measure: round(score, 6)} | ({"wylie": to_wylie(guess)} if show_wylie else {})
+            for guess, score in guesses
+        ]
+        for guesses in text.gaps
+    ]
     line = {"line": text.number, "text": text.text, "filled": text.filled, "gaps": gaps}
     return json.dumps(line, ensure_ascii=False) + "\n"
 

@@ -23,7 +23,7 @@ from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, expand_glob, open_binary
 from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
-from tibert_keras.tagging.writing import FORMATS
+from tibert_keras.tagging.writing import FORMATS, IN_WYLIE
 from tibert_keras.tibetan import has_tibetan
 
 _LOG = logging.getLogger(__name__)
@@ -127,9 +127,23 @@ class TagConfig(TextConfig):
         format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag per line, and an empty
             line for each line break; `conllu`, a sentence per line of the input; `json`, an object per line of it;
             `words`, the words of a line separated by spaces, without tags, for concordancers.
+        show_wylie: Add each word in Wylie (EWTS): a third column, `wylie` in JSON, `Translit` in CoNLL-U.
     """
 
     format: Format = "plain"
+    show_wylie: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.show_wylie and self.format not in IN_WYLIE:
+            raise InputError(
+                f"This format has no place for Wylie. Received: format={self.format!r}, show_wylie=True. "
+                f"Give one of {', '.join(IN_WYLIE)}."
+            )
+
+    def write(self, lines: Iterable[TaggedLine]) -> Iterator[str]:
+        """Yield tagged lines in the format, piece by piece."""
+        return FORMATS[self.format](lines, wylie=True) if self.show_wylie else FORMATS[self.format](lines)
 
     @property
     def writes_beside(self) -> bool:
@@ -170,7 +184,7 @@ def tag_text(config: TagConfig) -> Iterator[str]:
         # Each text begins a new line.
         lines = ((line, end or "\n" * bool(line)) for line, end in lines)
     tagged = tag_each(TibertTokenClassifier.from_preset(preset), lines, batch_size=config.batch_size)
-    return FORMATS[config.format](tagged)
+    return config.write(tagged)
 
 
 def tag_files(config: TagConfig) -> Iterator[str]:
@@ -197,7 +211,7 @@ def tag_files(config: TagConfig) -> Iterator[str]:
     model = TibertTokenClassifier.from_preset(preset)
     for path, result in zip(paths, results, strict=True):
         tagged = tag_each(model, config.lines_of(path), batch_size=config.batch_size)
-        write_pieces(FORMATS[config.format](tagged), result)
+        write_pieces(config.write(tagged), result)
         yield result
 
 
