@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import h5py
+import keras_nlp
 import pytest
 
 from tests.support.tiny_models import tiny
@@ -40,6 +41,15 @@ def test_without_one_of_its_files(cls, name, preset):
     kwargs = {"labels": ["a", "b"]} if cls is TibertTextClassifier else {}
     with pytest.raises(InputError, match=f"The preset cannot be loaded: a file is missing. Received: .*{name}'"):
         cls.from_preset(preset, **kwargs)
+
+
+def test_kerashubs_own_classes_take_no_less(preset):
+    models = keras_nlp.models
+    assert isinstance(models.MaskedLM.from_preset(str(preset)), TibertMaskedLM)
+    (preset / "task.weights.h5").unlink()
+    for cls in (models.MaskedLM, models.Backbone, models.Tokenizer, models.MaskedLMPreprocessor):
+        with pytest.raises(InputError, match="a file is missing. Received: .*task.weights.h5'"):
+            cls.from_preset(str(preset))
 
 
 def test_a_changed_bit(preset):
