@@ -11,7 +11,7 @@ import pytest
 import tibert_keras
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import (
-    GAP,
+    _FOREIGN,
     LETTER,
     MARK,
     SIGN,
@@ -31,6 +31,7 @@ from tibert_keras.inference.gaps import (
 )
 from tibert_keras.inference.piece_table import PieceTable
 from tibert_keras.tibetan import SHADS, SIGNS
+from tibert_keras.transcription import GAP
 
 
 class TestFindGaps:
@@ -113,8 +114,8 @@ class TestFindGaps:
         assert find_gaps(text)[3].around(100)[0] == "བཅོམ་[MASK]་[MASK]་[MASK]། "
 
     def test_signs_of_other_editors(self):
-        signs = "[---] [...] [……] … ... xxx XXX ---- [ ] [–] □□ 〓"
-        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12)
+        signs = "[---] [...] [……] … ... xxx XXX ---- [ ] [–] □□ 〓 ཀxxxཁ"
+        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12) + " ཀ[GAP:1-2]ཁ"
         kept = "boxxx [MASK] [GAP:1] [2a] [?] ། -- x."
         assert mark_gaps(kept, "1-2") == kept
         assert mark_gaps("ཀ[---]ཁ…[--]", "[---]=1-3 no shad, …=0–1") == "ཀ[GAP:1-3 no shad]ཁ[GAP:0–1][--]"
@@ -130,6 +131,8 @@ class TestFindGaps:
         text = "[MASK][MASK]ཀ[GAP]་[GAP:2–4]་ཐོ[?]ས་[?]<gap/><gap unit='syllable'></gap>[GAP:9 no shad] [2a] ༸[?]࿆ [GAP"
         found = [match.span() for match in GAP.finditer(text)]
         assert len(found) == 10 and [match.span() for match in re.finditer(pattern, text)] == found
+        signs = source[source.index("const SIGNS") : source.index("const FOREIGN")]
+        assert "".join(re.findall("String.raw`(.*)`", signs)) == _FOREIGN.pattern
         assert {sign for sign in SIGNS if re.fullmatch(letters, sign)} == {
             sign for sign in SIGNS if GAP.match(f"{sign}[?]")
         }

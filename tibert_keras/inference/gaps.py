@@ -153,7 +153,8 @@ def _mask_gaps(text: str) -> str:
 
 # What stands for a gap in transcriptions of others.
 _FOREIGN = re.compile(
-    r"\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|\b[xX]{3,}\b|[\u25a1\u3013\u25cc]+"
+    r"\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])"
+    r"|[\u25a1\u3013\u25cc]+"
 )
 
 

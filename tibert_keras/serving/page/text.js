@@ -6,8 +6,11 @@ export const GAP = new RegExp(
   String.raw`(?:\[MASK\])+|\[GAP(?::[^\]\n]*)?\]?|${LETTERS}\[\?\]${LETTERS}|<gap\b[^<>]*?(?:\/>|>\s*<\/gap>)`,
   "g",
 );
-// Marks of gaps in other editions: [---], [...], …, xxx, [GAP], <gap quantity="2"/>.
-const FOREIGN = /<gap\b[^<>]*>(?:<\/gap>)?|\[(?:-{2,}|[.…]+|GAP|GAP:)\]|…+|\.{3,}|x{3,}|X{3,}/g;
+// Marks of gaps in other editions, also as the server knows them: [---], [...], …, xxx, and marks without a length.
+const SIGNS =
+  String.raw`\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])` +
+  String.raw`|[\u25a1\u3013\u25cc]+`;
+const FOREIGN = new RegExp(String.raw`<gap\b[^<>]*>(?:<\/gap>)?|\[GAP:?\]|${SIGNS}`, "g");
 // More than a model sees at a time.
 const REACH = 600;
 // Characters of a block, of which the browser lays out only those in sight.
