@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +33,17 @@ COMMANDS = [(page, command) for page in PAGES for command in _commands(page.read
 def test_commands_parse(page: Path, command: list[str]) -> None:
     verb, words = split_verb(command, VERBS)
     parse(VERBS[verb], words, name=verb)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", page.read_text(encoding="utf-8")):
+        path, *parts = name.split("::")
+        nodes: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"))]
+        for part in parts:
+            inside = [child for node in nodes for child in getattr(node, "body", [])]
+            nodes = [child for child in inside if getattr(child, "name", "") == part]
+            assert nodes, name
 
 
 def test_the_readme_has_two_set_up_commands_and_tells_every_verb() -> None:

@@ -151,6 +151,42 @@ class TestAtomicOutput:
         assert os.listdir(tmp_path / "run") == ["new.txt"]
 
 
+class TestWhereTheOutputIs:
+    def test_of_a_link_what_it_points_to_is_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        for name in ("folder", "file", "nothing yet"):
+            (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+        (tmp_path / "disk/folder").mkdir()
+        (tmp_path / "disk/folder/old.txt").touch()
+        (tmp_path / "disk/file").touch()
+        # What an older version moved aside.
+        (tmp_path / "disk/.folder.replaced.part").symlink_to(tmp_path / "disk")
+        for content in ("one", "two"):
+            for name in ("folder", "file", "nothing yet"):
+                with atomic_output(tmp_path / name) as path:
+                    assert path.parent == tmp_path / "disk"
+                    if name == "folder":
+                        path.mkdir()
+                    (path / "new.txt" if name == "folder" else path).write_text(content, encoding="utf-8")
+        assert all((tmp_path / name).is_symlink() for name in ("folder", "file", "nothing yet"))
+        assert sorted(os.listdir(tmp_path)) == ["disk", "file", "folder", "nothing yet"]
+        assert sorted(os.listdir(tmp_path / "disk")) == ["file", "folder", "nothing yet"]
+        assert os.listdir(tmp_path / "disk/folder") == ["new.txt"]
+        assert (tmp_path / "disk/file").read_text(encoding="utf-8") == "two"
+
+    def test_what_a_file_or_folder_may_not_replace(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").touch()
+        before = sorted(os.listdir(tmp_path))
+        for name in before:
+            refused = pytest.raises(InputError, match=f"The output is a.* Received: '.*{name}'")
+            with refused, atomic_output(tmp_path / name) as path:
+                path.mkdir() if name == "file" else path.touch()
+        assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_outputs_of_similar_names_can_be_written_at_once(tmp_path: Path) -> None:
     with atomic_output(tmp_path / "run2") as second:
         second.write_text("2", encoding="utf-8")
