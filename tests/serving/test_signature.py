@@ -83,14 +83,19 @@ class TestRows:
             ({"padding_mask": [[1, -1]]}, "padding_mask must be from 0 to 1"),
             ({"mask_positions": [[2]]}, "mask_positions must be places in token_ids"),
             ({"mask_positions": [[-1]]}, "mask_positions must be places in token_ids"),
+            ({"mask_positions": [[0] * 3]}, "There are more mask_positions than token_ids"),
+            ({"segment_ids": [[0, 2]]}, "segment_ids must be from 0 to 1"),
+            ({"segment_ids": [[-1, 0]]}, "segment_ids must be from 0 to 1"),
         ],
     )
     def test_what_an_older_model_would_not_refuse(self, changes, reason):
         inputs = {name: tf.TensorSpec([None, None], tf.int32) for name in MASKED_LM}
         logits = {"logits": tf.TensorSpec([None, None, 5], tf.float32)}
-        of = signature(lambda **ids: {"logits": np.zeros((len(ids["token_ids"]), 1, 5), "float32")}, inputs, logits)
+        segments = [tf.Variable(np.zeros((2, 8)), name="segment_embedding/embeddings")]
+        shape = (1, 1, 5)
+        of = signature(lambda **_: {"logits": np.zeros(shape, "float32")}, inputs, logits, segments)
         given = {name: np.array([[1, 1]], "int32") for name in MASKED_LM}
-        assert answer(of, given)["logits"].shape == (1, 1, 5)
+        assert answer(of, given)["logits"].shape == shape
         with pytest.raises(RequestError, match=f"refuses the input: {reason}"):
             answer(of, given | {name: np.array(value, "int32") for name, value in changes.items()})
 

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,13 +61,17 @@ def refusal(response: requests.Response, status: int) -> str:
 
 
 def signature(
-    call: Callable[..., Mapping[str, Any]], inputs: Mapping[str, tf.TensorSpec], outputs: Mapping[str, tf.TensorSpec]
+    call: Callable[..., Mapping[str, Any]],
+    inputs: Mapping[str, tf.TensorSpec],
+    outputs: Mapping[str, tf.TensorSpec],
+    of_variables: Sequence[tf.Variable] = (),
 ) -> Signature:
     """Make a signature of a function of arrays."""
 
     class Function:
         structured_input_signature = ((), inputs)
         structured_outputs = outputs
+        variables = of_variables
 
         def __call__(self, **tensors: tf.Tensor) -> dict[str, tf.Tensor]:
             answers = call(**{name: tensor.numpy() for name, tensor in tensors.items()})

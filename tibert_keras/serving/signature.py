@@ -51,6 +51,7 @@ class Signature:
     def __init__(self, function: Any) -> None:
         self._function = function
         self._tokenizes = _uses(function, "Sentencepiece")
+        self._segments = _rows_of(function, "segment_embedding/")
         self.inputs = _specs(function.structured_input_signature[1])
         self.outputs = _specs(function.structured_outputs)
         self.is_by_row = self._has_rows()
@@ -103,8 +104,11 @@ class Signature:
                     _check_text(text)
         if arrays.keys() == _MASKED_LM:
             tokens = arrays["token_ids"].shape[-1]
+            if arrays["mask_positions"].shape[-1] > tokens:
+                raise RequestError(400, "The model refuses the input: There are more mask_positions than token_ids.")
             _check_range(arrays["mask_positions"], tokens, "mask_positions must be places in token_ids.")
             _check_range(arrays["padding_mask"], 2, "padding_mask must be from 0 to 1.")
+            _check_range(arrays["segment_ids"], self._segments, f"segment_ids must be from 0 to {self._segments - 1}.")
             for output in self.outputs.values():
                 size = output.shape[-1]
                 _check_range(arrays["token_ids"], size, f"token_ids must be from 0 to {size - 1}.")
@@ -184,6 +188,12 @@ def _uses(function: Any, kind: str) -> bool:
     graph = function.graph.as_graph_def()
     nodes = [*graph.node, *(node for called in graph.library.function for node in called.node_def)]
     return any(node.op.startswith(kind) for node in nodes)
+
+
+def _rows_of(function: Any, prefix: str) -> int:
+    """The rows of the variable of a function with a name that begins so; -1 if there is none."""
+    found = (each.shape[0] for each in getattr(function, "variables", ()) if each.name.startswith(prefix))
+    return next(found, -1)
 
 
 def _check_text(text: bytes) -> None:
