@@ -45,6 +45,12 @@ def test_there_and_back(latin: str) -> None:
     assert to_wylie(TibetanConverter("ewts").convert(latin)) == latin
 
 
+def test_what_is_no_word_takes_no_time() -> None:
+    converter = TibetanConverter("ewts")
+    assert converter.convert("bkra " + "k" * 100_000 + "\nshis") == "bkra " + "k" * 100_000 + "\nཤིས"
+    assert converter.unknown == {"k" * 20 + "...": 1}
+
+
 def test_what_cannot_be_converted_is_named() -> None:
     converter = TibetanConverter("ewts")
     converter.convert("bkra shis world/")

@@ -23,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 # Gaps and page markers stay as they are.
 _BRACKETED = re.compile(r"(\[[^\[\]\n]*\]|<gap\b[^<>]*>)")
 _SPACES = re.compile(" +")
+# pyewts's time is quadratic in such a run. No word is so long.
+_ENDLESS = re.compile(r"(?<!\S)\S{256}")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
 _TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
 _ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
@@ -65,6 +67,9 @@ class TibetanConverter:
 
     def _convert(self, text: str) -> str:
         if not text or has_tibetan(text):
+            return text
+        if endless := _ENDLESS.search(text):
+            self.unknown[f"{endless[0][:20]}..."] += 1
             return text
         converter, to_ewts = _pyewts()
         warnings: list[str] = []
