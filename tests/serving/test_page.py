@@ -172,7 +172,8 @@ class TestFilling:
         ]
         frame, bar = (page.one(name).size["width"] for name in (".bar", ".sure"))
         assert bar / frame == pytest.approx(expected[0]["score"], abs=0.02)
-        assert page.one(".percent").text.endswith("%")
+        # No percentage: scores are no probabilities.
+        assert page.one(".score").text == f"{expected[0]['score']:.2f}" and "%" not in page.one(".candidates").text
 
     def test_accept_undo_redo(self, page, keys):
         page.all(".gap")[0].click()

@@ -258,12 +258,13 @@ export class Panel {
   item({ text, score, cert, wylie }) {
     const button = make("button", "candidate");
     button.type = "button";
+    button.title = "How well it fits, from 0 to 1. Such scores compare fillings; they are no probabilities.";
     button.filling = text;
     button.source = { score, cert, model: this.models.filling };
     const bar = make("span", "bar");
     bar.append(make("span", "sure"));
     bar.firstChild.style.width = `${100 * score}%`;
-    button.append(make("span", "syllables", text), bar, make("span", "percent", percent(score)));
+    button.append(make("span", "syllables", text), bar, make("span", "score", score < 0.01 ? "<0.01" : score.toFixed(2)));
     if (wylie) button.append(make("span", "latin-letters", wylie));
     const item = make("li", "");
     item.append(button);
