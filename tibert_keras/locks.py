@@ -34,7 +34,7 @@ def only_writer(folder: str | os.PathLike[str], *, wait: float = 0.0) -> Iterato
 def _lock(folder: str, wait: float) -> Iterator[None]:
     target = Path(os.path.realpath(folder))
     # What a refused command must not leave behind.
-    made = [parent for parent in target.parents if not parent.exists()]
+    made = [place for place in (target, *target.parents) if not place.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = os.access(target.parent, os.W_OK)
     path = target.parent / f".{target.name}{_LOCK}" if beside else target / _LOCK
@@ -53,9 +53,9 @@ def _lock(folder: str, wait: float) -> Iterator[None]:
         # While it is locked: whoever has opened the file meanwhile notices that it is gone, and makes a new one.
         path.unlink(missing_ok=True)
         lock.release()
-        for parent in made:
-            with suppress(OSError):  # not empty
-                parent.rmdir()
+        for place in made:
+            with suppress(OSError):  # not empty, or no folder
+                place.rmdir()
 
 
 @contextmanager

@@ -173,7 +173,9 @@ class TestFilling:
         frame, bar = (page.one(name).size["width"] for name in (".bar", ".sure"))
         assert bar / frame == pytest.approx(expected[0]["score"], abs=0.02)
         # No percentage: scores are no probabilities.
-        assert page.one(".score").text == f"{expected[0]['score']:.2f}" and "%" not in page.one(".candidates").text
+        scores = [candidate["score"] for candidate in expected]
+        shown = ["<0.01" if score < 0.01 else f"{score:.2f}" for score in scores]
+        assert [score.text for score in page.all(".score")] == shown and "%" not in page.one(".candidates").text
 
     def test_accept_undo_redo(self, page, keys):
         page.all(".gap")[0].click()

@@ -63,9 +63,19 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     print(Path(write_card("run")).read_text())
     ```
     """
-    facts = gather_facts(run_dir)
+    try:
+        facts = gather_facts(run_dir)
+        text = card_text(facts)
+    except InputError:
+        raise
+    # A value of another type or range may be in any file of the run.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"A file of the run holds what it should not: {reason}. Received: {os.fspath(run_dir)!r}. "
+            "Choose the folder of another run."
+        ) from error
     path = join(facts.run_dir, CARD_FILE)
-    text = card_text(facts)
     if exists(path):
         text = _join_sections(_keep_sections(_split_sections(text), _split_sections(_read_text(path))))
     with atomic_output(path) as temporary:

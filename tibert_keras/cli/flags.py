@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from itertools import pairwise, zip_longest
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -59,7 +59,11 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     for field in keywords:
         values[field] = values.pop(_KEYWORDS[field])
     for field, value in values.items():
-        _check_range(_KEYWORDS.get(field, field), value)
+        name = _KEYWORDS.get(field, field)
+        _check_range(name, value)
+        # What jsonargparse lets through.
+        if value is None and not _may_be_none(kinds[field]):
+            raise InputError(f"{name} needs a value. Received: {name}=null. Give one, or leave it out.")
     return config_class(**values)
 
 
@@ -77,6 +81,10 @@ def _check_range(name: str, value: Any) -> None:
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int) and abs(number) >= 1 << 31:
             raise InputError(f"{name} is out of range. Received: {name}={number}. Give a number below {1 << 31}.")
+
+
+def _may_be_none(kind: Any) -> bool:
+    return kind is Any or type(None) in get_args(kind)
 
 
 def _field_help(config_class: type, name: str) -> str | None:

@@ -120,8 +120,8 @@ class CorpusReport:
                 notes=content.get("notes", []),
             )
             return cls(
-                options=content["options"],
-                inputs=content["inputs"],
+                options=dict(content["options"]),
+                inputs=dict(content["inputs"]),
                 input_file=content.get("input_file"),
                 files={name: FileCounts(**counts) for name, counts in content["files"].items()},
                 reading=reading,

@@ -229,7 +229,10 @@ def find_encoder(config: FinetuneConfig) -> str:
         return preset
     encoder = read_json(join(preset, "config.json"), what="an encoder", advice=_ADVICE)
     # The latter in the folders of transformers.
-    positions = encoder.get("config", {}).get("max_sequence_length") or encoder.get("max_position_embeddings", 0)
+    sizes = encoder.get("config")
+    positions = (isinstance(sizes, dict) and sizes.get("max_sequence_length")) or encoder.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        raise InputError(f"The encoder does not tell its positions. Received: {preset!r}. {_ADVICE}")
     if config.max_seq_length > positions:
         raise InputError(
             "The sequences are longer than the encoder takes. Received: "

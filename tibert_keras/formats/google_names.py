@@ -1,16 +1,18 @@
 """Maps the variables of Google's ALBERT checkpoints (TensorFlow 1) to ours, and reads the checkpoints."""
 
+import glob
 import logging
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
-from tibert_keras.storage import exists, join, list_folder
+from tibert_keras.storage import exists, is_remote, join, list_folder
 
 STEP = "global_step"
 _OPTIMIZERS = {"beta1_power", "beta2_power"}
@@ -212,6 +214,7 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
     """Read every variable of a TensorFlow checkpoint, local or `gs://`, by name, floats as float32."""
     import tensorflow as tf
 
+    _refuse_special_files(os.fspath(prefix))
     try:
         reader = tf.train.load_checkpoint(os.fspath(prefix))
         arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(reader.get_variable_to_shape_map())}
@@ -222,3 +225,12 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
             "Give the path of a whole one, without `.index` and `.data-...`."
         ) from error
     return in_float32(arrays)
+
+
+def _refuse_special_files(prefix: str) -> None:
+    """Refuse a pipe or device, for which TensorFlow would wait."""
+    if is_remote(prefix):
+        return
+    for path in sorted(Path(prefix).parent.glob(f"{glob.escape(os.path.basename(prefix))}.*")):
+        if not path.is_file():
+            raise InputError(f"The checkpoint cannot be read: {path.name} is no file. Received: {prefix!r}.")

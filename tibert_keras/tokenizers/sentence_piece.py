@@ -229,7 +229,10 @@ def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
         raise InputError(f"Not a SentencePiece model: {error}. Received: {len(proto)} bytes.") from error
     if not model.pieces:
         raise InputError(f"Not a SentencePiece model: it has no pieces. Received: {len(proto)} bytes.")
-    for special in sorted(set(SPECIAL_TOKENS) - {piece.piece for piece in model.pieces}):
+    pieces = {piece.piece for piece in model.pieces}
+    if len(pieces) < len(model.pieces):
+        raise InputError(f"Not a SentencePiece model: it has pieces twice. Received: {len(proto)} bytes.")
+    for special in sorted(set(SPECIAL_TOKENS) - pieces):
         raise InputError(
             f"Cannot find special token `{special!r}` in the SentencePiece model. "
             f"Received: a model of {len(model.pieces)} pieces. Train one with `tibert tokenizer`."
