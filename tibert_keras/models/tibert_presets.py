@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -172,7 +173,10 @@ def list_preset_files(folder: str | os.PathLike[str]) -> None:
 def _explain_load_errors(preset: str) -> Iterator[None]:
     """Turn any error that Keras raises while it loads a preset into an `InputError`: damage can raise any."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # A variable that a damaged file lacks is an error below, and one line is enough.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
+            yield
     except InputError:
         raise
     except Exception as error:

@@ -110,8 +110,16 @@ def _write_preset(run: Run, step: int) -> None:
     model = model.masked_lm()
     # Keras compiles a preset when it loads it, and then looks for an optimizer, if an empty one.
     model.compile()
-    with atomic_output(join(run.folder, CHAMPION_PRESET), last="task.json") as folder:
-        model.save_to_preset(os.fspath(folder))
+    try:
+        with atomic_output(join(run.folder, CHAMPION_PRESET), last="task.json") as folder:
+            model.save_to_preset(os.fspath(folder))
+    # Keras loads an option of any type, and finds only now what it is.
+    except (AttributeError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"The preset cannot be written again: {type(error).__name__}: {reason}. Received: {initial!r}. "
+            "Copy the whole run anew from where it comes from."
+        ) from error
 
 
 def read_champion(run_dir: str | os.PathLike[str]) -> Champion:
