@@ -14,6 +14,7 @@ from tests.support.damage import flip_bit
 from tests.support.original_command import GOOGLE_FLAGS, ORIGINAL
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, main
+from tibert_keras.errors import InputError
 
 
 def words(verb: str, *given: str):
@@ -104,6 +105,12 @@ class TestFlags:
         flags = words("champion", "--config", str(path))
         assert (flags.run_dir, flags.criterion) == (["a", "b"], "val_loss")
         assert words("champion", "c", "--config", str(path)).run_dir == ["c"]
+
+    def test_nothing_for_what_needs_a_value(self, tmp_path):
+        path = tmp_path / "flags.yaml"
+        path.write_text("recipe:\nvocab_size: 9\n")
+        with pytest.raises(InputError, match="recipe needs a value. Received: recipe=null"):
+            words("tokenizer", "--input_file=a", "--output_dir=b", "--config", str(path))
 
     def test_an_unknown_key_in_a_config_file(self, tmp_path):
         path = tmp_path / "run.yaml"

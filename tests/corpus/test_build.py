@@ -181,9 +181,11 @@ def test_stray_corpus_files_and_broken_manifests_are_refused(config: CorpusConfi
     with pytest.raises(InputError, match=r"train_tengyur3\.txt"):
         build_corpus(config)
     (folder / "train_tengyur3.txt").unlink()
-    (folder / "corpus.json").write_text("{}")
-    with pytest.raises(InputError, match="Not a manifest"):
-        build_corpus(config)
+    whole = {"markup": {}, "dropped_characters": {}, "unknown_markup": [], "num_unknown_markup": 0, "files": {}}
+    for content in ({}, whole | {"options": 1.5, "inputs": {}}, whole | {"options": {}, "inputs": "x"}):
+        (folder / "corpus.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match="Not a manifest"):
+            build_corpus(config)
 
 
 def test_nothing_is_written_if_a_volume_is_bad(config: CorpusConfig) -> None:
@@ -197,7 +199,7 @@ def test_nothing_is_written_if_a_volume_is_bad(config: CorpusConfig) -> None:
         bad.write_bytes(content)
         with pytest.raises(InputError, match=message):
             build_corpus(replace(config, edition="esukhia"))
-        assert names(config) == []
+        assert names(config) == [] and not Path(config.output_dir).exists()
 
 
 def test_bad_options(config: CorpusConfig) -> None:

@@ -362,6 +362,12 @@ class TestBadInput:
         self.refuse(tagger_config(tmp_path / "run", max_seq_length=1000), "max_seq_length=1000")
         self.refuse(tagger_config(tmp_path / "run", class_weight={"NOUM": 2.0}), "no such label. Received: 'NOUM'")
 
+    @pytest.mark.parametrize("content", [{"config": 7}, {"config": {"max_sequence_length": "many"}}])
+    def test_positions_of_another_type(self, tagger_config, tmp_path, content):
+        for name, written in (("task.json", {}), ("config.json", content)):
+            (tmp_path / name).write_text(json.dumps(written))
+        self.refuse(tagger_config(tmp_path / "run", model=str(tmp_path)), "does not tell its positions")
+
     @pytest.mark.parametrize("broken", ["another", "none"])
     def test_presets_of_others(self, tagger_config, small_preset, tmp_path, broken):
         """A preset with another class of tokenizer, and one without a tokenizer."""

@@ -1,6 +1,7 @@
 """Google's names for our variables, in all the shapes in which ALBERT was published or trained."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -138,6 +139,12 @@ class TestReading:
         variables = read_google_checkpoint(golden / "model.ckpt-30")
         assert variables[STEP] == 30 and variables[STEP].dtype == "int64"
         assert len(variables) == 97
+
+    def test_a_pipe(self, tmp_path):
+        """TensorFlow would wait for somebody to write to it."""
+        os.mkfifo(tmp_path / "model.ckpt-1.data-00000-of-00001")
+        with pytest.raises(InputError, match=r"data-00000-of-00001 is no file. Received: '.*model.ckpt-1'"):
+            read_google_checkpoint(tmp_path / "model.ckpt-1")
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(InputError, match="checkpoint cannot be read: .* Received: '.*/model.ckpt-1'") as caught:

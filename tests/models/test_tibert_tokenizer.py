@@ -361,6 +361,11 @@ class TestVocabularyAndSaving(TestCase):
         with pytest.raises(InputError, match="Not a SentencePiece model.*Received: "):
             TibertTokenizer(proto)
 
+    def test_a_piece_twice(self):
+        """As a file that was appended to itself."""
+        with pytest.raises(InputError, match="pieces twice. Received: "):
+            TibertTokenizer(model("▁ ཀ") * 2)
+
     def test_no_room_for_the_packers_tokens(self, spm_models):
         with pytest.raises(InputError, match="Received: add_bos or add_eos"):
             TibertTokenizer(spm_models["bpe"], add_bos=True)
