@@ -3,8 +3,6 @@
 Paths may be local or have any scheme of `tf.io.gfile`, such as `gs://`. Only remote paths import TensorFlow.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
@@ -63,9 +61,6 @@ def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[s
 
     Returns:
         The paths, sorted and without duplicates.
-
-    Raises:
-        InputError: If one of the patterns matches no file.
     """
     paths: set[str] = set()
     # Some names of canon volumes contain commas.
@@ -93,11 +88,7 @@ def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[s
 
 
 def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a local or remote file for reading bytes.
-
-    Raises:
-        InputError: If it cannot be opened.
-    """
+    """Open a local or remote file for reading bytes."""
     if is_remote(path):
         with explaining_tensorflow(path) as gfile:
             # A GFile is opened only when it is first read.
@@ -126,16 +117,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[str, Any]:
-    """Read a JSON object from a local or remote file.
-
-    Args:
-        path: The file.
-        what: What the file should be, for the message.
-        advice: What to do otherwise, for the message.
-
-    Raises:
-        InputError: If it cannot be read or is not a JSON object.
-    """
+    """Read a JSON object from a local or remote file. `what` it should be and the `advice` are for the message."""
     try:
         content = read_bytes(path)
     except InputError as error:
@@ -154,9 +136,6 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     r"""Iterate over the lines of a UTF-8 file, without line ends and byte-order mark.
 
     Only `\n`, with or without a `\r` before it, ends a line.
-
-    Raises:
-        InputError: If the file cannot be read, is empty, or is not UTF-8 (naming the byte).
     """
     offset = 0
     with open_binary(path) as file:
@@ -287,10 +266,6 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
 
     Yields:
         A path that does not exist yet, in the folder of the final one if that is local.
-
-    Raises:
-        InputError: If a file would replace a folder, a folder a file, or either a pipe or a device.
-        OSError: If it cannot be written, with `path`.
     """
     final = os.fspath(path).rstrip("/")
     if is_remote(final):

@@ -1,7 +1,5 @@
 """Reads a transcription as a model does: without its lines and markers, and with the signs that models know best."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -82,12 +80,7 @@ def join_lines(text: str) -> str:
 
 
 def joint(before: str, after: str) -> str:
-    """Say what stands for the break between two lines: nothing, a space, or the tsheg that is missing there.
-
-    Args:
-        before: The first line, at least its last 16 characters, without spaces at its end.
-        after: The second line, at least as much of its beginning.
-    """
+    """Say what stands for the break between two lines: nothing, a space, or the tsheg that is missing there."""
     before = before[-_REACH:]
     if before.endswith(tuple(TSHEGS)) or _OPENING_SHAD.search(before):
         return ""

@@ -1,7 +1,5 @@
 """Counts what is not Tibetan in a text, to say so in a line."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter
@@ -20,11 +18,7 @@ _BEGINNING = 4000
 
 
 class ForeignCounter:
-    """Counts the characters of a text that are not Tibetan; gaps do not count.
-
-    Attributes:
-        beginning: The first characters of the text.
-    """
+    """Counts the characters of a text that are not Tibetan; gaps do not count."""
 
     def __init__(self) -> None:
         self.beginning = ""

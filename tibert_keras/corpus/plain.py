@@ -4,8 +4,6 @@ A space ends a section, and so does a line, unless it is broken inside a Tibetan
 Nothing in such a file is markup but markers of pages, folios and lines, which are told by their shape.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -31,10 +29,6 @@ def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
 
     Lines are joined as by `join_lines`. Where a document has no shads at all, every line is a text of its own, as in a
     list of words.
-
-    Args:
-        lines: The lines of the file.
-        report: Collects the counts of dropped characters and page markers.
 
     Yields:
         Lines of running text for `split_sections`, with a space at the end of each that ends a section.

@@ -1,7 +1,5 @@
 """Read a column of a table: CSV with any of the usual separators, or TSV."""
 
-from __future__ import annotations
-
 import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,9 +24,6 @@ def table_text(lines: Iterable[str], report: ReadingReport, *, column: str | Non
 
     Yields:
         Lines of running text. Every cell ends a section, with a space.
-
-    Raises:
-        InputError: If there is no such column.
     """
     lines = iter(lines)
     first = next(lines, "")

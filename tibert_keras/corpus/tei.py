@@ -15,8 +15,6 @@
 https://tei-c.org/release/doc/tei-p5-doc/en/html/
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from html.entities import name2codepoint
@@ -65,17 +63,8 @@ def tei_text(
 ) -> Iterator[str]:
     """Read the text of a TEI file.
 
-    Args:
-        path: The file, local or remote.
-        report: Collects the counts of markup and of characters left out.
-        reading: "original" keeps uncorrected and unexpanded spellings, "corrected" takes the others.
-        any_root: Whether to read XML that is no TEI, too.
-
     Yields:
         Lines of running text, with a space at the end of each that ends a section.
-
-    Raises:
-        InputError: If the file cannot be read, is not well-formed or no TEI, or has entities that may be harmful.
     """
     reader = _Reader(path, report, reading, any_root=any_root)
     try:

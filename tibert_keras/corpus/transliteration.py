@@ -3,8 +3,6 @@
 The conversion is that of pyewts: Extended Wylie (EWTS), and the Asian Classics Input Project's (ACIP) by way of it.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter
@@ -35,9 +33,6 @@ _MAX_READ, _MAX_TRIED, _SHARE = 10_000, 300, 0.8
 
 class TibetanConverter:
     """Converts lines of a transliteration.
-
-    Args:
-        transliteration: "ewts" or "acip".
 
     Attributes:
         unknown: What could not be converted, with its number of occurrences.
@@ -134,13 +129,7 @@ def lacks_tibetan(text: str) -> bool:
 def no_tibetan(
     text: str, name: str | None = None, *, convert: str = "Give --transliteration={}, which converts it."
 ) -> InputError:
-    """Make the error for a text without Tibetan script.
-
-    Args:
-        text: The text, or its beginning.
-        name: The file, if it is from one.
-        convert: What to do with a text in a transliteration, whose name is filled in.
-    """
+    """Make the error for a text without Tibetan script."""
     shown = f"{text.strip()[:60]!r}" + (f" in {name!r}" if name is not None else "")
     if (kind := recognize_transliteration(text)) is not None:
         return InputError(
@@ -152,11 +141,7 @@ def no_tibetan(
 def texts_in_tibetan(
     texts: Iterable[tuple[int, str]], transliteration: Transliteration | None
 ) -> Iterator[tuple[int, str]]:
-    """Convert transliterated texts, and refuse those in other scripts. Numbers of texts go through.
-
-    Raises:
-        InputError: If a text has letters, but no Tibetan ones.
-    """
+    """Convert transliterated texts, and refuse those in other scripts. Numbers of texts go through."""
     converter = TibetanConverter(transliteration) if transliteration is not None else None
     for number, text in texts:
         converted = converter.convert(text) if converter is not None else text

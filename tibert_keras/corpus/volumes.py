@@ -1,7 +1,5 @@
 """Find the volumes of an edition, tell their edition, collection and number, and read them."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -71,11 +69,7 @@ class Volume:
 
 
 def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
-    """Tell a file's edition by its path and first lines, unless it is given.
-
-    Raises:
-        InputError: If the file cannot be read, is no text in UTF-8, or cannot be read as `edition`.
-    """
+    """Tell a file's edition by its path and first lines, unless it is given."""
     check_kind(path)
     if edition == "openpecha" and not is_openpecha_base(path):
         raise InputError(
@@ -95,10 +89,6 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
 
 def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
     """List the volumes that match a pattern.
-
-    Args:
-        input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
-        edition: The edition of all files, whatever they look like, or "auto" to tell it for each.
 
     Returns:
         The volumes by collection and number. A collection is numbered from 1 in the order of the paths if a file name
@@ -167,9 +157,6 @@ def read_volume(
 
     Yields:
         Sections, with an empty string between two documents.
-
-    Raises:
-        InputError: If a file cannot be read, is empty or not UTF-8, or has no Tibetan in it.
     """
     options: dict[str, Any] = {"reading": reading, "tohoku_documents": tohoku_documents}
     path = volume.path
@@ -227,20 +214,8 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """Read the documents of one or more files as a stream, volume by volume.
 
-    Args:
-        input_file: Paths or glob patterns separated by commas. A folder `NAME.opf` stands for its volumes.
-        edition: The edition of all files, whatever they look like, or "auto" to tell it for each.
-        reading: "original" keeps archaic and uncorrected spellings, "corrected" takes the edition's others.
-        tohoku_documents: Whether a text of the Tohoku catalogue starts a document.
-        column: The name or number of the column of a table to read; by default the one with the most Tibetan.
-        transliteration: "ewts" (Wylie) or "acip", if the text is in Latin letters.
-        report: Collects the counts of markup and dropped characters.
-
     Yields:
         Documents: lists of sections. None is empty.
-
-    Raises:
-        InputError: As `find_volumes` and `read_volume` do.
 
     Example:
         >>> for document in read_documents("derge-kangyur/text/001_*.txt"):

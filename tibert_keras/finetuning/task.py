@@ -1,7 +1,5 @@
 """What a fine-tuning learns: the data, the model and the scores."""
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,15 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class FinetuningTask(ABC):
-    """What to learn: the data, the model and the scores.
-
-    Args:
-        config: The options.
-        parts: The prepared documents or texts of `train`, `validation` and, if there is one, `test`.
-        labels: The labels of the training data.
-        files: The SHA-256 of each file of the data.
-        options: Further options of the model's preprocessor.
-    """
+    """What to learn: the data, the model and the scores."""
 
     # The score whose maximum marks the best epoch.
     criterion: str
@@ -98,12 +88,7 @@ class FinetuningTask(ABC):
 
 
 def load_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
-    """Return the folder of the preset that a fine-tuning starts from, and its tokenizer.
-
-    Raises:
-        InputError: If there is none, it is not one of ours or has no tokenizer, or its encoder has fewer positions than
-            the sequences.
-    """
+    """Return the folder of the preset that a fine-tuning starts from, and its tokenizer."""
     preset = find_encoder(config)
     with local_preset(preset) as folder:
         trained = read_preset_file(folder, "preprocessor.json").get("config", {}).get("sequence_length")

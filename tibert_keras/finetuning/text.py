@@ -1,7 +1,5 @@
 """Fine-tunes a classifier of texts, from tables of labelled texts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,30 +20,14 @@ from tibert_keras.tibetan import has_tibetan
 
 
 class LabelledText(NamedTuple):
-    """A text with its label.
-
-    Attributes:
-        label: Its label.
-        segments: The text, or a pair of texts that the model sees together.
-    """
+    """A text, or a pair of texts that the model sees together, with its label."""
 
     label: str
     segments: tuple[str, ...]
 
 
 def read_labelled(pattern: str) -> list[LabelledText]:
-    """Read tables with one `label<TAB>text`, or `label<TAB>text<TAB>second text`, per line.
-
-    Args:
-        pattern: A path, a glob pattern, or several separated by commas. Empty lines are skipped.
-
-    Returns:
-        The texts, in order.
-
-    Raises:
-        InputError: If a file cannot be read or has no Tibetan in it, a line lacks a column, or only some lines have a
-            second text.
-    """
+    """Read tables with one `label<TAB>text`, or `label<TAB>text<TAB>second text`, per line."""
     texts: list[LabelledText] = []
     for path in expand_glob(pattern):
         before = len(texts)
@@ -73,16 +55,9 @@ def read_labelled(pattern: str) -> list[LabelledText]:
 def finetune_text(config: FinetuneTextConfig) -> Scores:
     """Fine-tune a classifier of texts, or train the seeds that a run lacks.
 
-    Args:
-        config: The options.
-
     Returns:
         The scores of all seeds and of the baseline, which predicts the most frequent label. The best seed's model is in
         `champion/`.
-
-    Raises:
-        InputError: If the options, the data and the model are inconsistent, the folder holds another run, or a loss is
-            not finite.
 
     Example:
     ```python

@@ -1,7 +1,5 @@
 """Fine-tunes a tagger of words and their parts of speech."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,15 +36,8 @@ _LOG = logging.getLogger(__name__)
 def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
     """Fine-tune a tagger, or train the seeds that a run lacks.
 
-    Args:
-        config: The options.
-
     Returns:
         The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
-
-    Raises:
-        InputError: If the options, the data and the model are inconsistent, the folder holds another run, or a loss is
-            not finite.
 
     Example:
     ```python
@@ -152,9 +143,6 @@ def encode_documents(
         documents: Prepared documents of any length.
         dupe_count: Number of passes over the documents.
         dupe_offset: The first sequence of pass k has k times as many words, which moves the cuts.
-
-    Returns:
-        Inputs, labels and weights, as the preprocessor returns them.
     """
     sentences: list[Sequence[TaggedWord]] = []
     size = preprocessor.sequence_length - _SPECIAL_TOKENS

@@ -1,7 +1,5 @@
 """Writes the fillings of a whole text for its editor: a table, JSON, or TEI."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -24,16 +22,7 @@ Fillings = Sequence[Sequence[tuple[str, float]]]
 
 
 class Conjecture(NamedTuple):
-    """The fillings of a gap.
-
-    Attributes:
-        line: The number of its line in the text, from 1.
-        gap: Its number in the text, from 1.
-        before: The text before it, in its line.
-        written: The gap as it is written.
-        after: The text after it.
-        candidates: Its fillings with their scores, the likeliest first.
-    """
+    """The fillings of a gap, the likeliest first, with its line and number, from 1, and the text around it."""
 
     line: int
     gap: int
@@ -72,17 +61,7 @@ def check_conjectures_file(name: str) -> None:
 
 
 def write_conjectures(text: str, fillings: Fillings, path: str | os.PathLike[str], *, show_wylie: bool = False) -> None:
-    """Write the fillings of a text to a file, which appears only when it is complete.
-
-    Args:
-        text: The text with its gaps.
-        fillings: For each gap the fillings with their scores, the likeliest first.
-        path: `.tsv` for a table with a filling per line, `.json`, or `.xml` for the text as TEI.
-        show_wylie: Whether to add the fillings in Wylie to a table or JSON.
-
-    Raises:
-        InputError: If the name ends otherwise.
-    """
+    """Write the fillings of a text to a `.tsv`, `.json` or TEI `.xml` file, which appears only when it is complete."""
     name = os.fspath(path)
     check_conjectures_file(name)
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:

@@ -1,7 +1,5 @@
 """Finds gaps in texts, and describes the text around them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -166,9 +164,6 @@ def mark_gaps(text: str, signs: str) -> str:
         signs: A number of syllables for all known signs (`[---]`, `[...]`, `…`, `xxx`), such as `1-2`; or signs with
             their numbers, such as `[---]=1-3,…=1`.
 
-    Raises:
-        InputError: If `signs` is neither.
-
     Example:
         >>> mark_gaps("བཅོམ་[---]་འདས་…", "[---]=1-2,…=1")
         'བཅོམ་[GAP:1-2]་འདས་[GAP:1]'
@@ -254,13 +249,7 @@ def syllables_of(text: str) -> list[str]:
 
 
 def readable(spelled: str, *, before: str, after: str) -> str:
-    """Write a filling as it replaces the gap in the line.
-
-    Args:
-        spelled: The filling with the marks at its ends.
-        before: The text before the gap.
-        after: The text after it.
-    """
+    """Write a filling as it replaces the gap in the line."""
     text = spelled.strip(f"{PUNCTUATION} ")
     if not text:
         return TSHEG if edge(before[-1:]) in (LETTER, SIGN) and edge(after[:1]) in (LETTER, SIGN) else ""

@@ -1,7 +1,5 @@
 """Reads the texts of a file whose gaps are to be filled."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator
@@ -17,9 +15,6 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     Args:
         path: A UTF-8 file with a text per line, or, if its name ends in `.jsonl`, a JSON object with a `text` per line.
             Of a TEI file, the lines that have gaps.
-
-    Raises:
-        InputError: If the file cannot be read or is no text in UTF-8, or a line is no such object.
     """
     name = os.fspath(path)
     is_text = GAP.search if is_xml(name) else bool

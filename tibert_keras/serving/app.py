@@ -1,7 +1,5 @@
 """The ASGI application: its routes, errors as JSON, and the tasks in the background."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -48,14 +46,7 @@ def make_app(
     token: str | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """Make the application.
-
-    Args:
-        config: The limits.
-        models: The models, by name.
-        token: The token that requests must send, or `None` for no token.
-        on_ready: Called once requests are answered.
-    """
+    """Make the application."""
     endpoints = Endpoints(config, models)
 
     @asynccontextmanager

@@ -1,7 +1,5 @@
 """Answers requests: TensorFlow Serving's REST API, gaps, health and metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 import threading
@@ -38,10 +36,6 @@ _Answer = TypeVar("_Answer")
 
 class Endpoints:
     """The endpoints of one server.
-
-    Args:
-        config: The limits.
-        models: The models, by name.
 
     Attributes:
         batchers: The queues, by name; gaps have one of their own, because a search is slow.

@@ -1,7 +1,5 @@
 """Describes the server for programs (OpenAPI 3.1) and, on a page, for people."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -23,12 +21,7 @@ _INPUTS = "Whole tensors: `{input: tensor}`, or the tensor of the only input"
 
 
 def describe(models: Mapping[str, ServedModel], *, with_token: bool) -> dict[str, Any]:
-    """Make the OpenAPI description.
-
-    Args:
-        models: The models served. If requests need a token, the description reveals nothing of them.
-        with_token: Whether requests need a token.
-    """
+    """Make the OpenAPI description, which reveals nothing of the models if requests need a token."""
     description: dict[str, Any] = json.loads(_template())
     served = {} if with_token else models
     versions = [version for each in served.values() for version in each.versions.values()]

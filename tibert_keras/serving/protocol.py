@@ -3,8 +3,6 @@
 The bodies are described at https://www.tensorflow.org/tfx/serving/api_rest.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Callable, Mapping
@@ -19,12 +17,7 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 class RequestError(Exception):
-    """A request that cannot be answered.
-
-    Args:
-        status: The HTTP status.
-        reason: What is wrong and what to do, for the client.
-    """
+    """A request that cannot be answered."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -33,12 +26,7 @@ class RequestError(Exception):
 
 
 class TensorSpec(NamedTuple):
-    """The type of a tensor in a signature.
-
-    Attributes:
-        dtype: NumPy's type; `object` for strings.
-        shape: The sizes; -1 for any size.
-    """
+    """The type of a tensor in a signature: NumPy's type, `object` for strings, and the sizes, -1 for any size."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -64,11 +52,7 @@ class PredictRequest(NamedTuple):
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        RequestError: If it is not one, with the place of the error.
-    """
+    """Parse a JSON object."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -98,11 +82,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def parse_predict(body: bytes) -> PredictRequest:
-    """Parse the body of a `:predict` request.
-
-    Raises:
-        RequestError: If it is malformed.
-    """
+    """Parse the body of a `:predict` request."""
     fields = parse_object(body)
     name = fields.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str):
@@ -116,15 +96,7 @@ def parse_predict(body: bytes) -> PredictRequest:
 
 
 def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
-    """Convert the values of a request to the input arrays of a signature.
-
-    Args:
-        request: The request.
-        specs: The signature's inputs.
-
-    Raises:
-        RequestError: If an input is missing, unknown, or of another type or shape.
-    """
+    """Convert the values of a request to the input arrays of a signature."""
     values = _columns(request.value, specs) if request.by_row else _named(request.value, specs)
     if values.keys() != specs.keys():
         raise RequestError(400, f"The inputs must be {sorted(specs)}. Received: {_shorten(str(sorted(values)))}.")
@@ -140,9 +112,6 @@ def to_json(outputs: Mapping[str, np.ndarray], *, rows: int | None) -> bytes:
     Args:
         outputs: The arrays.
         rows: The number of instances in the request, for a list of as many predictions; `None` for whole tensors.
-
-    Raises:
-        RequestError: If the outputs do not have as many rows.
     """
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if rows is None:

@@ -4,8 +4,6 @@ White space that a format cannot hold is escaped as UDPipe does: `\s` for a spac
 `\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator

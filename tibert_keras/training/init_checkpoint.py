@@ -1,7 +1,5 @@
 """Gives a new run the weights of another model: of a preset, a run, a checkpoint, of Google's code or transformers."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -34,9 +32,6 @@ def read_any(path: str, *, architecture: Mapping[str, Any] | None = None) -> Por
     Args:
         path: As in `find_model`.
         architecture: Content of an `albert_config.json`, for a checkpoint of Google's that has none beside it.
-
-    Raises:
-        InputError: If there is no model, or it is damaged or not supported.
     """
     format_, place = find_model(path)
     if format_ == "keras":
@@ -55,20 +50,7 @@ def read_any(path: str, *, architecture: Mapping[str, Any] | None = None) -> Por
 def take_weights(
     model: Any, origin: PortableModel, *, place: str, init_from_group0: bool = False
 ) -> dict[str, set[str]]:
-    """Give a model the weights that it shares with another. The rest keep their initial values.
-
-    Args:
-        model: The new model.
-        origin: The other model.
-        place: Its path, for messages.
-        init_from_group0: Give groups of layers that the other lacks the weights of its first group.
-
-    Returns:
-        The names of variables `taken_over`, `new_here` and `left_there`, for `report_taken_over`.
-
-    Raises:
-        InputError: If the two have different tokenizers, or weights of one name and different shapes.
-    """
+    """Give a model the weights that it shares with another. The rest keep their initial values."""
     _check_tokenizer(model, origin, place)
     ours = {weight.path: weight for weight in model.weights}
     theirs = origin.weights
@@ -93,14 +75,7 @@ def take_weights(
 
 
 def report_taken_over(names: Mapping[str, Set[str]], *, place: str, step: int, output_dir: str | None) -> None:
-    """Log how many variables were taken over, and write all names to `taken_over.json`.
-
-    Args:
-        names: Names of variables `taken_over`, `new_here` and `left_there`.
-        place: Where they were taken from.
-        step: The global step from which the run goes on.
-        output_dir: The run's folder, or `None` to write nothing.
-    """
+    """Log how many variables were taken over, and write all names to `taken_over.json`."""
     _log_number(f"Taken over from {place}", names["taken_over"])
     _log_number("New here, with initial values", names["new_here"])
     _log_number("Left there", names["left_there"])
