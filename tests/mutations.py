@@ -110,6 +110,10 @@ MUTATIONS = [
         "(weights[::-1] if self.favor_shorter_ngram else weights)", "tests/records/test_masking.py",
     ),
     Mutation(
+        "masks stay the same in each epoch", "records/masking.py",
+        "advance(first * num_draws)", "advance(0)", "tests/records/test_dynamic_masking.py",
+    ),
+    Mutation(
         "an integer of 127 takes two bytes", "records/serialization.py",
         "more = rest > 0x7F", "more = rest >= 0x7F", "tests/records/test_serialization.py",
     ),

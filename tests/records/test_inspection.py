@@ -279,19 +279,18 @@ class TestBadInput:
     def test_no_masked_examples(self, copy, missing):
         example = read(copy)[0]
         del example[missing]
-        self.refuse(write(copy, example), f"Not a record of masked examples: .*{missing}")
+        self.refuse(write(copy, example), missing)
 
     def test_another_message(self, copy):
         with tf.io.TFRecordWriter(str(copy)) as writer:
             writer.write(b"no example")
         self.refuse(copy, "Not a record of masked examples")
 
-    @pytest.mark.parametrize("name, value", [("input_ids", 400), ("masked_lm_ids", 31999), ("masked_lm_positions", -1)])
+    @pytest.mark.parametrize("name, value", [("input_ids", 400), ("masked_lm_ids", 31999)])
     def test_ids_beyond_the_vocabulary(self, copy, name, value):
         example = read(copy)[0]
         example[name][1] = value
-        message = rf"Received: {name}={value} in '.*', a tokenizer of 400 pieces, sequences of 32\. Give"
-        self.refuse(write(copy, example), message)
+        self.refuse(write(copy, example), rf"Received: {name}={value} in '.*', a tokenizer of 400 pieces\. Give")
 
     def test_another_tokenizer(self, copy, spm_models):
         tokenizer = tokenizer_of_records(copy, spm_model_file=spm_models["unigram"])

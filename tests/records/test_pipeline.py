@@ -17,11 +17,13 @@ import pytest
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
+from tibert_keras.records import batches, tensorflow_batches
 from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.masking import MaskingPolicy
+from tibert_keras.records.masking import LABEL_FEATURES, DynamicMasking, MaskingPolicy
 from tibert_keras.records.pipeline import Records
-from tibert_keras.records.serialization import feature_sizes, parse_example, read_records, write_records
+from tibert_keras.records.serialization import parse_example, read_records, write_records
+from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 LENGTH, PREDICTIONS, BATCH = 64, 8, 7
 
@@ -75,7 +77,7 @@ def as_rows(batch):
     """The same of a batch."""
     x, y, weight = batch
     arrays = [*(x[name] for name in ("token_ids", "padding_mask", "segment_ids", "mask_positions")), y, weight]
-    return [b"".join(parts) for parts in zip(*([row.tobytes() for row in a.numpy()] for a in arrays), strict=True)]
+    return [b"".join(parts) for parts in zip(*([row.tobytes() for row in np.asarray(a)] for a in arrays), strict=True)]
 
 
 def rows_of(dataset, batches=None):
@@ -91,15 +93,36 @@ def boundaries(path):
     return offsets
 
 
+@pytest.fixture(params=[tensorflow_batches, batches], ids=["tensorflow", "other backends"])
+def backend(request, monkeypatch):
+    monkeypatch.setattr("tibert_keras.records.pipeline._batches_of_backend", lambda: request.param)
+
+
 class TestBatches:
-    def test_evaluation(self, records):
-        batches, expected = records.evaluation_batches(BATCH), examples(records.paths)
-        assert rows_of(batches) == expected
+    def test_evaluation(self, records, backend):
+        read, expected = records.evaluation_batches(BATCH), examples(records.paths)
+        assert rows_of(read) == expected
         last = len(expected) % BATCH
-        assert [len(y) for _, y, _ in batches][-2:] == [BATCH, last]
+        assert [len(y) for _, y, _ in read][-2:] == [BATCH, last]
         whole = records.evaluation_batches(BATCH, drop_remainder=True)
         assert rows_of(whole) == expected[:-last]
-        assert len(batches) == len(whole) + 1 == len(expected) // BATCH + 1
+        assert rows_of(whole.take(2)) == expected[: 2 * BATCH]
+        assert rows_of(records.numpy_batches(BATCH)) == expected
+
+    def test_their_number_is_known(self, records):
+        for dropped in (False, True):
+            count = len(records.evaluation_batches(BATCH, drop_remainder=dropped))
+            assert count == records.num_examples // BATCH + (not dropped)
+
+    def test_arrays_are_what_tensorflow_reads(self, records):
+        for sop in (False, True):
+            theirs = records.evaluation_batches(BATCH, sop=sop).as_numpy_iterator()
+            for ours, expected in zip(records.numpy_batches(BATCH, sop=sop), theirs, strict=True):
+                keras.tree.map_structure(np.testing.assert_array_equal, ours, expected)
+            empty, full = records.empty_batch(BATCH, sop=sop), next(records.numpy_batches(BATCH, sop=sop))
+            keras.tree.assert_same_structure(empty, full)
+            kinds = [[(array.shape, array.dtype) for array in keras.tree.flatten(each)] for each in (empty, full)]
+            assert kinds[0] == kinds[1]
 
     def test_static_shapes(self, records):
         names = ["token_ids", "padding_mask", "segment_ids"]
@@ -111,7 +134,31 @@ class TestBatches:
             x = {name: tf.TensorSpec([batch, LENGTH], tf.int32) for name in names} | {"mask_positions": predictions}
             assert dataset.element_spec == (x, predictions, tf.TensorSpec([batch, PREDICTIONS], tf.float32))
 
-    def test_an_epoch_has_every_example_once(self, records):
+    def test_masks_drawn_anew(self, config, records, backend):
+        """From the seed and the place in the stream, at any step."""
+        tokenizer = SentencePieceEncoder(Path(config.spm_model_file).read_bytes())
+        masking = DynamicMasking(policy=MaskingPolicy(**records.masking), tokenizer=tokenizer, seed=5)
+        names = ["token_ids", "mask_positions"]
+        for start_step in (0, 2):
+            options = {"seed": 1, "start_step": start_step, "sop": True}
+            pairs = zip(
+                records.training_batches(BATCH, **options),
+                records.training_batches(BATCH, **options, masking=masking),
+                range(start_step, start_step + 3),
+                strict=False,  # the batches never end
+            )
+            for before, after, step in pairs:
+                (x, y, weights), (again, labels, new) = keras.tree.map_structure(np.asarray, (before, after))
+                kept = zip(LABEL_FEATURES, [*map(x.get, names), y["masked_lm"], weights["masked_lm"]], strict=True)
+                expected = masking(dict(kept), step * BATCH)
+                found = [*map(again.get, names), labels["masked_lm"], new["masked_lm"]]
+                for name, values in zip(LABEL_FEATURES, found, strict=True):
+                    np.testing.assert_array_equal(values, expected[name])
+                assert (again["mask_positions"] != x["mask_positions"]).any()
+                for name in ("padding_mask", "segment_ids"):
+                    np.testing.assert_array_equal(again[name], x[name])
+
+    def test_an_epoch_has_every_example_once(self, records, backend):
         # Batches of one run on into the next epoch, so count examples.
         size = records.num_examples
         rows = rows_of(records.training_batches(BATCH, seed=1), 3 * size // BATCH + 1)
@@ -120,7 +167,7 @@ class TestBatches:
         assert [sorted(epoch) for epoch in epochs] == [expected] * 3
         assert len({tuple(epoch) for epoch in epochs}) == 3
 
-    def test_shuffled_across_files(self, records):
+    def test_shuffled_across_files(self, records, backend):
         files = [set(examples([path])) for path in records.paths]
         first = rows_of(records.training_batches(30, seed=1), 1)
         assert min(len(file & set(first)) for file in files) >= 3
@@ -144,6 +191,7 @@ class TestBatches:
             assert rows_of(masked, 5) == rows_of(one, 5)
 
 
+@pytest.mark.usefixtures("backend")
 class TestOrder:
     def order(self, records, seed, start_step=0, batches=12):
         return rows_of(records.training_batches(BATCH, seed=seed, start_step=start_step), batches)
@@ -233,8 +281,7 @@ class TestValues:
     )  # fmt: skip
     def test_refused_when_they_are_read(self, name, value, folder, records):
         path = folder / "train_1.tf_record"
-        sizes = feature_sizes(LENGTH, PREDICTIONS)
-        parsed = [parse_example(record, sizes, path=str(path)) for record in read_records(path)]
+        parsed = [parse_example(record, path=str(path)) for record in read_records(path)]
         parsed[3][name][0] = value
         with path.open("wb") as file:
             for example in parsed:
@@ -246,9 +293,10 @@ class TestValues:
                 }
                 write_records(file, [tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()])
         damaged = dataclasses.replace(records, paths=[str(path)], num_examples=len(parsed))
-        batches = damaged.evaluation_batches(BATCH, sop=True)
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must be "):
-            list(batches)
+            list(damaged.evaluation_batches(BATCH, sop=True))
+        with pytest.raises(InputError, match=f"Example 3 of .*train_1.tf_record', where .*: {name} must be "):
+            list(damaged.numpy_batches(BATCH, sop=True))
 
 
 class TestManifest:

@@ -196,12 +196,13 @@ class TestStopped:
             pretrain(config)
 
     @pytest.mark.any_backend
-    def test_with_muon_and_heads_on_the_neighbours(self, run_config, tmp_path):
+    def test_with_muon_and_heads_on_the_neighbours_and_masks_of_each_epoch(self, run_config, tmp_path):
         config_file = small_config(tmp_path)
         whole, stopped = (
             run_config(
                 tmp_path / name, preset=None, albert_config_file=config_file, optimizer="muon",
-                neighbour_attention=True, num_train_steps=4, num_warmup_steps=1, save_checkpoints_steps=2,
+                neighbour_attention=True, dynamic_masking=True, num_train_steps=4, num_warmup_steps=1,
+                save_checkpoints_steps=2,
             )
             for name in ("whole", "stopped")
         )  # fmt: skip
@@ -420,10 +421,11 @@ class TestGoogleRecords:
         [
             ({"vocabulary_size": 400}, r"token id \d{4} in .*vocabulary size 400 for the model"),
             ({}, "spm_model_file=None. Give spm_model_file"),
+            ({"dynamic_masking": True}, "dynamic_masking=True, spm_model_file=None. Give spm_model_file"),
         ],
     )
-    def test_a_vocabulary_that_is_too_small(self, records, run_config, tmp_path, options, message):
-        if options:
+    def test_a_vocabulary_that_is_too_small_or_unknown(self, records, run_config, tmp_path, options, message):
+        if "vocabulary_size" in options:
             options = {"preset": None, "albert_config_file": small_config(tmp_path, **options)}
         with pytest.raises(InputError, match=message):
             pretrain(self.config(run_config, records, tmp_path / "run", **options))

@@ -22,7 +22,8 @@ from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import LOG_FOLDER
 from tibert_keras.runs.history import History
-from tibert_keras.storage import explaining_tensorflow, join
+from tibert_keras.runs.tensorboard import ScalarWriter
+from tibert_keras.storage import join
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         super().__init__(task.criterion, mode="max", patience=patience, restore_best_weights=True)
         self.task, self.batches, self.folder, self.bar, self.files = task, batches, folder, bar, files
         self.history, self.checkpoints = History(folder), Checkpoints(folder)
+        self.writer = ScalarWriter(join(folder, LOG_FOLDER))
         self.scores: list[dict[str, float]] = []
         self.seconds = 0.0
 
@@ -159,17 +161,9 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         _LOG.info("epoch %d: loss %.4f, %s%s", epoch + 1, loss, shown(scores, self.task.columns), " (best)" * is_best)
 
     def _report(self, row: dict[str, float]) -> None:
-        import tensorflow as tf
-
         self.history.append(row)
-        logs = join(self.folder, LOG_FOLDER)
-        with explaining_tensorflow(logs):
-            writer = tf.summary.create_file_writer(logs, filename_suffix=f".{row['epoch']}")
-            with writer.as_default(step=row["step"]):
-                for name, value in row.items():
-                    if name not in ("step", "epoch"):
-                        tf.summary.scalar(name, value)
-            writer.close()
+        figures = {name: value for name, value in row.items() if name not in ("step", "epoch")}
+        self.writer.write(int(row["step"]), figures)
 
 
 def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.training_data import (
     as_lists,
-    dataset_of,
+    batches_of,
     holds_ids,
     holds_strings,
     is_dataset,
@@ -77,8 +77,8 @@ class TextInputs:
             size = kwargs.get("validation_batch_size") or batch_size
             validation = self._prepared(*_parts(validation_data), batch_size=size)
             kwargs["validation_data"] = _tuple(validation)
-        # Keras warns that it does not shuffle a dataset.
-        shuffle = shuffle and not is_dataset(data["x"])
+        # Keras warns that it does not shuffle a dataset. Batches that were made of lists are shuffled already.
+        shuffle = shuffle and not is_dataset(x) and is_stream(x) == is_stream(data["x"])
         return keras.Model.fit(self, **data, shuffle=shuffle, validation_split=validation_split or 0.0, **kwargs)
 
     def evaluate(
@@ -128,7 +128,7 @@ class TextInputs:
     ) -> dict[str, Any]:
         """Do the same for strings in a list or an array, batch by batch."""
         seed = self._next_seed()
-        texts = dataset_of(as_lists(x), batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+        texts = batches_of(as_lists(x), batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
         x = preprocessed(texts, self.preprocess_samples, seed=seed, anew=training)
         return {"x": x, "y": None, "sample_weight": None, "batch_size": None}
 

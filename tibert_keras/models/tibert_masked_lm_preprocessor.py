@@ -12,7 +12,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, in_graph, integer_mask
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
-from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_tokens
+from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_sequences
 
 _OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed"]
 
@@ -94,7 +94,13 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.policy = MaskingPolicy(
+        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed.
+        self.masker = _no_masks
+
+    @property
+    def policy(self) -> MaskingPolicy:
+        """The options of the masks, under the names of records."""
+        return MaskingPolicy(
             masked_lm_prob=self.mask_selection_rate,
             max_predictions_per_seq=self.mask_selection_length,
             ngram=self.ngram,
@@ -104,8 +110,6 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
             mask_token_rate=self.mask_token_rate,
             random_token_rate=self.random_token_rate,
         )
-        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed.
-        self.masker = _no_masks
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
         """Preprocess and mask a batch, in Python or in a graph."""
@@ -179,16 +183,8 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
             rng = np.random.default_rng(random.getrandbits(32) if seed is None else seed)
         else:
             rng = self.rng
-        masked = mask_tokens(
-            rows,
-            policy=self.policy,
-            special_token_ids=self.tokenizer.special_token_ids,
-            ordinary_token_ids=self.tokenizer.ordinary_token_ids,
-            mask_token_id=self.tokenizer.mask_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-            draws=rng.random((len(rows), self.policy.num_draws(rows.shape[1]))),
-            starts_word=self.tokenizer.starts_syllable(rows) if self.policy.do_whole_word_mask else None,
-        )
+        draws = rng.random((len(rows), self.policy.num_draws(rows.shape[1])))
+        masked = mask_sequences(rows, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
         return masked if token_ids.ndim == 2 else MaskedTokens(*(array[0] for array in masked))
 
     def _mask_to_predict(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:

@@ -87,8 +87,8 @@ def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any,
 # === Batches ===
 
 
-def dataset_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
-    """Make a `tf.data.Dataset` of batches of texts.
+def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
+    """Make batches of texts: on TensorFlow a `tf.data.Dataset`, on other backends a `PyDataset`.
 
     Args:
         x: A list of texts, or a tuple of lists of segments.
@@ -99,15 +99,40 @@ def dataset_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
     Raises:
         InputError: If there are no texts.
     """
-    import tensorflow as tf
-
     size = len(x[0]) if isinstance(x, tuple) else len(x)
     if not size:
         raise InputError("There are no texts. Received: an empty list. Give some.")
+    if keras.backend.backend() != "tensorflow":
+        return _TextBatches(x, size, batch_size, np.random.default_rng(seed) if shuffle else None)
+    import tensorflow as tf
+
     texts = tf.data.Dataset.from_tensor_slices((x,) if isinstance(x, tuple) else x)
     if shuffle:
         texts = texts.shuffle(size, seed=seed)
     return texts.batch(batch_size)
+
+
+class _TextBatches(keras.utils.PyDataset):
+    """Batches of texts, `(x,)`, in an order that is drawn anew in each epoch if there is a generator."""
+
+    def __init__(self, x: Any, size: int, batch_size: int, rng: np.random.Generator | None) -> None:
+        super().__init__()
+        self._x, self._order, self._batch_size, self._rng = x, np.arange(size), batch_size, rng
+        self.on_epoch_end()
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self._order) // self._batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        chosen = self._order[index * self._batch_size :][: self._batch_size]
+        if isinstance(self._x, tuple):
+            return (tuple([segments[number] for number in chosen] for segments in self._x),)
+        return ([self._x[number] for number in chosen],)
+
+    def on_epoch_end(self) -> None:
+        if self._rng is not None:
+            self._order = self._rng.permutation(len(self._order))
 
 
 def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> Any:
@@ -117,7 +142,7 @@ def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> An
         x: A dataset, a `PyDataset`, a generator or a loader, of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
         preprocess: The function.
         seed: The seed of the first seed that the function gets; the others follow from it.
-        anew: Whether the seeds of a dataset's batches differ in each epoch.
+        anew: Whether the seeds of batches differ in each epoch.
 
     Returns:
         A stream of the same kind.
@@ -128,7 +153,7 @@ def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> An
     if is_dataset(x):
         return _preprocessed_dataset(x, preprocess, seed, anew)
     if isinstance(x, keras.utils.PyDataset):
-        return _PreprocessedBatches(x, preprocess, seed)
+        return _PreprocessedBatches(x, preprocess, seed, anew)
     if isinstance(x, GeneratorType):
         return _preprocessed_generator(x, preprocess, seed)
     batch = next(iter(x))
@@ -183,13 +208,14 @@ def _preprocessed_generator(batches: Iterator[Any], preprocess: Preprocess, seed
 class _PreprocessedBatches(keras.utils.PyDataset):
     """The batches of another `PyDataset`, preprocessed."""
 
-    def __init__(self, batches: keras.utils.PyDataset, preprocess: Preprocess, seed: int) -> None:
+    def __init__(self, batches: keras.utils.PyDataset, preprocess: Preprocess, seed: int, anew: bool) -> None:
         super().__init__(
             workers=batches.workers,
             use_multiprocessing=batches.use_multiprocessing,
             max_queue_size=batches.max_queue_size,
         )
-        self._batches, self._preprocess, self._seed, self._epoch = batches, preprocess, seed, 0
+        self._batches, self._preprocess, self._seed = batches, preprocess, seed
+        self._epoch, self._anew = 0, anew
 
     @property
     def num_batches(self) -> int | None:
@@ -203,7 +229,7 @@ class _PreprocessedBatches(keras.utils.PyDataset):
         self._batches.on_epoch_begin()
 
     def on_epoch_end(self) -> None:
-        self._epoch += 1
+        self._epoch += self._anew
         self._batches.on_epoch_end()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.manifest import Manifest, folder_of, refuse_other_tokenizer
-from tibert_keras.records.serialization import example_shape, feature_sizes, parse_example, read_records
+from tibert_keras.records.reader import ExampleReader
+from tibert_keras.records.serialization import example_shape, feature_sizes
 from tibert_keras.records.statistics import HISTOGRAMS, RecordStatistics
 from tibert_keras.storage import exists, join, open_binary, read_bytes
 from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
@@ -150,24 +150,19 @@ def _batches(path: str, tokenizer: SentencePieceEncoder, *, size: int) -> Iterat
             raise InputError(f"The record file holds no example. Received: {path!r}. Give another.")
     if manifest := Manifest.read(folder_of(path)):
         refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=folder_of(path))
-    sizes = feature_sizes(*example_shape(path).values())
-    records = read_records(path)
-    while batch := list(itertools.islice(records, size)):
-        parsed = [parse_example(record, sizes, path=path) for record in batch]
-        arrays = {name: np.stack([example[name] for example in parsed]) for name in sizes}
-        _check_values(path, arrays, tokenizer)
+    reader = ExampleReader([path], feature_sizes(*example_shape(path).values()))
+    for first in range(0, len(reader), size):
+        arrays = reader.read(np.arange(first, min(first + size, len(reader))))
+        _check_ids(path, arrays, tokenizer)
         yield _examples(arrays)
 
 
-def _check_values(path: str, parsed: dict[str, np.ndarray], tokenizer: SentencePieceEncoder) -> None:
-    pieces, length = tokenizer.vocab_size(), parsed["input_ids"].shape[1]
-    limits = {"input_ids": pieces, "masked_lm_ids": pieces, "masked_lm_positions": length}
-    for name, limit in limits.items():
-        outside = parsed[name][(parsed[name] < 0) | (parsed[name] >= limit)]
-        if len(outside):
+def _check_ids(path: str, parsed: dict[str, np.ndarray], tokenizer: SentencePieceEncoder) -> None:
+    for name in ("input_ids", "masked_lm_ids"):
+        if (largest := parsed[name].max()) >= tokenizer.vocab_size():
             raise InputError(
-                f"The records do not fit the tokenizer or their own length. Received: {name}={outside[0]} in {path!r}, "
-                f"a tokenizer of {pieces} pieces, sequences of {length}. Give the tokenizer of the records."
+                f"The records do not fit the tokenizer. Received: {name}={largest} in {path!r}, "
+                f"a tokenizer of {tokenizer.vocab_size()} pieces. Give the tokenizer of the records."
             )
 
 

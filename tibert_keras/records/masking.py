@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tibert_keras.errors import InputError
+
+# The features of Google's schema that masks decide, in the order of `MaskedTokens`.
+LABEL_FEATURES = ("input_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
 # Shapes below: B sequences, L tokens a sequence, P = max_predictions_per_seq, S prediction slots a sequence.
 # "Flat" arrays list tokens, words or spans row by row, in ascending order of columns.
@@ -163,6 +166,62 @@ def mask_tokens(
     positions, ids, weights = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     positions[row, slot], ids[row, slot], weights[row, slot] = column, token_ids[row, column], 1
     return MaskedTokens(masked, positions, ids, weights)
+
+
+def mask_sequences(token_ids: np.ndarray, *, policy: MaskingPolicy, tokenizer: Any, draws: np.ndarray) -> MaskedTokens:
+    """Mask sequences as `mask_tokens`, with the ids and words of a `SentencePieceEncoder` or `TibertTokenizer`."""
+    return mask_tokens(
+        token_ids,
+        policy=policy,
+        special_token_ids=tokenizer.special_token_ids,
+        ordinary_token_ids=tokenizer.ordinary_token_ids,
+        mask_token_id=tokenizer.mask_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        draws=draws,
+        starts_word=tokenizer.starts_syllable(token_ids) if policy.do_whole_word_mask else None,
+    )
+
+
+def original_tokens(token_ids: np.ndarray, positions: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return masked sequences `[B, L]` as they were before, by their labels `[B, S]`."""
+    original = token_ids.copy()
+    row, slot = np.nonzero(weights)
+    original[row, positions[row, slot]] = ids[row, slot]
+    return original
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicMasking:
+    """Masks the examples of records anew, from the tokens that they had before.
+
+    Args:
+        policy: Rates and span lengths.
+        tokenizer: The `SentencePieceEncoder` or `TibertTokenizer` of the records.
+        seed: Seed of the masks.
+    """
+
+    policy: MaskingPolicy
+    tokenizer: Any
+    seed: int
+
+    def __call__(self, features: Mapping[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
+        """Mask a batch.
+
+        Args:
+            features: Arrays `[B, values]` of Google's schema.
+            first: The place of the first example in an endless stream of epochs. The masks of an example depend on
+                the seed and its place alone.
+
+        Returns:
+            The features, with other `LABEL_FEATURES`.
+        """
+        token_ids = original_tokens(*(features[name] for name in LABEL_FEATURES))
+        num_draws = self.policy.num_draws(token_ids.shape[1])
+        # Three numbers: the order of the examples takes two. Each example has its own draws of one endless sequence.
+        bits = np.random.PCG64([self.seed, 0, 1]).advance(first * num_draws)
+        draws = np.random.Generator(bits).random((len(token_ids), num_draws))
+        masked = mask_sequences(token_ids, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
+        return {**features, **dict(zip(LABEL_FEATURES, masked, strict=True))}
 
 
 def _flat(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from tibert_keras.records.masking import original_tokens
 from tibert_keras.records.pipeline import Records
 
 # The two tokens before and the two after a token are its context; these are the parts of it with which it is counted.
@@ -75,9 +76,8 @@ def contexts_in(records: Records, *, batch_size: int = 4096) -> Iterator[tuple[n
     Yields:
         Contexts `[N, 4]` and the tokens in them `[N]`.
     """
-    for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
-        token_ids, used = x["token_ids"].copy(), weights > 0
-        token_ids[np.nonzero(used)[0], x["mask_positions"][used]] = labels[used]
+    for x, labels, weights in records.numpy_batches(batch_size):
+        token_ids = original_tokens(x["token_ids"], x["mask_positions"], labels, weights)
         # [CLS] is first and [SEP] last.
         inner = np.zeros(token_ids.shape, bool)
         inner[:, 1:-1] = x["padding_mask"][:, 2:] > 0

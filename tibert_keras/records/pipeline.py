@@ -1,27 +1,29 @@
-"""Find record files, and read them as batches for training and evaluation with `tf.data`."""
+"""Finds record files, and reads them as batches for training and evaluation."""
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.records import batches, tensorflow_batches
 from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
-from tibert_keras.records.masking import MaskingPolicy
-from tibert_keras.records.serialization import SHAPE, check_lengths, example_shape, feature_sizes, read_records
+from tibert_keras.records.masking import DynamicMasking, MaskingPolicy
+from tibert_keras.records.reader import find_records, open_records
+from tibert_keras.records.serialization import (
+    MAX_IDS,
+    SHAPE,
+    example_shape,
+    feature_dtype,
+    feature_sizes,
+    read_records,
+)
 from tibert_keras.storage import expand_glob, is_remote, size
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-# Serialized examples are about 1 kB each, so the buffer is about 100 MB.
-_SHUFFLE_BUFFER = 100_000
-_FILES_READ_TOGETHER = 8
-# Far more than any model has.
-_MOST_SEGMENTS = 1 << 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,50 +115,39 @@ class Records:
         refuse_other_tokenizer(self.tokenizer, proto, folder=os.path.dirname(self.paths[0]))
 
     def training_batches(
-        self, batch_size: int, *, seed: int, start_step: int = 0, sop: bool = False
-    ) -> tf.data.Dataset:
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        start_step: int = 0,
+        sop: bool = False,
+        masking: DynamicMasking | None = None,
+    ) -> Any:
         """Make an endless stream of batches, shuffled anew each epoch, that can start at any step.
 
-        Each epoch reads the files in another order, several at a time, and shuffles the examples in a buffer. The
-        order depends on the seed and the epoch alone, so a resumed run sees the same batches.
+        The order depends on the seed and the epoch alone, so a resumed run sees the same batches. On TensorFlow each
+        epoch reads the files in another order, several at a time, and shuffles the examples in a buffer. On other
+        backends, which need no TensorFlow for it, each epoch shuffles all examples, and no start takes longer than
+        another.
 
         Args:
             batch_size: Examples in a batch, over all replicas.
             seed: Seed of the order.
             start_step: Number of batches to skip.
             sop: Add the labels of the sentence order, for `TibertPretraining`.
+            masking: Draws other masks in each epoch, in place of those of the records.
 
         Returns:
-            Batches of `(x, y, sample_weight)` with static shapes: `x` has int32 `token_ids`, `padding_mask` and
-            `segment_ids` `[batch, max_seq_length]` and `mask_positions` `[batch, max_predictions_per_seq]`;
-            `y` and `sample_weight` are the labels (int32) and their weights (float32), shaped like `mask_positions`.
-            With `sop` both are dictionaries of these as `masked_lm`, and `sentence_order` `[batch]`: 1 where the two
-            segments are swapped, with weights of 1.
+            A `tf.data.Dataset` or, on other backends, a `keras.utils.PyDataset` of batches `(x, y, sample_weight)`
+            with static shapes: `x` has int32 `token_ids`, `padding_mask` and `segment_ids` `[batch, max_seq_length]`
+            and `mask_positions` `[batch, max_predictions_per_seq]`; `y` and `sample_weight` are the labels (int32) and
+            their weights (float32), shaped like `mask_positions`. With `sop` both are dictionaries of these as
+            `masked_lm`, and `sentence_order` `[batch]`: 1 where the two segments are swapped, with weights of 1.
         """
-        import tensorflow as tf
+        options = {"seed": seed, "start_step": start_step, "masking": masking}
+        return _batches_of_backend().training_batches(self._files(sop), batch_size, **options)
 
-        start_epoch, passed = divmod(start_step * batch_size, self.num_examples)
-
-        def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # `shuffle` combines the seed of the process, or here of the graph, with its own, and fails if both are 0.
-            tf.compat.v1.set_random_seed(1)
-            files = tf.random.experimental.stateless_shuffle(self.paths, seed=[seed, number])
-            examples = tf.data.Dataset.from_tensor_slices(files).interleave(
-                tf.data.TFRecordDataset,
-                cycle_length=_FILES_READ_TOGETHER,
-                block_length=16,
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
-            )
-            order = tf.random.stateless_uniform([], seed=[seed, number], maxval=tf.int32.max, dtype=tf.int32)
-            return examples.shuffle(min(_SHUFFLE_BUFFER, self.num_examples), seed=tf.cast(order, tf.int64))
-
-        examples = tf.data.Dataset.range(start_epoch, tf.int64.max).flat_map(epoch).skip(passed)
-        return self._batches(examples, batch_size, drop_remainder=True, sop=sop)
-
-    def evaluation_batches(
-        self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False
-    ) -> tf.data.Dataset:
+    def evaluation_batches(self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False) -> Any:
         """Read the examples once, in order, as batches like those of `training_batches`.
 
         Args:
@@ -164,73 +155,34 @@ class Records:
             drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
             sop: Add the labels of the sentence order.
         """
-        import tensorflow as tf
+        return _batches_of_backend().evaluation_batches(self._files(sop), batch_size, drop_remainder=drop_remainder)
 
-        examples = tf.data.TFRecordDataset(self.paths)
-        batches = self._batches(examples, batch_size, drop_remainder=drop_remainder, sop=sop)
-        count = self.num_examples / batch_size
-        # Without a cardinality Keras warns when the data ends.
-        cardinality = tf.data.experimental.assert_cardinality(math.floor(count) if drop_remainder else math.ceil(count))
-        return batches.apply(cardinality)
+    def numpy_batches(self, batch_size: int, *, sop: bool = False) -> Iterator[tuple[dict[str, np.ndarray], Any, Any]]:
+        """Read the examples once, in order, as arrays like the batches of `evaluation_batches`, on any backend.
 
-    def _batches(
-        self, examples: tf.data.Dataset, batch_size: int, *, drop_remainder: bool, sop: bool
-    ) -> tf.data.Dataset:
-        import tensorflow as tf
+        Raises:
+            InputError: If an example is damaged, or not like the others.
+        """
+        return batches.numpy_batches(self._files(sop), batch_size)
 
-        features = {
-            name: tf.io.FixedLenFeature([size], tf.float32 if name == "masked_lm_weights" else tf.int64)
-            for name, size in feature_sizes(self.max_seq_length, self.max_predictions_per_seq).items()
-            if sop or name != "next_sentence_labels"
-        }
+    def empty_batch(self, batch_size: int, *, sop: bool = False) -> tuple[dict[str, np.ndarray], Any, Any]:
+        """Make a batch of zeros, of the shapes and types of `training_batches`."""
+        sizes = self._files(sop).sizes
+        return batches.as_inputs({name: np.zeros((batch_size, n), feature_dtype(name)) for name, n in sizes.items()})
 
-        def parse(serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], Any, Any]:
-            # Parsing whole batches is several times as fast as parsing single examples.
-            parsed = tf.io.parse_example(serialized, features)
-            self._check_values(parsed)
-            x = {name: tf.cast(parsed[feature], "int32") for name, feature in _INPUTS.items()}
-            labels, weights = tf.cast(parsed["masked_lm_ids"], "int32"), parsed["masked_lm_weights"]
-            if not sop:
-                return x, labels, weights
-            order = tf.cast(parsed["next_sentence_labels"][:, 0], "int32")
-            return (
-                x,
-                {"masked_lm": labels, "sentence_order": order},
-                {"masked_lm": weights, "sentence_order": tf.ones_like(order, "float32")},
-            )
-
-        # Each of several workers takes its part of every batch, and not, as by default, some of the files.
-        options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        batches = examples.batch(batch_size, drop_remainder=drop_remainder).with_options(options)
-        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-    def _check_values(self, parsed: dict[str, tf.Tensor]) -> None:
-        """Check the values of a batch in the graph. XLA and GPUs take ids beyond a table without complaint."""
-        import tensorflow as tf
-
-        pieces = (self.tokenizer or {}).get("vocabulary_size", tf.int32.max)
-        limits = {"input_ids": pieces, "masked_lm_ids": pieces, "masked_lm_positions": self.max_seq_length}
-        limits |= {"input_mask": 2, "next_sentence_labels": 2, "segment_ids": _MOST_SEGMENTS}
-        for name in limits.keys() & parsed.keys():
-            tf.debugging.Assert(
-                tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limits[name])),
-                [f"{name} must be from 0 to {limits[name] - 1}."],
-            )
-        weights = parsed["masked_lm_weights"]
-        tf.debugging.Assert(
-            tf.reduce_all((weights >= 0) & (weights < math.inf)),
-            ["masked_lm_weights must be finite and not negative."],
-        )
+    def _files(self, sop: bool) -> batches.RecordFiles:
+        sizes = feature_sizes(self.max_seq_length, self.max_predictions_per_seq)
+        if not sop:
+            del sizes["next_sentence_labels"]
+        num_ids = (self.tokenizer or {}).get("vocabulary_size", MAX_IDS)
+        return batches.RecordFiles(paths=self.paths, num_examples=self.num_examples, sizes=sizes, num_ids=num_ids)
 
 
-# KerasHub's input names, and the features of Google's schema that they are read from.
-_INPUTS = {
-    "token_ids": "input_ids",
-    "padding_mask": "input_mask",
-    "segment_ids": "segment_ids",
-    "mask_positions": "masked_lm_positions",
-}
+def _batches_of_backend() -> Any:
+    """Return the module with the batches for Keras's backend."""
+    import keras
+
+    return tensorflow_batches if keras.backend.backend() == "tensorflow" else batches
 
 
 def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
@@ -254,16 +206,16 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
         raise InputError(
             f"The record file is not in the manifest beside it. Received: {path!r}. Build the records again."
         )
-    listed = manifest.files[name]
-    found = size(path)
-    if found != listed["bytes"]:
-        count_examples(path)  # Raises an error with the index if an example is damaged.
-        raise InputError(
-            f"The record file is not the one in the manifest beside it. Received: {path!r} of {found} bytes, "
-            f"{listed['bytes']} in the manifest. Build the records again."
-        )
+    listed, found = manifest.files[name], {"bytes": size(path)}
     if not is_remote(path):
-        check_lengths(path)
+        # Raises an error with the index if an example is cut short.
+        found["examples"] = len(find_records(open_records(path), path=path))
+    for what, count in found.items():
+        if count != listed[what]:
+            raise InputError(
+                f"The record file is not the one in the manifest beside it. Received: {path!r} of {count} {what}, "
+                f"{listed[what]} in the manifest. Build the records again."
+            )
     return listed["examples"]
 
 

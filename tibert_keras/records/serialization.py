@@ -16,6 +16,8 @@ from tibert_keras.storage import open_binary, size
 
 # Tags of the protobuf fields 1 to 3 with a length: field number x 8 + 2.
 _FIRST, _SECOND, _THIRD = b"\x0a", b"\x12", b"\x1a"
+# Far more than any model has; ids become int32.
+_MAX_SEGMENTS, MAX_IDS = 1 << 10, 1 << 31
 
 
 # === TFRecord files ===
@@ -27,7 +29,7 @@ def write_records(file: IO[bytes], records: Iterable[bytes]) -> int:
     """Append records to an open TFRecord file, and return their number."""
     count = 0
     for count, record in enumerate(records, start=1):  # noqa: B007
-        file.write(b"".join((_header(len(record)), record, _checksum(record))))
+        file.write(b"".join((record_header(len(record)), record, record_checksum(record))))
     return count
 
 
@@ -45,36 +47,15 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
                 return
             length = int.from_bytes(header[:8], "little")
             # Without its checksum the length of a damaged file may be any number; with it, one made up.
-            content = file.read(length + 4) if header == _header(length) and length <= end else b""
+            content = file.read(length + 4) if header == record_header(length) and length <= end else b""
             record = content[:-4]
-            if len(record) < length or _checksum(record) != content[-4:]:
-                raise _damaged(path, index)
+            if len(record) < length or record_checksum(record) != content[-4:]:
+                raise damaged(path, index)
             yield record
 
 
-def check_lengths(path: str | os.PathLike[str]) -> None:
-    """Check that the lengths in a local TFRecord file lead from record to record to its end, without reading these.
-
-    TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large.
-
-    Raises:
-        InputError: If they do not, with the index of the record.
-    """
-    end = size(path)
-    with open_binary(path) as file:
-        position = 0
-        for index in itertools.count():
-            header = file.read(12)
-            if not header:
-                return
-            length = int.from_bytes(header[:8], "little")
-            position += length + 16
-            if position > end or header != _header(length):
-                raise _damaged(path, index)
-            file.seek(position)
-
-
-def _damaged(path: str | os.PathLike[str], index: int) -> InputError:
+def damaged(path: str | os.PathLike[str], index: int) -> InputError:
+    """Return the error that names the damaged example of a record file."""
     return InputError(
         f"The record file is cut short or damaged at example {index}. Received: {os.fspath(path)!r}. "
         "Build it again, or leave it out."
@@ -82,12 +63,13 @@ def _damaged(path: str | os.PathLike[str], index: int) -> InputError:
 
 
 @functools.lru_cache(maxsize=4096)
-def _header(length: int) -> bytes:
+def record_header(length: int) -> bytes:
+    """Return the first 12 bytes of a record: its length, and their checksum."""
     content = length.to_bytes(8, "little")
-    return content + _checksum(content)
+    return content + record_checksum(content)
 
 
-def _checksum(content: bytes) -> bytes:
+def record_checksum(content: bytes) -> bytes:
     """Compute the CRC-32C of a content, masked as TensorFlow does: a CRC of data with CRCs in it is weak."""
     crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8 & 0xFFFFFFFF).to_bytes(4, "little")
@@ -105,16 +87,32 @@ def feature_sizes(max_seq_length: int, max_predictions_per_seq: int) -> dict[str
     return {**sequence, **predictions, "next_sentence_labels": 1}
 
 
-def parse_example(serialized: bytes, sizes: Mapping[str, int] | None = None, *, path: str) -> dict[str, np.ndarray]:
+def feature_dtype(name: str) -> type[np.generic]:
+    """Return the type of the values of a feature."""
+    return np.float32 if name == "masked_lm_weights" else np.int64
+
+
+def value_limits(max_seq_length: int, num_ids: int) -> dict[str, int]:
+    """Return the number that the values of each integer feature lie below; none is negative."""
+    return {
+        "input_ids": num_ids,
+        "masked_lm_ids": num_ids,
+        "masked_lm_positions": max_seq_length,
+        "input_mask": 2,
+        "next_sentence_labels": 2,
+        "segment_ids": _MAX_SEGMENTS,
+    }
+
+
+def parse_example(serialized: bytes, *, path: str) -> dict[str, np.ndarray]:
     """Parse a `tf.train.Example` into int64 and float32 arrays by name of feature.
 
     Args:
         serialized: The message.
-        sizes: Number of values of each feature that is needed.
         path: The record file, for the message of an error.
 
     Raises:
-        InputError: If it is another message, or lacks a feature or some of its values.
+        InputError: If it is another message.
     """
     from google.protobuf.message import DecodeError
 
@@ -128,14 +126,6 @@ def parse_example(serialized: bytes, sizes: Mapping[str, int] | None = None, *, 
         arrays[feature.key] = (
             np.fromiter(floats, np.float32, len(floats)) if floats else np.fromiter(integers, np.int64, len(integers))
         )
-    for name, count in (sizes or {}).items():
-        kind = np.float32 if name == "masked_lm_weights" else np.int64
-        if name not in arrays or len(arrays[name]) != count or arrays[name].dtype != kind:
-            found = f"{len(arrays[name])} values of type {arrays[name].dtype}" if name in arrays else "none"
-            raise InputError(
-                f"Not a record of masked examples: it needs {count} values of type {kind.__name__} as {name!r}, and "
-                f"has {found}. Received: {path!r}. Give a file of `tibert records`."
-            )
     return arrays
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.formats.find import find_model
 from tibert_keras.models.tibert_presets import backbone_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
-from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
+from tibert_keras.runs.folder import CONFIG_FILE, INITIAL_PRESET, Kind, check_folder, read_config
 from tibert_keras.storage import exists, expand_glob, join, open_binary
 
 # Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
@@ -62,6 +62,8 @@ class PretrainConfig:
         max_predictions_per_seq: Prediction slots of the sequences in the records.
         optimizer: `lamb`, as in the original; `adamw`, Google's: the same update without the trust ratio; or `muon`,
             which orthogonalises the updates of matrices and learns more from a step, at rates like 0.002.
+        dynamic_masking: Draw other masks in each epoch, from the tokens that the records had before masking and with
+            their options. The result is the same whether the run was stopped or not.
         neighbour_attention: Begin with heads that attend to a token's neighbours, which a model otherwise takes long to
             discover. Only the initial values differ.
         learning_rate: Learning rate at the end of the warm-up, its maximum.
@@ -78,7 +80,9 @@ class PretrainConfig:
         iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
         deterministic: Avoid operations that may give other bits when repeated, as some devices have; slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16.
+        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16. `auto` takes what
+            is faster on this machine, by a trial of some seconds before the first step, which decides a `jit_compile`
+            of `auto` too.
         jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
             On JAX, `false` runs it op by op, which is many times slower.
         rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
@@ -89,7 +93,7 @@ class PretrainConfig:
         gcp_project: Google Cloud project of the TPU; by default that of this machine.
         num_tpu_cores: Cores that the TPU is expected to have.
         master: Refused unless empty: the address of a session of TensorFlow 1. Give `tpu_name` or `TF_CONFIG`.
-        masked_lm_budget: Refused unless 0: masking during training, which the published original lacks too.
+        masked_lm_budget: Refused unless 0: the published original lacks its masking too. Give `dynamic_masking`.
     """
 
     kind: ClassVar[Kind] = "pretrain"
@@ -113,6 +117,7 @@ class PretrainConfig:
     max_seq_length: int = 128
     max_predictions_per_seq: int = 20
     optimizer: Literal["lamb", "adamw", "muon"] = "lamb"
+    dynamic_masking: bool = False
     neighbour_attention: bool = False
     learning_rate: float = 0.00176
     poly_power: float = 1.0
@@ -126,7 +131,7 @@ class PretrainConfig:
     iterations_per_loop: int | None = None
     seed: int = 12345
     deterministic: bool = False
-    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
+    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16", "auto"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     rematerialize: bool = False
     use_tpu: bool = False
@@ -164,6 +169,14 @@ class PretrainConfig:
         self._check_beginning()
         self._refuse_what_is_gone()
 
+    def as_begun(self) -> PretrainConfig:
+        """Return the options with what the run in the output folder has taken for a `mixed_precision` of `auto`."""
+        if self.mixed_precision != "auto" or not exists(join(self.output_dir, CONFIG_FILE)):
+            return self
+        names = ["mixed_precision", *["jit_compile"] * (self.jit_compile == "auto")]
+        begun = read_config(self.output_dir)
+        return replace(self, **{name: begun[name] for name in names if name in begun})
+
     @property
     def initial_weights(self) -> str | None:
         """The model that the run takes its first weights from: `init_checkpoint`, or a `preset` that is no name."""
@@ -200,9 +213,8 @@ class PretrainConfig:
         """Refuse flags of the original that have no meaning here, with the reason."""
         if self.masked_lm_budget:
             raise InputError(
-                "Masks are made with the records, as the original's are by default; its masking during training was "
-                f"never published. Received: masked_lm_budget={self.masked_lm_budget}. Give `tibert records` a "
-                "dupe_factor for other masks in each repetition."
+                "The original's masking during training was never published. "
+                f"Received: masked_lm_budget={self.masked_lm_budget}. Give dynamic_masking, for masks of each epoch."
             )
         if self.master:
             raise InputError(
@@ -235,7 +247,7 @@ def check_files(config: PretrainConfig) -> None:
     expand_glob(config.input_file)
     if config.validation_file is not None:
         expand_glob(config.validation_file)
-    check_folder(config, CHANGEABLE)
+    check_folder(config.as_begun(), CHANGEABLE)
     if not config.do_train:
         return
     if not exists(join(config.output_dir, INITIAL_PRESET, "task.json")):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-import re
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
-from tibert_keras.records.pipeline import Records, count_examples
+from tibert_keras.records.pipeline import Records
 from tibert_keras.training.guesses import MaskedTokens, model_guesses, ngram_ranks, syllable_ranks
 
 # Float32 rounds the mean of many losses to about 1e-6.
@@ -98,8 +98,7 @@ def evaluate(
         "hidden_syllables": len(syllables),
     }
     if baseline is not None:
-        with reporting_damaged_records(baseline):
-            ranks = ngram_ranks(tokens, baseline, num_ids=model.backbone.vocabulary_size)
+        ranks = ngram_ranks(tokens, baseline, num_ids=model.backbone.vocabulary_size)
         scores |= _shares("baseline_", ranks[hidden])
         scores |= _shares("baseline_syllable_", syllable_ranks(tokens, ranks, hidden, starts))
     return scores
@@ -169,8 +168,7 @@ def check_records(
         )
     if records.tokenizer is None:
         # No manifest tells the vocabulary, but a larger one shows at once. A GPU would not complain.
-        with reporting_damaged_records(records):
-            x, labels, _ = next(records.evaluation_batches(64).as_numpy_iterator())
+        x, labels, _ = next(records.numpy_batches(64))
         largest = max(x["token_ids"].max(), labels.max())
         if largest >= vocabulary_size:
             raise InputError(
@@ -180,20 +178,27 @@ def check_records(
 
 
 @contextmanager
-def reporting_damaged_records(*sources: Records | None) -> Iterator[None]:
+def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> Iterator[None]:
     """Report which file is damaged, and at which example; TensorFlow's own errors do not.
+
+    Args:
+        *sources: The records that are read.
+        sop: Whether the labels of the sentence order are read too.
 
     Raises:
         InputError: In place of TensorFlow's error, if a damaged example is found.
     """
+    if keras.backend.backend() != "tensorflow":
+        # Only our own reader reads records there.
+        yield
+        return
     import tensorflow as tf
 
     try:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         for source in filter(None, sources):
-            for path in source.paths:
-                _check_file(dataclasses.replace(source, paths=[path], num_examples=count_examples(path)))
+            deque(source.numpy_batches(64, sop=sop), maxlen=0)
         # Each example is right by itself, but not for the model.
         if isinstance(error, tf.errors.InvalidArgumentError) and "indices" in error.message:
             paths = [path for source in filter(None, sources) for path in source.paths]
@@ -202,28 +207,6 @@ def reporting_damaged_records(*sources: Records | None) -> Iterator[None]:
                 "made for."
             ) from error
         raise
-
-
-def _check_file(records: Records) -> None:
-    """Parse a file example by example. `count_examples` has checked that none is cut short."""
-    import tensorflow as tf
-
-    index = 0
-    try:
-        for _ in records.evaluation_batches(1):
-            index += 1
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(
-            f"Example {index} of the record file is not like the others. Received: {records.paths[0]!r}, where "
-            f"sequences should have {records.max_seq_length} tokens and {records.max_predictions_per_seq} predictions: "
-            f"{_reason(error)} Build it again, or leave it out."
-        ) from error
-
-
-def _reason(error: Any) -> str:
-    """The message of an assertion in the graph, or the first line of TensorFlow's."""
-    found = re.search(r"\b\w+ must be [^']*\.", error.message)
-    return found[0] if found else f"{error.message.splitlines()[0].rstrip('.')}."
 
 
 # === Comparison with transformers, by which the original project validated its conversions ===
@@ -274,8 +257,8 @@ def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_
         write_hugging_face(portable, Path(folder) / "model")
         theirs = AutoModelForMaskedLM.from_pretrained(Path(folder) / "model").eval()
     total, weight = 0.0, 0.0
-    with torch.inference_mode(), reporting_damaged_records(records):
-        for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
+    with torch.inference_mode():
+        for x, labels, weights in records.numpy_batches(batch_size):
             total += float((weights * _cross_entropy(theirs, x, labels)).sum(dtype="float64"))
             weight += float(weights.sum())
     if not weight:

@@ -56,7 +56,7 @@ def model_guesses(
     """
     sequences: list[np.ndarray] = []
     slots, losses, ranks = [], [], []
-    for x, labels, weights in records.evaluation_batches(batch_size).as_numpy_iterator():
+    for x, labels, weights in records.numpy_batches(batch_size):
         used = weights > 0
         logits = model.predict_on_batch(x).astype("float32")[used]
         right = np.take_along_axis(logits, labels[used][:, None], axis=-1)

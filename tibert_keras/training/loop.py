@@ -13,6 +13,7 @@ import keras
 
 from tibert_keras.errors import DivergedError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.masking import DynamicMasking
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.run import Run
 from tibert_keras.training.config import PretrainConfig
@@ -36,6 +37,7 @@ class TrainingLoop:
         model: The compiled model.
         records: The training records.
         validation_batches: The batches to validate on after each window, or `None`.
+        masking: Draws the masks, or `None` for those of the records.
         rollbacks: The number of rollbacks to each checkpoint so far.
     """
 
@@ -45,6 +47,7 @@ class TrainingLoop:
     model: TibertMaskedLM
     records: Records
     validation_batches: Any
+    masking: DynamicMasking | None
     rollbacks: Counter[int] = field(default_factory=Counter)
 
     def train(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -76,6 +79,7 @@ class TrainingLoop:
             seed=self.config.seed,
             start_step=state.step + state.skipped_batches,
             sop=self.config.sop,
+            masking=self.masking,
         )
         self.model.fit(
             # The batches never end: epochs of the data are not those of Keras.

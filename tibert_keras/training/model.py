@@ -67,9 +67,7 @@ def make_model(
     _check_records(config, model, records, validation)
     if strategy.is_chief:
         write_config(config)
-    _compile(config, model)
-    # The records hold token ids; the preprocessor is for users of the champion.
-    model.preprocessor = None
+    compile_model(config, model)
     return model
 
 
@@ -120,6 +118,11 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
     path = config.spm_model_file
     if path is None:
         if records.tokenizer is None:
+            if config.dynamic_masking:
+                raise InputError(
+                    "Masks are drawn with the ids of a tokenizer, and there is none beside the records. "
+                    "Received: dynamic_masking=True, spm_model_file=None. Give spm_model_file."
+                )
             _LOG.warning("No tokenizer is beside the records; without spm_model_file the champion takes only ids.")
             return None
         path = f"{os.path.dirname(records.paths[0])}/{TOKENIZER_FILE}"
@@ -143,7 +146,8 @@ def _check_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Reco
         check_records(source, model, **lengths)
 
 
-def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
+def compile_model(config: PretrainConfig, model: TibertMaskedLM) -> None:
+    """Compile a model with the optimizer and the schedule of a run."""
     schedule = WarmupPolynomialDecay(
         config.learning_rate,
         decay_steps=config.num_train_steps,

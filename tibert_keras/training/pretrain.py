@@ -15,6 +15,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.locks import only_writer
 from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
+from tibert_keras.records.masking import DynamicMasking
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
 from tibert_keras.runs.environment import note_environment
@@ -25,6 +26,7 @@ from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.model import make_model
+from tibert_keras.training.precision import with_fastest_precision
 from tibert_keras.training.run_callbacks import (
     CheckpointEachInterval,
     RecordEachWindow,
@@ -62,6 +64,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     ```
     """
     check_files(config)
+    config = config.as_begun()
     with only_writer(config.output_dir) if is_chief() else nullcontext():
         return _pretrain(config, callbacks)
 
@@ -73,7 +76,8 @@ def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callba
         records = Records.find(config.input_file)
         validation = Records.find(config.validation_file) if config.validation_file else None
         if config.do_train:
-            with reporting_damaged_records(records, validation):
+            with reporting_damaged_records(records, validation, sop=config.sop):
+                config = with_fastest_precision(config, strategy, records)
                 _train(config, strategy, records, validation, callbacks)
     if strategy.is_chief:
         champion = choose_champion([config.output_dir])
@@ -104,6 +108,11 @@ def _train(
     run.state.num_examples = records.num_examples
     with strategy.scope():
         model = make_model(config, strategy, records, validation)
+        # The records hold token ids; the preprocessor is for users of the champion.
+        preprocessor, model.preprocessor = model.preprocessor, None
+        masking = None
+        if config.dynamic_masking:
+            masking = DynamicMasking(policy=preprocessor.policy, tokenizer=preprocessor.tokenizer, seed=config.seed)
         _restore(config, strategy, run, model, records)
         validation_batches = validation and _validation_batches(config, validation, strategy.num_replicas)
     _check_iterations(config, run.state.step)
@@ -136,6 +145,7 @@ def _train(
             model=model,
             records=records,
             validation_batches=validation_batches,
+            masking=masking,
         )
         loop.train([progress, RecordEachWindow(run, config), saving, *callbacks])
 
@@ -154,8 +164,7 @@ def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: Tibert
     if run.state.step % config.save_checkpoints_steps:
         # The averages of an interrupted window are restored before the first step, in which Keras would make their
         # variables.
-        batches = records.training_batches(config.train_batch_size, seed=config.seed, sop=config.sop)
-        build_training_variables(model, batches.element_spec)
+        build_training_variables(model, records.empty_batch(config.train_batch_size, sop=config.sop))
     if not resumed and config.continue_from is not None:
         # From now on the run does not need the other one.
         run.save(model)

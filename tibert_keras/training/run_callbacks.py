@@ -23,7 +23,8 @@ from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import LOG_FOLDER
 from tibert_keras.runs.history import History
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import explaining_tensorflow, join
+from tibert_keras.runs.tensorboard import ScalarWriter
+from tibert_keras.storage import join
 from tibert_keras.training.callbacks import BestLoss, SaveCheckpoints
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.strategy import Strategy
@@ -87,19 +88,11 @@ class RecordEachWindow(BestLoss):
     def __init__(self, run: Run, config: PretrainConfig) -> None:
         self.run = run
         self.config = config
+        self.writer = ScalarWriter(join(run.folder, LOG_FOLDER))
         super().__init__(run.folder)
 
     def history(self) -> History:
         return self.run.history
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        import tensorflow as tf
-
-        self.summary = tf.summary
-        self.logs = join(self.run.folder, LOG_FOLDER)
-        if self.run.writes:
-            with explaining_tensorflow(self.logs):
-                self.writer = tf.summary.create_file_writer(self.logs)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         state = self.run.state
@@ -132,11 +125,7 @@ class RecordEachWindow(BestLoss):
     def _report(self, row: dict[str, Any]) -> None:
         """Report a window on TensorBoard and in the log."""
         step = row["step"]
-        figures = {**row, **norms(self.model)}
-        with explaining_tensorflow(self.logs), self.writer.as_default(step=step):
-            for name, value in figures.items():
-                self.summary.scalar(name, value)
-            self.writer.flush()
+        self.writer.write(step, {**row, **norms(self.model)})
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
         best = " (best)" * (self.best_step == step)
         _LOG.info("step %d/%d: %s%s", step, self.config.num_train_steps, values, best)

@@ -1,0 +1,150 @@
+"""Reads record files as batches of arrays for `fit()`, on any backend and without TensorFlow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.records.masking import DynamicMasking
+from tibert_keras.records.reader import ExampleReader
+
+# KerasHub's input names, and the features of Google's schema that they are read from.
+_INPUTS = {
+    "token_ids": "input_ids",
+    "padding_mask": "input_mask",
+    "segment_ids": "segment_ids",
+    "mask_positions": "masked_lm_positions",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordFiles:
+    """What the readers of record files need to know.
+
+    Attributes:
+        paths: The files.
+        num_examples: Examples in all of them.
+        sizes: The number of values of each feature that is read.
+        num_ids: The number of token ids.
+    """
+
+    paths: list[str]
+    num_examples: int
+    sizes: dict[str, int]
+    num_ids: int
+
+    def num_batches(self, batch_size: int, drop_remainder: bool = False) -> int:
+        """Return the number of batches of an epoch."""
+        return self.num_examples // batch_size if drop_remainder else -(-self.num_examples // batch_size)
+
+    def reader(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+        """Return what reads examples by their numbers."""
+        return ExampleReader(self.paths, self.sizes, num_ids=self.num_ids).read
+
+
+def training_batches(
+    files: RecordFiles, batch_size: int, *, seed: int, start_step: int, masking: DynamicMasking | None
+) -> Any:
+    """Make the `PyDataset` of `Records.training_batches`."""
+    read = files.reader()
+
+    def batch(index: int) -> Any:
+        first = (start_step + index) * batch_size
+        features = read(shuffled_numbers(first, batch_size, num_examples=files.num_examples, seed=seed))
+        return as_inputs(features if masking is None else masking(features, first))
+
+    return keras_batches(batch, None)
+
+
+def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool) -> Any:
+    """Make the `PyDataset` of `Records.evaluation_batches`."""
+    read = files.reader()
+    return keras_batches(
+        lambda index: as_inputs(read(_numbers(files, index, batch_size))),
+        files.num_batches(batch_size, drop_remainder),
+    )
+
+
+def numpy_batches(files: RecordFiles, batch_size: int) -> Iterator[Any]:
+    """Read the same batches one after another."""
+    read = files.reader()
+    for index in range(files.num_batches(batch_size)):
+        yield as_inputs(read(_numbers(files, index, batch_size)))
+
+
+def _numbers(files: RecordFiles, index: int, batch_size: int) -> np.ndarray:
+    return np.arange(index * batch_size, min((index + 1) * batch_size, files.num_examples))
+
+
+def as_inputs(features: Mapping[str, Any], *, cast: Callable[[Any, str], Any] = np.asarray) -> Any:
+    """Return `(x, y, sample_weight)`, as `Records.training_batches` describes it.
+
+    Args:
+        features: Arrays or tensors `[batch, values]` of Google's schema, with the sentence order if it is wanted.
+        cast: Casts them to a type; `tf.cast` for tensors.
+    """
+    x = {name: cast(features[feature], "int32") for name, feature in _INPUTS.items()}
+    labels, weights = cast(features["masked_lm_ids"], "int32"), features["masked_lm_weights"]
+    if "next_sentence_labels" not in features:
+        return x, labels, weights
+    order = cast(features["next_sentence_labels"][:, 0], "int32")
+    ones = cast(order >= 0, "float32")
+    return x, {"masked_lm": labels, "sentence_order": order}, {"masked_lm": weights, "sentence_order": ones}
+
+
+def shuffled_numbers(first: int, count: int, *, num_examples: int, seed: int) -> np.ndarray:
+    """Return the numbers of `count` examples, from the `first` on, in an endless stream of epochs, int64 `[count]`.
+
+    Each epoch holds every example once, in an order that depends on the seed and the epoch alone.
+    """
+    epochs, places = np.divmod(np.arange(first, first + count), num_examples)
+    return np.concatenate(
+        [_order(num_examples, seed, epoch)[places[epochs == epoch]] for epoch in np.unique(epochs).tolist()]
+    )
+
+
+# Of two epochs, because a batch may end in the one after that in which it begins.
+@functools.lru_cache(maxsize=2)
+def _order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_examples)
+
+
+def keras_batches(read: Callable[[int], Any], num_batches: int | None) -> Any:
+    """Make data for `fit()` of batches that are read by number, each while the one before is in use.
+
+    Args:
+        read: Reads a batch.
+        num_batches: Their number, or `None` if they never end.
+
+    Returns:
+        A `keras.utils.PyDataset` with the method `take` of a `tf.data.Dataset`.
+    """
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__()
+            self._thread = ThreadPoolExecutor(1, "records")
+            self._ahead: dict[int, Future[Any]] = {}
+
+        @property
+        def num_batches(self) -> int | None:
+            return num_batches
+
+        def __getitem__(self, index: int) -> Any:
+            ahead = self._ahead.pop(index, None)
+            batch = read(index) if ahead is None else ahead.result()
+            if index + 1 != num_batches:
+                self._ahead = {index + 1: self._thread.submit(read, index + 1)}
+            return batch
+
+        def take(self, count: int) -> Any:
+            """Return the first batches alone."""
+            return keras_batches(read, count if num_batches is None else min(count, num_batches))
+
+    return Batches()

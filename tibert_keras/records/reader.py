@@ -1,0 +1,231 @@
+"""Reads the examples of record files by number, as arrays, without TensorFlow."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.records.serialization import (
+    MAX_IDS,
+    damaged,
+    feature_dtype,
+    parse_example,
+    record_checksum,
+    record_header,
+    value_limits,
+)
+from tibert_keras.storage import is_remote, open_binary, read_bytes, size
+
+# The number of an example's file, and its own in that file.
+_Place = tuple[int, int]
+
+
+class ExampleReader:
+    """The masked examples of record files, by number.
+
+    Local files are mapped into memory, so that only the examples being read take any; remote files are loaded whole.
+    The lengths of records are checked when the reader is made, and their contents when they are read.
+
+    Args:
+        paths: The record files.
+        sizes: The number of values of each feature, as from `feature_sizes`.
+        num_ids: The number of token ids, if it is known.
+
+    Raises:
+        InputError: If a file is cut short or damaged, with the index of the example.
+
+    Example:
+    ```python
+    reader = ExampleReader(["train_0.tf_record"], feature_sizes(128, 20), num_ids=10_000)
+    reader.read(np.array([7, 3]))["input_ids"]  # int64 [2, 128]
+    ```
+    """
+
+    def __init__(self, paths: Sequence[str], sizes: Mapping[str, int], *, num_ids: int = MAX_IDS) -> None:
+        self._paths, self._sizes = list(paths), dict(sizes)
+        self._limits = value_limits(sizes["input_ids"], num_ids)
+        self._files = [open_records(path) for path in self._paths]
+        self._ends = [find_records(file, path=path) for file, path in zip(self._files, self._paths, strict=True)]
+        # The number of the first example of each file, and the number of all.
+        self._starts = np.cumsum([0, *map(len, self._ends)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Read examples.
+
+        Args:
+            numbers: int64 `[examples]`, their numbers, counted from 0 through all files.
+
+        Returns:
+            An array `[examples, values]` for each feature, int64 or, for weights, float32.
+
+        Raises:
+            InputError: If one is damaged, is no masked example of these sizes, or holds values that no model can use.
+        """
+        files = np.searchsorted(self._starts, numbers, side="right") - 1
+        places = list(zip(files.tolist(), (numbers - self._starts[files]).tolist(), strict=True))
+        records = [self._record(place) for place in places]
+        # What is parsed one by one is damaged, or has its fields in another order, which protobuf allows.
+        arrays = _parse(records, self._sizes) or self._parse_one_by_one(records, places)
+        self._check_values(arrays, places)
+        return arrays
+
+    def _record(self, place: _Place) -> bytes:
+        file, index = place
+        ends = self._ends[file]
+        content = self._files[file][(ends[index - 1] if index else 0) + 12 : ends[index]]
+        if record_checksum(content[:-4]) != content[-4:]:
+            raise damaged(self._paths[file], index)
+        return content[:-4]
+
+    def _parse_one_by_one(self, records: Sequence[bytes], places: Sequence[_Place]) -> dict[str, np.ndarray]:
+        parsed = []
+        for record, place in zip(records, places, strict=True):
+            example = parse_example(record, path=self._paths[place[0]])
+            for name, count in self._sizes.items():
+                wanted, values = feature_dtype(name).__name__, example.get(name, np.zeros(0))
+                if (len(values), values.dtype) != (count, wanted):
+                    found = f"{len(values)} values of type {values.dtype}" if name in example else "none"
+                    raise self._unlike(place, f"it needs {count} values of type {wanted} as {name!r}, and has {found}.")
+            parsed.append(example)
+        return {name: np.stack([example[name] for example in parsed]) for name in self._sizes}
+
+    def _check_values(self, arrays: Mapping[str, np.ndarray], places: Sequence[_Place]) -> None:
+        weights = arrays["masked_lm_weights"]
+        wrong = {"masked_lm_weights must be finite and not negative.": ~((weights >= 0) & (weights < np.inf))}
+        for name, limit in self._limits.items():
+            if name in arrays:
+                # Without its sign a negative number is a large one.
+                wrong[f"{name} must be from 0 to {limit - 1}."] = arrays[name].view(np.uint64) >= limit
+        for reason, flags in wrong.items():
+            for row in np.flatnonzero(flags.any(axis=1)):
+                raise self._unlike(places[row], reason)
+
+    def _unlike(self, place: _Place, reason: str) -> InputError:
+        file, index = place
+        length, predictions = self._sizes["input_ids"], self._sizes["masked_lm_ids"]
+        return InputError(
+            f"Example {index} of the record file is not like the others. Received: {self._paths[file]!r}, where "
+            f"sequences should have {length} tokens and {predictions} predictions: {reason} "
+            "Build it again, or leave it out."
+        )
+
+
+def open_records(path: str) -> mmap.mmap | bytes:
+    """Map a local record file into memory, or load a remote one.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if is_remote(path) or not size(path):  # An empty file cannot be mapped.
+        return read_bytes(path)
+    with open_binary(path) as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def find_records(content: mmap.mmap | bytes, *, path: str) -> list[int]:
+    """Return where each record of a TFRecord file ends, by their lengths alone.
+
+    TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large.
+
+    Args:
+        content: The file.
+        path: Its path, for the message of an error.
+
+    Raises:
+        InputError: If the lengths do not lead from record to record to the end, with the index of the record.
+    """
+    ends: list[int] = []
+    end = 0
+    while end < len(content):
+        header = content[end : end + 12]
+        length = int.from_bytes(header[:8], "little")
+        end += length + 16
+        if end > len(content) or header != record_header(length):
+            raise damaged(path, len(ends))
+        ends.append(end)
+    return ends
+
+
+# === Parsing by array operations ===
+# `tf.train.Example` in the order in which TensorFlow and `serialize_examples` write its fields. Each of these has a tag
+# (its number x 8 + 2), a length and a content: https://protobuf.dev/programming-guides/encoding/
+_FIRST, _SECOND, _THIRD = 0x0A, 0x12, 0x1A
+
+
+def _parse(records: Sequence[bytes], sizes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """Parse examples of one shape into an array for each feature, or return `None` if one of them differs."""
+    arrays = {}
+    try:
+        found = [_packed_values(record) for record in records]
+        for name, count in sizes.items():
+            floats = feature_dtype(name) is np.float32
+            packed = [values[name.encode(), _SECOND if floats else _THIRD] for values in found]
+            arrays[name] = (_floats if floats else _integers)(packed, count)
+    except (IndexError, KeyError, ValueError):
+        return None
+    return arrays
+
+
+def _packed_values(record: bytes) -> dict[tuple[bytes, int], bytes]:
+    """Return the packed values of each feature of a serialized example, by its name and the tag of its kind."""
+    values = {}
+    at, end = _field(record, 0, _FIRST)
+    if end != len(record):
+        raise ValueError("more than the features")
+    while at < end:
+        at, entry_end = _field(record, at, _FIRST)
+        key, key_end = _field(record, at, _FIRST)
+        feature, feature_end = _field(record, key_end, _SECOND)
+        # A list of floats or of int64, in which the values are packed.
+        kind = record[feature]
+        begin, kind_end = _field(record, feature, kind)
+        begin, values_end = _field(record, begin, _FIRST)
+        if not entry_end == feature_end == kind_end == values_end <= end:
+            raise ValueError("fields in another order")
+        values[record[key:key_end], kind] = record[begin:values_end]
+        at = entry_end
+    return values
+
+
+def _field(record: bytes, at: int, tag: int) -> tuple[int, int]:
+    """Return where the content of a field begins and ends."""
+    if record[at] != tag:
+        raise ValueError("another field")
+    length, shift = 0, 0
+    while True:
+        at += 1
+        length |= (record[at] & 0x7F) << shift
+        if record[at] < 0x80:
+            return at + 1, at + 1 + length
+        shift += 7
+
+
+def _floats(packed: Sequence[bytes], count: int) -> np.ndarray:
+    if any(len(values) != 4 * count for values in packed):
+        raise ValueError("more or fewer values")
+    return np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), count)
+
+
+def _integers(packed: Sequence[bytes], count: int) -> np.ndarray:
+    """Decode groups of seven bits, the lowest first; the eighth bit is set in all but the last group of an integer."""
+    content = np.frombuffer(b"".join(packed), np.uint8)
+    last = np.flatnonzero(content < 0x80)
+    # The number of integers up to the end of each example.
+    counts = np.searchsorted(last, np.cumsum([len(values) for values in packed]))
+    if any(values[-1] > 0x7F for values in packed) or (counts != count * np.arange(1, len(packed) + 1)).any():
+        raise ValueError("more or fewer values")
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if lengths.max(initial=0) > 9:
+        raise ValueError("a negative number")
+    integers = (content[first] & 0x7F).astype(np.int64)
+    for group in range(1, int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > group)
+        integers[longer] |= (content[first[longer] + group] & 0x7F).astype(np.int64) << 7 * group
+    return integers.reshape(len(packed), count)
