@@ -13,7 +13,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.model import compile_model, initial_model
+from tibert_keras.training.model import check_run_records, compile_model, initial_model
 from tibert_keras.training.strategy import Strategy
 
 # Sequences in a step of the trial: with fewer, the time would be that of other things than the products of matrices.
@@ -51,6 +51,7 @@ def with_fastest_precision(config: PretrainConfig, strategy: Strategy, records: 
     size = min(config.train_batch_size // strategy.num_replicas // config.gradient_accumulation_steps, _MAX_BATCH)
     batch = next(records.numpy_batches(size, sop=config.sop))
     model = initial_model(config, records)
+    check_run_records(config, model, records)
     seconds = _measure([_trial_model(choice, model) for choice in choices], batch)
     best = choices[seconds.index(min(seconds))]
     if strategy.any_worker(best.mixed_precision == "mixed_bfloat16"):
