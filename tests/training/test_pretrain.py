@@ -57,14 +57,11 @@ def small_config(folder: Path, *, vocabulary_size: int = 400, dropout: float = 0
 def events(run: Path) -> dict[str, dict[int, float]]:
     """The scalars of TensorBoard's files, as TensorBoard itself reads them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
 
     accumulator = EventAccumulator(str(run / "logs"))
     accumulator.Reload()
-    return {
-        tag: {event.step: float(make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)}
-        for tag in accumulator.Tags()["tensors"]
-    }
+    tags = accumulator.Tags()["scalars"]
+    return {tag: {event.step: event.value for event in accumulator.Scalars(tag)} for tag in tags}
 
 
 class TestFiles:

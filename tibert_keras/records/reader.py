@@ -103,7 +103,7 @@ class ExampleReader:
                 # Without its sign a negative number is a large one.
                 wrong[f"{name} must be from 0 to {limit - 1}."] = arrays[name].view(np.uint64) >= limit
         for reason, flags in wrong.items():
-            for row in np.flatnonzero(flags.any(axis=1)):
+            for row in np.flatnonzero(flags.any(axis=1)).tolist():
                 raise self._unlike(places[row], reason)
 
     def _unlike(self, place: _Place, reason: str) -> InputError:
