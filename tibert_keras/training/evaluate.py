@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import tempfile
@@ -17,7 +18,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
-from tibert_keras.records.pipeline import Records
+from tibert_keras.records.pipeline import Records, count_examples
 from tibert_keras.training.guesses import MaskedTokens, model_guesses, ngram_ranks, syllable_ranks
 
 # Float32 rounds the mean of many losses to about 1e-6.
@@ -198,7 +199,9 @@ def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> It
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         for source in filter(None, sources):
-            deque(source.numpy_batches(64, sop=sop), maxlen=0)
+            # A file may have grown since it was found.
+            whole = dataclasses.replace(source, num_examples=sum(map(count_examples, source.paths)))
+            deque(whole.numpy_batches(64, sop=sop), maxlen=0)
         # Each example is right by itself, but not for the model.
         if isinstance(error, tf.errors.InvalidArgumentError) and "indices" in error.message:
             paths = [path for source in filter(None, sources) for path in source.paths]
