@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.formats.find import find_model
 from tibert_keras.models.tibert_presets import backbone_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
-from tibert_keras.runs.folder import CONFIG_FILE, INITIAL_PRESET, Kind, check_folder, read_config
+from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
 from tibert_keras.storage import exists, expand_glob, join, open_binary
 
 # Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
@@ -80,9 +80,7 @@ class PretrainConfig:
         iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
         deterministic: Avoid operations that may give other bits when repeated, as some devices have; slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16. `auto` takes what
-            is faster on this machine, by a trial of some seconds before the first step, which decides a `jit_compile`
-            of `auto` too.
+        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16.
         jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
             On JAX, `false` runs it op by op, which is many times slower.
         rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
@@ -131,7 +129,7 @@ class PretrainConfig:
     iterations_per_loop: int | None = None
     seed: int = 12345
     deterministic: bool = False
-    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16", "auto"] = "float32"
+    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     rematerialize: bool = False
     use_tpu: bool = False
@@ -168,14 +166,6 @@ class PretrainConfig:
         self._check_steps()
         self._check_beginning()
         self._refuse_what_is_gone()
-
-    def as_begun(self) -> PretrainConfig:
-        """Return the options with what the run in the output folder has taken for a `mixed_precision` of `auto`."""
-        if self.mixed_precision != "auto" or not exists(join(self.output_dir, CONFIG_FILE)):
-            return self
-        names = ["mixed_precision", *["jit_compile"] * (self.jit_compile == "auto")]
-        begun = read_config(self.output_dir)
-        return replace(self, **{name: begun[name] for name in names if name in begun})
 
     @property
     def initial_weights(self) -> str | None:
@@ -247,7 +237,7 @@ def check_files(config: PretrainConfig) -> None:
     expand_glob(config.input_file)
     if config.validation_file is not None:
         expand_glob(config.validation_file)
-    check_folder(config.as_begun(), CHANGEABLE)
+    check_folder(config, CHANGEABLE)
     if not config.do_train:
         return
     if not exists(join(config.output_dir, INITIAL_PRESET, "task.json")):

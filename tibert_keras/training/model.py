@@ -44,7 +44,7 @@ def make_model(
     if strategy.any_worker(not exists(join(initial, "task.json"))):
         keras.utils.set_random_seed(config.seed)
         model = initial_model(config, records)
-        check_run_records(config, model, records, validation)
+        _check_records(config, model, records, validation)
         if config.continue_from is not None:
             check_continue_from(model, config)
         taken = _take_initial_weights(config, model)
@@ -64,10 +64,10 @@ def make_model(
     # Dropout draws its seeds when the model is made: they are the same in a new run and in a resumed one.
     keras.utils.set_random_seed(config.seed)
     model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
-    check_run_records(config, model, records, validation)
+    _check_records(config, model, records, validation)
     if strategy.is_chief:
         write_config(config)
-    compile_model(config, model)
+    _compile(config, model)
     return model
 
 
@@ -140,14 +140,14 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
     )
 
 
-def check_run_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+def _check_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
     """Check that records have the lengths of a run, and fit its model; raises `InputError` if not."""
     lengths = {"max_seq_length": config.max_seq_length, "max_predictions_per_seq": config.max_predictions_per_seq}
     for source in filter(None, sources):
         check_records(source, model, **lengths)
 
 
-def compile_model(config: PretrainConfig, model: TibertMaskedLM) -> None:
+def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
     """Compile a model with the optimizer and the schedule of a run."""
     schedule = WarmupPolynomialDecay(
         config.learning_rate,

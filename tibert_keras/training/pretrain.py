@@ -26,7 +26,6 @@ from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.loop import TrainingLoop
 from tibert_keras.training.model import make_model
-from tibert_keras.training.precision import with_fastest_precision
 from tibert_keras.training.run_callbacks import (
     CheckpointEachInterval,
     RecordEachWindow,
@@ -64,7 +63,6 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     ```
     """
     check_files(config)
-    config = config.as_begun()
     with only_writer(config.output_dir) if is_chief() else nullcontext():
         return _pretrain(config, callbacks)
 
@@ -77,7 +75,6 @@ def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callba
         validation = Records.find(config.validation_file) if config.validation_file else None
         if config.do_train:
             with reporting_damaged_records(records, validation, sop=config.sop):
-                config = with_fastest_precision(config, strategy, records)
                 _train(config, strategy, records, validation, callbacks)
     if strategy.is_chief:
         champion = choose_champion([config.output_dir])
