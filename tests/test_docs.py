@@ -77,6 +77,23 @@ def test_the_python_of_the_readme_runs(finished_run: Path, tmp_path: Path, monke
     assert (tmp_path / "my_model/task.json").exists()
 
 
+@pytest.mark.any_backend
+def test_the_tests_that_pages_name_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py[:\w]*)`", page.read_text("utf-8"))}
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not _is_there(*name.split("::"))] == []
+
+
+def _is_there(path: str, *names: str) -> bool:
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    for name in names:
+        found = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header = recipe.read_text(encoding="utf-8").split("\n\n")[0]

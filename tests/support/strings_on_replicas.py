@@ -1,4 +1,6 @@
-"""Train each task on raw strings on two devices; a process of its own, `strings_on_replicas.py SPM_MODEL`.
+"""Train each task on raw strings on two devices, and fine-tune a classifier.
+
+A process of its own, `strings_on_replicas.py SPM_MODEL PRESET FOLDER`.
 
 Logical devices must be made before TensorFlow starts.
 """
@@ -8,11 +10,14 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from tests.support.base import ON_JAX
+from tests.support.made_up_tags import write_texts
 from tests.support.micro_batches import two_devices
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import (
@@ -24,6 +29,8 @@ from tibert_keras import (
     TibertTokenClassifierPreprocessor,
     TibertTokenizer,
 )
+from tibert_keras.finetuning.config import FinetuneTextConfig
+from tibert_keras.finetuning.text import finetune_text
 
 TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
 WORDS = [[text[:-1], "།"] for text in TEXTS]
@@ -62,10 +69,29 @@ def run(spm_model: str, scope: Any) -> dict[str, list[float]]:
     return results
 
 
-if __name__ == "__main__":
-    import tensorflow as tf
+def finetuning(preset: str, folder: Path, **changes: Any) -> FinetuneTextConfig:
+    """The options of a short fine-tuning that draws nothing at random but the order of its texts."""
+    options = {
+        "input_file": write_texts(folder / "texts.tsv", seed=0, count=47), "output_dir": str(folder / "run"),
+        "model": preset, "dropout": 0.0, "num_epochs": 2, "train_batch_size": 8, "max_seq_length": 32,
+        "learning_rate": 0.003, "jit_compile": ON_JAX,
+    }  # fmt: skip
+    return FinetuneTextConfig(**{**options, **changes})
 
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-    )
-    print(json.dumps([run(sys.argv[1], nullcontext()), run(sys.argv[1], two_devices())]))
+
+def main(spm_model: str, preset: str, folder: str) -> None:
+    """Train on one device and on two, and write the results to the folder."""
+    # Of 5 texts for validation, and in parts too.
+    finetune_text(finetuning(preset, Path(folder), gradient_accumulation_steps=2))
+    results = [run(spm_model, nullcontext()), run(spm_model, two_devices())]
+    (Path(folder) / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    if not ON_JAX:
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    main(*sys.argv[1:])
