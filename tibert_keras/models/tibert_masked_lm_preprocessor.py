@@ -97,8 +97,8 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.policy = self._make_policy()
-        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed.
-        self.masker = _no_masks
+        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed. Not `setattr`, as torch wants a module.
+        vars(self)["masker"] = _no_masks
 
     def _make_policy(self) -> MaskingPolicy:
         return MaskingPolicy(
