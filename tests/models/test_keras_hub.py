@@ -335,7 +335,7 @@ class TestFiles:
     @pytest.mark.any_backend
     def test_int8_and_lora(self, ours, tmp_path):
         """Trained before, the additions are quantized too; trained after, a file rounds them."""
-        model = TibertMaskedLM.from_config(ours.get_config())
+        model = TibertMaskedLM(TibertBackbone.from_config(ours.backbone.get_config()), ours.preprocessor)
         model.set_weights(ours.get_weights())
         inputs, labels, weights = TibertMaskedLMPreprocessor(ours.preprocessor.tokenizer, 12)(TEXTS)
 

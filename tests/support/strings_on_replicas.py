@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tests.support.base import ON_JAX
 from tests.support.made_up_tags import write_texts
@@ -31,6 +32,7 @@ from tibert_keras import (
 )
 from tibert_keras.finetuning.config import FinetuneTextConfig
 from tibert_keras.finetuning.text import finetune_text
+from tibert_keras.training.strategy import _mirrored_strategy
 
 TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
 WORDS = [[text[:-1], "།"] for text in TEXTS]
@@ -83,14 +85,18 @@ def main(spm_model: str, preset: str, folder: str) -> None:
     """Train on one device and on two, and write the results to the folder."""
     # Of 5 texts for validation, and in parts too.
     finetune_text(finetuning(preset, Path(folder), gradient_accumulation_steps=2))
-    results = [run(spm_model, nullcontext()), run(spm_model, two_devices())]
+    one = run(spm_model, nullcontext())
+    if ON_JAX:
+        scope = two_devices()
+    else:
+        # That of the fine-tuning: a second would number its collective operations anew.
+        scope = _mirrored_strategy(*(device.name for device in tf.config.list_logical_devices("CPU"))).scope()
+    results = [one, run(spm_model, scope)]
     (Path(folder) / "results.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
     if not ON_JAX:
-        import tensorflow as tf
-
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
