@@ -98,7 +98,7 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         super().build(input_shape)
         self.policy = self._make_policy()
         # KerasHub's `call` masks with this. Ours masks afterwards, with a seed. Not `setattr`, as torch wants a module.
-        vars(self)["masker"] = _no_masks
+        self.__dict__["masker"] = _no_masks
 
     def _make_policy(self) -> MaskingPolicy:
         return MaskingPolicy(
