@@ -1,4 +1,7 @@
-"""Builds the site: `pip install ".[docs]" && sphinx-build -W docs site`, then open site/index.html."""
+"""Builds the site: `pip install ".[docs]" && sphinx-build -W docs site`, then open site/index.html.
+
+The tutorials are run meanwhile, which is their test; `-D nb_execution_mode=off` leaves that out.
+"""
 
 import contextlib
 import io
@@ -6,28 +9,40 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jupytext
 from sphinx.util import logging
 
 import tibert_keras
 from tibert_keras.cli.main import VERBS, main
 
 DOCS = Path(__file__).parent
+TUTORIALS = DOCS.parent / "examples" / "tutorials"
+PAGE = DOCS.parent / "tibert_keras" / "serving" / "page"
 
 project = "tibert_keras"
 author = "The tibert_keras authors"
 release = version = tibert_keras.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build"]
+# The first tutorial needs weights that do not come with the package yet.
+exclude_patterns = ["_build", "tutorials/fill_gaps_and_tag.md"]
 templates_path: list[str] = []
 html_theme = "furo"
 html_title = f"tibert_keras {version}"
 html_copy_source = False
+html_show_copyright = False
+html_static_path = [str(PAGE / "NotoSerifTibetan.woff2"), "site.css"]
+html_css_files = ["site.css"]
+html_search_scorer = str(DOCS / "search.js")
 # The list of operations of decision 8 is fenced for the tests that read it, not for a language.
 suppress_warnings = ["misc.highlighting_failure"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# Tutorials are run only when asked for (`-D nb_execution_mode=force`); the tests run them on their own.
-nb_execution_mode = "off"
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+# Logs and progress bars.
+nb_output_stderr = "remove"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
@@ -38,12 +53,24 @@ napoleon_use_ivar = True
 
 def _write_verbs(app: Any) -> None:
     """Write the reference of the command line from what `--help` prints."""
-    pages = ["# Command line\n", "```text", _help(), "```\n"]
+    pages = ["# Verbs and their flags\n", "```text", _help(), "```\n"]
     for verb in VERBS:
         pages += [f"## tibert {verb}\n", "```text", _help(*verb.split()), "```\n"]
-    path = DOCS / "reference" / "verbs.md"
-    text = "\n".join(pages)
-    # Writing an equal page would make Sphinx build it anew.
+    _write_if_new(DOCS / "reference" / "verbs.md", "\n".join(pages))
+
+
+def _write_tutorials(app: Any) -> None:
+    """Write the scripts of `examples/tutorials` as notebooks in Markdown, which are run when they are read."""
+    for script in TUTORIALS.glob("*.py"):
+        notebook = jupytext.read(script)
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.metadata = {"file_format": "mystnb", "kernelspec": kernel}
+        _write_if_new(DOCS / "tutorials" / f"{script.stem}.md", jupytext.writes(notebook, "md:myst"))
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    # An equal page would be built anew.
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
 
@@ -80,6 +107,7 @@ def _find_undocumented(app: Any, env: Any) -> None:
 def setup(app: Any) -> None:
     """Connect the steps above."""
     app.connect("builder-inited", _write_verbs)
+    app.connect("builder-inited", _write_tutorials)
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)
     app.connect("env-check-consistency", _find_undocumented)

@@ -220,6 +220,22 @@ def small_preset(spm_models: dict[str, str], once: Once) -> str:
 
 
 @pytest.fixture(scope="session")
+def two_devices(spm_models: dict[str, str], small_preset: str, once: Once) -> Path:
+    """The folder that `tests/support/strings_on_replicas.py` has filled, in a process with two devices."""
+    from tests.support import strings_on_replicas
+    from tests.support.preloaded import Command
+
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+
+    def run(folder: Path) -> None:
+        words = [strings_on_replicas.__file__, spm_models["bpe"], small_preset, folder]
+        job = Command(words, folder, {**os.environ, "XLA_FLAGS": flags})
+        assert job.wait() == 0, job.log
+
+    return once("two_devices", run)
+
+
+@pytest.fixture(scope="session")
 def tagger_config(small_preset: str, once: Once) -> Callable[..., FinetuneTokensConfig]:
     """Makes the options of a short fine-tuning of a tagger on made-up words: 2 seeds, 8 epochs."""
     from tests.support.made_up_tags import write_horizontal

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
-import keras
 import pytest
 
 from tibert_keras.cli.flags import parse
@@ -46,26 +47,51 @@ def test_tests_that_are_named_exist(page: Path) -> None:
             assert nodes, name
 
 
-def test_the_readme_has_two_set_up_commands_and_tells_every_verb() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
-    assert blocks[0] == "pip install . && tibert quickstart\n"
-    assert blocks[1].startswith('pip install ".[test]" && pytest')
-    assert [verb for verb in VERBS if f"`tibert {verb}`" not in text and verb != "quickstart"] == []
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it makes a SavedModel, which is TensorFlow's")
+def test_the_set_up_commands_are_those_that_ci_runs() -> None:
+    assert _blocks("README.md", "sh") == ["pip install . && tibert quickstart\n"]
+    (tests,) = _blocks("CONTRIBUTING.md", "sh")
+    assert tests.startswith('pip install ".[test]" && pytest')
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_the_reference_tells_every_verb() -> None:
+    text = (ROOT / "docs/reference/command_line.md").read_text(encoding="utf-8")
+    assert [verb for verb in VERBS if f"`tibert {verb}`" not in text] == []
+
+
+@pytest.mark.any_backend
 def test_the_python_of_the_readme_runs(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tibert_quickstart").mkdir()
     (tmp_path / "tibert_quickstart/run").symlink_to(finished_run)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    for block in blocks:
-        exec(block, {})
-    assert (tmp_path / "my_model/task.json").exists() and (tmp_path / "my_run/saved_model/saved_model.pb").exists()
+    (block,) = _blocks("README.md", "python")
+    exec(block, {})
+    assert (tmp_path / "my_model/task.json").exists()
+
+
+@pytest.mark.any_backend
+def test_the_tests_that_pages_name_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py[:\w]*)`", page.read_text("utf-8"))}
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not _is_there(*name.split("::"))] == []
+
+
+def _is_there(path: str, *names: str) -> bool:
+    body: list[ast.stmt] = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    for name in names:
+        found = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name]
+        if not found:
+            return False
+        body = found[0].body
+    return True
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -79,7 +105,19 @@ def test_recipes_fit_their_command_and_open_with_their_cost(recipe: Path, monkey
     parse(VERBS[verb], words, name=verb)
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_charts_show_the_figures_of_their_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    commands = re.findall(r"^    python (tests/benchmarks/chart\.py .*)$", text, re.MULTILINE)
+    assert len(commands) >= 7
+    monkeypatch.chdir(ROOT)
+    for command in commands:
+        script, page, chart, *options = shlex.split(command)
+        runpy.run_path(script)["main"]([page, f"{tmp_path}/new.svg", *options])
+        new, old = ([each.text for each in ElementTree.parse(path).iter()] for path in (f"{tmp_path}/new.svg", chart))
+        assert new == old, f"Draw it again: python {command}"
+
+
+def test_the_tree_on_the_page_for_contributors_is_the_tree() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for folder in (ROOT / "tibert_keras").glob("*/__init__.py"):
         assert f"  {folder.parent.name}/ " in text

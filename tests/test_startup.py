@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -164,6 +165,52 @@ def test_keras_finds_the_classes_without_their_being_named(imports, saved) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [14, ["TibertMaskedLM"] * 4]
+
+
+TORCH = """
+import json, sys
+import numpy as np
+from tibert_keras import TibertMaskedLM, TibertTextClassifier
+from tibert_keras.cli.main import main
+from tibert_keras.errors import InputError
+preset, folder, records = sys.argv[1:]
+texts = ["བཀྲ་ཤིས་བདེ་ལེགས།", "ཆོས་ལ།", "ཀ།"]
+model = TibertMaskedLM.from_preset(preset)
+before = model.get_weights()
+losses = model.fit(texts, batch_size=2, verbose=0).history["loss"]
+model.save_to_preset(folder + "/preset")
+logits = [each.predict(["བཀྲ་[MASK]"], verbose=0) for each in (model, TibertMaskedLM.from_preset(folder + "/preset"))]
+classifier = TibertTextClassifier.from_preset(preset, labels=["a", "b"])
+losses += classifier.fit(texts, ["a", "b", "a"], verbose=0).history["loss"]
+classifier.save_to_preset(folder + "/classifier")
+try:
+    model.compile(gradient_accumulation_steps=2)
+    model.fit(texts, verbose=0)
+except InputError as error:
+    print(error, file=sys.stderr)
+statuses = [main(words) for words in (
+    ["classify", f"--model={folder}/classifier", *texts],
+    ["pretrain", f"--input_file={records}/train/*.tf_record", f"--output_dir={folder}/run", "--preset=tibert_nano",
+     "--max_seq_length=32", "--max_predictions_per_seq=5"],
+    ["export", f"--model={preset}", f"--output_dir={folder}/saved_model"],
+    ["fill-mask", f"--model={preset}", "བཀྲ་[MASK]"],
+)]
+changed = any(np.abs(a - b).max() for a, b in zip(before, model.get_weights()))
+print(json.dumps([losses, float(np.abs(logits[0] - logits[1]).max()), bool(changed), statuses]))
+"""
+
+
+def test_torch(small_preset, sample_records, tmp_path) -> None:
+    """Models train and predict on it; what needs another backend says so in one line."""
+    done = subprocess.run(
+        [sys.executable, "-c", TORCH, small_preset, tmp_path, sample_records],
+        env={**os.environ, "KERAS_BACKEND": "torch"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    losses, difference, changed, statuses = json.loads(done.stdout.splitlines()[-1])
+    assert all(loss > 0 for loss in losses) and difference < 1e-5 and changed
+    assert statuses == [0, 1, 1, 1] and not (tmp_path / "run").exists()
+    assert len(re.findall("^.*Received: .*KERAS_BACKEND=torch.*$", done.stderr, re.MULTILINE)) == 4
 
 
 def test_what_tensorflow_says_at_its_start_stays_away(finished_run) -> None:

@@ -14,6 +14,9 @@ class InputError(ValueError):
     and exits with status 1; from Python it is an ordinary `ValueError`.
     """
 
+    # Keras adds the arguments of the layer that raised an error, in many lines, unless it has this.
+    _keras_call_info_injected = True
+
 
 class DivergedError(InputError):
     """The training loss or a weight is not finite, or the loss has risen far above what it was.
@@ -82,15 +85,20 @@ def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, f
         )
 
 
-def check_arguments(function: str, given: Mapping[str, Any], allowed: Collection[str]) -> None:
+def check_arguments(
+    function: str, given: Mapping[str, Any], allowed: Collection[str], advice: str = "Leave it out."
+) -> None:
     """Refuse arguments that do not exist, which Keras's models would ignore.
+
+    Args:
+        function: What takes the arguments.
+        given: The arguments.
+        allowed: The names of those that exist.
+        advice: What to do.
 
     Raises:
         InputError: If there is one.
     """
     if unknown := [name for name in given if name not in allowed]:
         shown = ", ".join(f"{name}={given[name]!r}"[:60] for name in unknown)
-        advice = (
-            "Give sizes and dropout of the encoder to TibertBackbone.from_preset." if "Backbone" not in function else ""
-        )
-        raise InputError(f"{function} takes no such argument. Received: {shown}. {advice or 'Leave it out.'}")
+        raise InputError(f"{function} takes no such argument. Received: {shown}. {advice}")

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from tests.support.made_up_tags import write_texts
+from tests.support.strings_on_replicas import finetuning
 from tibert_keras import TibertTextClassifier
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTextConfig
 from tibert_keras.finetuning.text import LabelledText, finetune_text, read_labelled
+from tibert_keras.runs.history import History
 
 
 @pytest.fixture
@@ -52,6 +54,22 @@ class TestRun:
         content = json.loads((tmp_path / "run/scores.json").read_text(encoding="utf-8"))
         assert content["mean"].keys() == {"texts", "accuracy", "macro_f1", "weighted_f1"}
 
+    @pytest.mark.slow
+    def test_on_two_devices(self, two_devices, small_preset, tmp_path):
+        """The losses and scores of one device; there in parts too."""
+        finetune_text(finetuning(small_preset, tmp_path))
+        rows, expected = (History(folder / "run/seed_0").rows for folder in (two_devices, tmp_path))
+        for row, expected_row in zip(rows, expected, strict=True):
+            del row["seconds"], expected_row["seconds"]
+            assert row == pytest.approx(expected_row, rel=1e-3)
+
+    def test_fewer_texts_than_parts(self, config, tmp_path):
+        with pytest.raises(InputError, match="Received: 9 sequences for 1 replicas .*gradient_accumulation_steps=16"):
+            finetune_text(
+                config(input_file=write_texts(tmp_path / "few.tsv", seed=0, count=10), gradient_accumulation_steps=16)
+            )
+        assert not (tmp_path / "run").exists()
+
     def test_a_loss_that_is_not_finite(self, config):
         with pytest.raises(InputError, match=r"The loss is not finite in epoch 1\. Received: nan\."):
             finetune_text(config(learning_rate=1e30, num_epochs=2))
@@ -80,6 +98,12 @@ class TestBadInput:
         (tmp_path / "other.tsv").write_text("whole\tཀ།\nhalf\tཀ།\n", encoding="utf-8")
         with pytest.raises(InputError, match="A label of the test never occurs in training. Received: 'half'"):
             finetune_text(config(test_file=str(tmp_path / "other.tsv")))
+
+    def test_several_hosts(self, config, monkeypatch):
+        cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+        with pytest.raises(InputError, match="A fine-tuning runs on one host. Received: TF_CONFIG=.* Unset"):
+            finetune_text(config())
 
     @pytest.mark.parametrize("share", [0.0, 1.0, float("nan")])
     def test_options(self, config, share):

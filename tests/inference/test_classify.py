@@ -46,6 +46,8 @@ def test_labels(classifier):
     found = list(classify_each(classifier, iter(TEXTS), batch_size=2))
     assert [each.label for each in found] == labels
     assert list(found[0].probabilities.values()) == pytest.approx(expected[0].tolist(), abs=1e-5)
+    # A text that has Tibetan elsewhere.
+    assert len(list(classify_each(classifier, ["12", "ཆོས་ལ།"], batch_size=1))) == 2
 
 
 def test_pairs(classifier):
@@ -71,7 +73,8 @@ def test_the_command_line(classifier, preset, tmp_path, capsys, monkeypatch):
     assert [line["label"] for line in lines] == [row[0] for row in rows]
     assert all(line["probabilities"].keys() == set(classifier.labels) for line in lines)
 
-    capsys.readouterr()
+    assert main(["classify", f"--model={preset}", "12", "Latin"]) == 1
+    assert "There is no Tibetan in the text" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("\n".join(TEXTS).encode())))
     assert main(["classify", f"--model={preset}"]) == 0
     assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == rows

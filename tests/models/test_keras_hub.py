@@ -11,6 +11,7 @@ import pytest
 from keras import ops, tree
 
 import tibert_keras
+from tests.support.base import ON_JAX
 from tests.support.tiny_models import randomize
 from tibert_keras import (
     TibertBackbone,
@@ -154,6 +155,35 @@ class TestArguments:
             TibertBackbone.from_preset(str(presets / "ours"), no_such_thing=1)
         assert TibertBackbone.from_preset(str(presets / "ours"), dropout=0.5).dropout == 0.5
 
+    def test_arguments_of_every_class(self, presets):
+        """Those that exist no more than those that contradict the preset."""
+        folder = str(presets / "ours")
+        for make in (TibertTokenizer, TibertMaskedLMPreprocessor, TibertTextClassifierPreprocessor):
+            with pytest.raises(
+                InputError, match=f"{make.__name__}.from_preset takes no such argument.*no_such_thing=1"
+            ):
+                make.from_preset(folder, no_such_thing=1)
+        for make, options in ((TibertMaskedLM, {}), (TibertTextClassifier, {"num_classes": 2})):
+            with pytest.raises(InputError, match="brings its own encoder. Received: backbone=TibertBackbone. Call"):
+                make.from_preset(folder, backbone=TibertBackbone.from_preset(folder), **options)
+        assert TibertMaskedLMPreprocessor.from_preset(folder, sequence_length=9, name="reader").sequence_length == 9
+
+    @pytest.mark.parametrize(
+        ("make", "options", "message"),
+        [
+            (TibertMaskedLMPreprocessor, {"sequence_length": 2}, "Received: sequence_length=2"),
+            (TibertTextClassifierPreprocessor, {"sequence_length": None}, "Received: sequence_length=None"),
+            (TibertTextClassifierPreprocessor, {"truncate": "left"}, "Received: truncate='left'"),
+            (TibertTextClassifierPreprocessor, {"labels": "ab"}, "Received: labels='ab'"),
+            (TibertTextClassifierPreprocessor, {"num_segments": 0}, "Received: num_segments=0"),
+            (TibertMaskedLMPreprocessor, {"mask_selection_rate": 1.5}, "between 0 and 1. Received: 1.5"),
+            (TibertMaskedLMPreprocessor, {"ngram": 0}, "Received: ngram=0"),
+        ],
+    )
+    def test_what_a_preprocessor_checks(self, tokenizer, make, options, message):
+        with pytest.raises(InputError, match=message):
+            make(tokenizer, **options)
+
     def test_parts_that_do_not_fit(self, tokenizer):
         backbone = TibertBackbone(vocabulary_size=399, max_sequence_length=16, **SIZES)
         with pytest.raises(InputError, match="Received: 400 pieces in the tokenizer, vocab_size=399"):
@@ -251,6 +281,25 @@ class TestPresets:
             TibertTokenizer.from_preset("tibert_nano")
 
 
+class OwnMaskedLM(TibertMaskedLM):
+    """A user's."""
+
+
+class OwnClassifier(TibertTextClassifier):
+    """A user's."""
+
+
+def test_subclasses_load_the_heads_of_their_bases(presets, ours, tmp_path, caplog):
+    inputs = ids(TEXTS, ours.preprocessor)
+    close(OwnMaskedLM.from_preset(str(presets / "ours"))(inputs), ours(inputs))
+    preprocessor = TibertTextClassifierPreprocessor(ours.preprocessor.tokenizer, 12)
+    classifier = randomize(TibertTextClassifier(ours.backbone, labels=["a", "b"], preprocessor=preprocessor))
+    classifier.save_to_preset(str(tmp_path))
+    own = OwnClassifier.from_preset(str(tmp_path))
+    assert own.labels == ["a", "b"] and "untrained" not in caplog.text
+    close(own.predict(TEXTS, verbose=0), classifier.predict(TEXTS, verbose=0))
+
+
 class TestFiles:
     def test_weights_of_each_others_files(self, albert, ours, tmp_path):
         path = tmp_path / "ours.weights.h5"
@@ -271,13 +320,37 @@ class TestFiles:
             clone.set_weights(model.get_weights())
             tree.map_structure(close, clone(inputs), model(inputs))
         # Of the masked language model, whose head shares the embeddings.
+        self.check_int8(model, inputs, tmp_path)
+
+    def check_int8(self, model, inputs, folder):
+        """Once quantized, it computes the same when loaded again."""
         model.quantize("int8")
         expected = model(inputs)
-        model.save_to_preset(str(tmp_path / "preset"))
-        model.save(tmp_path / "model.keras")
-        for path in (tmp_path / "preset", tmp_path / "model.keras"):
-            copy = TibertMaskedLM.from_preset(str(path)) if path.is_dir() else keras.saving.load_model(path)
+        model.save_to_preset(str(folder / "preset"))
+        model.save(folder / "model.keras")
+        from_preset = type(model).from_preset(str(folder / "preset"))
+        for copy in (from_preset, keras.saving.load_model(folder / "model.keras")):
             tree.map_structure(close, copy(inputs), expected)
+
+    @pytest.mark.any_backend
+    def test_int8_and_lora(self, ours, tmp_path):
+        """Trained before, the additions are quantized too; trained after, a file rounds them."""
+        model = TibertMaskedLM(TibertBackbone.from_config(ours.backbone.get_config()), ours.preprocessor)
+        model.set_weights(ours.get_weights())
+        inputs, labels, weights = TibertMaskedLMPreprocessor(ours.preprocessor.tokenizer, 12)(TEXTS)
+
+        def fit():
+            model.compile(keras.optimizers.Adam(0.1), jit_compile=ON_JAX)
+            model.fit(inputs, labels, sample_weight=weights, verbose=0)
+
+        model.backbone.enable_lora(2)
+        fit()
+        trained = ops.convert_to_numpy(model(inputs))
+        self.check_int8(model, inputs, tmp_path)
+        close(model(inputs), trained, atol=0.2)
+        fit()
+        model.save_to_preset(str(tmp_path / "again"))
+        close(TibertMaskedLM.from_preset(str(tmp_path / "again"))(inputs), model(inputs), atol=0.2)
 
     @pytest.mark.any_backend
     def test_a_mixed_policy(self, ours, tmp_path):

@@ -130,6 +130,17 @@ class TestClassifyText:
         assert set(signatures) == {"serving_default", "classify_pairs", "tokenize"}
         answer = signatures["serving_default"](text=tf.constant(first), second_text=tf.constant(second))
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+        body = {"instances": [{"text": one, "second_text": two} for one, two in zip(first, second, strict=True)]}
+        with running(load_models([str(tmp_path / "saved_model")], num_versions=1)) as url:
+            answers = requests.post(f"{url}/v1/models/saved_model:predict", json=body, timeout=60).json()
+        np.testing.assert_allclose([each["probabilities"] for each in answers["predictions"]], expected, atol=1e-5)
+        waterfall = TibertTextClassifier(
+            classifier.backbone, labels=classifier.labels, preprocessor=preprocessor.changed(truncate="waterfall")
+        )
+        long = ["ཆོས་" * 40, "ཀ"], ["ཁ་" * 40, "ག་" * 40]
+        module = ClassifyText(waterfall)
+        answer = module.classify_pairs(*map(tf.constant, long))
+        np.testing.assert_allclose(answer["probabilities"], waterfall.predict_probabilities(long), atol=1e-5)
         with pytest.raises(InputError, match="Received: num_segments=3"):
             ClassifyText(
                 TibertTextClassifier(

@@ -1,4 +1,6 @@
-"""Train each task on raw strings on two devices; a process of its own, `strings_on_replicas.py SPM_MODEL`.
+"""Train each task on raw strings on two devices, and fine-tune a classifier.
+
+A process of its own, `strings_on_replicas.py SPM_MODEL PRESET FOLDER`.
 
 Logical devices must be made before TensorFlow starts.
 """
@@ -8,11 +10,15 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from tests.support.base import ON_JAX
+from tests.support.made_up_tags import write_texts
 from tests.support.micro_batches import two_devices
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import (
@@ -24,6 +30,9 @@ from tibert_keras import (
     TibertTokenClassifierPreprocessor,
     TibertTokenizer,
 )
+from tibert_keras.finetuning.config import FinetuneTextConfig
+from tibert_keras.finetuning.text import finetune_text
+from tibert_keras.training.strategy import _mirrored_strategy
 
 TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
 WORDS = [[text[:-1], "།"] for text in TEXTS]
@@ -62,10 +71,33 @@ def run(spm_model: str, scope: Any) -> dict[str, list[float]]:
     return results
 
 
-if __name__ == "__main__":
-    import tensorflow as tf
+def finetuning(preset: str, folder: Path, **changes: Any) -> FinetuneTextConfig:
+    """The options of a short fine-tuning that draws nothing at random but the order of its texts."""
+    options = {
+        "input_file": write_texts(folder / "texts.tsv", seed=0, count=47), "output_dir": str(folder / "run"),
+        "model": preset, "dropout": 0.0, "num_epochs": 2, "train_batch_size": 8, "max_seq_length": 32,
+        "learning_rate": 0.003, "jit_compile": ON_JAX,
+    }  # fmt: skip
+    return FinetuneTextConfig(**{**options, **changes})
 
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-    )
-    print(json.dumps([run(sys.argv[1], nullcontext()), run(sys.argv[1], two_devices())]))
+
+def main(spm_model: str, preset: str, folder: str) -> None:
+    """Train on one device and on two, and write the results to the folder."""
+    # Of 5 texts for validation, and in parts too.
+    finetune_text(finetuning(preset, Path(folder), gradient_accumulation_steps=2))
+    one = run(spm_model, nullcontext())
+    if ON_JAX:
+        scope = two_devices()
+    else:
+        # That of the fine-tuning: a second would number its collective operations anew.
+        scope = _mirrored_strategy(*(device.name for device in tf.config.list_logical_devices("CPU"))).scope()
+    results = [one, run(spm_model, scope)]
+    (Path(folder) / "results.json").write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    if not ON_JAX:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+    main(*sys.argv[1:])

@@ -19,14 +19,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from tests.support import strings_on_replicas
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.optimizers.lamb import LAMB
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
+from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.pretrain import pretrain
 from tibert_keras.training.strategy import chosen_strategy
-from tibert_keras.training.workers import this_worker
+from tibert_keras.training.workers import multi_worker_strategy, this_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, LENGTH, PREDICTIONS, VOCABULARY = 8, 12, 5, 50
@@ -125,6 +127,10 @@ def main(records: str, folder: str, replicas: str | None = None) -> None:
     arrays = {name: np.array(values) for name, values in log.rows.items()}
     if replicas:
         arrays |= train_on_pairs(options)
+    elif this_worker()[1] > 1:
+        # As a user's own strategy would.
+        results = strings_on_replicas.run(f"{records}/train/{TOKENIZER_FILE}", multi_worker_strategy().scope())
+        arrays["strings"] = np.array([*results.values()])
     np.savez(Path(folder) / f"worker{this_worker()[0]}.npz", **arrays)
 
 

@@ -60,6 +60,7 @@ def train(kind: str, records: Path, folder: Path) -> Path:
 def results(folder: Path) -> dict[str, np.ndarray]:
     """What a run logged, and its last checkpoint."""
     found = dict(np.load(folder / "worker0.npz"))
+    found.pop("strings", None)
     with np.load(folder / "run/checkpoints/20" / VARIABLES_FILE) as saved:
         for what in ("model", "adam_m", "adam_v"):
             found[what] = np.concatenate([np.ravel(saved[name]) for name in saved if _kind(name) == what])
@@ -90,10 +91,15 @@ def records(sample_corpus, spm_models, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(records, tmp_path_factory) -> dict[str, dict[str, np.ndarray]]:
+def folders(records, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("replicas")
     kinds = dict.fromkeys([*KINDS.values(), *KINDS])
-    return {kind: results(train(kind, records, folder / kind.replace(" ", "_"))) for kind in kinds}
+    return {kind: train(kind, records, folder / kind.replace(" ", "_")) for kind in kinds}
+
+
+@pytest.fixture(scope="module")
+def runs(folders) -> dict[str, dict[str, np.ndarray]]:
+    return {kind: results(folder) for kind, folder in folders.items()}
 
 
 def test_the_records_put_it_to_the_test(records, runs):
@@ -111,6 +117,13 @@ def test_same_as_one(runs, kind):
     assert {"loss", "last_gradient_norm", "model", "adam_m", "adam_v", "val_loss"} <= ours.keys() <= theirs.keys()
     for name, values in ours.items():
         np.testing.assert_allclose(values, theirs[name], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_strings_on_two_workers(folders):
+    """Each task trains, evaluates and predicts on raw strings; both workers take the same batches and masks."""
+    losses = [np.load(folders["2 workers"] / f"worker{number}.npz")["strings"] for number in range(2)]
+    assert losses[0].shape == (3, 4) and np.isfinite(losses[0]).all()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 def test_table(runs):

@@ -11,8 +11,7 @@ import pytest
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.model import _jit_compile
-from tibert_keras.training.strategy import _mirrored_strategy, chosen_strategy, has_strategy
+from tibert_keras.training.strategy import _mirrored_strategy, chosen_strategy, has_strategy, may_jit_compile
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
 jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs KERAS_BACKEND=jax")
@@ -116,9 +115,9 @@ class TestTensorFlow:
         import tensorflow as tf
 
         config = make(use_tpu=True, jit_compile=True)
-        assert _jit_compile(config) is True and config.steps_per_execution == 1000
+        assert may_jit_compile(config) is True and config.steps_per_execution == 1000
         with tf.distribute.OneDeviceStrategy("/cpu:0").scope():
-            assert _jit_compile(config) is False
+            assert may_jit_compile(config) is False
 
 
 @jax_only

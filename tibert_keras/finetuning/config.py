@@ -11,6 +11,7 @@ from tibert_keras.finetuning.scores import read_scores
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
+from tibert_keras.training.workers import refuse_workers
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
@@ -31,7 +32,7 @@ class FinetuneConfig:
     """Fine-tunes a model: the options that tagging and classification have in common.
 
     Each seed is trained separately, and its best epoch is kept. The same command, given again, goes on after the last
-    epoch, and trains the seeds that are missing.
+    epoch, and trains the seeds that are missing. It trains on all GPUs of the host or, on JAX, all devices.
 
     Args:
         input_file: Training files: a path, a glob pattern, or several separated by commas.
@@ -48,9 +49,9 @@ class FinetuneConfig:
         warmup_share: Share of the steps over which the rate rises from 0.
         num_epochs: Maximum number of epochs.
         patience: Stop after this many epochs without a better score; by default never.
-        train_batch_size: Sequences per training step.
-        gradient_accumulation_steps: Parts that the batch of a step is split into, to compute its gradient one part
-            after another.
+        train_batch_size: Sequences per training step, over all devices.
+        gradient_accumulation_steps: Parts that a device's share of a batch is split into, to compute its gradient one
+            part after another.
         eval_batch_size: Sequences per step of validation and test.
         max_seq_length: Length of the sequences, including [CLS] and [SEP]; longer texts are cut, into overlapping
             sequences except for training.
@@ -66,6 +67,9 @@ class FinetuneConfig:
     """
 
     kind: ClassVar[Kind]
+    # A fine-tuning takes a TPU only on JAX, where it is found like any device, and a step in a call of its own.
+    use_tpu: ClassVar[bool] = False
+    steps_per_execution: ClassVar[int] = 1
 
     input_file: str
     output_dir: str
@@ -194,8 +198,10 @@ def check_run(config: FinetuneConfig) -> None:
 
     Raises:
         InputError: If the folder holds anything but the same run, or more seeds than asked for, a run to compare with
-            has no scores, a file is missing or in two parts of the data, or the model is unsuitable.
+            has no scores, a file is missing or in two parts of the data, the model is unsuitable, or `TF_CONFIG` names
+            several hosts.
     """
+    refuse_workers("A fine-tuning runs on one host")
     for folder in config.others:
         read_scores(folder)
     check_folder(config.as_begun() if isinstance(config, FinetuneTokensConfig) else config, _CHANGEABLE)

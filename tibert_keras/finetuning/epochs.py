@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from tibert_keras.errors import DivergedError
+from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
 from tibert_keras.finetuning.task import FinetuningTask, Sequences
+from tibert_keras.optimizers.clipping import Adam
 from tibert_keras.optimizers.lamb import google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -24,6 +25,7 @@ from tibert_keras.runs.folder import LOG_FOLDER
 from tibert_keras.runs.history import History
 from tibert_keras.runs.tensorboard import ScalarWriter
 from tibert_keras.storage import join
+from tibert_keras.training.strategy import Strategy, may_jit_compile
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ def can_go_on(folder: str, files: Mapping[str, str]) -> bool:
 
 
 def train(
-    config: FinetuneConfig, task: FinetuningTask, model: keras.Model, seed: int, folder: str, files: Mapping[str, str]
+    config: FinetuneConfig, task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed: int, folder: str
 ) -> dict[str, Any]:
     """Train a model, or go on with a training that was killed, and restore its best epoch.
 
@@ -43,9 +45,9 @@ def train(
         config: The options.
         task: What to learn.
         model: The model, not compiled.
+        strategy: Where it was made.
         seed: Seed of the order of the data.
         folder: Folder of the seed.
-        files: The hashes of the data, which a checkpoint keeps.
 
     Returns:
         The number of the best epoch, that of all epochs, the seconds, and the scores on the validation data.
@@ -53,14 +55,14 @@ def train(
     Raises:
         InputError: If the loss is not finite, or a checkpoint is damaged.
     """
-    batches = _ShuffledBatches(task.sequences, config, seed=seed)
+    batches = _ShuffledBatches(task.sequences, batch_size=batch_size(config, task, strategy), seed=seed)
     steps = len(batches) * config.num_epochs
-    _compile(config, model, steps=steps)
+    with strategy.scope():
+        _compile(config, model, steps=steps)
     with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
-        best = _BestEpoch(task, batches, folder, bar, files=files)
+        best = _BestEpoch(task, batches, folder, bar, files=task.files)
         with closing(best.checkpoints):
-            # Not KerasHub's `fit`, which would preprocess the batches.
-            keras.Model.fit(model, batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
+            model.fit(batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
     return {
         "epoch": best.best_epoch + 1,
         "epochs": len(best.scores),
@@ -69,13 +71,28 @@ def train(
     }
 
 
+def batch_size(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy) -> int:
+    """Return the size of all batches, which replicas and parts share evenly.
+
+    Raises:
+        InputError: If there are fewer sequences than parts.
+    """
+    count, parts = len(task.sequences[1]), strategy.num_replicas * config.gradient_accumulation_steps
+    if count < parts:
+        raise InputError(
+            f"Each part of a batch needs a sequence. Received: {count} sequences for {strategy.num_replicas} replicas "
+            f"with gradient_accumulation_steps={config.gradient_accumulation_steps}. Give more texts, or fewer parts."
+        )
+    return min(config.train_batch_size, count) // parts * parts
+
+
 class _ShuffledBatches(keras.utils.PyDataset):
     """Full batches, so that all have one shape; which sequences are left over changes with each epoch."""
 
-    def __init__(self, sequences: Sequences, config: FinetuneConfig, *, seed: int) -> None:
+    def __init__(self, sequences: Sequences, *, batch_size: int, seed: int) -> None:
         super().__init__()
         self.x, self.y, self.weights = sequences
-        self.size = min(config.train_batch_size, len(self.y)) // config.gradient_accumulation_steps or 1
+        self.size = batch_size
         self.rng = np.random.default_rng(seed)
         self.order = np.arange(len(self.y))
 
@@ -167,22 +184,20 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
 
 
 def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
-    """Compile with a warm-up and a linear decay.
-
-    Keras's optimizers count the parts of a batch as steps when they ask the schedule for the rate; Google's do not.
-    """
-    parts = config.gradient_accumulation_steps
-    accumulation = {"gradient_accumulation_steps": parts if parts > 1 else None}
-    updates = steps if config.optimizer == "adam" else steps // parts
+    """Compile with a warm-up and a linear decay."""
     schedule = WarmupPolynomialDecay(
-        config.learning_rate, decay_steps=max(1, updates), warmup_steps=int(updates * config.warmup_share)
+        config.learning_rate, decay_steps=max(1, steps), warmup_steps=int(steps * config.warmup_share)
     )
     if config.optimizer == "adam":
         # Keras numbers names in the process, and checkpoints are of another.
-        optimizer = keras.optimizers.Adam(schedule, epsilon=1e-8, global_clipnorm=1.0, name="adam", **accumulation)
+        optimizer = Adam(schedule, epsilon=1e-8, global_clipnorm=1.0, name="adam")
     else:
-        optimizer = google_optimizer(config.optimizer, schedule, **accumulation)
-    model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
+        optimizer = google_optimizer(config.optimizer, schedule)
+    model.compile(
+        optimizer=optimizer,
+        jit_compile=may_jit_compile(config),
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+    )
     optimizer.build(model.trainable_variables)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import nullcontext
 from operator import itemgetter
 
 import keras
 
 from tibert_keras.finetuning.config import FinetuneConfig
-from tibert_keras.finetuning.epochs import can_go_on, shown, train
+from tibert_keras.finetuning.epochs import batch_size, can_go_on, shown, train
 from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
 from tibert_keras.locks import only_writer
@@ -17,6 +18,7 @@ from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, write_config
 from tibert_keras.storage import atomic_output, exists, join, read_json, remove_folder
+from tibert_keras.training.strategy import Strategy, chosen_strategy
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,49 +60,65 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         if exists(path := join(folder, SCORES_FILE))
     }
     scores.seeds.extend(finished.values())
-    missing = [(index, folder) for index, folder in enumerate(folders) if folder not in finished]
-    # The first model is made now: older presets tell only when they are loaded whether they are whole.
-    model = _new_model(task, missing[0][0]) if missing else None
-    # Not before all checks have passed, so that a mistake leaves nothing behind.
-    write_config(config)
-    note_environment(config.output_dir, 0, task.files)
-    _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
-    for index, folder in missing:
-        if exists(folder) and not can_go_on(folder, task.files):
-            # Left by a training that was killed in its first epoch, or of an older version.
-            remove_folder(folder)
-        seed = config.seed + index
-        model = model or _new_model(task, index)
-        result = {"seed": seed, **train(config, task, model, seed, folder, task.files)}
-        if part == "test":
-            result["test"] = task.measure(model, "test")
-        scores.seeds.append(result)
-        scores.seeds.sort(key=itemgetter("seed"))
-        if config.mixed_precision != "float32":
-            # A preset leaves the precision to those who load it.
-            weights, model = model.get_weights(), task.make_model("float32")
-            model.set_weights(weights)
-        _save(model, join(folder, CHAMPION_PRESET))
-        best = scores.seeds[scores.best_seed()]
-        if best is not result:
-            # The champion may have been an earlier, better training of this seed.
-            model = type(model).from_preset(join(folders[best["seed"] - config.seed], CHAMPION_PRESET))
-        _save(model, join(config.output_dir, CHAMPION_PRESET))
-        task.draw(model, part, config.output_dir)
-        # The run's scores first, which say on what data a seed was trained; its own last, which mark it as finished.
-        write_scores(scores, config.output_dir)
-        write_json(result, join(folder, SCORES_FILE))
-        remove_folder(Checkpoints(folder).folder)
-        model = None
-        _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, shown(result[part], task.columns))
+    missing = [index for index, folder in enumerate(folders) if folder not in finished]
+    with chosen_strategy(config) if missing else nullcontext(Strategy()) as strategy:
+        batch_size(config, task, strategy)
+        # The first model is made now: older presets tell only when they are loaded whether they are whole.
+        model = _new_model(task, strategy, missing[0]) if missing else None
+        # Not before all checks have passed, so that a mistake leaves nothing behind.
+        write_config(config)
+        note_environment(config.output_dir, 0, task.files)
+        _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
+        for index in missing:
+            _run_seed(config, task, strategy, scores, folders, index, model or _new_model(task, strategy, index))
+            model = None
     # All seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
 
 
-def _new_model(task: FinetuningTask, index: int) -> keras.Model:
-    keras.utils.set_random_seed(task.config.seed + index)
-    return task.make_model(task.config.mixed_precision)
+def _new_model(task: FinetuningTask, strategy: Strategy, index: int) -> keras.Model:
+    with strategy.scope():
+        keras.utils.set_random_seed(task.config.seed + index)
+        return task.make_model(task.config.mixed_precision)
+
+
+def _run_seed(
+    config: FinetuneConfig,
+    task: FinetuningTask,
+    strategy: Strategy,
+    scores: Scores,
+    folders: list[str],
+    index: int,
+    model: keras.Model,
+) -> None:
+    """Train a seed, add its scores, and write them, its model and the champion."""
+    folder = folders[index]
+    if exists(folder) and not can_go_on(folder, task.files):
+        # Left by a training that was killed in its first epoch, or of an older version.
+        remove_folder(folder)
+    seed = config.seed + index
+    result = {"seed": seed, **train(config, task, model, strategy, seed=seed, folder=folder)}
+    if scores.part == "test":
+        result["test"] = task.measure(model, "test")
+    scores.seeds.append(result)
+    scores.seeds.sort(key=itemgetter("seed"))
+    if config.mixed_precision != "float32" or strategy.num_replicas > 1:
+        # A preset leaves precision and devices to those who load it.
+        weights, model = model.get_weights(), task.make_model("float32")
+        model.set_weights(weights)
+    _save(model, join(folder, CHAMPION_PRESET))
+    best = scores.seeds[scores.best_seed()]
+    if best is not result:
+        # The champion may have been an earlier, better training of this seed.
+        model = type(model).from_preset(join(folders[best["seed"] - config.seed], CHAMPION_PRESET))
+    _save(model, join(config.output_dir, CHAMPION_PRESET))
+    task.draw(model, scores.part, config.output_dir)
+    # The run's scores first, which say on what data a seed was trained; its own last, which mark it as finished.
+    write_scores(scores, config.output_dir)
+    write_json(result, join(folder, SCORES_FILE))
+    remove_folder(Checkpoints(folder).folder)
+    _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, shown(result[scores.part], task.columns))
 
 
 def _save(model: keras.Model, path: str) -> None:

@@ -57,11 +57,23 @@ def classify_text(config: ClassifyConfig) -> Iterator[str]:
             has not as many columns as the model reads texts.
     """
     preset, lines = find_input(config)
+    model = load_classifier(preset)
+    texts = (line for line, _ in lines if line.strip())
+    return map(_FORMATS[config.format], classify_each(model, texts, batch_size=config.batch_size))
+
+
+def load_classifier(preset: str) -> Any:
+    """Load a text classifier that takes strings.
+
+    Raises:
+        InputError: If the preset is no text classifier, or has no tokenizer.
+    """
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 
     model = TibertTextClassifier.from_preset(preset)
-    texts = (line for line, _ in lines if line.strip())
-    return map(_FORMATS[config.format], classify_each(model, texts, batch_size=config.batch_size))
+    if model.preprocessor is None:
+        raise InputError(f"The model has no tokenizer and takes only ids. Received: {preset!r}. Give one with it.")
+    return model
 
 
 def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[ClassifiedText]:
@@ -84,9 +96,10 @@ def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> 
         while batch := list(islice(remaining, batch_size)):
             columns = [_columns(text, count) for text in batch]
             segments = tuple(list(column) for column in zip(*columns, strict=True))
-            for text, row in zip(
-                batch, model.predict_probabilities(segments if count > 1 else segments[0]), strict=True
-            ):
+            # Ids, as a batch of a long text may have no Tibetan in it. Without `y`, a pair would be `(x, y)`.
+            inputs = model.preprocessor(segments if count > 1 else segments[0], y=None)
+            outputs = model.predict(inputs, batch_size=batch_size, verbose=0)
+            for text, row in zip(batch, model.as_probabilities(outputs), strict=True):
                 label = model.labels[int(np.argmax(row))]
                 yield ClassifiedText(text, label, dict(zip(model.labels, map(float, row), strict=True)))
             progress.update(len(batch))

@@ -12,6 +12,7 @@ import numpy as np
 
 from tibert_keras.corpus.sections import group_documents
 from tibert_keras.errors import InputError
+from tibert_keras.inference.classify import load_classifier
 from tibert_keras.inference.tag import TextConfig, find_input
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
 from tibert_keras.tagging.sentence_ends import (
@@ -50,9 +51,7 @@ def segment_text(config: SegmentConfig) -> Iterator[str]:
         InputError: If the model is no classifier of section ends, or the text cannot be read or has no Tibetan.
     """
     preset, lines = find_input(config)
-    from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
-
-    model = TibertTextClassifier.from_preset(preset)
+    model = load_classifier(preset)
     found = sentences(model, _blocks(lines), batch_size=config.batch_size)
     return (f"{escape(sentence, _IN_LINE)}\n" for sentence in found)
 

@@ -39,6 +39,14 @@ def quantized_policies(model: Any) -> keras.dtype_policies.DTypePolicyMap:
     return policies
 
 
+def merge_lora(model: Any) -> None:
+    """Add the low-rank additions (LoRA) of layers to their kernels, as Keras does in files; the additions become 0."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "lora_enabled", False) and layer.quantization_mode is None:
+            layer._kernel.assign(layer.kernel)
+            layer.lora_kernel_b.assign(ops.zeros_like(layer.lora_kernel_b))
+
+
 def layer_behind(tensor: Any) -> Any:
     """Return the layer whose output a symbolic tensor is; `None` for any other tensor."""
     return tensor._keras_history.operation if isinstance(tensor, keras.KerasTensor) else None

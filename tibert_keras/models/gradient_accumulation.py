@@ -10,6 +10,7 @@ import keras
 from keras import ops, tree
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.training_data import is_stream
 
 
 def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
@@ -113,9 +114,8 @@ def _padded(losses: Any, data: Any, steps: int) -> Any:
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     first = tree.flatten(x)[0]
-    named = losses.values() if isinstance(losses, dict) else [losses]
     known = first.shape[0]
-    if (known is not None and known % steps == 0) or not all(hasattr(loss, "dividing_by") for loss in named):
+    if (known is not None and known % steps == 0) or not _count_weights(losses):
         return data
     size = ops.shape(first)[0]
     # The last row again and again.
@@ -133,6 +133,11 @@ def _padded(losses: Any, data: Any, steps: int) -> Any:
     return x, y, tree.map_structure(weigh, sample_weight)
 
 
+def _count_weights(losses: Any) -> bool:
+    """Return whether rows of weight 0 change none of the losses."""
+    return all(hasattr(loss, "dividing_by") for loss in (losses.values() if isinstance(losses, dict) else [losses]))
+
+
 def _arange(size: Any) -> Any:
     if keras.backend.backend() == "jax":
         return ops.arange(size)
@@ -147,16 +152,47 @@ def _split(data: Any, steps: int) -> Any:
     def split(values: Any) -> Any:
         if values is None:
             return None
-        if values.shape[0] is not None and values.shape[0] % steps:
-            raise InputError(
-                "The batch of each replica must be a multiple of gradient_accumulation_steps. "
-                f"Received: gradient_accumulation_steps={steps}, and a batch of {values.shape[0]}."
-            )
+        if values.shape[0] is not None:
+            _check_size(values.shape[0], steps)
+        else:
+            import tensorflow as tf
+
+            message = f"A batch is no multiple of gradient_accumulation_steps={steps}, as such a loss needs it."
+            with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(values)[0] % steps, 0, message)]):
+                values = tf.identity(values)
         # Part k has the rows k, k + steps, ..., so each device with a share of the batch has equally many of them.
         parts = ops.reshape(values, (-1, steps, *ops.shape(values)[1:]))
         return ops.swapaxes(parts, 0, 1)
 
     return tree.map_structure(split, keras.utils.unpack_x_y_sample_weight(data))
+
+
+def _check_size(size: int, steps: int) -> None:
+    if size % steps:
+        raise InputError(
+            "With such a loss, each batch, also the last and that of each replica, must be a multiple of "
+            f"gradient_accumulation_steps. Received: gradient_accumulation_steps={steps}, and a batch of {size}."
+        )
+
+
+def check_batches(model: Any, x: Any, batch_size: int | None, validation_split: float) -> None:
+    """Check that the parts of a step can share each batch of data in memory, before the first step.
+
+    Args:
+        model: A compiled model.
+        x: The inputs of `keras.Model.fit`.
+        batch_size: Its argument.
+        validation_split: Its argument.
+
+    Raises:
+        InputError: If they cannot, and the losses know no rows of weight 0 to fill a batch up with.
+    """
+    if model.gradient_accumulation_steps == 1 or is_stream(x) or _count_weights(model.loss):
+        return
+    size = int(len(tree.flatten(x)[0]) * (1 - validation_split))
+    batch_size = min(batch_size or 32, size)
+    for each in (batch_size, size % batch_size):
+        _check_size(each, model.gradient_accumulation_steps)
 
 
 @contextmanager

@@ -45,7 +45,8 @@ def check_parts(backbone: Any, preprocessor: Any, arguments: Mapping[str, Any] |
         InputError: If there is no such argument, the tokenizer has more pieces than the encoder has embeddings, or the
             sequences are longer than the encoder has positions.
     """
-    check_arguments("The model", arguments or {}, {"name", "trainable", "compile"})
+    advice = "Give sizes and dropout of the encoder to TibertBackbone.from_preset."
+    check_arguments("The model", arguments or {}, {"name", "trainable", "compile"}, advice)
     backbone = as_tibert_backbone(backbone)
     tokenizer: Any = getattr(preprocessor, "tokenizer", None)
     # A preset's tokenizer gets its vocabulary after the model is made.
@@ -58,6 +59,15 @@ def check_parts(backbone: Any, preprocessor: Any, arguments: Mapping[str, Any] |
             f"sequence_length={length}, max_sequence_length={backbone.max_sequence_length}. Shorten the former."
         )
     return backbone
+
+
+def refuse_backbone(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Raise `InputError` if there is an encoder among the arguments of `from_preset`, which loads one."""
+    if "backbone" in arguments:
+        raise InputError(
+            f"A preset brings its own encoder. Received: backbone={type(arguments['backbone']).__name__}. "
+            f"Call {cls.__name__}(backbone, ...) for another."
+        )
 
 
 def vocabulary_size_for(given: int | None, preprocessor: Any) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,10 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.devices import needs_full_batches, prepare_strategy, seed_of_all_workers
+from tibert_keras.models.gradient_accumulation import check_batches
 from tibert_keras.models.training_data import (
-    as_lists,
+    as_texts,
     batches_of,
     holds_ids,
     holds_strings,
@@ -21,6 +24,8 @@ from tibert_keras.models.training_data import (
     preprocessed,
     split_off,
 )
+
+_LOG = logging.getLogger(__name__)
 
 
 class TextInputs:
@@ -63,8 +68,10 @@ class TextInputs:
             The history.
 
         Raises:
-            InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed.
+            InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed, or
+                the model is compiled in a way that fails with them.
         """
+        prepare_strategy(self)
         if is_grain(x):
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
@@ -73,6 +80,7 @@ class TextInputs:
             validation_split = None
         shuffle = kwargs.pop("shuffle", True)
         data = self._prepared(x, y, sample_weight, batch_size, shuffle=shuffle, training=True)
+        check_batches(self, data["x"], data["batch_size"], validation_split or 0.0)
         if validation_data is not None:
             size = kwargs.get("validation_batch_size") or batch_size
             validation = self._prepared(*_parts(validation_data), batch_size=size)
@@ -85,6 +93,7 @@ class TextInputs:
         self: Any, x: Any = None, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, **kwargs: Any
     ) -> Any:
         """Compute loss and metrics, as `keras.Model.evaluate`, with the inputs and errors of `fit`."""
+        prepare_strategy(self)
         if is_grain(x):
             return super().evaluate(x, y, batch_size, sample_weight, **kwargs)  # type: ignore[misc]
         if kwargs.get("_use_cached_eval_dataset"):
@@ -96,6 +105,7 @@ class TextInputs:
 
     def predict(self: Any, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
         """Return the outputs, as `keras.Model.predict`, with the inputs and errors of `fit`."""
+        prepare_strategy(self)
         if is_grain(x):
             return super().predict(x, batch_size, **kwargs)  # type: ignore[misc]
         data = self._prepared(x, None, None, batch_size)
@@ -113,8 +123,9 @@ class TextInputs:
     ) -> dict[str, Any]:
         """Return the arguments `x`, `y`, `sample_weight` and `batch_size` of Keras's `fit`, with ids for strings."""
         if self.preprocessor is not None and is_stream(x):
-            x = preprocessed(x, self.preprocess_samples, seed=self._next_seed(), anew=training)
-        elif isinstance(x, list) or holds_strings(x):
+            seed = seed_of_all_workers(self, self._next_seed())
+            x = preprocessed(x, self.preprocess_samples, seed=seed, anew=training)
+        elif holds_strings(x):
             if self.preprocessor is None:
                 raise InputError(
                     "The model has no tokenizer and takes only ids. Received: strings. Pass a preprocessor."
@@ -127,8 +138,11 @@ class TextInputs:
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, *, shuffle: bool, training: bool
     ) -> dict[str, Any]:
         """Do the same for strings in a list or an array, batch by batch."""
-        seed = self._next_seed()
-        texts = batches_of(as_lists(x), batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+        if y is not None or sample_weight is not None:
+            _LOG.warning("labels and weights given with strings are ignored: the masks make them")
+        seed, drop = seed_of_all_workers(self, self._next_seed()), training and needs_full_batches(self)
+        texts = as_texts(x)
+        texts = batches_of(texts, batch_size=batch_size or 32, shuffle=shuffle, seed=seed, drop_remainder=drop)
         x = preprocessed(texts, self.preprocess_samples, seed=seed, anew=training)
         return {"x": x, "y": None, "sample_weight": None, "batch_size": None}
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.keras_hub_presets import read_preset_file
+from tibert_keras.models.model_parts import refuse_backbone
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor, check_labels
 from tibert_keras.models.tibert_presets import backbone_presets, check_preset, local_preset
 from tibert_keras.models.tibert_task import TibertTask
-from tibert_keras.models.training_data import as_lists, holds_strings, is_dataset
+from tibert_keras.models.training_data import as_lists, as_texts, holds_strings, is_dataset
 from tibert_keras.tibetan import has_tibetan
 
 
@@ -29,6 +30,7 @@ class TibertClassifier(TibertTask):
 
     labels: list[str]
     dropout: float
+    reads_words = False
 
     @classmethod
     def from_preset(
@@ -58,16 +60,21 @@ class TibertClassifier(TibertTask):
             InputError: If there is no such preset, it is not a Tibert model's, or labels or a tokenizer are missing.
         """
         preset = check_preset(preset)
+        refuse_backbone(cls, kwargs)
         if num_classes is not None:
             labels = labels_or_numbers(labels, num_classes)
         if preset in backbone_presets:
             return super().from_preset(preset, labels=_given(labels, preset), **kwargs)
         with local_preset(preset) as folder:
             task = read_preset_file(folder, "task.json")
-            is_own = task.get("registered_name") == f"tibert_keras>{cls.__name__}"
+            saved: Any = keras.saving.get_registered_object(task.get("registered_name", ""))
+            is_own = saved is not None and issubclass(cls, saved)
             own = task["config"]["labels"] if is_own else None
             # A handle is known to be a classifier's own preset only once KerasHub has loaded it.
             if is_own or "://" in folder if labels is None else list(labels) == own:
+                if is_own and saved is not cls:
+                    # KerasHub makes a subclass without the saved arguments.
+                    kwargs = {"labels": own, **kwargs}
                 return super().from_preset(folder, load_weights=load_weights, **kwargs)
             labels = _given(labels, preset)
             dtype = {"dtype": kwargs.pop("dtype")} if "dtype" in kwargs else {}
@@ -117,7 +124,7 @@ class TibertClassifier(TibertTask):
     def _weighted(self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, class_weight: Any) -> Any:
         """Preprocess examples with weights of their classes."""
         own = self.preprocessor
-        if own is None or not (isinstance(x, list | tuple | np.ndarray) or is_dataset(x)):
+        if own is None or not (holds_strings(x) or is_dataset(x)):
             raise InputError(
                 "Weights of classes are applied by the preprocessor, which these examples do not pass. "
                 f"Received: class_weight={dict(class_weight)}. Give a list or dataset of strings, or sample_weight."
@@ -130,10 +137,12 @@ class TibertClassifier(TibertTask):
         return data["x"], data["y"], data["sample_weight"], data["batch_size"]
 
     def _prepared_texts(
-        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, **options: bool
+        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, *, shuffle: bool, training: bool
     ) -> dict[str, Any]:
         # Once for all epochs: nothing is random, and mistakes show before the first step. Keras shuffles the arrays.
-        x = as_lists(x)
+        x = as_texts(x, of_words=self.reads_words)
+        if training and y is None:
+            raise InputError("A classifier learns from labels. Received: y=None. Give one for each text.")
         if has_tibetan("".join(self.preprocessor.tokenizer.get_vocabulary())):
             check_tibetan(x)
         outputs = self.preprocessor(x, y=as_lists(y) if holds_strings(y) else y, sample_weight=sample_weight)
@@ -172,7 +181,7 @@ def labels_or_numbers(labels: Sequence[str] | None, num_classes: int | None) -> 
         # Older code gives labels second.
         labels, num_classes = num_classes, None
     if labels is None:
-        if not isinstance(num_classes, int) or num_classes < 1:
+        if not isinstance(num_classes, Integral) or num_classes < 1:
             raise InputError(f"A classifier needs classes. Received: labels=None, num_classes={num_classes}. Give one.")
         return [str(number) for number in range(num_classes)]
     if num_classes not in (None, len(labels)):

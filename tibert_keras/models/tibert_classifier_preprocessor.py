@@ -86,6 +86,8 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     Raises:
         InputError: If there are none, or one occurs twice.
     """
+    if isinstance(labels, str):
+        raise InputError(f"Labels are a list of names. Received: {labels=}. Give a list.")
     labels = [str(label) for label in labels]
     if not labels or len(set(labels)) < len(labels):
         raise InputError(f"Labels must be one or more, and all different. Received: labels={labels}. List each once.")

@@ -9,15 +9,12 @@ import keras
 import keras_nlp
 from keras import ops
 
-from tibert_keras.errors import InputError
-from tibert_keras.models.encoder_layer import set_rematerialization
-from tibert_keras.models.gradient_accumulation import accumulated_train_step
 from tibert_keras.models.masked_lm_head import MaskedLMHead
 from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_task import PoolerNotTrained
-from tibert_keras.models.training_data import as_lists, holds_ids, holds_strings, is_grain, is_stream, preprocessed
+from tibert_keras.models.training_data import as_texts, holds_ids, holds_strings, is_grain, is_stream, preprocessed
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
@@ -56,8 +53,6 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
     """
 
     preprocessor_cls = TibertMaskedLMPreprocessor
-    gradient_accumulation_steps = 1
-    rematerialize = False
 
     def __init__(self, backbone: TibertBackbone, preprocessor: Any = None, **kwargs: Any) -> None:
         backbone = check_parts(backbone, preprocessor, kwargs)
@@ -127,7 +122,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
         call = self.preprocessor.call_to_predict
         if is_stream(x):
             return preprocessed(x, lambda x, *_: call(x), seed=0, anew=False)
-        return call(as_lists(x)) if holds_strings(x) else x
+        return call(as_texts(x)) if holds_strings(x) else x
 
     def _next_seed(self) -> int:
         preprocessor = self.preprocessor
@@ -166,14 +161,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
 
     # === Training ===
     def compile(
-        self,
-        optimizer: Any = "auto",
-        loss: Any = "auto",
-        *,
-        weighted_metrics: Any = "auto",
-        gradient_accumulation_steps: int = 1,
-        rematerialize: bool = False,
-        **kwargs: Any,
+        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
     ) -> None:
         """Configure the training.
 
@@ -181,43 +169,10 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
             loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
             weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
-            gradient_accumulation_steps: The number of micro-batches in which a training step computes the gradient of
-                its batch, to save memory. But for dropout's draws, the step equals that of the whole batch, however
-                weights are spread over the parts. A batch that is no multiple, as the last one of an epoch may be, is
-                filled up with rows of weight 0; with losses of Keras's own it is refused. (The argument of this name of
-                Keras's optimizers differs: it averages the gradients of whole batches.)
-            rematerialize: Whether a training step computes each layer of the encoder again in the backward pass
-                instead of keeping its activations. This is slower, needs memory that hardly grows with the depth, and
-                changes no number, dropout's draws included.
-            **kwargs: Other arguments of `keras.Model.compile`.
-
-        Raises:
-            InputError: If `gradient_accumulation_steps` is not positive.
+            **kwargs: Other arguments of `TibertTask.compile`, such as `gradient_accumulation_steps`.
         """
-        if gradient_accumulation_steps < 1:
-            raise InputError(
-                "The number of parts of a batch must be positive. "
-                f"Received: gradient_accumulation_steps={gradient_accumulation_steps}."
-            )
-        self.gradient_accumulation_steps, self.rematerialize = gradient_accumulation_steps, rematerialize
-        for group in self.backbone.transformer_layers:
-            for layer in group:
-                set_rematerialization(layer, rematerialize)
         if isinstance(loss, str) and loss == "auto":
             loss = MaskedLanguageModelLoss()
         if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
             weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]
         super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """Return the arguments of `compile()`."""
-        # Only if they are not the usual ones: `keras.models.clone_model` makes a model that does not know them.
-        names = [name for name in ("gradient_accumulation_steps", "rematerialize") if name in vars(self)]
-        ours = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)}
-        return {**super().get_compile_config(), **ours}
-
-    def train_step(self, *args: Any) -> Any:
-        """Take a training step, from the data (TensorFlow) or the state and the data (JAX)."""
-        if self.gradient_accumulation_steps == 1:
-            return super().train_step(*args)
-        return accumulated_train_step(self, *args, steps=self.gradient_accumulation_steps)

@@ -10,7 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, in_graph, integer_mask
+from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, check_packing, in_graph, integer_mask
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_sequences
 
@@ -75,6 +75,7 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_packing(sequence_length, truncate)
         super().__init__(
             as_tibert_tokenizer(tokenizer),
             sequence_length=sequence_length,
@@ -91,15 +92,15 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         self.do_permutation = do_permutation
         self.seed = seed
         self.rng = None if seed is None else np.random.default_rng(seed)
+        self.policy = self._make_policy()
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed.
-        self.masker = _no_masks
+        self.policy = self._make_policy()
+        # KerasHub's `call` masks with this. Ours masks afterwards, with a seed. Not `setattr`, as torch wants a module.
+        self.__dict__["masker"] = _no_masks
 
-    @property
-    def policy(self) -> MaskingPolicy:
-        """The options of the masks, under the names of records."""
+    def _make_policy(self) -> MaskingPolicy:
         return MaskingPolicy(
             masked_lm_prob=self.mask_selection_rate,
             max_predictions_per_seq=self.mask_selection_length,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
 import numpy as np
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_arguments
 from tibert_keras.models.keras_hub_presets import trained_length
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import check_trained_preset, local_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, in_dataset
+
+_ARGUMENTS_OF_LAYERS = ("name", "dtype", "trainable", "config_file")
 
 
 class TibertPreprocessor:
@@ -37,9 +41,11 @@ class TibertPreprocessor:
             The preprocessor. Its sequences are as long as those that the preset's model was trained on.
 
         Raises:
-            InputError: If there is no such preset, or it has no tokenizer.
+            InputError: If there is no such preset or argument, or the preset has no tokenizer.
         """
         preset = check_trained_preset(preset)
+        allowed = {*inspect.signature(cls).parameters, *_ARGUMENTS_OF_LAYERS}
+        check_arguments(f"{cls.__name__}.from_preset", kwargs, allowed)
         with local_preset(preset) as folder:
             return super().from_preset(folder, **kwargs)  # type: ignore[misc]
 
@@ -66,6 +72,18 @@ class TibertPreprocessor:
                 f"Received: {type(self).__name__}. Export with `tibert export`, or export a model of ids."
             )
         return super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
+
+
+def check_packing(sequence_length: Any, truncate: str = "round_robin") -> None:
+    """Check how texts are packed into sequences, when a preprocessor is made.
+
+    Raises:
+        InputError: If a sequence has no room for a token, or there is no such way to truncate.
+    """
+    if not isinstance(sequence_length, Integral) or sequence_length < 3:
+        raise InputError(f"A sequence needs room for a token. Received: sequence_length={sequence_length!r}.")
+    if truncate not in ("round_robin", "waterfall"):
+        raise InputError(f"Texts share a sequence in two ways. Received: {truncate=}. Give round_robin or waterfall.")
 
 
 def integer_mask(outputs: Any) -> Any:

@@ -10,9 +10,11 @@ from typing import Any
 
 import keras
 
-from tibert_keras.models.encoder_layer import quantized_policies
+from tibert_keras.errors import InputError
+from tibert_keras.models.encoder_layer import merge_lora, quantized_policies, set_rematerialization
+from tibert_keras.models.gradient_accumulation import accumulated_train_step
 from tibert_keras.models.keras_hub_presets import preset_file, read_preset_file
-from tibert_keras.models.model_parts import check_parts, vocabulary_size_for
+from tibert_keras.models.model_parts import check_parts, refuse_backbone, vocabulary_size_for
 from tibert_keras.models.text_inputs import TextInputs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import (
@@ -36,6 +38,8 @@ class TibertTask(TextInputs):
     backbone: Any
     preprocessor: Any
     optimizer: Any
+    gradient_accumulation_steps = 1
+    rematerialize = False
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> Any:
@@ -52,17 +56,19 @@ class TibertTask(TextInputs):
             The model.
 
         Raises:
-            InputError: If there is no such preset, or the vocabulary size is missing or not the tokenizer's.
+            InputError: If there is no such preset or argument, or the vocabulary size is missing or not the
+                tokenizer's.
         """
         preset = check_preset(preset)
+        refuse_backbone(cls, kwargs)
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
-                if kwargs.get("dtype") is None and "backbone" not in kwargs:
+                if kwargs.get("dtype") is None:
                     kwargs["dtype"] = _dtype_of(folder)
                 model = super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
                 # Its tokenizer had no vocabulary before.
                 check_parts(model.backbone, model.preprocessor)
-                if load_weights and not _has_head(folder, cls):
+                if load_weights and not _has_head(model, folder):
                     _LOG.warning("the head of the model is new and untrained: %s has none for %s", preset, cls.__name__)
                 return model
         vocabulary_size = vocabulary_size_for(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
@@ -70,10 +76,70 @@ class TibertTask(TextInputs):
         return cls(backbone, **kwargs)  # type: ignore[call-arg]
 
     def quantize(self, mode: Any = None, **kwargs: Any) -> None:
-        """Quantize the model, as `keras.Model.quantize`; presets and files restore it as it is."""
-        super().quantize(mode, **kwargs)  # type: ignore[misc]
+        """Quantize the model, as `keras.Model.quantize`; presets and files restore it as it is.
+
+        Low-rank additions (LoRA) are quantized with their kernels. If they are trained afterwards, Keras rounds them in
+        files to the kernels' precision.
+        """
+        merge_lora(self)
+        # Keras refuses layers that are not built, as the preprocessor's are, which have no weights.
+        super().quantize(mode, **{"filters": lambda layer: bool(layer.weights), **kwargs})  # type: ignore[misc]
         # The heads get the backbone's policies when the model is made again.
         self.backbone.dtype_policy = quantized_policies(self)
+
+    # === Training ===
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        gradient_accumulation_steps: int = 1,
+        rematerialize: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Configure the training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
+            loss: As in `keras.Model.compile`; `"auto"` for the task's own.
+            gradient_accumulation_steps: The number of micro-batches in which a training step computes the gradient of
+                its batch, to save memory. But for dropout's draws, the step equals that of the whole batch, however
+                weights are spread over the parts. A batch that is no multiple, as the last one of an epoch may be, is
+                filled up with rows of weight 0; with losses of Keras's own it is refused. (The argument of this name of
+                Keras's optimizers differs: it averages the gradients of whole batches.)
+            rematerialize: Whether a training step computes each layer of the encoder again in the backward pass
+                instead of keeping its activations. This is slower, needs memory that hardly grows with the depth, and
+                changes no number, dropout's draws included.
+            **kwargs: Other arguments of `keras.Model.compile`.
+
+        Raises:
+            InputError: If `gradient_accumulation_steps` is not positive.
+        """
+        if gradient_accumulation_steps < 1:
+            raise InputError(
+                "The number of parts of a batch must be positive. "
+                f"Received: gradient_accumulation_steps={gradient_accumulation_steps}."
+            )
+        self.gradient_accumulation_steps, self.rematerialize = gradient_accumulation_steps, rematerialize
+        for group in self.backbone.transformer_layers:
+            for layer in group:
+                set_rematerialization(layer, rematerialize)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)  # type: ignore[misc]
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return the arguments of `compile()`."""
+        # Only if they are not the usual ones: `keras.models.clone_model` makes a model that does not know them.
+        names = [name for name in ("gradient_accumulation_steps", "rematerialize") if name in vars(self)]
+        ours: dict[str, Any] = {
+            name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)
+        }
+        return {**super().get_compile_config(), **ours}  # type: ignore[misc]
+
+    def train_step(self, *args: Any) -> Any:
+        """Take a training step, from the data (TensorFlow) or the state and the data (JAX)."""
+        if self.gradient_accumulation_steps == 1:
+            return super().train_step(*args)  # type: ignore[misc]
+        return accumulated_train_step(self, *args, steps=self.gradient_accumulation_steps)
 
     # === Saving ===
     def save_to_preset(self, preset_dir: str | os.PathLike[str], max_shard_size: float | None = 10) -> None:
@@ -165,10 +231,22 @@ def _without(variables: list[Any], excluded: list[Any]) -> list[Any]:
     return [variable for variable in variables if id(variable) not in ids]
 
 
-def _has_head(folder: str, cls: type) -> bool:
-    """Return whether a preset has the head of a class, where KerasHub would make a new one without a word."""
+def _has_head(model: Any, folder: str) -> bool:
+    """Return whether a model has the head of its preset, where KerasHub makes a new one without a word.
+
+    It does so for a subclass of the preset's class, too, which gets the head here.
+    """
     saved = keras.saving.get_registered_object(read_preset_file(folder, "task.json").get("registered_name", ""))
-    return saved is not None and issubclass(saved, cls) and preset_file(folder, "task.weights.h5") is not None
+    weights = preset_file(folder, "task.weights.h5")
+    if saved is None or weights is None or not isinstance(model, saved):
+        return False
+    if type(model) is not saved:
+        try:
+            model.load_task_weights(weights)
+        except ValueError:
+            # Its layers are others.
+            return False
+    return True
 
 
 def _dtype_of(folder: str) -> Any:

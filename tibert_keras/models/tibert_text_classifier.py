@@ -98,7 +98,10 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
         """
         if not len(texts):
             return np.zeros((0, len(self.labels)), "float32")
-        outputs = self.predict(texts, batch_size=batch_size, verbose=0)
+        return self.as_probabilities(self.predict(texts, batch_size=batch_size, verbose=0))
+
+    def as_probabilities(self, outputs: Any) -> np.ndarray:
+        """Turn the outputs of `predict()` into probabilities, float32 `[texts, labels]`."""
         if self.activation is keras.activations.softmax:
             return np.asarray(outputs, "float32")
         return ops.convert_to_numpy(ops.softmax(ops.cast(outputs, "float32")))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
-from tibert_keras.models.tibert_preprocessor import integer_mask, is_tensorflow
+from tibert_keras.models.tibert_preprocessor import check_packing, integer_mask, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 
 
@@ -61,6 +61,9 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
         num_segments: int = 1,
         **kwargs: Any,
     ) -> None:
+        check_packing(sequence_length, truncate)
+        if num_segments < 1:
+            raise InputError(f"A model reads a text or more. Received: num_segments={num_segments}. Give 1 or more.")
         super().__init__(
             as_tibert_tokenizer(tokenizer),
             labels=labels,
@@ -86,12 +89,20 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
             first = x[0] if isinstance(x, tuple) else x
             if y.ndim and not isinstance(first, str) and len(first) != len(y):
                 raise InputError(f"Each text needs a label. Received: {len(first)} texts and {len(y)} labels.")
+        if sample_weight is not None and not is_tensorflow(sample_weight):
+            sample_weight = np.asarray(sample_weight, "float32")
+            if sample_weight.shape[:1] != y.shape[:1]:
+                raise InputError(
+                    f"Each text needs a weight. Received: weights {sample_weight.shape}, labels {y.shape}."
+                )
         if self.class_weight:
             sample_weight = weights if sample_weight is None else weights * sample_weight
         return y, sample_weight
 
     def _number(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the numbers of labels, int32, and their weights, float32, of any shape."""
+        if y.dtype.kind in "bf" and (y == y.astype(int)).all():
+            y = y.astype(int)
         if not np.issubdtype(y.dtype, np.integer):
             names = [label.decode() if isinstance(label, bytes) else str(label) for label in y.ravel()]
             y = self.label_ids(names).reshape(y.shape)

@@ -15,6 +15,7 @@ from tibert_keras.models.tibert_classifier import TibertClassifier, check_tibeta
 from tibert_keras.models.tibert_classifier_preprocessor import check_labels
 from tibert_keras.models.tibert_task import PoolerNotTrained
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
+from tibert_keras.models.training_data import as_texts
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
@@ -55,6 +56,7 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
     """
 
     preprocessor_cls = TibertTokenClassifierPreprocessor
+    reads_words = True
 
     def __init__(
         self,
@@ -137,8 +139,9 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         """
         if self.preprocessor is None:
             raise InputError("The model has no tokenizer and takes only ids. Received: preprocessor=None. Pass one.")
-        if not texts:
+        if not len(texts):
             return []
+        texts = as_texts(texts)
         check_tibetan(texts)
         packed = self.preprocessor.pack(texts)
         for text, length in zip(texts, packed.lengths, strict=True):

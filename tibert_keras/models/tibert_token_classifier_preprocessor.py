@@ -11,7 +11,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
-from tibert_keras.models.tibert_preprocessor import is_tensorflow
+from tibert_keras.models.tibert_preprocessor import check_packing, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark, split_syllables, syllable_labels
 
@@ -86,8 +86,7 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         if labels is None:
             raise InputError("A tagger needs the names of its tags. Received: labels=None. Give them.")
         super().__init__(labels=labels, class_weight=class_weight, **kwargs)
-        if sequence_length < 3:
-            raise InputError(f"A sequence needs room for a token. Received: sequence_length={sequence_length}.")
+        check_packing(sequence_length)
         self.tokenizer = _for_syllables(as_tibert_tokenizer(tokenizer))
         self.sequence_length = sequence_length
         # There is nothing to build at the first call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import keras
 import keras_nlp
 import numpy as np
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_arguments
 from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import check_trained_preset, list_preset_files, local_preset
@@ -97,6 +98,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
             InputError: If there is no such preset, or it has no tokenizer.
         """
         preset = check_trained_preset(preset)
+        allowed = {*inspect.signature(cls).parameters, *inspect.signature(keras_nlp.models.AlbertTokenizer).parameters}
+        check_arguments(f"{cls.__name__}.from_preset", kwargs, {*allowed, "config_file", "name"})
         with local_preset(preset) as folder:
             return super().from_preset(folder, **kwargs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import GeneratorType
@@ -22,14 +23,19 @@ def holds_ids(x: Any) -> bool:
 
 
 def holds_strings(values: Any) -> bool:
-    """Return whether the first of nested values is a string, or they are tensors of strings."""
+    """Return whether the first of nested values is a string, they are a tensor of strings, or there are none."""
     while isinstance(values, list | tuple) and values:
         values = values[0]
+    if hasattr(values, "to_numpy"):
+        # A pandas Series.
+        values = values.to_numpy()
     if isinstance(values, np.ndarray):
-        return values.dtype.kind in "US" or (
-            values.dtype == object and bool(values.size) and holds_strings(values.flat[0])
+        return (
+            not values.size
+            or values.dtype.kind in "US"
+            or (values.dtype == object and any(map(holds_strings, values.flat)))
         )
-    return isinstance(values, str | bytes) or "string" in str(getattr(values, "dtype", ""))
+    return isinstance(values, str | bytes | list | tuple) or "string" in str(getattr(values, "dtype", ""))
 
 
 def is_stream(x: Any) -> bool:
@@ -48,14 +54,49 @@ def is_grain(x: Any) -> bool:
 
 
 def as_lists(x: Any) -> Any:
-    """Return strings in arrays, tensors and tuples of segments as lists of `str`."""
+    """Return strings in arrays, tensors, series and tuples of segments as lists of `str`."""
     if isinstance(x, tuple):
         return tuple(map(as_lists, x))
     if hasattr(x, "to_list"):
+        # A pandas Series, or a ragged tensor.
         x = x.to_list()
-    elif hasattr(x, "__array__") and not isinstance(x, list):
+    elif hasattr(x, "__array__") and not isinstance(x, str):
         x = np.asarray(x).tolist()
-    return keras.tree.map_structure(lambda text: text.decode() if isinstance(text, bytes) else text, x)
+    return keras.tree.map_structure(_as_str, x)
+
+
+def _as_str(text: Any) -> Any:
+    if hasattr(text, "__array__") and not isinstance(text, str):
+        text = np.asarray(text).tolist()
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def as_texts(x: Any, *, of_words: bool = False) -> Any:
+    """Return a batch of strings, in any container, as a list of `str`, or as a tuple of lists of segments.
+
+    Args:
+        x: The strings.
+        of_words: Whether a text may be a list of words.
+
+    Raises:
+        InputError: If there are none, there is no batch but a single string, something else is among the strings, or
+            the lists of segments are of different lengths.
+    """
+    texts = as_lists(x)
+    if isinstance(texts, str) or (isinstance(texts, tuple) and any(isinstance(each, str) for each in texts)):
+        raise InputError(
+            f"Texts come in a list, or in a tuple of lists side by side. Received: {texts!r:.80}. Give [text]."
+        )
+    if not len(texts[0] if isinstance(texts, tuple) and texts else texts):
+        raise InputError("There are no texts. Received: an empty list. Give some.")
+    lists = texts if isinstance(texts, tuple) else (texts,)
+    items = keras.tree.flatten(texts) if of_words else itertools.chain(*lists)
+    if others := [each for each in items if not isinstance(each, str)]:
+        raise InputError(f"A text is no string. Received: {others[0]!r:.80}. Leave it out.")
+    if len(set(map(len, lists))) > 1 and not of_words:
+        sizes = [len(each) for each in lists]
+        raise InputError(f"Each text has one beside it. Received: lists of {sizes} texts. Give as many of each.")
+    return texts
 
 
 def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any, Any]:
@@ -67,7 +108,7 @@ def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any,
     Raises:
         InputError: If one of them would be empty.
     """
-    x = as_lists(x)
+    x = as_texts(x, of_words=True)
     size = len(x[0]) if isinstance(x, tuple) else len(x)
     start = int(size * (1 - fraction))
     if not 0 < start < size:
@@ -87,7 +128,7 @@ def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any,
 # === Batches ===
 
 
-def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
+def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int, drop_remainder: bool = False) -> Any:
     """Make batches of texts: on TensorFlow a `tf.data.Dataset`, on other backends a `PyDataset`.
 
     Args:
@@ -95,34 +136,41 @@ def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int) -> Any:
         batch_size: Texts per batch.
         shuffle: Whether to shuffle the texts, anew in each epoch.
         seed: The seed of the order.
+        drop_remainder: Whether to leave out a last batch that is smaller than the others.
 
     Raises:
-        InputError: If there are no texts.
+        InputError: If there are too few texts for a batch.
     """
-    size = len(x[0]) if isinstance(x, tuple) else len(x)
-    if not size:
-        raise InputError("There are no texts. Received: an empty list. Give some.")
+    size = len(x[0] if isinstance(x, tuple) else x)
+    if drop_remainder and size < batch_size:
+        raise InputError(
+            f"A TPU takes whole batches only. Received: {size} texts, batch_size={batch_size}. Give a smaller batch."
+        )
     if keras.backend.backend() != "tensorflow":
-        return _TextBatches(x, size, batch_size, np.random.default_rng(seed) if shuffle else None)
+        rng = np.random.default_rng(seed) if shuffle else None
+        return _TextBatches(x, size, batch_size, rng, drop_remainder=drop_remainder)
     import tensorflow as tf
 
     texts = tf.data.Dataset.from_tensor_slices((x,) if isinstance(x, tuple) else x)
     if shuffle:
         texts = texts.shuffle(size, seed=seed)
-    return texts.batch(batch_size)
+    return texts.batch(batch_size, drop_remainder=drop_remainder)
 
 
 class _TextBatches(keras.utils.PyDataset):
     """Batches of texts, `(x,)`, in an order that is drawn anew in each epoch if there is a generator."""
 
-    def __init__(self, x: Any, size: int, batch_size: int, rng: np.random.Generator | None) -> None:
+    def __init__(
+        self, x: Any, size: int, batch_size: int, rng: np.random.Generator | None, *, drop_remainder: bool
+    ) -> None:
         super().__init__()
         self._x, self._order, self._batch_size, self._rng = x, np.arange(size), batch_size, rng
+        self._num_batches = size // batch_size if drop_remainder else -(-size // batch_size)
         self.on_epoch_end()
 
     @property
     def num_batches(self) -> int:
-        return -(-len(self._order) // self._batch_size)
+        return self._num_batches
 
     def __getitem__(self, index: int) -> Any:
         chosen = self._order[index * self._batch_size :][: self._batch_size]
@@ -181,7 +229,10 @@ def _preprocessed_dataset(dataset: Any, preprocess: Preprocess, seed: int, anew:
     @tf.autograph.experimental.do_not_convert
     def call(batch: Any, seed: Any) -> Any:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        return preprocess(x, y, sample_weight, seed)
+        outputs = preprocess(x, y, sample_weight, seed)
+        # Tokenizing forgets it, and a TPU must know it.
+        size = specs[0].shape[:1]
+        return keras.tree.map_structure(lambda part: tf.ensure_shape(part, size + part.shape[1:]), outputs)
 
     batches = tf.data.Dataset.zip((dataset, seeds))
     return batches.map(call, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -194,7 +245,7 @@ def _preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
         x, y, sample_weight = batch, None, None
     if holds_ids(x):
         return batch
-    x, y = as_lists(x), as_lists(y) if holds_strings(y) else y
+    x, y = as_texts(x, of_words=True), as_lists(y) if holds_strings(y) else y
     outputs = preprocess(x, y, sample_weight, seed)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from tibert_keras.optimizers.clipping import ClipsSum
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
-class LAMB(keras.optimizers.Optimizer):
+class LAMB(ClipsSum, keras.optimizers.Optimizer):
     """Layer-wise adaptive moments for large batches, in the variant that pretrained ALBERT.
 
     From https://arxiv.org/abs/1904.00962 as written in `lamb_optimizer.py` of
@@ -34,8 +36,7 @@ class LAMB(keras.optimizers.Optimizer):
     bias correction, the decay is part of the update whose norm is taken, and the parameters of layer normalisations
     and biases take neither decay nor ratio.
 
-    Gradients are first clipped to a global norm, after they are accumulated and summed over replicas. Keras clips
-    before the sum, so its norm of a step grows with the number of replicas.
+    Gradients are first clipped to a global norm, after they are accumulated and summed over replicas.
 
     Args:
         learning_rate: A float, a `keras.optimizers.schedules.LearningRateSchedule`, or a callable. A schedule
@@ -92,7 +93,6 @@ class LAMB(keras.optimizers.Optimizer):
         # `exclude_from_weight_decay` is a method of Keras's optimizers.
         self._decay_exclusions = list(exclude_from_weight_decay)
         self._adaptation_exclusions = list(exclude_from_layer_adaptation)
-        self.gradient_norm: Any = None
 
     def build(self, variables: Sequence[Any]) -> None:
         """Create the moments, and resolve which variables take decay and ratio.
@@ -182,31 +182,6 @@ class LAMB(keras.optimizers.Optimizer):
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Do nothing: the decay belongs to the update, before the ratio."""
-
-    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
-        if not self.global_clipnorm:
-            return super()._clip_gradients(grads)
-        # On TensorFlow these are one replica's gradients; `_all_reduce_sum_gradients` clips their sum.
-        return grads if keras.backend.backend() == "tensorflow" else self._clip_by_global_norm(grads)
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        """Sum over replicas, then clip; only the TensorFlow backend calls this."""
-        import tensorflow as tf
-
-        # An embedding's gradient has one row per lookup. Rows of the same token must be added before the norm is
-        # taken, and their sum is far less to send between replicas.
-        dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
-        grads, variables = zip(*super()._all_reduce_sum_gradients(dense), strict=True)
-        clipped = self._clip_by_global_norm(grads) if self.global_clipnorm else grads
-        return list(zip(clipped, variables, strict=True))
-
-    def _clip_by_global_norm(self, grads: Sequence[Any]) -> list[Any]:
-        """Scale the gradients down to the norm `global_clipnorm`, or make all NaN if their norm is not finite."""
-        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
-        self.gradient_norm.assign(norm)
-        scale = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
-        scale = ops.where(ops.isfinite(norm), scale, float("nan"))
-        return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
 
 
 def google_optimizer(name: str, learning_rate: Any, **kwargs: Any) -> LAMB:

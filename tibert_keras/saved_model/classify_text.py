@@ -40,6 +40,7 @@ class ClassifyText(TextModule):
         if count == 2:
             self.signature_names = ("classify_pairs", "classify_pairs", "tokenize")
         self.labels = tf.constant(list(model.labels))
+        self._truncate = model.preprocessor.truncate
         self._is_softmax = model.activation is keras.activations.softmax
 
     @tf.function(input_signature=[TEXT])
@@ -68,9 +69,10 @@ class ClassifyText(TextModule):
             As `classify`.
         """
         first, second = self._tokenize(text), self._tokenize(second_text)
-        # Both lose tokens in turns, as in KerasHub's packer; the trimmer of TensorFlow Text is an op of its own.
+        # As in KerasHub's packer, both lose tokens in turns, or the second one first. The trimmers of TensorFlow Text
+        # are ops of their own.
         room = self._max_length - 3
-        half = tf.constant((room + 1) // 2, tf.int64)
+        half = tf.constant(room if self._truncate == "waterfall" else (room + 1) // 2, tf.int64)
         lengths = first.row_lengths(), second.row_lengths()
         kept = tf.minimum(lengths[0], tf.maximum(half, room - lengths[1]))
         first, second = _cut(first, kept), _cut(second, tf.minimum(lengths[1], room - kept))

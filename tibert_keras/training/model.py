@@ -26,7 +26,7 @@ from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.continue_from import check_continue_from
 from tibert_keras.training.evaluate import check_records
 from tibert_keras.training.init_checkpoint import read_any, report_taken_over, take_weights
-from tibert_keras.training.strategy import Strategy, has_strategy
+from tibert_keras.training.strategy import Strategy, may_jit_compile
 
 _LOG = logging.getLogger(__name__)
 
@@ -158,15 +158,10 @@ def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
     )
     model.compile(
         optimizer=Muon(schedule) if config.optimizer == "muon" else google_optimizer(config.optimizer, schedule),
-        jit_compile=_jit_compile(config),
+        jit_compile=may_jit_compile(config),
         steps_per_execution=config.steps_per_execution,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         rematerialize=config.rematerialize,
     )
     # If the first step made the optimizer's variables, it would be traced twice.
     model.optimizer.build(model.trainable_variables)
-
-
-def _jit_compile(config: PretrainConfig) -> bool | str:
-    """Whether Keras compiles the step with XLA: not under a strategy, where that fails. TPUs compile it themselves."""
-    return False if has_strategy() else config.jit_compile

@@ -13,7 +13,13 @@ import keras
 
 from tibert_keras.errors import InputError
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.workers import is_chief, multi_worker_strategy, reporting_lost_workers, this_worker
+from tibert_keras.training.workers import (
+    is_chief,
+    multi_worker_strategy,
+    refuse_workers,
+    reporting_lost_workers,
+    this_worker,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,17 +59,25 @@ class Strategy:
 
 
 @contextmanager
-def chosen_strategy(config: PretrainConfig) -> Iterator[Strategy]:
+def chosen_strategy(config: Any) -> Iterator[Strategy]:
     """Choose the strategy for a run, log it, and use it inside the `with` block.
+
+    Args:
+        config: The options of a `PretrainConfig` or a `FinetuneConfig`.
 
     On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` if `TF_CONFIG` names several
     workers, a `MirroredStrategy` over several devices, or none. On JAX: data parallelism over all devices. Nothing may
     run on TensorFlow before.
 
     Raises:
-        InputError: If the TPU or another worker is not available, the replicas cannot share the batch evenly, or
-            several steps would run in one call on replicas that are not a TPU's.
+        InputError: If Keras runs on another backend, the TPU or another worker is not available, the replicas cannot
+            share the batch evenly, or several steps would run in one call on replicas that are not a TPU's.
     """
+    if keras.backend.backend() not in ("tensorflow", "jax"):
+        raise InputError(
+            "Runs train on TensorFlow or JAX. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set KERAS_BACKEND=tensorflow."
+        )
     if keras.backend.backend() == "jax":
         devices = _jax_devices(config)
         _check_batch(config, len(devices))
@@ -99,6 +113,11 @@ def use_deterministic_operations() -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+
+
+def may_jit_compile(config: Any) -> bool | str:
+    """Whether Keras compiles the step with XLA: not under a strategy, where that fails. TPUs compile it themselves."""
+    return False if has_strategy() else config.jit_compile
 
 
 def has_strategy() -> bool:
@@ -139,7 +158,7 @@ def _mirrored_strategy(*devices: str) -> Any:
 
 
 def _jax_devices(config: PretrainConfig) -> list[str]:
-    _refuse_workers("JAX trains on the devices of one host")
+    refuse_workers("JAX trains on the devices of one host")
     try:
         devices = keras.distribution.list_devices("tpu" if config.use_tpu else None)
     except RuntimeError as error:
@@ -152,7 +171,7 @@ def _jax_devices(config: PretrainConfig) -> list[str]:
 def _tpu_strategy(config: PretrainConfig) -> Any:
     import tensorflow as tf
 
-    _refuse_workers("A TPU brings its own hosts")
+    refuse_workers("A TPU brings its own hosts")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             tpu=config.tpu_name, zone=config.tpu_zone, project=config.gcp_project
@@ -198,8 +217,3 @@ def _refuse_several_steps(config: PretrainConfig) -> None:
             "Keras fails to run several steps in one call where replicas mirror each other. "
             f"Received: iterations_per_loop={config.steps_per_execution}. Leave it out: it is for TPUs and one device."
         )
-
-
-def _refuse_workers(reason: str) -> None:
-    if this_worker()[1] > 1:
-        raise InputError(f"{reason}. Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. Unset TF_CONFIG.")

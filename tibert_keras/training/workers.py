@@ -53,30 +53,27 @@ def is_chief() -> bool:
     return this_worker()[0] == 0
 
 
+def refuse_workers(reason: str) -> None:
+    """Raise `InputError` with the reason if `TF_CONFIG` names several workers."""
+    if this_worker()[1] > 1:
+        raise InputError(f"{reason}. Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. Unset TF_CONFIG.")
+
+
 @cache
 def multi_worker_strategy() -> Any:
     """Connect with the other workers, once in a process, and wait until all are connected.
 
     Returns:
-        A `tf.distribute.MultiWorkerMirroredStrategy` that Keras can train under.
+        A `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Raises:
         InputError: If TensorFlow is in use already, or the workers cannot be connected.
     """
     import tensorflow as tf
 
-    class MultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-        def reduce(self, reduce_op: Any, value: Any, axis: int | None = None) -> Any:
-            # Keras 3 reduces two kinds of values that TensorFlow refuses: a whole batch, for the shapes with which it
-            # builds the model, and scalars along axis 0, for the logs of a step.
-            if tf.nest.is_nested(value):
-                return tf.nest.map_structure(lambda part: self.experimental_local_results(part)[0], value)
-            scalar = self.experimental_local_results(value)[0].shape.rank == 0
-            return super().reduce(reduce_op, value, axis=None if scalar else axis)
-
     try:
         with reporting_lost_workers():
-            return MultiWorkerMirroredStrategy()
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"The workers cannot be connected: {_line(error)} Received: TF_CONFIG={os.environ['TF_CONFIG']!r}. "
