@@ -259,7 +259,7 @@ class TestLargeBodies:
 
             monkeypatch.setattr(endpoints, name, watched)
 
-        watch("parse_object")
+        watch("parse_gaps")
         watch("parse_predict")
         watch("to_json")
         return seen
