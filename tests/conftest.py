@@ -281,6 +281,27 @@ def random_preset(spm_models: dict[str, str], once: Once) -> Path:
     return once("random/preset", save)
 
 
+@pytest.fixture
+def box(
+    random_preset: Path, spm_models: dict[str, str], once: Once, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """Puts tiny models under the names of those that come with the package; gives the folder of a name."""
+    from tests.support.saved_models import tagger_of
+    from tibert_keras.formats.config import ConvertConfig
+    from tibert_keras.formats.convert import convert
+    from tibert_keras.models import tibert_presets
+
+    def make(folder: Path) -> None:
+        to = {"to": "keras", "output": str(folder / tibert_presets.MASKED_LM), "precision": "float16"}
+        convert(ConvertConfig(from_="keras", input=str(random_preset), **to))
+        tagger_of(spm_models["bpe"]).save_to_preset(str(folder / tibert_presets.TAGGER))
+        (folder / tibert_presets.TAGGER / "CARD.md").write_text("# Card: tibert_small_soas\n")
+
+    folder = once("box", make)
+    monkeypatch.setattr(tibert_presets, "PRESETS", folder)
+    return lambda name: folder / name
+
+
 @pytest.fixture(scope="session")
 def converted(random_preset: Path, once: Once) -> dict[str, Path]:
     """The same model in each format, by name. Tests only read them."""

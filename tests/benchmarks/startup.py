@@ -4,8 +4,8 @@
 
 Measures the `tibert_keras` that `python -m` finds, so with PYTHONPATH=OTHER_CHECKOUT another commit. Processor time is
 that of the process and its children, user and system. Commands take turns, so that a slow minute hits all of them.
-`fill-mask` uses a SavedModel with random weights; `import tensorflow_text`, which imports TensorFlow, is listed to be
-subtracted from it.
+`fill-mask` uses a preset and a SavedModel with random weights; of more texts than `--batch_size` Keras fills the masks.
+`import tensorflow_text`, which imports TensorFlow, is listed to be subtracted.
 """
 
 import argparse
@@ -48,6 +48,10 @@ def prepare(folder: Path) -> dict[str, list[str]]:
         "tibert pretrain --help": [*TIBERT, "pretrain", "--help"],
         "tibert records, 1 MB": [
             *TIBERT, "records", "--input_file=text.txt", "--output_dir=OUTPUT", "--spm_model_file=spm/spiece.model",
+        ],
+        "tibert fill-mask, preset": [*TIBERT, "fill-mask", "--model=preset", "བཀྲ་ཤིས་[GAP:1]་ལེགས།"],
+        "tibert fill-mask, preset in Keras": [
+            *TIBERT, "fill-mask", "--model=preset", "--batch_size=1", "བཀྲ་ཤིས་[GAP:1]་ལེགས།",
         ],
         "tibert fill-mask, SavedModel": [*TIBERT, "fill-mask", "--model=saved_model", "བཀྲ་ཤིས་[MASK]་ལེགས།"],
         "import tensorflow_text": [sys.executable, "-c", "import tensorflow_text"],

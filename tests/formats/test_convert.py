@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from tibert_keras.formats.google_names import read_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.formats.portable import PortableModel, read_keras
+from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.formats.renaming import to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -222,6 +225,38 @@ class TestRun:
         words = read_weights(str(tmp_path / "hf"))["albert.embeddings.word_embeddings.weight"]
         expected = read_keras(f"{finished_run}/champion").weights["token_embedding/embeddings"]
         np.testing.assert_array_equal(words, expected)
+
+    def test_half_the_size_with_the_card(self, finished_run, tmp_path, capsys):
+        run, preset = shutil.copytree(finished_run, tmp_path / "run"), tmp_path / "my_model"
+        steps = "## Execution steps\n\n```sh\ntibert pretrain\n```\n\n## Notes\n\n# Card: run"
+        (run / "CARD.md").write_text(f"---\nlicense: mit\n---\n\n# Card: run\n\n![The loss](loss.png)\n\n{steps}\n")
+        (run / "loss.png").write_bytes(b"PNG")
+        words = ["--from=keras", "--to=keras", f"--output={preset}", "--precision=float16"]
+        assert main(["convert", f"--input={run}", *words]) == 0
+        largest = float(capsys.readouterr().out.split()[-1])
+        assert 1e-6 < largest < 0.01
+        sizes = [(folder / "model.weights.h5").stat().st_size for folder in (preset, run / "champion")]
+        parameters = read_json(preset / "metadata.json", what="", advice="")["parameter_count"]
+        assert sizes[1] - sizes[0] == pytest.approx(2 * parameters, rel=0.01)
+        text = (preset / "CARD.md").read_text()
+        assert text.startswith("---\nlicense: mit\n---\n\n# Card: my_model\n") and text.endswith("# Card: run\n")
+        blocks = re.findall("```sh\n(.*?)\n```", text, re.DOTALL)
+        assert blocks[0] == "tibert pretrain"
+        written = shlex.split(blocks[1].replace("\\\n", ""))
+        assert written[:2] == ["tibert", "convert"] and {*written[2:]} == {f"--input={run}", *words}
+        assert (preset / "loss.png").read_bytes() == b"PNG"
+        # What is written once more is the same, and the two are still compared.
+        go("keras", preset, "keras", tmp_path / "again", precision="float16")
+        once, twice = [read_preset_weights(str(folder), inner=1) for folder in (preset, tmp_path / "again")]
+        assert all((once[name] == twice[name]).all() for name in once.keys() | twice.keys())
+        assert main(["convert", f"--input={run}", *words, "--check"]) == 0
+        assert main(["convert", f"--input={run}", *words[:-1], "--check"]) == (1 if largest > 1e-4 else 0)
+
+    def test_a_foreign_model_and_an_encoder_in_half_the_size(self, converted, tmp_path):
+        assert go("google", converted["google"], "keras", tmp_path / "google", precision="float16").largest < 0.1
+        TibertBackbone.from_preset(converted["keras"]).save_to_preset(tmp_path / "encoder")
+        go("keras", tmp_path / "encoder", "keras", tmp_path / "half", precision="float16")
+        assert TibertBackbone.from_preset(tmp_path / "half").weights[0].dtype == "float32"
 
     def test_no_such_checkpoint(self, finished_run, tmp_path):
         with pytest.raises(InputError, match=r"No checkpoint is there. Received: '.*/checkpoints/23'. Give one of \["):

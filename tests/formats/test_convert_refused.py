@@ -61,6 +61,10 @@ class TestRefused:
         with pytest.raises(InputError, match="No such format. Received: (from|to)='onnx'. Give one of google, hugg"):
             ConvertConfig(**{"from_": "keras", "to": "google", "input": "a", "output": "b", **changes})
 
+    def test_half_the_size_elsewhere(self):
+        with pytest.raises(InputError, match="Only a preset stores .* Received: precision='float16', to='google'"):
+            ConvertConfig(from_="keras", to="google", input="a", output="b", precision="float16")
+
     def test_folder_of_another_format(self, converted, capsys, tmp_path):
         assert "model_type=None in" in self.refused(capsys, tmp_path, "huggingface", converted["keras"], "google")
 

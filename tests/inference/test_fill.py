@@ -63,7 +63,7 @@ class TestFillMask:
         assert_same(model.fill_mask(TEXTS, top_k=4), filled)
         assert_same(tibert_keras.fill_mask(TEXTS[2], model=model, top_k=4), [filled[-1]._replace(text=0)])
         gaps = model.fill_gaps("བཅོམ་[GAP:1]་འདས།", top_k=2)
-        assert gaps == tibert_keras.fill_gaps(["བཅོམ་[GAP:1]་འདས།"], model=finished_run, top_k=2)
+        assert gaps == tibert_keras.fill_gaps(["བཅོམ་[GAP:1]་འདས།"], model=model, top_k=2)
         logits = model.predict(TEXTS[2:], verbose=0)
         assert model.preprocessor.tokenizer.id_to_token(int(logits[0, 0].argmax())) == filled[-1].pieces[0]
         model.masked_lm_head.set_weights([0 * weight for weight in model.masked_lm_head.get_weights()])

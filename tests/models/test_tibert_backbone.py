@@ -168,7 +168,7 @@ class TestTibertBackbone(TestCase):
     # === Presets by name ===
     def test_presets(self):
         sizes = ("nano", "tiny", "base", "large", "xlarge", "xxlarge")
-        assert list(TibertBackbone.presets) == [f"tibert_{size}" for size in sizes]
+        assert list(TibertBackbone.presets)[:6] == [f"tibert_{size}" for size in sizes]
         for preset in TibertBackbone.presets.values():
             assert preset["metadata"]["description"]
 

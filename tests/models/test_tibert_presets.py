@@ -1,4 +1,4 @@
-"""A preset is loaded whole or not at all."""
+"""A preset is loaded by name or from its folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,27 @@ import signal
 from pathlib import Path
 
 import h5py
+import keras_hub
 import keras_nlp
+import numpy as np
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from tests.support.tiny_models import tiny
-from tibert_keras import TibertBackbone, TibertMaskedLM, TibertTextClassifier
+from tibert_keras import (
+    TibertBackbone,
+    TibertMaskedLM,
+    TibertMaskedLMPreprocessor,
+    TibertTextClassifier,
+    TibertTokenClassifier,
+    TibertTokenizer,
+)
 from tibert_keras.errors import InputError
+from tibert_keras.models import tibert_presets
+from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, backbone_presets, list_presets
 from tibert_keras.storage import atomic_output
+
+ROOT = Path(__file__).parents[2]
 
 FILES = [
     "config.json", "metadata.json", "model.weights.h5", "preprocessor.json", "task.json", "task.weights.h5",
@@ -108,3 +122,74 @@ def test_a_full_disk(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
+
+
+class TestNames:
+    """Of presets with weights, which come with the package."""
+
+    def test_listed_with_description_and_size(self, box):
+        listed = list_presets()
+        assert list(listed) == [*backbone_presets, MASKED_LM, TAGGER]
+        for name in (MASKED_LM, TAGGER):
+            metadata = listed[name]["metadata"]
+            assert metadata["description"].endswith(".")
+            assert metadata["params"] == TibertBackbone.from_preset(name).count_params()
+
+    def test_those_that_are_there_are_complete(self):
+        """Of this checkout, once it has weights."""
+        assert TibertMaskedLM.presets == list_presets()
+        assert keras_hub.models.MaskedLM.presets.items() >= list_presets().items()
+        for name in list_presets().keys() - backbone_presets.keys():
+            assert (tibert_presets.PRESETS / name / "CARD.md").read_text(encoding="utf-8").count("o fill in") == 0
+            TibertBackbone.from_preset(name)
+
+    @pytest.mark.parametrize(
+        ("classes", "expected"),
+        [
+            ((TibertMaskedLM, keras_hub.models.MaskedLM), TibertMaskedLM),
+            ((TibertBackbone, keras_hub.models.Backbone), TibertBackbone),
+            ((TibertTokenizer, keras_hub.models.Tokenizer), TibertTokenizer),
+            ((TibertMaskedLMPreprocessor, keras_hub.models.MaskedLMPreprocessor), TibertMaskedLMPreprocessor),
+        ],
+    )
+    def test_ours_and_theirs_load_them(self, box, classes, expected):
+        by_name, by_folder = [cls.from_preset(MASKED_LM) for cls in classes], expected.from_preset(box(MASKED_LM))
+        for made in by_name:
+            assert type(made) is expected
+            for one, other in zip(made.weights, by_folder.weights, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    def test_other_tasks(self, box):
+        tagger = TibertTokenClassifier.from_preset(TAGGER)
+        assert tagger.predict_words(["བཀྲ་ཤིས།"])
+        other = TibertTokenClassifier.from_preset(MASKED_LM, labels=["X", "CONT"], preprocessor=None)
+        assert other.labels == ["X", "CONT"] and other.backbone.vocabulary_size == 400
+
+    def test_float16_on_disk_only(self, box, random_preset):
+        with h5py.File(box(MASKED_LM) / "model.weights.h5") as file:
+            kinds = set()
+            file.visititems(lambda _, item: kinds.add(str(item.dtype)) if isinstance(item, h5py.Dataset) else None)
+        assert kinds == {"float16"}
+        whole, half = TibertMaskedLM.from_preset(random_preset), TibertMaskedLM.from_preset(MASKED_LM)
+        for one, other in zip(whole.weights, half.weights, strict=True):
+            assert other.dtype == "float32"
+            np.testing.assert_array_equal(np.asarray(one).astype("float16"), other)
+        mixed = TibertMaskedLM.from_preset(MASKED_LM, dtype="mixed_bfloat16")
+        assert (mixed.backbone.compute_dtype, mixed.weights[0].dtype) == ("bfloat16", "float32")
+
+    def test_a_name_without_weights(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tibert_presets, "PRESETS", tmp_path)
+        assert list_presets() == backbone_presets
+        for cls in (TibertMaskedLM, TibertTokenizer, TibertTokenClassifier, keras_hub.models.MaskedLM):
+            with pytest.raises(InputError, match=f"did not come with this build.*Received: '{MASKED_LM}'. Give the"):
+                cls.from_preset(MASKED_LM)
+
+    def test_the_wheel_has_them(self, tmp_path):
+        for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+            shutil.copyfile(ROOT / name, tmp_path / name)
+        place = Path("tibert_keras/presets", MASKED_LM)
+        names = {str(place / name) for name in (*FILES, "manifest.json", "CARD.md", "loss.png")}
+        for name in (*names, "tibert_keras/__init__.py"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        assert names < {file.distribution_path for file in WheelBuilder(str(tmp_path)).recurse_included_files()}

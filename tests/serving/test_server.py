@@ -18,15 +18,16 @@ import tensorflow as tf
 from tests.support.running import save
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
-from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.server import _signals, make_server, serve
+from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER
+from tibert_keras.serving.config import ServeConfig, find_models
+from tibert_keras.serving.models import load_models
+from tibert_keras.serving.server import _exported, _signals, make_server, serve
 
 
 class TestRefused:
     @pytest.mark.parametrize(
         "given, message",
         [
-            ([], "There is no model to serve"),
             (["m", "--port=65536"], "port must be from 0 to 65535. Received: 65536"),
             (["m", "--timeout=0"], "timeout must be a positive number of seconds. Received: 0"),
             (["m", "--max_batch_size=0"], "max_batch_size must be at least 1. Received: 0"),
@@ -56,6 +57,17 @@ class TestRefused:
         (tmp_path / "token").write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match="The token must be one line"):
             serve(ServeConfig(models=["m"], token_file=str(tmp_path / "token")))
+
+
+def test_models_that_come_with_the_package(box, tmp_path):
+    config = ServeConfig(models=[])
+    assert find_models(config.models) == {name: str(box(name)) for name in (MASKED_LM, TAGGER)}
+    save(tmp_path / "model", 7)
+    given = _exported(find_models([f"words={TAGGER}", str(tmp_path / "model")]), str(tmp_path / "exports"))
+    models = load_models(given, num_versions=1)
+    assert [*models] == ["words", "model"]
+    version = models["words"].find(None)[1]
+    assert "tag" in version.signatures and version.description.startswith(f"{TAGGER}, ")
 
 
 @contextmanager

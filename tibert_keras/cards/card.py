@@ -5,13 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tibert_keras.cards.commands import finetune_command, reproduction_steps
+from tibert_keras.cards.commands import convert_command, finetune_command, reproduction_steps
 from tibert_keras.cards.facts import FinetuningFacts, RunFacts, gather_facts
 from tibert_keras.errors import InputError
+from tibert_keras.finetuning.scores import CONFUSION_PICTURE
+from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.runs.evaluation import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
 from tibert_keras.storage import atomic_output, exists, join, read_bytes
@@ -31,6 +35,7 @@ _SIZES = (
     "vocabulary_size", "num_layers", "num_groups", "num_inner_repetitions", "embedding_dim", "hidden_dim",
     "intermediate_dim", "num_heads", "max_sequence_length", "num_segments", "dropout",
 )  # fmt: skip
+_STEPS = "Execution steps"
 # Sections that people write, and that a new card keeps. The first is the header.
 _OF_PEOPLE = ("", "Purpose", "Notable limitations", "Additional comments")
 # Matches headings of the second level, and, so as to skip them, the YAML header and fenced code.
@@ -50,7 +55,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     of their own, which go to the end.
 
     Args:
-        run_dir: The run's folder.
+        run_dir: The run's folder; or the name of a preset that comes with the package, whose card is there already.
 
     Returns:
         The card's path.
@@ -63,6 +68,8 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     print(Path(write_card("run")).read_text())
     ```
     """
+    if (folder := find_by_name(run_dir)) != os.fspath(run_dir):
+        return join(folder, CARD_FILE)
     try:
         facts = gather_facts(run_dir)
         text = card_text(facts)
@@ -83,6 +90,30 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     if isinstance(facts, RunFacts) and facts.has_loss:
         plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
     return path
+
+
+def copy_card(config: ConvertConfig) -> None:
+    """Copy the card of a run, if it has one, to the preset that its champion was converted into, with its pictures.
+
+    Args:
+        config: The conversion, whose command goes to the others in the card.
+    """
+    if not exists(path := join(config.input, CARD_FILE)):
+        return
+    title, command = f"# Card: {os.path.basename(os.path.abspath(config.output))}", convert_command(asdict(config))
+    changes: dict[str, Callable[[str], str]] = {
+        "": lambda text: re.sub("^# Card: .*$", title, text, count=1, flags=re.MULTILINE),
+        _STEPS: lambda text: f"{text.rstrip()}\n\nThe preset was made of the champion:\n\n```sh\n{command}\n```",
+    }
+    sections = _split_sections(_read_text(path))
+    text = _join_sections([(name, changes.get(name, str)(text)) for name, text in sections])
+    files = {CARD_FILE: text.encode()}
+    for name in (PICTURE, CONFUSION_PICTURE):
+        if f"({name})" in text and exists(picture := join(config.input, name)):
+            files[name] = read_bytes(picture)
+    for name, content in files.items():
+        with atomic_output(join(config.output, name)) as temporary:
+            temporary.write_bytes(content)
 
 
 def card_text(facts: RunFacts | FinetuningFacts) -> str:

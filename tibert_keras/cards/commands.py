@@ -11,6 +11,7 @@ from typing import Any
 
 from tibert_keras.corpus.build import CorpusConfig
 from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
+from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.manifest import Manifest, folder_of
@@ -75,6 +76,15 @@ def finetune_command(options: Mapping[str, Any]) -> str:
     if "validation_share" in options:
         return _command("tibert finetune text", _flags(FinetuneTextConfig, options))
     return _command("tibert finetune tokens", _flags(FinetuneTokensConfig, options))
+
+
+def convert_command(options: Mapping[str, Any]) -> str:
+    """Compose the `tibert convert` of a model.
+
+    Args:
+        options: The configuration of the conversion.
+    """
+    return _command("tibert convert", [flag.replace("from_", "from", 1) for flag in _flags(ConvertConfig, options)])
 
 
 def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:

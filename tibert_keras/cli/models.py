@@ -15,6 +15,7 @@ from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
 from tibert_keras.inference.tag import TagConfig
 from tibert_keras.locks import only_writer
+from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.serving.config import ServeConfig
@@ -25,7 +26,8 @@ class ExportFlags:
     """Writes a SavedModel.
 
     Args:
-        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion.
+        model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion; or the name
+            of a model that comes with the package.
         output_dir: Folder for the SavedModel; an older SavedModel in it is replaced.
         top_k: Number of guesses to return for each mask, the most probable first.
         versioned: Write the SavedModel to the next numbered folder in `output_dir`, as TensorFlow Serving expects.
@@ -39,8 +41,8 @@ class ExportFlags:
         universal_tags: For a tagger: map the tags of the SOAS corpus to universal ones, as in its fine-tuning.
     """
 
-    model: str
     output_dir: str
+    model: str = MASKED_LM
     top_k: int = 5
     versioned: bool = False
     precision: Literal["float32", "float16", "dynamic_range"] = "float32"
@@ -86,9 +88,12 @@ def export(flags: ExportFlags) -> None:
 
 def convert(config: ConvertConfig) -> None:
     """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and verify it."""
+    from tibert_keras.cards.card import copy_card
     from tibert_keras.formats.convert import convert
 
     proof = convert(config)
+    if config.to == "keras" and not config.check:
+        copy_card(config)
     for name, difference in proof.differences.items():
         print(f"{name}: {difference:.1e}")
     print(f"largest difference: {proof.largest:.1e}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
+from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.evaluation import evaluation_rows, write_evaluation
 from tibert_keras.runs.folder import find_preset
@@ -111,7 +112,7 @@ class EvaluateFlags:
 
     Args:
         model: Folder of a model (a preset, such as the `champion/` of a run), or of a run with a champion, whose card
-            then gives the scores.
+            then gives the scores; or the name of a model that comes with the package.
         input_file: Held-out TFRecord files: a path, a glob pattern, or several separated by commas.
         baseline: TFRecord files, usually those that the model was trained on, of which n-grams are counted to guess the
             same tokens: a model should do better.
@@ -120,8 +121,8 @@ class EvaluateFlags:
             two differ by more than 1e-3.
     """
 
-    model: str
     input_file: str
+    model: str = MASKED_LM
     baseline: str | None = None
     batch_size: int = 64
     against: Literal["huggingface"] | None = None
@@ -160,7 +161,8 @@ class CardFlags:
 
     Args:
         run_dir: Folder of a run, an `--output_dir` of `tibert pretrain` or `tibert finetune`. Relative paths in its
-            options are resolved from the current folder.
+            options are resolved from the current folder. Or a model that comes with the package, by name: its card is
+            there already, and its path is printed.
     """
 
     run_dir: str

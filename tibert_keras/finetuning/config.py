@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
+from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
@@ -37,7 +38,8 @@ class FinetuneConfig:
     Args:
         input_file: Training files: a path, a glob pattern, or several separated by commas.
         output_dir: Folder of the run: options, history, scores, and the best model as a preset in `champion/`.
-        model: Folder of a pretrained model (a preset, such as the `champion/` of a run), or of a run with a champion.
+        model: Folder of a pretrained model (a preset, such as the `champion/` of a run), or of a run with a champion;
+            or the name of a model that comes with the package.
         pretrained: Start from the model's weights; `--nopretrained` takes only its architecture and tokenizer, as a
             baseline to compare with.
         validation_file: Files to choose the best epoch on.
@@ -73,7 +75,7 @@ class FinetuneConfig:
 
     input_file: str
     output_dir: str
-    model: str
+    model: str = MASKED_LM
     pretrained: bool = True
     validation_file: str | None = None
     test_file: str | None = None

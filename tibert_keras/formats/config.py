@@ -27,6 +27,8 @@ class ConvertConfig:
             its folder.
         spm_model_file: SentencePiece model of a foreign input; by default the only `.model` file beside a Google
             checkpoint, or the `spiece.model` of a folder of transformers.
+        precision: How a preset stores its weights: `float32`, or `float16` for half the size. It loads as float32
+            either way; the differences are then those of rounding.
         check: Write nothing; compare an input and an output that both exist.
 
     Raises:
@@ -44,12 +46,18 @@ class ConvertConfig:
     output: str
     albert_config_file: str | None = None
     spm_model_file: str | None = None
+    precision: Literal["float32", "float16"] = "float32"
     check: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("from", self.from_), ("to", self.to)):
             if value not in (formats := get_args(Format)):
                 raise InputError(f"No such format. Received: {name}={value!r}. Give one of {', '.join(formats)}.")
+        if self.precision != "float32" and self.to != "keras":
+            raise InputError(
+                "Only a preset stores its weights in another precision. "
+                f"Received: precision={self.precision!r}, to={self.to!r}. Leave precision out."
+            )
         # With `check`, the configuration may belong to either side.
         configured = (self.from_, self.to) if self.check else (self.from_,)
         if (self.albert_config_file and "google" not in configured) or (self.spm_model_file and self.from_ == "keras"):

@@ -39,8 +39,8 @@ def convert(config: ConvertConfig) -> Proof:
         The differences.
 
     Raises:
-        InputError: If an input cannot be used, the target is not empty, or the two differ by more than `TOLERANCE`.
-            Then nothing is written.
+        InputError: If an input cannot be used, the target is not empty, or the two differ by more than `TOLERANCES`
+            allow. Then nothing is written.
 
     Example:
     ```python
@@ -53,16 +53,17 @@ def convert(config: ConvertConfig) -> Proof:
     elif list_folder(config.output) or Path(config.output).is_file():
         raise InputError(f"The output is not an empty folder. Received: output={config.output!r}. Choose another.")
 
-    from tibert_keras.formats.proof import Side, check_training, prove
+    from tibert_keras.formats.proof import TOLERANCES, Side, check_training, prove
 
+    tolerance = TOLERANCES[config.precision]
     source = Side(config.from_, config.input, config.albert_config_file, config.spm_model_file)
     if config.check:
-        return prove(source.load(), Side(config.to, config.output, config.albert_config_file).load())
+        return prove(source.load(), Side(config.to, config.output, config.albert_config_file).load(), tolerance)
     portable = source.read()
     with only_writer(config.output), atomic_output(config.output, last=_LAST_FILES[config.to]) as folder:
-        _write(config.to, portable, folder)
+        _write(config, portable, folder)
         target = Side(config.to, os.fspath(folder))
-        proof = prove(source.load(portable), target.load())
+        proof = prove(source.load(portable), target.load(), tolerance)
         if config.to == "google":
             check_training(portable, target.read())
         return proof
@@ -79,11 +80,11 @@ def _check_exists(format_: Format, path: str) -> None:
         find_preset(path)
 
 
-def _write(to: Format, portable: PortableModel, folder: Path) -> None:
+def _write(config: ConvertConfig, portable: PortableModel, folder: Path) -> None:
     from tibert_keras.formats import google_checkpoint, hugging_face
     from tibert_keras.formats import portable as keras_format
 
-    if to == "google":
+    if config.to == "google":
         google_checkpoint.write_google(portable, folder)
         return
     if portable.moments:
@@ -91,6 +92,9 @@ def _write(to: Format, portable: PortableModel, folder: Path) -> None:
             "Dropped %d moments of the optimizer and the step, because %s holds no state of a training. "
             "`tibert pretrain --continue_from` takes them from the input itself.",
             len(portable.moments),
-            to,
+            config.to,
         )
-    (hugging_face.write_hugging_face if to == "huggingface" else keras_format.write_keras)(portable, folder)
+    if config.to == "huggingface":
+        hugging_face.write_hugging_face(portable, folder)
+    else:
+        keras_format.write_keras(portable, folder, precision=config.precision)

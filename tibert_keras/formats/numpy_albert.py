@@ -1,4 +1,4 @@
-"""Runs ALBERT in plain NumPy on the variables of a foreign checkpoint, to check a conversion against it.
+"""Runs ALBERT in plain NumPy on a checkpoint's variables: to check a conversion, or to answer before Keras is loaded.
 
 It shares only the file readers with the conversion. It uses none of the tables that map names and layouts, so a fault
 in these shows as a difference.
@@ -99,7 +99,7 @@ def plain_outputs(
 
             query, key, value = heads(x, names["query"]), heads(x, names["key"]), heads(x, names["value"])
             scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(query.shape[-1])) + unseen
-            seen = (np.exp(_log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
+            seen = (np.exp(log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
             x = norm(x + dense(seen, layer + names["attention"]), layer + names["attention_norm"])
             wide = _gelu(dense(x, layer + names["widen"]))
             x = norm(x + dense(wide, layer + names["narrow"]), layer + names["layer_norm"])
@@ -108,15 +108,15 @@ def plain_outputs(
     if names["output_bias"] in variables:
         chosen = np.take_along_axis(x, batch.mask_positions[..., None], axis=1)
         hidden = norm(_gelu(dense(chosen, names["transform"])), names["transform_norm"])
-        outputs["masked_lm"] = _log_softmax(hidden @ variables[names["words"]].T + variables[names["output_bias"]])
+        outputs["masked_lm"] = log_softmax(hidden @ variables[names["words"]].T + variables[names["output_bias"]])
     if any(name.startswith(names["pooler"]) for name in variables):
         pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names["pooler"]))
         if names["order"] in variables:
-            outputs["sentence_order"] = _log_softmax(
+            outputs["sentence_order"] = log_softmax(
                 pooled @ variables[names["order"]].T + variables[names["order_bias"]]
             )
     if classifies is not None:
-        outputs["classes"] = _log_softmax(dense(outputs[classifies], names["classes"]))
+        outputs["classes"] = log_softmax(dense(outputs[classifies], names["classes"]))
     return outputs
 
 
@@ -142,9 +142,10 @@ def _normalized(x: np.ndarray) -> np.ndarray:
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return x * np.float32(0.5) * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+    return x * np.float32(0.5) * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)))
 
 
-def _log_softmax(x: np.ndarray) -> np.ndarray:
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    """The logarithm of the softmax over the last axis."""
     x = x - x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone, check_albert_con
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
+from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.models.vocabulary import check_vocabulary
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
@@ -139,32 +141,38 @@ def make_portable(
 # === From and to presets ===
 
 
-def read_keras(path: str) -> PortableModel:
+def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
     """Read a preset, a run's champion, or a checkpoint, `RUN/checkpoints/STEP`, with its moments and step.
 
     Args:
-        path: Its folder.
+        path: Its folder, or the name of a preset with weights.
+        dtype: The precision of a preset's weights in memory. Those of a checkpoint are float32.
 
     Returns:
-        The model, in float32.
+        The model.
 
     Raises:
         InputError: If it is none of these, or damaged.
     """
-    path = path.rstrip("/")
+    path = find_by_name(path).rstrip("/")
     if (parts := split_checkpoint(path)) is not None:
         return _read_checkpoint(*parts)
     if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
         # An encoder alone, with or without its tokenizer.
-        model = TibertBackbone.from_preset(path, dtype="float32")
+        model = TibertBackbone.from_preset(path, dtype=dtype)
         tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None
         return PortableModel(model=model, tokenizer=tokenizer)
-    model = load_model(path, dtype="float32")
+    model = load_model(path, dtype=dtype)
     return PortableModel(model=model, tokenizer=_tokenizer(model))
 
 
-def write_keras(portable: PortableModel, folder: Path) -> None:
-    """Write a model as a preset."""
+def write_keras(portable: PortableModel, folder: Path, *, precision: str = "float32") -> None:
+    """Write a model as a preset, with its weights as `float32` or `float16`."""
+    if precision != "float32":
+        # Keras stores weights as they are in memory.
+        with tempfile.TemporaryDirectory() as whole:
+            write_keras(portable, Path(whole))
+            portable = read_keras(whole, dtype=precision)
     portable.model.save_to_preset(os.fspath(folder))
     if portable.model is portable.backbone and portable.tokenizer is not None:
         portable.tokenizer.save_to_preset(os.fspath(folder))

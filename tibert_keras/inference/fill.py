@@ -20,7 +20,9 @@ from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
 from tibert_keras.inference.texts import read_texts
+from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.storage import atomic_output
+from tibert_keras.transcription import GAP
 
 Unit = Literal["syllables", "pieces"]
 
@@ -35,7 +37,8 @@ class FillMaskConfig:
     Args:
         text: Texts with `[GAP:2-4]` in place of 2 to 4 missing syllables, `[?]` for the rest of a syllable, or `[MASK]`
             for a missing piece of the vocabulary.
-        model: Folder of a SavedModel, of a model (a preset, such as `champion/` of a run), or of a run with a champion.
+        model: Folder of a SavedModel, of a model (a preset, such as `champion/` of a run), or of a run with a champion;
+            or the name of a model that comes with the package.
         input_file: UTF-8 file with a text per line, or, if its name ends in `.jsonl`, an object with a `text` per line.
         output_file: File for the guesses, in place of standard output: a table with tabs if its name ends in `.tsv`,
             an object per line if it ends in `.jsonl`; with `whole_text`, the text with its best fillings (`.txt`).
@@ -57,7 +60,7 @@ class FillMaskConfig:
     """
 
     text: list[str]
-    model: str
+    model: str = MASKED_LM
     input_file: str | None = None
     output_file: str | None = None
     whole_text: bool = False
@@ -127,7 +130,7 @@ class FilledText(NamedTuple):
     measure: Literal["score", "probability"] = "score"
 
 
-def fill_gaps(texts: Sequence[str] | str, *, model: Any, top_k: int = 5) -> list[list[list[Candidate]]]:
+def fill_gaps(texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int = 5) -> list[list[list[Candidate]]]:
     """Guess the whole syllables in the gaps of texts.
 
     A gap is written as `find_gaps` describes: `[GAP:2-4]` is 2 to 4 syllables, a run of adjacent `[MASK]`s that many
@@ -139,7 +142,7 @@ def fill_gaps(texts: Sequence[str] | str, *, model: Any, top_k: int = 5) -> list
 
     Args:
         texts: Texts with gaps, or a single one.
-        model: As for `load_fill_mask`: a model, or a folder.
+        model: As for `load_fill_mask`: a model, a folder, or a name.
         top_k: Maximum number of candidates for a gap.
 
     Returns:
@@ -151,15 +154,15 @@ def fill_gaps(texts: Sequence[str] | str, *, model: Any, top_k: int = 5) -> list
 
     Example:
     ```python
-    (gaps,) = fill_gaps(["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།"], model="run")
+    (gaps,) = fill_gaps(["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།"])
     for candidate in gaps[0]:
         print(candidate.text, candidate.score)
     ```
     """
     check_counts(top_k=top_k)
     texts = [texts] if isinstance(texts, str) else texts
-    loaded = load_fill_mask(model)
     gaps = [find_gaps(text) for text in texts]
+    loaded = load_fill_mask(model, count=sum(map(len, gaps)))
     in_order = [gap for each in gaps for gap in each]
     found = chain.from_iterable(
         search_gaps(loaded, in_order[start : start + _AT_ONCE], top_k) for start in range(0, len(in_order), _AT_ONCE)
@@ -210,7 +213,9 @@ def fill_texts(
     remaining = iter(texts)
     # Read first, so that a missing file is refused before a model is loaded.
     some = list(islice(remaining, at_once))
-    loaded = load_fill_mask(model, top_k=top_k)
+    is_all = len(some) < at_once
+    count = sum(len(GAP.findall(text)) for _, text in some) if is_all else None
+    loaded = load_fill_mask(model, top_k=top_k, count=count)
     with tqdm(desc="fill-mask", unit="text", disable=None) as progress:
         while some:
             try:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK, is_masks, shorten
 from tibert_keras.inference.loading import load_fill_mask
+from tibert_keras.inference.plain import PlainFillMask
+from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import GAP, join_lines
 
@@ -31,12 +33,14 @@ class FilledMask(NamedTuple):
     filled: str
 
 
-def fill_mask(texts: Sequence[str] | str, *, model: Any, top_k: int = 5, batch_size: int = 32) -> list[FilledMask]:
+def fill_mask(
+    texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int = 5, batch_size: int = 32
+) -> list[FilledMask]:
     """Fill the masks in texts.
 
     Args:
         texts: Texts with `[MASK]` in them.
-        model: As for `load_fill_mask`: a model, or a folder.
+        model: As for `load_fill_mask`: a model, a folder, or a name.
         top_k: How many guesses for each mask; a SavedModel gives no more than it was exported with.
         batch_size: Texts per step.
 
@@ -48,7 +52,7 @@ def fill_mask(texts: Sequence[str] | str, *, model: Any, top_k: int = 5, batch_s
 
     Example:
     ```python
-    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"], model="run"):
+    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"]):
         print(mask.filled, mask.pieces, mask.probabilities)
     ```
     """
@@ -65,7 +69,7 @@ def fill_mask(texts: Sequence[str] | str, *, model: Any, top_k: int = 5, batch_s
                 f"There is nothing to fill. Received: {shorten(text)!r}. Write {MASK} where a piece is missing."
             )
     check_counts(top_k=top_k, batch_size=batch_size)
-    loaded = load_fill_mask(model, top_k=top_k)
+    loaded = load_fill_mask(model, top_k=top_k, count=len(texts))
     # Texts of similar length share a batch, to keep the padding small.
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     filled: dict[int, list[FilledMask]] = {}
@@ -78,6 +82,8 @@ def fill_mask(texts: Sequence[str] | str, *, model: Any, top_k: int = 5, batch_s
 
 
 def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
+    if isinstance(loaded, PlainFillMask):
+        return loaded.fill_mask(batch)
     import tensorflow as tf
 
     try:

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.formats.numpy_albert import log_softmax
 from tibert_keras.inference.gaps import MASK
+from tibert_keras.inference.loading import arrays_for
 from tibert_keras.inference.piece_table import PieceTable
 from tibert_keras.tokenizers.bounds import check_text
 
@@ -51,6 +53,7 @@ class GapModel:
 
     def __init__(self, model: Any, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         self._model = model
+        self._array = arrays_for(model)
         self._should_stop = should_stop
         facts = _facts_of(model)
         self.table = facts.table
@@ -59,14 +62,12 @@ class GapModel:
 
     def tokenize(self, strings: Sequence[str]) -> list[list[int]]:
         """Encode texts without [CLS] and [SEP], which `window` adds around the part that the model sees."""
-        import tensorflow as tf
-
         self._check()
         for string in strings:
             check_text(string)
-        answer = self._model.tokenize(tf.constant(strings))
-        lengths = answer["padding_mask"].numpy().sum(axis=1)
-        return [row[1 : length - 1].tolist() for row, length in zip(answer["token_ids"].numpy(), lengths, strict=True)]
+        answer = self._model.tokenize(self._array(strings))
+        rows, lengths = np.asarray(answer["token_ids"]), np.asarray(answer["padding_mask"]).sum(axis=1)
+        return [row[1 : length - 1].tolist() for row, length in zip(rows, lengths, strict=True)]
 
     def window(self, before: Sequence[int], ids: Sequence[int], masks: int, after: Sequence[int]) -> Window:
         """Cut a text to the length of the model's sequences, to predict the first of some masks.
@@ -110,20 +111,18 @@ class GapModel:
             raise SearchStopped
 
     def _predict(self, windows: list[Window]) -> np.ndarray:
-        import tensorflow as tf
-
         longest = max(len(window.ids) for window in windows)
         token_ids = np.zeros((len(windows), longest), "int32")
         padding_mask = np.zeros_like(token_ids)
         for row, (ids, _) in enumerate(windows):
             token_ids[row, : len(ids)], padding_mask[row, : len(ids)] = ids, 1
         logits = self._model.masked_lm(
-            token_ids=tf.constant(token_ids),
-            padding_mask=tf.constant(padding_mask),
-            segment_ids=tf.zeros_like(token_ids),
-            mask_positions=tf.constant([[window.place] for window in windows], tf.int32),
+            token_ids=self._array(token_ids),
+            padding_mask=self._array(padding_mask),
+            segment_ids=self._array(np.zeros_like(token_ids)),
+            mask_positions=self._array(np.array([[window.place] for window in windows], "int32")),
         )["logits"]
-        return tf.nn.log_softmax(logits[:, 0]).numpy()
+        return log_softmax(np.asarray(logits)[:, 0])
 
 
 class _Facts(NamedTuple):
@@ -141,7 +140,7 @@ def _facts_of(model: Any) -> _Facts:
         if not hasattr(model, "vocabulary"):
             raise InputError("The SavedModel is of an older version and cannot search gaps. Export the model again.")
         facts = model.vocabulary()
-        pieces = [piece.decode() for piece in facts["pieces"].numpy()]
+        pieces = [piece.decode() for piece in np.asarray(facts["pieces"])]
         specials = [pieces.index(piece) for piece in (MASK, "[CLS]", "[SEP]")]
         _FACTS[model] = _Facts(PieceTable(pieces), int(facts["max_tokens"]), specials)
     return _FACTS[model]

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from tibert_keras.inference.plain import PlainFillMask, is_plain
+from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import load_model
 from tibert_keras.saved_model.loading import load_saved_model
 from tibert_keras.saved_model.versions import find_saved_model
 
 
-def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
+def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> Any:
     """Load a model that fills masks. A SavedModel needs TensorFlow and TensorFlow Text only, no Keras.
 
     Args:
         model: A masked language model, or the folder of a SavedModel or of its versions, of a preset, or of a run
-            with a champion. What this function has returned is returned as it is.
+            with a champion; or the name of a preset with weights. What this function has returned is returned as it is.
         top_k: How many pieces a preset guesses for each mask.
+        count: The number of gaps to fill, if it is known. For a few, a preset is run in plain NumPy.
 
     Returns:
-        An object with the methods of `FillMask`.
+        An object with the methods of `FillMask`, or a `PlainFillMask`.
 
     Raises:
         InputError: If `model` is none of them.
@@ -29,10 +35,22 @@ def load_fill_mask(model: Any, *, top_k: int = 5) -> Any:
         return _in_memory(model, top_k)
     if not isinstance(model, str | os.PathLike):
         return model
+    model = find_by_name(model)
     if (saved_model := find_saved_model(model)) is not None:
         return load_saved_model(saved_model)
     preset = find_preset(model)
+    if count is not None and is_plain(preset, "TibertMaskedLM", count=count):
+        return PlainFillMask(preset, top_k=top_k)
     return _in_memory(load_model(preset), top_k)
+
+
+def arrays_for(model: Any) -> Callable[[Any], Any]:
+    """Return the function that makes the inputs of a model: arrays in plain NumPy, tensors for any other."""
+    if isinstance(model, PlainFillMask):
+        return np.asarray
+    import tensorflow as tf
+
+    return tf.constant
 
 
 def _in_memory(model: Any, top_k: int) -> Any:

@@ -19,6 +19,8 @@ from tibert_keras.corpus.foreign import noting_foreign
 from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
 from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError
+from tibert_keras.inference.plain import PlainTagger, is_plain
+from tibert_keras.models.tibert_presets import TAGGER
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.storage import atomic_output, expand_glob, open_binary
 from tibert_keras.tagging.windows import tag_lines
@@ -124,12 +126,15 @@ class TagConfig(TextConfig):
 
     Args:
         text: Texts, independent of each other.
+        model: Folder of a tagger (a preset, such as `champion/` of a fine-tuning), or of a fine-tuning; or the name of
+            a tagger that comes with the package.
         format: `plain`, words as `form|tag` in the lines of the input; `tsv`, a word and its tag per line, and an empty
             line for each line break; `conllu`, a sentence per line of the input; `json`, an object per line of it;
             `words`, the words of a line separated by spaces, without tags, for concordancers.
         show_wylie: Add each word in Wylie (EWTS): a third column, `wylie` in JSON, `Translit` in CoNLL-U.
     """
 
+    model: str = TAGGER
     format: Format = "plain"
     show_wylie: bool = False
 
@@ -178,13 +183,18 @@ def tag_text(config: TagConfig) -> Iterator[str]:
         InputError: If the model is no tagger, or the text cannot be read or has no Tibetan in it.
     """
     preset, lines = find_input(config)
-    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-
     if config.text or len(config.paths()) > 1:
         # Each text begins a new line.
         lines = ((line, end or "\n" * bool(line)) for line, end in lines)
-    tagged = tag_each(TibertTokenClassifier.from_preset(preset), lines, batch_size=config.batch_size)
-    return config.write(tagged)
+    # Texts on a command line are short.
+    model = PlainTagger(preset) if config.text and is_plain(preset, "TibertTokenClassifier") else _load_tagger(preset)
+    return config.write(tag_each(model, lines, batch_size=config.batch_size))
+
+
+def _load_tagger(preset: str) -> Any:
+    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
+
+    return TibertTokenClassifier.from_preset(preset)
 
 
 def tag_files(config: TagConfig) -> Iterator[str]:
@@ -206,9 +216,7 @@ def tag_files(config: TagConfig) -> Iterator[str]:
         )
     for path in paths:
         with_tibetan(config.lines_of(path), path)
-    from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
-
-    model = TibertTokenClassifier.from_preset(preset)
+    model = _load_tagger(preset)
     for path, result in zip(paths, results, strict=True):
         tagged = tag_each(model, config.lines_of(path), batch_size=config.batch_size)
         write_pieces(config.write(tagged), result)
@@ -236,7 +244,7 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
     """Tag lines.
 
     Args:
-        model: A `TibertTokenClassifier`.
+        model: A `TibertTokenClassifier` or a `PlainTagger`.
         lines: Lines with their ends. An empty one without end is no line, and only separates texts.
         batch_size: Windows of text per step.
 

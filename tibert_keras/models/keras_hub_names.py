@@ -11,7 +11,7 @@ from keras_nlp import models as _models
 
 from tibert_keras.models.keras_hub_presets import read_preset_file
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import backbone_presets, check_files
+from tibert_keras.models.tibert_presets import backbone_presets, check_files, find_by_name
 
 
 def _knowing_ours(base: Any) -> Any:
@@ -23,17 +23,18 @@ def _knowing_ours(base: Any) -> Any:
         if preset in backbone_presets and issubclass(base, (_models.Backbone, _models.Task)):
             ours = TibertBackbone if issubclass(TibertBackbone, cls) else find_subclass(preset, cls, TibertBackbone)
             return ours.from_preset(preset, *args, **kwargs)
+        preset = find_by_name(preset)
         # Our classes have checked it already.
         if not cls.__module__.startswith("tibert_keras.") and os.path.isdir(preset):
-            config = read_preset_file(os.fspath(preset), "config.json")
+            config = read_preset_file(preset, "config.json")
             if config.get("registered_name", "").startswith("tibert_keras>"):
-                check_files(os.fspath(preset))
+                check_files(preset)
         return theirs(cls, preset, *args, **kwargs)
 
     return classmethod(from_preset)
 
 
 # So that `.presets` of KerasHub's classes lists them.
-BUILTIN_PRESETS_FOR_BACKBONE[TibertBackbone].update(backbone_presets)
+BUILTIN_PRESETS_FOR_BACKBONE[TibertBackbone].update(TibertBackbone.presets)
 for _base in (_models.Backbone, _models.Task, _models.Preprocessor, _models.Tokenizer):
     _base.from_preset = _knowing_ours(_base)

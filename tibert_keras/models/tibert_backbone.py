@@ -18,6 +18,7 @@ from tibert_keras.models.tibert_presets import (
     backbone_presets,
     check_preset,
     list_preset_files,
+    list_presets,
     local_preset,
     name_readable_policy,
     weights_in_memory,
@@ -103,7 +104,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     ```
     """
 
-    presets = backbone_presets
+    presets = list_presets()
 
     def __init__(
         self,
@@ -198,13 +199,15 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
     def from_preset(
         cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any
     ) -> keras_nlp.models.AlbertBackbone:
-        """Make a backbone from an architecture's name, or load one.
+        """Load a backbone, or make an untrained one.
 
         Args:
-            preset: A name in `TibertBackbone.presets`, for an untrained backbone; or the folder of a preset, ours or
-                KerasHub's of an ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of one.
+            preset: A name in `TibertBackbone.presets`, with weights or of an architecture alone; or the folder of a
+                preset, ours or KerasHub's of an ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of
+                one.
             load_weights: Whether to load a folder's weights.
-            **kwargs: Arguments of the constructor, which override the preset's. A name needs `vocabulary_size`.
+            **kwargs: Arguments of the constructor, which override the preset's. An architecture needs
+                `vocabulary_size`.
 
         Returns:
             The backbone.

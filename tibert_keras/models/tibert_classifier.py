@@ -46,12 +46,12 @@ class TibertClassifier(TibertTask):
 
         Args:
             preset: As for `TibertMaskedLM.from_preset`: a name in `presets`, a folder or a handle.
-            load_weights: Whether to load a folder's weights.
+            load_weights: Whether to load the weights.
             labels: The names of the classes. A classifier's own preset needs none; given labels that differ from its
                 own, or the preset of another task, the head is new.
             num_classes: The number of classes, in place of `labels`; these are then `"0"`, `"1"` and so on.
-            **kwargs: Arguments of the constructor, and `dtype`. Without a `preprocessor`, one is made from the folder's
-                tokenizer and sequence length. A name needs a `preprocessor` or `vocabulary_size`.
+            **kwargs: Arguments of the constructor, and `dtype`. Without a `preprocessor`, one is made from the preset's
+                tokenizer and sequence length. An architecture needs a `preprocessor` or `vocabulary_size`.
 
         Returns:
             The model.

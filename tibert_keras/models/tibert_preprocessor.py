@@ -34,7 +34,7 @@ class TibertPreprocessor:
         """Load the preprocessor of a preset, or make one with its tokenizer.
 
         Args:
-            preset: A folder or a handle, as for the `from_preset` of a task.
+            preset: A name, a folder or a handle, as for the `from_preset` of a task.
             **kwargs: Arguments of the constructor, in place of the preset's.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Architectures by name, without weights, and checks of presets."""
+"""Presets by name, with weights and without, and checks of presets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.integrity import MISSING, check_manifest, write_manifest
 from tibert_keras.models.keras_hub_presets import is_downloaded, read_preset_file
 from tibert_keras.registration import preset_converter, register_classes
-from tibert_keras.storage import atomic_output, exists, join, local_folder
+from tibert_keras.storage import atomic_output, exists, join, local_folder, read_json
 
 _ADVICE = "Copy the whole preset anew from where it comes from, or remove manifest.json if you changed it yourself."
 # What KerasHub writes to a preset. Other files in its folder are somebody else's.
@@ -55,14 +55,50 @@ backbone_presets: dict[str, dict[str, Any]] = {
     "tibert_xxlarge": _architecture("12 layers of 4096 units: ALBERT-xxlarge-v2.", 12, 64, 128, 4096),
 }
 
+# Presets with weights, which come with the package: a folder each in `PRESETS`. Verbs and functions use these two if no
+# model is given.
+MASKED_LM, TAGGER = "tibert_small_derge", "tibert_small_soas"
+PRESETS = Path(__file__).parents[1] / "presets"
+_WITH_WEIGHTS = {
+    MASKED_LM: "4 layers of 256 units, trained on the Derge Kangyur and Tengyur to fill gaps.",
+    TAGGER: "The same encoder, fine-tuned on the SOAS corpus to find words and their parts of speech.",
+}
+
+
+def list_presets() -> dict[str, dict[str, Any]]:
+    """Describe everything that has a name: the architectures, and the presets with weights that this build has."""
+    presets = dict(backbone_presets)
+    for name, description in _WITH_WEIGHTS.items():
+        if exists(path := join(PRESETS / name, "metadata.json")):
+            count = read_json(path, what="a preset", advice=_ADVICE).get("parameter_count")
+            presets[name] = {"metadata": {"description": description, "params": count}}
+    return presets
+
+
+def find_by_name(preset: str | os.PathLike[str]) -> str:
+    """Return the folder of a preset that comes with the package, given its name; anything else as it is.
+
+    Raises:
+        InputError: If it is such a name, and this build lacks the weights.
+    """
+    preset = os.fspath(preset)
+    if preset not in _WITH_WEIGHTS:
+        return preset
+    if not (folder := PRESETS / preset).is_dir():
+        raise InputError(
+            f"The model did not come with this build of tibert_keras. Received: {preset!r}. "
+            "Give the folder of a model or of a run."
+        )
+    return os.fspath(folder)
+
 
 def check_preset(preset: str | os.PathLike[str]) -> str:
-    """Return `preset` as a string if it is a name above, a folder, or something that KerasHub downloads.
+    """Return `preset` if it is an architecture, a folder or something that KerasHub downloads; of a name, its folder.
 
     Raises:
         InputError: If it is none of these. KerasHub's error would suggest its own names.
     """
-    preset = os.fspath(preset)
+    preset = find_by_name(preset)
     if (
         preset not in backbone_presets
         and "://" not in preset
@@ -71,7 +107,7 @@ def check_preset(preset: str | os.PathLike[str]) -> str:
     ):
         raise InputError(
             f"The preset is neither a name nor a folder. Received: preset={preset!r}. "
-            f"Give one of {', '.join(backbone_presets)}, or a folder written by `save_to_preset`."
+            f"Give one of {', '.join(list_presets())}, or a folder written by `save_to_preset`."
         )
     return preset
 

@@ -34,7 +34,7 @@ class TibertTask(TextInputs):
 
     backbone_cls: Any = TibertBackbone
     preprocessor_cls: Any = None
-    presets = backbone_presets
+    presets = TibertBackbone.presets
     backbone: Any
     preprocessor: Any
     optimizer: Any
@@ -43,13 +43,13 @@ class TibertTask(TextInputs):
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> Any:
-        """Make a model from an architecture's name, or load one.
+        """Load a model, or make an untrained one.
 
         Args:
-            preset: A name in `presets`, for an untrained model; or the folder of a preset, ours or KerasHub's of an
-                ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of one.
-            load_weights: Whether to load a folder's weights.
-            **kwargs: Arguments of the constructor, and `dtype`. A name also needs `vocabulary_size`, or a
+            preset: A name in `presets`, with weights or of an architecture alone; or the folder of a preset, ours or
+                KerasHub's of an ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of one.
+            load_weights: Whether to load the weights.
+            **kwargs: Arguments of the constructor, and `dtype`. An architecture also needs `vocabulary_size`, or a
                 `preprocessor` with a tokenizer.
 
         Returns:

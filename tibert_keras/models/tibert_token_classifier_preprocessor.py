@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import keras_nlp
@@ -13,24 +13,8 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
-from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark, split_syllables, syllable_labels
-
-
-class PackedSyllables(NamedTuple):
-    """Texts packed for a token classifier.
-
-    Attributes:
-        inputs: `token_ids`, `padding_mask` and `segment_ids`, `[batch, sequence_length]`.
-        syllables: The syllables of each text. Joined, they are the text.
-        positions: For each text, the position of each syllable's first piece in the sequence, int `[syllables]`; -1
-            if the syllable has no piece, or none within the sequence.
-        lengths: The number of tokens of each text before truncation, [CLS] and [SEP] included.
-    """
-
-    inputs: dict[str, np.ndarray]
-    syllables: Sequence[Sequence[str]]
-    positions: list[np.ndarray]
-    lengths: list[int]
+from tibert_keras.tagging.packing import PackedSyllables, join_syllables, pack_syllables
+from tibert_keras.tagging.words import CONTINUATION, TaggedWord, split_syllables, syllable_labels
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -119,44 +103,11 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
 
     def pack_syllables(self, syllables: Sequence[Sequence[str]]) -> PackedSyllables:
         """Pack the pieces of texts that are split into syllables, as `split_syllables` does it."""
-        pieces = self.tokenizer.encode_syllables(syllables)
-        token_ids = np.full((len(syllables), self.sequence_length), self.tokenizer.pad_token_id, "int32")
-        padding_mask = np.zeros_like(token_ids)
-        positions, lengths = [], []
-        for row, of_text in enumerate(pieces):
-            ids = [piece for of_syllable in of_text for piece in of_syllable]
-            lengths.append(len(ids) + 2)
-            ids = ids[: self.sequence_length - 2]
-            token_ids[row, : len(ids) + 2] = [self.tokenizer.cls_token_id, *ids, self.tokenizer.sep_token_id]
-            padding_mask[row, : len(ids) + 2] = 1
-            counts = np.array([len(of_syllable) for of_syllable in of_text], int)
-            starts = 1 + np.cumsum(counts) - counts
-            positions.append(np.where((counts > 0) & (starts <= len(ids)), starts, -1))
-        inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": np.zeros_like(token_ids)}
-        return PackedSyllables(inputs, syllables, positions, lengths)
+        return pack_syllables(self.tokenizer, syllables, self.sequence_length)
 
     def join(self, syllables: Sequence[str], scores: np.ndarray) -> list[TaggedWord]:
-        """Join syllables into words, by the likeliest label of each.
-
-        Args:
-            syllables: The syllables of a text.
-            scores: Logits or probabilities, `[syllables, labels]`.
-
-        Returns:
-            The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores,
-            and so does a mark after a syllable, or a syllable after a mark.
-        """
-        words: list[TaggedWord] = []
-        after_mark = None
-        for syllable, row in zip(syllables, np.array(scores, "float32"), strict=True):
-            begins, after_mark = after_mark is not is_mark(syllable), is_mark(syllable)
-            if self.labels[row.argmax()] == CONTINUATION and not begins:
-                words[-1] = TaggedWord(words[-1].form + syllable, words[-1].tag)
-                continue
-            if CONTINUATION in self.labels:
-                row[self.labels.index(CONTINUATION)] = -np.inf
-            words.append(TaggedWord(syllable, self.labels[row.argmax()]))
-        return words
+        """Join syllables into words, as `join_syllables`, by their logits or probabilities `[syllables, labels]`."""
+        return join_syllables(syllables, scores, self.labels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "sequence_length": self.sequence_length}

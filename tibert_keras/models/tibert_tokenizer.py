@@ -88,7 +88,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         """Load the tokenizer of a preset.
 
         Args:
-            preset: A folder or a handle, as for the `from_preset` of a task.
+            preset: A name, a folder or a handle, as for the `from_preset` of a task.
             **kwargs: Arguments of the constructor, in place of the preset's.
 
         Returns:

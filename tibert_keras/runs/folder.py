@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import yaml
 
 from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.registration import is_handle
 from tibert_keras.storage import atomic_output, exists, join, list_folder
 from tibert_keras.yaml_files import read_yaml
@@ -112,22 +113,23 @@ def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
 
 
 def find_preset(model: str | os.PathLike[str]) -> str:
-    """Return the folder of a preset, given that folder or a run with a champion.
+    """Return the folder of a preset, given that folder, a run with a champion, or the name of one with weights.
 
     A preset may be that of KerasHub's or transformers' ALBERT, and a handle such as `hf://user/model`.
 
     Raises:
-        InputError: If it is neither.
+        InputError: If it is none of them.
     """
+    model = find_by_name(model)
     if is_handle(model):
-        return os.fspath(model)
-    for folder in [os.fspath(model), join(model, CHAMPION_PRESET)]:
+        return model
+    for folder in [model, join(model, CHAMPION_PRESET)]:
         if exists(join(folder, "task.json")):
             return folder
     # An encoder alone, or a model of transformers.
     if exists(join(model, "config.json")):
-        return os.fspath(model)
+        return model
     raise InputError(
-        f"Neither a preset nor a run with a champion. Received: {os.fspath(model)!r}. "
+        f"Neither a preset nor a run with a champion. Received: {model!r}. "
         "Give a folder that holds task.json, or a run after `tibert champion`."
     )

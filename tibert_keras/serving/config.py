@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, find_by_name, list_presets
 from tibert_keras.saved_model.versions import find_saved_model
 
 _POSITIVE_INTEGERS = (
@@ -23,7 +24,8 @@ class ServeConfig:
 
     Args:
         models: SavedModels, each a folder or `NAME=FOLDER`: a SavedModel, or a folder of versions `1/`, `2/`, ...; by
-            default the name is the folder's.
+            default the name is the folder's. Or models that come with the package, by name, which are exported first;
+            without any, all of these.
         host: Address to listen on; `0.0.0.0` accepts other machines, and then a token is advisable.
         port: Port to listen on; 0 picks a free one.
         allowed_hosts: Names under which web pages may address the server, separated by commas, besides addresses and
@@ -62,7 +64,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         if not self.models:
-            raise InputError("There is no model to serve. Received: models=[]. Give the folder of a SavedModel.")
+            found = [name for name in (MASKED_LM, TAGGER) if name in list_presets()]
+            object.__setattr__(self, "models", found or [MASKED_LM])
         for name in _POSITIVE_INTEGERS:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
@@ -89,10 +92,13 @@ def find_models(models: Sequence[str]) -> dict[str, str]:
     """Return the folders of models by their names, without loading any.
 
     Args:
-        models: Each a folder, or `NAME=FOLDER`.
+        models: Each a folder, `NAME=FOLDER`, or the name of a preset that comes with the package.
+
+    Returns:
+        The folders, of SavedModels and of those presets.
 
     Raises:
-        InputError: If a folder holds no SavedModel, or a name is invalid or taken.
+        InputError: If a folder holds no SavedModel, this build lacks a preset, or a name is invalid or taken.
     """
     folders: dict[str, str] = {}
     for given in models:
@@ -103,10 +109,10 @@ def find_models(models: Sequence[str]) -> dict[str, str]:
             raise InputError(f"A model cannot have this name. Received: {name!r}. Give NAME={folder}.")
         if name in folders:
             raise InputError(f"Two models have the same name. Received: {name!r}. Give one as NAME={folder}.")
-        if find_saved_model(folder) is None:
+        if (preset := find_by_name(folder)) == folder and find_saved_model(folder) is None:
             raise InputError(
                 f"Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: {folder!r}. "
                 "Make one with `tibert export`."
             )
-        folders[name] = folder
+        folders[name] = preset
     return folders

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from starlette.types import ASGIApp
 
 from tibert_keras.errors import InputError
 from tibert_keras.saved_model.loading import import_tensorflow
+from tibert_keras.saved_model.versions import find_saved_model
 from tibert_keras.serving.config import ServeConfig, find_models
 from tibert_keras.serving.connections import BoundedProtocol, cap_connections
-from tibert_keras.storage import read_bytes
+from tibert_keras.storage import join, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,14 +42,14 @@ def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: 
         InputError: If a model cannot be loaded, the token cannot be read, or the address is unavailable.
     """
     token = _read_token(config.token_file)
-    with _listen(config.host, config.port) as listener:
-        find_models(config.models)
+    with _listen(config.host, config.port) as listener, tempfile.TemporaryDirectory() as exports:
+        folders = find_models(config.models)
         import_tensorflow()  # not before the checks: it takes seconds
         from tibert_keras.serving.app import make_app
         from tibert_keras.serving.models import load_models
 
         _LOG.info("A SavedModel is a program: serve only those that you made or trust (docs/how_to/serve.md).")
-        models = load_models(config.models, num_versions=config.num_versions)
+        models = load_models(_exported(folders, exports), num_versions=config.num_versions)
         host, port = listener.getsockname()[:2]
         if token is None and not ipaddress.ip_address(host).is_loopback:
             _LOG.warning("Anyone who can reach %s may use the server: give --token_file to require a token.", host)
@@ -56,6 +58,18 @@ def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: 
         server = make_server(app, config)
         with _signals(server):
             server.run(sockets=[listener])
+
+
+def _exported(folders: dict[str, str], exports: str) -> list[str]:
+    """Export the presets among some models to a folder, and return all models as `NAME=FOLDER`."""
+    for name, folder in folders.items():
+        if find_saved_model(folder) is None:
+            from tibert_keras.saved_model.export import export_saved_model
+
+            _LOG.info("Exporting %s ...", name)
+            folders[name] = join(exports, name)
+            export_saved_model(folder, folders[name])
+    return [f"{name}={folder}" for name, folder in folders.items()]
 
 
 def make_server(app: ASGIApp, config: ServeConfig, **options: Any) -> BoundedServer:

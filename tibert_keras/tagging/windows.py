@@ -111,7 +111,7 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
     but white space, ends a document: the model does not look across it.
 
     Args:
-        model: A `TibertTokenClassifier` with its preprocessor.
+        model: A `TibertTokenClassifier` with its preprocessor, or a `PlainTagger`.
         lines: The lines of the text, without line ends.
         batch_size: Windows per step. Only these and the line that they end in are held in memory.
 

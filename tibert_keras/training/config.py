@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.formats.find import find_model
-from tibert_keras.models.tibert_presets import backbone_presets
+from tibert_keras.models.tibert_presets import backbone_presets, find_by_name, list_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
 from tibert_keras.storage import exists, expand_glob, join, open_binary
@@ -253,12 +253,13 @@ def check_files(config: PretrainConfig) -> None:
 
 
 def _find_preset(preset: str) -> None:
+    folder = find_by_name(preset)
     try:
-        find_model(preset)
+        find_model(folder)
     except InputError as error:
         raise InputError(
             f"The preset is neither a name nor a model. Received: preset={preset!r}. "
-            f"Give one of {', '.join(backbone_presets)}, or a preset, a run or another model."
+            f"Give one of {', '.join(list_presets())}, or a preset, a run or another model."
         ) from error
 
 

@@ -1,0 +1,203 @@
+"""Presets in plain NumPy, which are ready in a second, where Keras and TensorFlow take many: for short texts.
+
+The answers are those of Keras, but for the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tibert_keras.errors import InputError
+from tibert_keras.formats.google_names import GOOGLE
+from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, Batch, log_softmax, plain_outputs
+from tibert_keras.formats.preset_weights import read_preset_weights
+from tibert_keras.formats.renaming import Row, to_theirs
+from tibert_keras.inference.gaps import shorten
+from tibert_keras.integrity import MANIFEST_FILE
+from tibert_keras.models.tibert_presets import check_files
+from tibert_keras.registration import is_handle
+from tibert_keras.runs.folder import TOKENIZER_ASSET
+from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
+from tibert_keras.tagging.packing import PackedSyllables, join_syllables, pack_syllables
+from tibert_keras.tagging.words import TaggedWord
+from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
+
+# The forward pass in NumPy knows variables by Google's names, which has no classifiers of tokens.
+_TABLE = (*GOOGLE, *(Row(f"logits/{name}", f"{GOOGLE_NAMES['classes']}/{name}") for name in ("kernel", "bias")))
+
+# 32 gaps for 4 layers of 256 units, or one for 12 layers of 768.
+_MOST_WORK = 1 << 23
+
+
+class _PlainModel:
+    """A preset: its options, weights and tokenizer.
+
+    Args:
+        folder: The preset, a local folder for which `is_plain` is true.
+    """
+
+    tsheg_pretokenization = False
+
+    def __init__(self, folder: str) -> None:
+        sizes, tokenizer = _config(folder, "config.json"), _config(folder, "tokenizer.json")
+        self._sizes = {
+            "num_hidden_layers": sizes["num_layers"],
+            "num_hidden_groups": sizes["num_groups"],
+            "inner_group_num": sizes["num_inner_repetitions"],
+            "num_attention_heads": sizes["num_heads"],
+        }
+        self._variables = to_theirs(_TABLE, read_preset_weights(folder, inner=sizes["num_inner_repetitions"]))
+        self.sequence_length: int = _config(folder, "preprocessor.json")["sequence_length"]
+        self.tokenizer = SentencePieceEncoder(
+            read_bytes(join(folder, TOKENIZER_ASSET)),
+            tsheg_pretokenization=self.tsheg_pretokenization or tokenizer["tsheg_pretokenization"],
+            underline_between_sections=tokenizer["underline_between_sections"],
+        )
+
+    def _outputs(self, inputs: dict[str, np.ndarray], **options: Any) -> dict[str, np.ndarray]:
+        return plain_outputs(self._variables, self._sizes, GOOGLE_NAMES, Batch(**inputs), **options)
+
+
+class PlainFillMask(_PlainModel):
+    """The methods of `FillMask` by which masks are filled. They take and return arrays.
+
+    Args:
+        folder: The preset of a masked language model.
+        top_k: The number of pieces that `fill_mask` returns for each mask.
+
+    Example:
+    ```python
+    PlainFillMask("run/champion").fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"])["pieces"]  # [1, 1, 5]
+    ```
+    """
+
+    def __init__(self, folder: str, *, top_k: int = 5) -> None:
+        super().__init__(folder)
+        count = self.tokenizer.get_piece_size()
+        self._pieces = np.array([self.tokenizer.id_to_piece(number).encode() for number in range(count)], object)
+        self._top_k = min(top_k, count)
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Return the `pieces`, bytes `[vocabulary]`, and `max_tokens`."""
+        return {"pieces": self._pieces, "max_tokens": self.sequence_length}
+
+    def tokenize(self, text: Sequence[str]) -> dict[str, np.ndarray]:
+        """Tokenize texts, as `FillMask.tokenize`."""
+        special = self.tokenizer
+        encoded = special.encode([str(each) for each in text])
+        rows = [[special.cls_token_id, *ids, special.sep_token_id] for ids in encoded]
+        lengths = np.array([len(row) for row in rows])
+        padding_mask = (np.arange(lengths.max()) < lengths[:, None]).astype("int32")
+        token_ids = np.full_like(padding_mask, special.pad_token_id)
+        token_ids[padding_mask > 0] = np.concatenate(rows)
+        return {"token_ids": token_ids, "padding_mask": padding_mask}
+
+    def fill_mask(self, text: Sequence[str]) -> dict[str, np.ndarray]:
+        """Predict the piece at each `[MASK]`, as `FillMask.fill_mask`.
+
+        Raises:
+            InputError: If a text is too long.
+        """
+        inputs = self.tokenize(text)
+        for each, length in zip(text, inputs["padding_mask"].sum(axis=1), strict=True):
+            if length > self.sequence_length:
+                raise InputError(
+                    f"A text is longer than {self.sequence_length} tokens. Received: {shorten(each)!r}. "
+                    "Give a shorter text."
+                )
+        is_mask = inputs["token_ids"] == self.tokenizer.mask_token_id
+        mask_count = is_mask.sum(axis=1)
+        # The masks of a text in their order, and then others up to the most that a text has.
+        positions = np.argsort(~is_mask, axis=1, kind="stable")[:, : mask_count.max()]
+        answer = self.masked_lm(**inputs, segment_ids=np.zeros_like(inputs["token_ids"]), mask_positions=positions)
+        probabilities = np.exp(answer["logits"])
+        ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., : self._top_k]
+        return {
+            "pieces": self._pieces[ids],
+            "probabilities": np.take_along_axis(probabilities, ids, axis=-1),
+            "mask_count": mask_count,
+        }
+
+    def masked_lm(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the model itself, as `FillMask.masked_lm`; the logits are log-probabilities."""
+        # The table of embeddings may have more rows than the tokenizer has pieces.
+        predicted = self._outputs(inputs)["masked_lm"][..., : len(self._pieces)]
+        return {"logits": log_softmax(predicted)}
+
+
+class PlainTagger(_PlainModel):
+    """What `tag_lines` needs of a `TibertTokenClassifier` and its preprocessor.
+
+    Args:
+        folder: The preset of a tagger.
+
+    Example:
+    ```python
+    list(tag_lines(PlainTagger("tagger/champion"), ["ཆོས་ལ།"]))
+    ```
+    """
+
+    tsheg_pretokenization = True
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.labels: list[str] = _config(folder, "task.json")["labels"]
+
+    @property
+    def preprocessor(self) -> PlainTagger:
+        """Itself."""
+        return self
+
+    def pack_syllables(self, syllables: Sequence[Sequence[str]]) -> PackedSyllables:
+        """Pack the pieces of texts, as `TibertTokenClassifierPreprocessor.pack_syllables`."""
+        return pack_syllables(self.tokenizer, syllables, self.sequence_length)
+
+    def join(self, syllables: Sequence[str], scores: np.ndarray) -> list[TaggedWord]:
+        """Join syllables into words, as `TibertTokenClassifierPreprocessor.join`."""
+        return join_syllables(syllables, scores, self.labels)
+
+    def predict_on_batch(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Return log-probabilities of the labels, `[batch, sequence, labels]`."""
+        nothing = np.zeros((len(inputs["token_ids"]), 0), "int32")
+        return self._outputs({**inputs, "mask_positions": nothing}, classifies="sequence_output")["classes"]
+
+
+def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
+    """Return whether plain NumPy can run a preset, and has done so before Keras and TensorFlow are loaded.
+
+    It cannot run presets of other classes, quantized ones, those behind handles or on remote storages, and those of
+    older versions, which have no list of their files by which to know that they are whole.
+
+    Args:
+        preset: The preset.
+        task: The name of the class, such as `TibertMaskedLM`.
+        count: The number of gaps or texts.
+
+    Raises:
+        InputError: If it is incomplete or changed.
+    """
+    if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
+        return False
+    check_files(preset)
+    classes = {"config.json": "TibertBackbone", "task.json": task, "preprocessor.json": f"{task}Preprocessor"}
+    for name, kind in {**classes, "tokenizer.json": "TibertTokenizer"}.items():
+        if _read(preset, name).get("registered_name") != f"tibert_keras>{kind}":
+            return False
+    sizes, tokenizer = _config(preset, "config.json"), _config(preset, "tokenizer.json")
+    quantized = (sizes.get("dtype") or {}).get("class_name") == "DTypePolicyMap"
+    if quantized or tokenizer["nbest_size"] or tokenizer["sequence_length"]:
+        return False
+    is_little = count * sizes["num_layers"] * sizes["hidden_dim"] ** 2 <= _MOST_WORK
+    return is_little and exists(join(preset, "model.weights.h5"))
+
+
+def _config(preset: str, name: str) -> Any:
+    return _read(preset, name)["config"]
+
+
+def _read(preset: str, name: str) -> dict[str, Any]:
+    path = join(preset, name)
+    return read_json(path, what="a part of a preset", advice="Copy the whole preset anew.") if exists(path) else {}

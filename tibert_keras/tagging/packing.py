@@ -1,0 +1,77 @@
+"""Packs texts that are cut into syllables for a tagger, and joins the syllables into words by what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark
+
+
+class PackedSyllables(NamedTuple):
+    """Texts packed for a token classifier.
+
+    Attributes:
+        inputs: `token_ids`, `padding_mask` and `segment_ids`, `[batch, sequence_length]`.
+        syllables: The syllables of each text. Joined, they are the text.
+        positions: For each text, the position of each syllable's first piece in the sequence, int `[syllables]`; -1
+            if the syllable has no piece, or none within the sequence.
+        lengths: The number of tokens of each text before truncation, [CLS] and [SEP] included.
+    """
+
+    inputs: dict[str, np.ndarray]
+    syllables: Sequence[Sequence[str]]
+    positions: list[np.ndarray]
+    lengths: list[int]
+
+
+def pack_syllables(tokenizer: Any, syllables: Sequence[Sequence[str]], sequence_length: int) -> PackedSyllables:
+    """Pack the pieces of texts.
+
+    Args:
+        tokenizer: A `TibertTokenizer` or a `SentencePieceEncoder`, with `tsheg_pretokenization`.
+        syllables: The syllables of each text, from `split_syllables`.
+        sequence_length: The length of all sequences, to which they are cut or padded.
+    """
+    pieces = tokenizer.encode_syllables(syllables)
+    token_ids = np.full((len(syllables), sequence_length), tokenizer.pad_token_id, "int32")
+    padding_mask = np.zeros_like(token_ids)
+    positions, lengths = [], []
+    for row, of_text in enumerate(pieces):
+        ids = [piece for of_syllable in of_text for piece in of_syllable]
+        lengths.append(len(ids) + 2)
+        ids = ids[: sequence_length - 2]
+        token_ids[row, : len(ids) + 2] = [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
+        padding_mask[row, : len(ids) + 2] = 1
+        counts = np.array([len(of_syllable) for of_syllable in of_text], int)
+        starts = 1 + np.cumsum(counts) - counts
+        positions.append(np.where((counts > 0) & (starts <= len(ids)), starts, -1))
+    inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": np.zeros_like(token_ids)}
+    return PackedSyllables(inputs, syllables, positions, lengths)
+
+
+def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[str]) -> list[TaggedWord]:
+    """Join syllables into words, by the likeliest label of each.
+
+    Args:
+        syllables: The syllables of a text.
+        scores: Logits or probabilities, `[syllables, labels]`.
+        labels: The labels.
+
+    Returns:
+        The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores, and so does
+        a mark after a syllable, or a syllable after a mark.
+    """
+    words: list[TaggedWord] = []
+    after_mark = None
+    for syllable, row in zip(syllables, np.array(scores, "float32"), strict=True):
+        begins, after_mark = after_mark is not is_mark(syllable), is_mark(syllable)
+        if labels[row.argmax()] == CONTINUATION and not begins:
+            words[-1] = TaggedWord(words[-1].form + syllable, words[-1].tag)
+            continue
+        if CONTINUATION in labels:
+            row[labels.index(CONTINUATION)] = -np.inf
+        words.append(TaggedWord(syllable, labels[row.argmax()]))
+    return words
