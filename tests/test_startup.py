@@ -209,8 +209,8 @@ def test_torch(small_preset, sample_records, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     losses, difference, changed, statuses = json.loads(done.stdout.splitlines()[-1])
     assert all(loss > 0 for loss in losses) and difference < 1e-5 and changed
-    assert statuses == [0, 1, 1, 1] and not (tmp_path / "run").exists()
-    assert len(re.findall("^.*Received: .*KERAS_BACKEND=torch.*$", done.stderr, re.MULTILINE)) == 4
+    assert statuses == [0, 1, 1, 0] and not (tmp_path / "run").exists()
+    assert len(re.findall("^.*Received: .*KERAS_BACKEND=torch.*$", done.stderr, re.MULTILINE)) == 3
 
 
 def test_what_tensorflow_says_at_its_start_stays_away(finished_run) -> None:
