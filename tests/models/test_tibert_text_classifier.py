@@ -132,6 +132,14 @@ class TestStrings(TestCase):
             model.fit((each for each in [(TEXTS, NAMES)]), class_weight={"prose": 3})
 
     @pytest.mark.any_backend
+    def test_masks_in_a_text_are_text(self, small_preset):
+        preprocessor, text = TibertTextClassifierPreprocessor.from_preset(small_preset), "ཀ་[MASK]་ཁ"
+        in_graph = next(iter(tf.data.Dataset.from_tensors([text]).map(preprocessor)))
+        for x in (preprocessor(text), preprocessor([text]), preprocessor(x=(["ཀ"], [text])), in_graph):
+            ids = np.ravel(x["token_ids"]).tolist()
+            assert ids.count(4) == 0 and ids.count(1) == 1
+
+    @pytest.mark.any_backend
     def test_bad_labels(self, small_preset, spm_models):
         model = TibertTextClassifier.from_preset(small_preset, labels=LABELS)
         with pytest.raises(InputError, match="no such label. Received: 'song'. Give one of prose, verse"):

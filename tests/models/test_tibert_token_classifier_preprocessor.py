@@ -64,6 +64,10 @@ class TestTibertTokenClassifierPreprocessor(TestCase):
         with pytest.raises(tf.errors.InvalidArgumentError, match="no such label. Received: 'VERB'"):
             next(iter(batches.map(lambda *_: data[:2]).map(self.make(labels=["NOUN"]))))
 
+    def test_masks_in_a_text_are_text(self):
+        ids = self.make()(["ཀ་[MASK]་ཁ"])["token_ids"][0].tolist()
+        assert ids.count(4) == 0 and ids.count(1) == 1
+
     def test_what_is_too_long_is_cut(self):
         full, short = self.make(), self.make(sequence_length=6)
         x, y, weights = full(WORDS, TAGS)

@@ -82,6 +82,15 @@ class TestOptions:
         assert starts[:, 1:][changes].all()
         assert not starts[:, 1:].all()
 
+    @pytest.mark.parametrize("options", [{}, {"tsheg_pretokenization": True}, {"stochastic_tokens": True}])
+    def test_special_pieces_in_the_text(self, config, text, options):
+        """They are unknown text, which is learnt and counted as such."""
+        manifest, arrays = build(config, text.replace("་", "་[MASK][SEP] <pad>", 50), **options)
+        assert manifest.total("unknown_tokens") >= 50
+        original, row = arrays["original"], np.arange(len(arrays["original"]))
+        assert not (original == 4).any() and ((original == 3).sum(axis=1) == 1).all()
+        assert (original[row, (original != 0).sum(axis=1) - 1] == 3).all()
+
     def test_permutation(self, config, text):
         _, arrays = build(config, text, do_permutation=True)
         predicted = arrays["masked_lm_weights"].sum(axis=1)

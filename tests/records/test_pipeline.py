@@ -22,7 +22,7 @@ from tibert_keras.records.build import build_records
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.masking import LABEL_FEATURES, DynamicMasking, MaskingPolicy
 from tibert_keras.records.pipeline import Records
-from tibert_keras.records.serialization import parse_example, read_records, write_records
+from tibert_keras.records.serialization import MAX_IDS, parse_example, read_records, write_records
 from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 LENGTH, PREDICTIONS, BATCH = 64, 8, 7
@@ -305,7 +305,8 @@ class TestManifest:
         digest = hashlib.sha256(Path(config.spm_model_file).read_bytes()).hexdigest()
         assert records.tokenizer == {"sha256": digest, "vocabulary_size": 400, "options": options}
         counted = Records.find(f"{bare}/*.tf_record")
-        assert dataclasses.replace(records, paths=counted.paths, tokenizer=None, masking={}, sop=None) == counted
+        untold = {"tokenizer": None, "masking": {}, "sop": None, "num_ids": MAX_IDS}
+        assert dataclasses.replace(records, paths=counted.paths, **untold) == counted
         assert records.masking == {name: getattr(config, name) for name in records.masking}
         assert set(records.masking) == {field.name for field in dataclasses.fields(MaskingPolicy)}
         assert counted.num_examples == len(examples(records.paths))

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+
+from tibert_keras.records.reader import ExampleReader
+from tibert_keras.records.serialization import example_shape, feature_sizes, serialize_examples, write_records
 
 
 def flip_bit(path: Path, *, index: int = 3) -> int:
@@ -20,6 +24,15 @@ def flip_bit(path: Path, *, index: int = 3) -> int:
     content[start + 100] ^= 1
     path.write_bytes(content)
     return index
+
+
+def set_value(path: Path, name: str, value: int, *, index: int) -> None:
+    """Exchange the first value of a feature of an example, in a record file that is whole afterwards."""
+    reader = ExampleReader([str(path)], feature_sizes(*example_shape(str(path)).values()))
+    features = reader.read(np.arange(len(reader)))
+    features[name][index, 0] = value
+    with path.open("wb") as file:
+        write_records(file, serialize_examples(features))
 
 
 # === What may happen to any file ===

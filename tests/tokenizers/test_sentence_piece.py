@@ -4,13 +4,31 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
-from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
+from tibert_keras.tokenizers.sentence_piece import SPECIAL_TOKENS, SentencePieceEncoder
 
 
 @pytest.fixture
 def sample_lines(sample_corpus: Path) -> list[str]:
     return (sample_corpus / "train_0.txt").read_text(encoding="utf-8").split("\n")[:100]
+
+
+@pytest.mark.parametrize("matched", [False, True])
+def test_special_pieces_in_a_text(spm_models, matched):
+    """They are text, even if the model itself would match them; only `[MASK]` is one if it is asked for."""
+    trained = sentencepiece.SentencePieceProcessor(model_file=spm_models["bpe"])
+    model = sentencepiece_model_pb2.ModelProto.FromString(trained.serialized_model_proto())
+    for piece in model.pieces:
+        if matched and piece.piece in SPECIAL_TOKENS:
+            piece.type = piece.USER_DEFINED
+    proto, texts = model.SerializeToString(), ["ཀ་[MASK]་ཁ", " [MASK]  [MASK][MASK]", "<pad>ཀ[CLS] [SEP]x[MASK]"]
+    expected = trained.Encode(texts)
+    assert not {0, 2, 3, 4} & {number for ids in expected for number in ids}
+    assert SentencePieceEncoder(proto, masks_in_text=False).encode(texts) == expected
+    masked = SentencePieceEncoder(proto).encode(texts)
+    assert [ids.count(4) for ids in masked] == [1, 3, 1] and not {0, 2, 3} & set(sum(masked, []))
 
 
 class TestSampling:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.damage import flip_bit
+from tests.support.damage import flip_bit, set_value
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -117,6 +117,16 @@ class TestEvaluate:
         index = flip_bit(Path(own_records.paths[0]))
         with pytest.raises(InputError, match=f"damaged at example {index}"):
             evaluate(model, own_records)
+
+    @pytest.mark.parametrize(("name", "limit"), [("input_ids", 400), ("masked_lm_ids", 400), ("segment_ids", 2)])
+    def test_what_no_manifest_tells_of_and_the_model_does_not_know(self, model, own_records, name, limit):
+        (path,), last = map(Path, own_records.paths), own_records.num_examples - 1
+        set_value(path, name, limit, index=last)
+        path.with_name("manifest.json").unlink()
+        records = Records.find(str(path))
+        for call in (lambda: evaluate(model, records), lambda: read(check_records(records, model))):
+            with pytest.raises(InputError, match=f"Example {last} of .*: {name} must be from 0 to {limit - 1}. Build"):
+                call()
 
     def test_no_batch(self, model, held_out):
         with pytest.raises(InputError, match="batch_size=0"):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.support import google_albert
-from tests.support.damage import flip_bit
+from tests.support.damage import flip_bit, set_value
 from tests.support.interruptions import At, PowerCutError, cut_power, poison
 from tibert_keras import TibertBackbone, TibertMaskedLM
 from tibert_keras.errors import InputError, RunInterrupted
@@ -367,16 +367,30 @@ class TestRefused:
         assert Checkpoints(config.output_dir).steps == [2, 4]
 
 
+def _set_id(path: Path) -> int:
+    """Damage an example behind those of which the vocabulary is guessed where no manifest tells it."""
+    set_value(path, "input_ids", 400, index=70)
+    path.with_name("manifest.json").unlink()
+    return 70
+
+
 @pytest.mark.any_backend
-def test_a_damaged_record_is_named(run_config, sample_records, tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_bit, "damaged at example {}. Received: '.*train_2.tf_record'"),
+        (_set_id, "Example {} of .*train_2.tf_record', where .*: input_ids must be from 0 to 399"),
+    ],
+)
+def test_a_damaged_record_is_named(run_config, sample_records, tmp_path, damage, message):
     validation = tmp_path / "held_out"
     shutil.copytree(sample_records / "held_out", validation)
-    index = flip_bit(validation / "train_2.tf_record")
+    index = damage(validation / "train_2.tf_record")
     config = run_config(
         tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), num_train_steps=1,
         save_checkpoints_steps=1, validation_file=f"{validation}/*.tf_record",
     )  # fmt: skip
-    with pytest.raises(InputError, match=f"damaged at example {index}. Received: '.*train_2.tf_record'"):
+    with pytest.raises(InputError, match=message.format(index)):
         pretrain(config)
 
 

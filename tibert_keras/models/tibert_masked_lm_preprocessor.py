@@ -92,30 +92,26 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         self.do_permutation = do_permutation
         self.seed = seed
         self.rng = None if seed is None else np.random.default_rng(seed)
-        self.policy = self._make_policy()
+        self.policy = MaskingPolicy(
+            masked_lm_prob=mask_selection_rate,
+            max_predictions_per_seq=mask_selection_length,
+            ngram=ngram,
+            favor_shorter_ngram=favor_shorter_ngram,
+            do_whole_word_mask=do_whole_word_mask,
+            do_permutation=do_permutation,
+            mask_token_rate=mask_token_rate,
+            random_token_rate=random_token_rate,
+        )
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.policy = self._make_policy()
         # KerasHub's `call` masks with this. Ours masks afterwards, with a seed. Not `setattr`, as torch wants a module.
         self.__dict__["masker"] = _no_masks
 
-    def _make_policy(self) -> MaskingPolicy:
-        return MaskingPolicy(
-            masked_lm_prob=self.mask_selection_rate,
-            max_predictions_per_seq=self.mask_selection_length,
-            ngram=self.ngram,
-            favor_shorter_ngram=self.favor_shorter_ngram,
-            do_whole_word_mask=self.do_whole_word_mask,
-            do_permutation=self.do_permutation,
-            mask_token_rate=self.mask_token_rate,
-            random_token_rate=self.random_token_rate,
-        )
-
     def call(self, x: Any, y: Any = None, sample_weight: Any = None, seed: Any = None) -> Any:
-        """Preprocess and mask a batch, in Python or in a graph."""
+        """Preprocess and mask a batch, in Python or in a graph. A `[MASK]` in a text is text."""
         features, token_ids = self._pack(x)
-        return self._packed(features, self._mask_anywhere(token_ids, seed))
+        return self._packed(features, self._mask_anywhere(self.without_masks(token_ids), seed))
 
     def call_to_predict(self, x: Any) -> Any:
         """Preprocess a batch for `predict()`: the tokens to predict are the `[MASK]`s in the text.

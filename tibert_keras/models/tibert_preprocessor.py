@@ -56,6 +56,19 @@ class TibertPreprocessor:
         length = trained_length(loader.preset)
         return {"sequence_length": length, **kwargs} if length else kwargs
 
+    def without_masks(self, token_ids: Any) -> Any:
+        """Return ids, in an array or a tensor, in which a `[MASK]` of the text is unknown text.
+
+        A text has masks only where a masked language model is to fill them. In training and for classifiers, as in
+        KerasHub, these letters are text.
+        """
+        where: Any = np.where if isinstance(token_ids, np.ndarray) else keras.ops.where
+        if is_tensorflow(token_ids):
+            import tensorflow as tf
+
+            where = tf.where
+        return where(token_ids == self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, token_ids)
+
     def run_in_python(self, function: Callable[..., Any], inputs: Sequence[Any], dtypes: Sequence[Any]) -> Any:
         """Call a function of arrays in a graph, as `tf.numpy_function`."""
         import tensorflow as tf

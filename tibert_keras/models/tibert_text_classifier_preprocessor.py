@@ -76,7 +76,10 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
 
     def call(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Preprocess a batch, in Python or in a graph."""
-        return integer_mask(super().call(x, *self._labels(x, y, sample_weight)))
+        outputs = integer_mask(super().call(x, *self._labels(x, y, sample_weight)))
+        features, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+        features = {**features, "token_ids": self.without_masks(features["token_ids"])}
+        return (features, *others) if others else features
 
     def _labels(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Return the numbers and weights of the labels of `x`."""

@@ -50,6 +50,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         alpha: float. Smoothing of the sampling; the original used 0.1.
 
     Attributes:
+        unk_token_id: int. The id of text that no piece stands for.
         normalization: str. The rules by which texts are written before they are encoded, recorded in the SentencePiece
             model: `"tibetan"`, `"nfc"` or `"none"`.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
@@ -102,6 +103,11 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         check_arguments(f"{cls.__name__}.from_preset", kwargs, {*allowed, "config_file", "name"})
         with local_preset(preset) as folder:
             return super().from_preset(folder, **kwargs)
+
+    @property
+    def unk_token_id(self) -> int:
+        """The id of text that no piece stands for."""
+        return self._encoder.unk_token_id
 
     @property
     def normalization(self) -> str:

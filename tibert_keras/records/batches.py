@@ -31,12 +31,14 @@ class RecordFiles:
         num_examples: Examples in all of them.
         sizes: The number of values of each feature that is read.
         num_ids: The number of token ids.
+        num_segments: The number of segments.
     """
 
     paths: list[str]
     num_examples: int
     sizes: dict[str, int]
     num_ids: int
+    num_segments: int
 
     def num_batches(self, batch_size: int, drop_remainder: bool = False) -> int:
         """Return the number of batches of an epoch."""
@@ -44,7 +46,7 @@ class RecordFiles:
 
     def reader(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """Return what reads examples by their numbers."""
-        return ExampleReader(self.paths, self.sizes, num_ids=self.num_ids).read
+        return ExampleReader(self.paths, self.sizes, num_ids=self.num_ids, num_segments=self.num_segments).read
 
 
 def training_batches(

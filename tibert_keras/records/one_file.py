@@ -36,13 +36,14 @@ class SourceCounts:
 
 
 def record_tokenizer(proto: bytes, config: RecordsConfig) -> SentencePieceEncoder:
-    """Make the tokenizer with the options of the records."""
+    """Make the tokenizer with the options of the records, for which `[MASK]` in a text is text."""
     return SentencePieceEncoder(
         proto,
         tsheg_pretokenization=config.tsheg_pretokenization,
         underline_between_sections=config.underline_between_sections,
         nbest_size=64 if config.stochastic_tokens else 0,
         alpha=0.1,
+        masks_in_text=False,
     )
 
 

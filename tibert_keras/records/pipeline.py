@@ -17,6 +17,7 @@ from tibert_keras.records.masking import DynamicMasking, MaskingPolicy
 from tibert_keras.records.reader import find_records, open_records
 from tibert_keras.records.serialization import (
     MAX_IDS,
+    MAX_SEGMENTS,
     SHAPE,
     example_shape,
     feature_dtype,
@@ -40,6 +41,8 @@ class Records:
         masking: The options of `MaskingPolicy` in the manifest of the first file; empty without one.
         sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing
             or does not say so.
+        num_ids: The number of token ids, if it is known. Examples with others are refused when they are read.
+        num_segments: The number of segments, if it is known.
     """
 
     paths: list[str]
@@ -49,6 +52,8 @@ class Records:
     tokenizer: dict[str, Any] | None
     masking: dict[str, Any]
     sop: bool | None
+    num_ids: int = MAX_IDS
+    num_segments: int = MAX_SEGMENTS
 
     @classmethod
     def find(cls, pattern: str) -> Records:
@@ -83,8 +88,16 @@ class Records:
         masking = _masking(first) if first else {}
         known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
         sop = None if None in known else all(known)
+        tokenizer = tokenizers[0]
+        num_ids = MAX_IDS if tokenizer is None else tokenizer["vocabulary_size"]
         return cls(
-            paths=paths, num_examples=num_examples, tokenizer=tokenizers[0], masking=masking, sop=sop, **shapes[0]
+            paths=paths,
+            num_examples=num_examples,
+            tokenizer=tokenizer,
+            masking=masking,
+            sop=sop,
+            num_ids=num_ids,
+            **shapes[0],
         )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
@@ -174,8 +187,13 @@ class Records:
         sizes = feature_sizes(self.max_seq_length, self.max_predictions_per_seq)
         if not sop:
             del sizes["next_sentence_labels"]
-        num_ids = (self.tokenizer or {}).get("vocabulary_size", MAX_IDS)
-        return batches.RecordFiles(paths=self.paths, num_examples=self.num_examples, sizes=sizes, num_ids=num_ids)
+        return batches.RecordFiles(
+            paths=self.paths,
+            num_examples=self.num_examples,
+            sizes=sizes,
+            num_ids=self.num_ids,
+            num_segments=self.num_segments,
+        )
 
 
 def _batches_of_backend() -> Any:

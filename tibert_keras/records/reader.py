@@ -10,6 +10,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.records.serialization import (
     MAX_IDS,
+    MAX_SEGMENTS,
     damaged,
     feature_dtype,
     parse_example,
@@ -33,6 +34,7 @@ class ExampleReader:
         paths: The record files.
         sizes: The number of values of each feature, as from `feature_sizes`.
         num_ids: The number of token ids, if it is known.
+        num_segments: The number of segments, if it is known.
 
     Raises:
         InputError: If a file is cut short or damaged, with the index of the example.
@@ -44,9 +46,16 @@ class ExampleReader:
     ```
     """
 
-    def __init__(self, paths: Sequence[str], sizes: Mapping[str, int], *, num_ids: int = MAX_IDS) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        sizes: Mapping[str, int],
+        *,
+        num_ids: int = MAX_IDS,
+        num_segments: int = MAX_SEGMENTS,
+    ) -> None:
         self._paths, self._sizes = list(paths), dict(sizes)
-        self._limits = value_limits(sizes["input_ids"], num_ids)
+        self._limits = value_limits(sizes["input_ids"], num_ids, num_segments)
         self._files = [open_records(path) for path in self._paths]
         self._ends = [find_records(file, path=path) for file, path in zip(self._files, self._paths, strict=True)]
         # The number of the first example of each file, and the number of all.

@@ -17,7 +17,7 @@ from tibert_keras.storage import open_binary, size
 # Tags of the protobuf fields 1 to 3 with a length: field number x 8 + 2.
 _FIRST, _SECOND, _THIRD = b"\x0a", b"\x12", b"\x1a"
 # Far more than any model has; ids become int32.
-_MAX_SEGMENTS, MAX_IDS = 1 << 10, 1 << 31
+MAX_SEGMENTS, MAX_IDS = 1 << 10, 1 << 31
 
 
 # === TFRecord files ===
@@ -92,7 +92,7 @@ def feature_dtype(name: str) -> type[np.generic]:
     return np.float32 if name == "masked_lm_weights" else np.int64
 
 
-def value_limits(max_seq_length: int, num_ids: int) -> dict[str, int]:
+def value_limits(max_seq_length: int, num_ids: int, num_segments: int) -> dict[str, int]:
     """Return the number that the values of each integer feature lie below; none is negative."""
     return {
         "input_ids": num_ids,
@@ -100,7 +100,7 @@ def value_limits(max_seq_length: int, num_ids: int) -> dict[str, int]:
         "masked_lm_positions": max_seq_length,
         "input_mask": 2,
         "next_sentence_labels": 2,
-        "segment_ids": _MAX_SEGMENTS,
+        "segment_ids": num_segments,
     }
 
 

@@ -83,7 +83,7 @@ def _parse(serialized: tf.Tensor, files: RecordFiles) -> dict[str, tf.Tensor]:
     }
     parsed = tf.io.parse_example(serialized, features)
     # XLA and GPUs take ids beyond a table without complaint.
-    for name, limit in value_limits(files.sizes["input_ids"], files.num_ids).items():
+    for name, limit in value_limits(files.sizes["input_ids"], files.num_ids, files.num_segments).items():
         if name in parsed:
             right = tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limit))
             tf.debugging.Assert(right, [f"{name} must be from 0 to {limit - 1}."])

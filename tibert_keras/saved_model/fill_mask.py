@@ -28,6 +28,7 @@ class FillMask(TextModule):
     """
 
     signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")
+    masks_in_text = True
 
     def __init__(self, model: TibertTask, *, top_k: int = 5, precision: Precision = "float32") -> None:
         super().__init__(model, precision=precision)

@@ -93,4 +93,5 @@ class TagWords(TextModule):
         units = tf.strings.regex_replace(flat, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
         units = tf.strings.regex_replace(units, TOKENIZER_SPACES, space)
         units = tf.where(after_space & ~(units == ""), tf.strings.join([space, units]), units)
-        return absorb_spaces_in_graph(self.sentence_piece.tokenize(units), *self._tokenizer.space_and_mask)
+        pieces = absorb_spaces_in_graph(self.sentence_piece.tokenize(units), *self._tokenizer.space_and_mask)
+        return self._unless_masks(pieces)

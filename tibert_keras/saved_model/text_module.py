@@ -28,6 +28,7 @@ class TextModule(tf.Module):
 
     # The methods that are signatures. The first is `serving_default`; the others go by their own names.
     signature_names: tuple[str, ...] = ()
+    masks_in_text = False
 
     def __init__(self, model: Any, *, precision: Precision = "float32") -> None:
         super().__init__()
@@ -71,7 +72,13 @@ class TextModule(tf.Module):
         return {name: inputs[name] for name in ("token_ids", "padding_mask")}
 
     def _tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
-        return self._tokenizer(bounded(text))
+        return self._unless_masks(self._tokenizer(bounded(text)))
+
+    def _unless_masks(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Return ids in which a `[MASK]` of the text is text, as in training, unless the model fills masks."""
+        if self.masks_in_text:
+            return tokens
+        return tokens.with_flat_values(self._model.preprocessor.without_masks(tokens.flat_values))
 
     @contextmanager
     def _as_exported(self) -> Iterator[None]:

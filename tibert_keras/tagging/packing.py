@@ -48,6 +48,8 @@ def pack_syllables(tokenizer: Any, syllables: Sequence[Sequence[str]], sequence_
         counts = np.array([len(of_syllable) for of_syllable in of_text], int)
         starts = 1 + np.cumsum(counts) - counts
         positions.append(np.where((counts > 0) & (starts <= len(ids)), starts, -1))
+    # To a tagger, `[MASK]` in a text is text, as any other notation of a gap is.
+    token_ids[token_ids == tokenizer.mask_token_id] = tokenizer.unk_token_id
     inputs = {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": np.zeros_like(token_ids)}
     return PackedSyllables(inputs, syllables, positions, lengths)
 

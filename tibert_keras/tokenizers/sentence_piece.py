@@ -46,11 +46,13 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         nbest_size: Sample among this many best encodings; 0 returns the best.
         alpha: Smoothing of the sampling.
         out_type: `int` for ids, `str` for pieces.
+        masks_in_text: Encode `[MASK]` in a text as the mask. Otherwise it is text like any other.
 
     Attributes:
         proto: The content of the SentencePiece model.
         normalization: The name of the rules by which texts are written before they are encoded.
         special_token_ids: The ids of `[CLS]`, `[SEP]`, `<pad>` and `[MASK]`.
+        unk_token_id: The id of text that no piece stands for.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
         starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
@@ -65,6 +67,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         nbest_size: int = 0,
         alpha: float = 1.0,
         out_type: type[int] | type[str] = int,
+        masks_in_text: bool = True,
     ) -> None:
         self.proto = proto
         self.tsheg_pretokenization = tsheg_pretokenization
@@ -73,7 +76,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self.explicit_spaces = tsheg_pretokenization or underline_between_sections is not True
         try:
             super().__init__(
-                model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces),
+                model_proto=runtime_proto(proto, explicit_spaces=self.explicit_spaces, masks_in_text=masks_in_text),
                 out_type=out_type,
                 enable_sampling=nbest_size != 0,
                 nbest_size=nbest_size,
@@ -86,6 +89,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
+        self.unk_token_id = int(self.unk_id())
         self.normalization = normalization_of(proto)
         pieces = sentencepiece_model_pb2.ModelProto.FromString(proto).pieces
         # Foreign models may have other control pieces, such as `<s>`.
@@ -217,11 +221,10 @@ def normalization_of(proto: bytes) -> str:
     return name if name in NORMALIZATIONS else "none"
 
 
-def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
-    """Adapt a model to run: match `[MASK]` in text, and keep explicit spaces unchanged.
+def runtime_proto(proto: bytes, *, explicit_spaces: bool, masks_in_text: bool = True) -> bytes:
+    """Adapt a model to run: match `[MASK]` in text, but no other special piece, and keep explicit spaces unchanged.
 
-    SentencePiece never matches a control symbol in text, so `[MASK]` is made user-defined. All other text encodes as
-    before.
+    SentencePiece matches user-defined symbols in text, and control symbols never. All other text encodes as before.
     """
     try:
         model = sentencepiece_model_pb2.ModelProto.FromString(proto)
@@ -238,8 +241,8 @@ def runtime_proto(proto: bytes, *, explicit_spaces: bool) -> bytes:
             f"Received: a model of {len(model.pieces)} pieces. Train one with `tibert tokenizer`."
         )
     for piece in model.pieces:
-        if piece.piece == _MASK:
-            piece.type = _Piece.USER_DEFINED
+        if piece.piece in SPECIAL_TOKENS:
+            piece.type = _Piece.USER_DEFINED if masks_in_text and piece.piece == _MASK else _Piece.CONTROL
     if explicit_spaces:
         model.normalizer_spec.add_dummy_prefix = False
         model.normalizer_spec.remove_extra_whitespaces = False

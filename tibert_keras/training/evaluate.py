@@ -71,9 +71,9 @@ def evaluate(
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
-    check_records(records, model)
+    records = check_records(records, model)
     if baseline is not None:
-        check_records(baseline, model)
+        baseline = check_records(baseline, model)
         if model.preprocessor is None:
             raise InputError(
                 "The baseline guesses hidden tokens, and without a tokenizer none is known to be. "
@@ -136,14 +136,17 @@ def check_records(
     *,
     max_seq_length: int | None = None,
     max_predictions_per_seq: int | None = None,
-) -> None:
-    """Check that records fit a model's tokenizer, sizes and tasks.
+) -> Records:
+    """Check that records fit a model's tokenizer, sizes and tasks, as far as it shows before all of them are read.
 
     Args:
         records: The records.
         model: The model.
         max_seq_length: The length that their sequences should have; by default any.
         max_predictions_per_seq: The number of predictions that their sequences should have; by default any.
+
+    Returns:
+        The same records. Reading them raises an error at an id or a segment that the model does not know.
 
     Raises:
         InputError: If they do not, with both values.
@@ -168,7 +171,7 @@ def check_records(
             f"with sop=False in {os.path.dirname(records.paths[0])!r}. Make records with --sop, or train without."
         )
     if records.tokenizer is None:
-        # No manifest tells the vocabulary, but a larger one shows at once. A GPU would not complain.
+        # No manifest tells the vocabulary, but a larger one shows at once.
         x, labels, _ = next(records.numpy_batches(64))
         largest = max(x["token_ids"].max(), labels.max())
         if largest >= vocabulary_size:
@@ -176,6 +179,9 @@ def check_records(
                 f"The records are of a larger vocabulary. Received: token id {largest} in {records.paths[0]!r}, "
                 f"vocabulary size {vocabulary_size} for the model. Give the model or tokenizer of the records."
             )
+    # A GPU looks up ids beyond a table without complaint.
+    num_ids, num_segments = min(records.num_ids, vocabulary_size), model.backbone.num_segments
+    return dataclasses.replace(records, num_ids=num_ids, num_segments=num_segments)
 
 
 @contextmanager
@@ -197,18 +203,11 @@ def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> It
 
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         for source in filter(None, sources):
             # A file may have grown since it was found.
             whole = dataclasses.replace(source, num_examples=sum(map(count_examples, source.paths)))
             deque(whole.numpy_batches(64, sop=sop), maxlen=0)
-        # Each example is right by itself, but not for the model.
-        if isinstance(error, tf.errors.InvalidArgumentError) and "indices" in error.message:
-            paths = [path for source in filter(None, sources) for path in source.paths]
-            raise InputError(
-                f"The records hold ids that the model does not know. Received: {paths[0]!r}. Give those that it was "
-                "made for."
-            ) from error
         raise
 
 
@@ -255,7 +254,7 @@ def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_
     portable = read_keras(os.fspath(model))
     if not isinstance(portable.model, TibertMaskedLM):
         raise InputError(f"The model predicts no masked tokens. Received: {os.fspath(model)!r}. Give a whole one.")
-    check_records(records, portable.model)
+    records = check_records(records, portable.model)
     with tempfile.TemporaryDirectory() as folder:
         write_hugging_face(portable, Path(folder) / "model")
         theirs = AutoModelForMaskedLM.from_pretrained(Path(folder) / "model").eval()

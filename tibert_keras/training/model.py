@@ -33,8 +33,11 @@ _LOG = logging.getLogger(__name__)
 
 def make_model(
     config: PretrainConfig, strategy: Strategy, records: Records, validation: Records | None
-) -> TibertMaskedLM:
+) -> tuple[TibertMaskedLM, Records, Records | None]:
     """Make the compiled model of a run from its initial preset, which is first made from the options if it is missing.
+
+    Returns:
+        The model, and the records, which are checked against it when they are read.
 
     Raises:
         InputError: If the options, the records and the model do not fit together. Nothing is written then.
@@ -64,11 +67,11 @@ def make_model(
     # Dropout draws its seeds when the model is made: they are the same in a new run and in a resumed one.
     keras.utils.set_random_seed(config.seed)
     model = TibertMaskedLM.from_preset(initial, dtype=config.mixed_precision)
-    _check_records(config, model, records, validation)
+    checked, checked_validation = _check_records(config, model, records, validation)
     if strategy.is_chief:
         write_config(config)
     _compile(config, model)
-    return model
+    return model, checked, checked_validation
 
 
 def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
@@ -140,11 +143,13 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
     )
 
 
-def _check_records(config: PretrainConfig, model: TibertMaskedLM, *sources: Records | None) -> None:
+def _check_records(
+    config: PretrainConfig, model: TibertMaskedLM, records: Records, validation: Records | None
+) -> tuple[Records, Records | None]:
     """Check that records have the lengths of a run, and fit its model; raises `InputError` if not."""
     lengths = {"max_seq_length": config.max_seq_length, "max_predictions_per_seq": config.max_predictions_per_seq}
-    for source in filter(None, sources):
-        check_records(source, model, **lengths)
+    checked = check_records(records, model, **lengths)
+    return checked, validation and check_records(validation, model, **lengths)
 
 
 def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:

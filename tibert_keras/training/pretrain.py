@@ -74,8 +74,7 @@ def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callba
         records = Records.find(config.input_file)
         validation = Records.find(config.validation_file) if config.validation_file else None
         if config.do_train:
-            with reporting_damaged_records(records, validation, sop=config.sop):
-                _train(config, strategy, records, validation, callbacks)
+            _train(config, strategy, records, validation, callbacks)
     if strategy.is_chief:
         champion = choose_champion([config.output_dir])
     elif not config.do_train:
@@ -104,7 +103,7 @@ def _train(
     run = Run(config.output_dir, keep=config.keep_checkpoint_max, writes=strategy.is_chief)
     run.state.num_examples = records.num_examples
     with strategy.scope():
-        model = make_model(config, strategy, records, validation)
+        model, records, validation = make_model(config, strategy, records, validation)
         # The records hold token ids; the preprocessor is for users of the champion.
         preprocessor, model.preprocessor = model.preprocessor, None
         masking = None
@@ -122,6 +121,7 @@ def _train(
     progress = StepProgress(run, config)
     # Even after an exception, the bar is closed before anything else is printed, and the last checkpoint is written.
     with (
+        reporting_damaged_records(records, validation, sop=config.sop),
         catching_sigterm(strategy.any_worker) as told_to_stop,
         closing(progress.bar),
         logging_redirect_tqdm(),
