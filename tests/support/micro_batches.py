@@ -62,8 +62,6 @@ def train(
             jit_compile=jit_compile,
             rematerialize=rematerialize,
         )
-        # Before the step is traced: TensorFlow traces one that makes variables twice.
-        model.optimizer.build(model.trainable_variables)
     x, y, weights = data(cls)
     history = model.fit(x, y, sample_weight=weights, batch_size=batch_size, shuffle=False, verbose=0).history
     return model, history

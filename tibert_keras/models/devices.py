@@ -39,6 +39,14 @@ def prepare_strategy(model: Any) -> None:
         )
 
 
+def build_optimizer(model: Any) -> None:
+    """Make the variables of a model's optimizer, if it is compiled; TensorFlow traces a step that makes them twice."""
+    optimizer = getattr(model, "optimizer", None)
+    if keras.backend.backend() == "tensorflow" and optimizer is not None and not optimizer.built:
+        with model.distribute_strategy.scope():
+            optimizer.build(model.trainable_variables)
+
+
 def reduce_for_keras(strategy: Any) -> None:
     """Make a `tf.distribute.MultiWorkerMirroredStrategy` reduce two kinds of values that Keras gives it.
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.devices import needs_full_batches, prepare_strategy, seed_of_all_workers
+from tibert_keras.models.devices import build_optimizer, needs_full_batches, prepare_strategy, seed_of_all_workers
 from tibert_keras.models.gradient_accumulation import check_batches
 from tibert_keras.models.training_data import (
     as_texts,
@@ -72,6 +72,7 @@ class TextInputs:
                 the model is compiled in a way that fails with them.
         """
         prepare_strategy(self)
+        build_optimizer(self)
         if is_grain(x):
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
