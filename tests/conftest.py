@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -39,6 +40,11 @@ LONGEST_FILES = (
     "test_startup.py",
     "test_examples.py",
     "hostile/test_files.py",
+    "training/test_evaluate.py",
+    "training/test_divergence.py",
+    "training/test_xla.py",
+    "models/test_tibert_token_classifier.py",
+    "models/test_tibert_masked_lm.py",
 )
 
 
@@ -70,9 +76,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Keep TensorFlow from optimizing graphs, which takes longer than anything so small gains."""
+    """Spare time: TensorFlow optimizes no graphs, and the garbage collector passes over what was imported."""
     if tf := sys.modules.get("tensorflow"):
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        from tests.support.preloaded import quick_graphs
+
+        quick_graphs(tf)
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def _blocks(page: str, language: str) -> list[str]:
 def test_the_set_up_commands_are_those_that_ci_runs() -> None:
     assert _blocks("README.md", "sh") == ["pip install . && tibert quickstart\n"]
     (tests,) = _blocks("CONTRIBUTING.md", "sh")
-    assert tests.startswith('pip install ".[test]" && pytest')
+    assert tests.startswith('pip install ".[test,docs]" && pytest')
 
 
 def test_the_readme_is_short() -> None:

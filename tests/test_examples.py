@@ -3,14 +3,13 @@
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import keras
 import pytest
 
-from tests.support.train_on_replicas import environments
+from tests.support.preloaded import Command
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, split_verb
 from tibert_keras.corpus.sample import sample_documents
@@ -44,14 +43,14 @@ def test_head_of_your_own(monkeypatch, capsys):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's strategies")
 def test_pretrain_in_keras(tmp_path):
     """On two devices, in a process of its own: devices are made before TensorFlow starts."""
-    command = [sys.executable, str(EXAMPLES / "pretrain_in_keras.py"), str(tmp_path), "--cpu_devices=2", "--steps=50"]
-    done = subprocess.run(command, env=environments()[0], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    *_, last = done.stdout.splitlines()
-    assert re.match(f"{tmp_path}/saved_model/1( [^ ]+){{5}}$", last)
-    (row,) = History(tmp_path).rows
+    run = tmp_path / "run"
+    job = Command([EXAMPLES / "pretrain_in_keras.py", run, "--cpu_devices=2", "--steps=50"], tmp_path)
+    assert job.wait() == 0, job.log
+    *_, last = job.output.splitlines()
+    assert re.match(f"{run}/saved_model/1( [^ ]+){{5}}$", last)
+    (row,) = History(run).rows
     assert row["step"] == 50 and row["loss"] < 7
-    assert Checkpoints(tmp_path).last_whole() == 50
+    assert Checkpoints(run).last_whole() == 50
 
 
 def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):

@@ -7,14 +7,13 @@ import logging
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support import google_albert
+from tests.support.preloaded import Command
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli.main import main
@@ -151,12 +150,15 @@ class TestDirections:
             "    def find_spec(self, name, *others):",
             "        if name in ('torch', 'transformers'):",
             "            raise ModuleNotFoundError(name)",
+            "assert not {'torch', 'transformers'} & sys.modules.keys()",
             "sys.meta_path.insert(0, Absent())",
             "from tibert_keras.cli.main import main",
             "sys.exit(main(sys.argv[1:]))",
         ]
         words = ["--from=google", f"--input={converted['google']}", "--to=huggingface", f"--output={tmp_path / 'hf'}"]
-        subprocess.run([sys.executable, "-c", "\n".join(lines), "convert", *words], check=True, timeout=300)
+        (tmp_path / "tibert.py").write_text("\n".join(lines))
+        job = Command([tmp_path / "tibert.py", "convert", *words], tmp_path)
+        assert job.wait() == 0, job.log
         assert (tmp_path / "hf/tokenizer.json").exists() and (tmp_path / "hf/model.safetensors").exists()
 
     def test_check(self, converted, capsys):

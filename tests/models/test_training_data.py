@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from tests.support.base import ON_JAX
+from tests.support.preloaded import Command
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import (
     TibertMaskedLM,
@@ -278,11 +277,11 @@ def test_a_preprocessor_in_a_saved_model(model, classifier, tmp_path):
         archive.write_out(folder, verbose=False)
 
     export(classifier, lambda text: classifier(classifier.preprocessor(text)), str(tmp_path / "texts"))
-    command = [sys.executable, "-c", EXPORT, str(tmp_path / "texts")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "serve.py").write_text(EXPORT)
+    job = Command([tmp_path / "serve.py", tmp_path / "texts"], tmp_path)
+    assert job.wait() == 0, job.log
     expected = classifier.predict(["བཀྲ་ཤིས།"], verbose=0)
-    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, atol=1e-5)
+    np.testing.assert_allclose(json.loads(job.output), expected, atol=1e-5)
     preprocessor = model.preprocessor.from_config(model.preprocessor.get_config())
     preprocessor.tokenizer = model.preprocessor.tokenizer
     masked = TibertMaskedLM(model.backbone, preprocessor)

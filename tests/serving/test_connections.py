@@ -164,8 +164,9 @@ def test_errors_of_accept_are_told_once(caplog):
 )
 def test_what_is_no_request(sent, answer, server_of_lengths, caplog):
     with connect(server_of_lengths) as client:
+        client.settimeout(10)
         client.sendall(sent)
-        assert answer in until_closed(client, seconds=1)[0][:20]
+        assert answer in client.recv(20)
     assert "Traceback" not in caplog.text
     assert requests.get(f"{server_of_lengths}/healthz").ok
 
@@ -190,7 +191,10 @@ def test_pipelined_requests_are_answered_in_order(server_of_lengths):
         for size in range(1, 21):
             body = b'{"instances": ["%s"]}' % (b"a" * size)
             client.sendall(post_head(FAKE, f"Content-Length: {len(body)}") + body)
-        received = until_closed(client, seconds=2)[0]
+        client.settimeout(10)
+        received = b""
+        while received.count(b'{"predictions":') < 20:
+            received += client.recv(65536)
         places = [received.index(b'{"predictions":[%d]}' % size) for size in range(1, 21)]
         assert places == sorted(places)
 

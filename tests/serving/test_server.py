@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +13,8 @@ import pytest
 import requests
 import tensorflow as tf
 
-from tests.support.running import save
+from tests.support.preloaded import Command
+from tests.support.running import save, wait_until
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER
@@ -71,19 +70,16 @@ def test_models_that_come_with_the_package(box, tmp_path):
 
 
 @contextmanager
-def served(*flags):
-    """A process that serves; it and its address."""
-    command = [sys.executable, "-m", "tibert_keras.cli", "serve", "--port=0", *flags]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            url = process.stdout.readline().strip()
-            assert url.startswith("http://127.0.0.1:"), process.stderr.read()
-            yield process, url
-        finally:
-            process.kill()
+def served(folder, *flags):
+    """A process that serves; it and its address, the only line that it prints."""
+    process = Command(["tibert_keras.cli", "serve", "--port=0", *flags], folder)
+    try:
+        wait_until(lambda: process.output.endswith("\n") or process.poll() is not None, seconds=60)
+        assert process.output.startswith("http://127.0.0.1:"), process.log
+        yield process, process.output.strip()
+        assert process.output.count("\n") == 1 and "Traceback" not in process.log
+    finally:
+        process.send_signal(signal.SIGKILL)
 
 
 class TestProcess:
@@ -91,7 +87,7 @@ class TestProcess:
     def test_a_stop_finishes_what_has_begun(self, tmp_path, number):
         save(tmp_path / "model", 7)
         (tmp_path / "token").write_text("open sesame\n")
-        with served(f"{tmp_path}/model", f"--token_file={tmp_path}/token") as (process, url):
+        with served(tmp_path, f"{tmp_path}/model", f"--token_file={tmp_path}/token") as (process, url):
             path = f"{url}/v1/models/model:predict"
             assert requests.post(path, json={"instances": ["a"]}).status_code == 401
             headers = {"Authorization": "Bearer open sesame"}
@@ -104,9 +100,8 @@ class TestProcess:
             with ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(requests.post, path, data=body(), headers=headers, timeout=30)
                 assert asked.result().json() == {"predictions": [7, 7]}
-            out, err = process.communicate(timeout=120)
-        assert process.returncode == 0 and out == "" and "Traceback" not in err
-        assert "At most " in err and "A SavedModel is a program" in err
+            assert process.wait(timeout=120) == 0
+        assert "At most " in process.log and "A SavedModel is a program" in process.log
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{url}/healthz")
 
@@ -121,15 +116,15 @@ class TestProcess:
             input_signature=[tf.TensorSpec([None], tf.string, name="text")],
         )  # fmt: skip
         tf.saved_model.save(module, str(tmp_path / "model"), signatures={"serving_default": module.count})
-        with served(f"{tmp_path}/model", "--timeout=2") as (process, url):
+        with served(tmp_path, f"{tmp_path}/model", "--timeout=2") as (process, url):
             path = f"{url}/v1/models/model:predict"
             assert requests.post(path, json={"instances": ["3"]}).json() == {"predictions": [3]}
             assert requests.post(path, json={"instances": ["1" * 18]}).status_code == 504
             started = time.monotonic()
             process.send_signal(signal.SIGHUP)
-            _, err = process.communicate(timeout=30)
+            assert process.wait(timeout=30) == 1
             assert time.monotonic() - started < 6
-        assert process.returncode == 1 and "gives up what it has not finished in time" in err
+        assert "gives up what it has not finished in time" in process.log
 
 
 def test_a_hangup_that_is_ignored_stays_so():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from tibert_keras.training.strategy import _mirrored_strategy
 
 TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
 WORDS = [[text[:-1], "།"] for text in TEXTS]
+TASKS = ("masked_lm", "classifier", "tagger")
 SIZES = {"vocabulary_size": 400, "num_layers": 1}
 
 
@@ -55,11 +57,13 @@ def models(spm_model: str) -> dict[str, Any]:
     }
 
 
-def run(spm_model: str, scope: Any) -> dict[str, list[float]]:
+def run(spm_model: str, scope: Any, tasks: Sequence[str] = TASKS) -> dict[str, list[float]]:
     """The losses of a training, an evaluation, and the first outputs, by task."""
     results = {}
     with scope:
-        for name, (model, data) in models(spm_model).items():
+        made = models(spm_model)
+        for name in tasks:
+            model, data = made[name]
             randomize(model).compile(keras.optimizers.SGD(0.01), weighted_metrics=[])
             keras.utils.set_random_seed(1)
             # With a last batch of another size.

@@ -129,7 +129,8 @@ def main(records: str, folder: str, replicas: str | None = None) -> None:
         arrays |= train_on_pairs(options)
     elif this_worker()[1] > 1:
         # As a user's own strategy would.
-        results = strings_on_replicas.run(f"{records}/train/{TOKENIZER_FILE}", multi_worker_strategy().scope())
+        scope = multi_worker_strategy().scope()
+        results = strings_on_replicas.run(f"{records}/train/{TOKENIZER_FILE}", scope, ("masked_lm", "tagger"))
         arrays["strings"] = np.array([*results.values()])
     np.savez(Path(folder) / f"worker{this_worker()[0]}.npz", **arrays)
 
