@@ -96,6 +96,12 @@ class TestFillMask:
 
 
 class TestRefused:
+    @pytest.mark.parametrize("texts", [None, 7, [7], [None], [b"[MASK]"], {"[MASK]": 1}, [["[MASK]"]]])
+    def test_no_texts(self, texts):
+        for fill in (fill_mask, fill_gaps):
+            with pytest.raises(InputError, match="(come in a list|is no string). Received: "):
+                fill(texts)
+
     def test_no_mask(self, finished_run):
         with pytest.raises(InputError, match=r"Received: 'བཀྲ་ཤིས'. Write \[MASK\]"):
             fill_mask(["[MASK]", "བཀྲ་ཤིས"], model=finished_run)

@@ -146,8 +146,22 @@ class TestStrings(TestCase):
             model.fit(TEXTS[:1], ["song"])
         with pytest.raises(InputError, match="no such class. Received: 2. Give a number below 2"):
             model.fit(TEXTS[:1], [2])
-        with pytest.raises(InputError, match="Received: 16 texts and 1 labels"):
-            model.evaluate(TEXTS, ["prose"])
+        one_hot, dataset = np.eye(2)[[0, 1] * 8], tf.data.Dataset.from_tensor_slices((TEXTS, np.eye(2)[[0, 1] * 8]))
+        for call, message in (
+            (lambda: model.evaluate(TEXTS, ["prose"]), "Received: 16 texts and 1 labels"),
+            (lambda: model.fit(TEXTS, "prose"), "Received: 16 texts and 1 labels"),
+            (lambda: model.evaluate(TEXTS), "y=None"),
+            (lambda: model.fit(TEXTS, one_hot), r"labels of shape \(16, 2\) for examples of shape \(16,\)"),
+            (lambda: model.evaluate(TEXTS, one_hot.tolist()), r"labels of shape \(16, 2\)"),
+            (lambda: model.fit(TEXTS, NAMES, validation_data=(TEXTS, one_hot)), r"labels of shape \(16, 2\)"),
+            (lambda: model.fit(dataset.batch(4)), r"labels of shape \(None, 2\)"),
+            (lambda: model.fit(TEXTS, NAMES, sample_weight=["a"] * 16), "Weights are numbers. Received: "),
+            (lambda: model.fit(TEXTS, NAMES, validation_data=(TEXTS,) * 4), "Received: 4 parts"),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()
+        model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=[])
+        assert model.evaluate(TEXTS, one_hot, verbose=0) > 0
         preprocessor = TibertTextClassifierPreprocessor(TibertTokenizer(spm_models["bpe"]), labels=["a"])
         with pytest.raises(InputError, match="must have the same labels"):
             TibertTextClassifier.from_preset(small_preset, labels=LABELS, preprocessor=preprocessor)

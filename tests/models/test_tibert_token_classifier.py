@@ -244,6 +244,13 @@ class TestFit:
             trained.fit(WORDS[:1], [["NOUN"]])
         with pytest.raises(InputError, match="Received: 12 sentences and 1 lists of tags"):
             trained.fit(WORDS, TAGS[:1])
+        for tags in ([[0, 1]], [np.eye(4)[:2]], ["NOUN"], [[None, "PUNCT"]]):
+            with pytest.raises(InputError, match="are a list of names. Received: .* for 'བཀྲ་ཤིས།'"):
+                trained.fit(WORDS[:1], tags)
+        with pytest.raises(InputError, match="a sentence is a list of words. Received: the text 'ཀ།'"):
+            trained.fit(["ཀ།", "ཁ།"], ["NOUN", "NOUN"])
+        with pytest.raises(InputError, match=r"Weights are numbers. Received: \[\[1\], \[1, 2\]\]"):
+            trained.fit(WORDS[:2], TAGS[:2], sample_weight=[[1], [1, 2]])
         with pytest.raises(InputError, match="no such label. Received: 'VERB'"):
             trained.fit(WORDS, TAGS, class_weight={"VERB": 2})
         with pytest.raises(InputError, match=r"must not be negative. Received: class_weight=\{'ADP': -1.0\}"):

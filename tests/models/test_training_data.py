@@ -22,7 +22,7 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.errors import InputError
-from tibert_keras.models.training_data import batches_of, preprocessed, split_off
+from tibert_keras.models.training_data import as_texts, batches_of, preprocessed, split_off
 
 SIZES = {"num_layers": 1, "vocabulary_size": 400}
 TEXTS = [f"བཀྲ་ཤིས་བདེ་ལེགས{'་ཤིས' * count}།" for count in range(7)]
@@ -227,6 +227,14 @@ def test_what_cannot_be_trained_on(model, classifier):
     for predict in (model.predict, model.predict_on_batch, classifier.predict):
         with pytest.raises(InputError, match="Texts come in a list"):
             predict("ཀ།")
+    # In no order, without a length, or with names.
+    for make in (set, iter, lambda texts: map(str, texts), lambda texts: {"text": texts}, lambda _: None):
+        for call in (model.fit, classifier.predict, classifier.predict_labels, as_texts):
+            with pytest.raises(InputError, match="Texts come in a list, .* Received: .* Give list"):
+                call(make(TEXTS))
+    for texts in ((text for text in TEXTS), tf.data.Dataset.from_tensors(TEXTS), model.preprocessor(TEXTS)[0]):
+        with pytest.raises(InputError, match="Texts come in a list, .* Received: "):
+            as_texts(texts)
     with pytest.raises(InputError, match="A text is no string. Received: nan"):
         classifier.fit(np.array(["ཀ།", float("nan")], object), ["a", "b"])
     with pytest.raises(InputError, match="no tokenizer and takes only ids. Received: strings"):

@@ -19,7 +19,7 @@ from tibert_keras.inference.gap_search import Candidate, search_gaps
 from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
-from tibert_keras.inference.texts import read_texts
+from tibert_keras.inference.texts import list_texts, read_texts
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.storage import atomic_output
 from tibert_keras.transcription import GAP
@@ -160,7 +160,7 @@ def fill_gaps(texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int 
     ```
     """
     check_counts(top_k=top_k)
-    texts = [texts] if isinstance(texts, str) else texts
+    texts = list_texts(texts)
     gaps = [find_gaps(text) for text in texts]
     loaded = load_fill_mask(model, count=sum(map(len, gaps)))
     in_order = [gap for each in gaps for gap in each]

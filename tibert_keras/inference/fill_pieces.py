@@ -10,6 +10,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK, is_masks, shorten
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.plain import PlainFillMask
+from tibert_keras.inference.texts import list_texts
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import GAP, join_lines
@@ -56,7 +57,7 @@ def fill_mask(
         print(mask.filled, mask.pieces, mask.probabilities)
     ```
     """
-    texts = [texts] if isinstance(texts, str) else texts
+    texts = list_texts(texts)
     for text in texts:
         check_text(text)
         if not all(map(is_masks, GAP.finditer(text))):

@@ -2,11 +2,27 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tibert_keras.corpus.recognition import is_xml, text_lines
 from tibert_keras.errors import InputError
 from tibert_keras.transcription import GAP
+
+
+def list_texts(texts: Iterable[str] | str) -> list[str]:
+    """Return texts, or a single one, as a list.
+
+    Raises:
+        InputError: If there is something else.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable) or isinstance(texts, Mapping):
+        raise InputError(f"Texts come in a list. Received: {texts!r:.80}. Give strings.")
+    texts = list(texts)
+    if others := [text for text in texts if not isinstance(text, str)]:
+        raise InputError(f"A text is no string. Received: {others[0]!r:.80}. Give strings in a list.")
+    return texts
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:

@@ -13,9 +13,11 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.devices import build_optimizer, needs_full_batches, prepare_strategy, seed_of_all_workers
 from tibert_keras.models.gradient_accumulation import check_batches
+from tibert_keras.models.targets import as_weights, check_targets
 from tibert_keras.models.training_data import (
     as_texts,
     batches_of,
+    check_container,
     holds_ids,
     holds_strings,
     is_dataset,
@@ -68,8 +70,8 @@ class TextInputs:
             The history.
 
         Raises:
-            InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed, or
-                the model is compiled in a way that fails with them.
+            InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed, the
+                labels or weights do not fit (see `check_targets`), or the model is compiled in a way that fails.
         """
         prepare_strategy(self)
         build_optimizer(self)
@@ -81,10 +83,12 @@ class TextInputs:
             validation_split = None
         shuffle = kwargs.pop("shuffle", True)
         data = self._prepared(x, y, sample_weight, batch_size, shuffle=shuffle, training=True)
+        check_targets(self, data)
         check_batches(self, data["x"], data["batch_size"], validation_split or 0.0)
         if validation_data is not None:
             size = kwargs.get("validation_batch_size") or batch_size
             validation = self._prepared(*_parts(validation_data), batch_size=size)
+            check_targets(self, validation)
             kwargs["validation_data"] = _tuple(validation)
         # Keras warns that it does not shuffle a dataset. Batches that were made of lists are shuffled already.
         shuffle = shuffle and not is_dataset(x) and is_stream(x) == is_stream(data["x"])
@@ -102,6 +106,7 @@ class TextInputs:
             data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
         else:
             data = self._prepared(x, y, sample_weight, batch_size)
+            check_targets(self, data)
         return keras.Model.evaluate(self, **data, **kwargs)
 
     def predict(self: Any, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
@@ -123,16 +128,19 @@ class TextInputs:
         training: bool = False,
     ) -> dict[str, Any]:
         """Return the arguments `x`, `y`, `sample_weight` and `batch_size` of Keras's `fit`, with ids for strings."""
-        if self.preprocessor is not None and is_stream(x):
+        if not is_stream(x):
+            check_container(x)
+        elif self.preprocessor is not None:
             seed = seed_of_all_workers(self, self._next_seed())
             x = preprocessed(x, self.preprocess_samples, seed=seed, anew=training)
-        elif holds_strings(x):
+        if holds_strings(x):
             if self.preprocessor is None:
                 raise InputError(
                     "The model has no tokenizer and takes only ids. Received: strings. Pass a preprocessor."
                 )
             return self._prepared_texts(x, y, sample_weight, batch_size, shuffle=shuffle, training=training)
-        y, sample_weight = (np.asarray(each) if isinstance(each, list) else each for each in (y, sample_weight))
+        y = np.asarray(y) if isinstance(y, list) else y
+        sample_weight = as_weights(sample_weight) if isinstance(sample_weight, list) else sample_weight
         return {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
 
     def _prepared_texts(
@@ -155,6 +163,10 @@ class TextInputs:
 def _parts(data: Any) -> tuple[Any, ...]:
     """Split validation data into `x`, `y` and `sample_weight`, as far as it has them."""
     if isinstance(data, tuple | list) and data and not isinstance(data[0], str):
+        if len(data) > 3:
+            raise InputError(
+                f"Validation data are x, y and sample_weight. Received: {len(data)} parts. Give (x, y) or three."
+            )
         return tuple(data)
     return (data,)
 

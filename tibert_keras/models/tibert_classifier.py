@@ -143,6 +143,10 @@ class TibertClassifier(TibertTask):
         x = as_texts(x, of_words=self.reads_words)
         if training and y is None:
             raise InputError("A classifier learns from labels. Received: y=None. Give one for each text.")
+        if self.reads_words and y is not None and isinstance(x[0], str):
+            raise InputError(
+                f"With tags, a sentence is a list of words. Received: the text {x[0][:40]!r}. Cut texts into words."
+            )
         if has_tibetan("".join(self.preprocessor.tokenizer.get_vocabulary())):
             check_tibetan(x)
         outputs = self.preprocessor(x, y=as_lists(y) if holds_strings(y) else y, sample_weight=sample_weight)

@@ -49,9 +49,9 @@ class TibertClassifierPreprocessor(TibertPreprocessor):
                 f"Classes without names are numbers. Received: {given[0]!r}. Give numbers, or make labels."
             )
         ids = {label: number for number, label in enumerate(self.labels)}
-        if unknown := next((label for label in given if label not in ids), None):
+        for unknown in (label for label in given if label not in ids):
             raise InputError(
-                f"The classifier has no such label. Received: {unknown!r}. Give one of {', '.join(self.labels)}."
+                f"The classifier has no such label. Received: {unknown!r:.80}. Give one of {', '.join(self.labels)}."
             )
         return np.array([ids[label] for label in given], "int32")
 

@@ -14,6 +14,7 @@ from tibert_keras.models.model_parts import check_parts
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier import TibertClassifier, labels_or_numbers, with_labels
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
+from tibert_keras.models.training_data import is_empty
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -96,7 +97,7 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
         Raises:
             InputError: As `predict_labels`.
         """
-        if not len(texts):
+        if is_empty(texts):
             return np.zeros((0, len(self.labels)), "float32")
         return self.as_probabilities(self.predict(texts, batch_size=batch_size, verbose=0))
 

@@ -10,6 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.targets import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, integer_mask, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
@@ -88,12 +89,13 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
         if is_tensorflow(y):
             y, weights = self._number_in_graph(y)
         else:
-            y, weights = self._number(np.asarray(y))
             first = x[0] if isinstance(x, tuple) else x
-            if y.ndim and not isinstance(first, str) and len(first) != len(y):
+            unbatched = np.ndim(first) == 0
+            y, weights = self._number(np.asarray(y) if unbatched else np.atleast_1d(y))
+            if not unbatched and len(first) != len(y):
                 raise InputError(f"Each text needs a label. Received: {len(first)} texts and {len(y)} labels.")
         if sample_weight is not None and not is_tensorflow(sample_weight):
-            sample_weight = np.asarray(sample_weight, "float32")
+            sample_weight = as_weights(sample_weight)
             if sample_weight.shape[:1] != y.shape[:1]:
                 raise InputError(
                     f"Each text needs a weight. Received: weights {sample_weight.shape}, labels {y.shape}."

@@ -15,7 +15,7 @@ from tibert_keras.models.tibert_classifier import TibertClassifier, check_tibeta
 from tibert_keras.models.tibert_classifier_preprocessor import check_labels
 from tibert_keras.models.tibert_task import PoolerNotTrained
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
-from tibert_keras.models.training_data import as_texts
+from tibert_keras.models.training_data import as_texts, is_empty
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 
 
@@ -139,7 +139,7 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         """
         if self.preprocessor is None:
             raise InputError("The model has no tokenizer and takes only ids. Received: preprocessor=None. Pass one.")
-        if not len(texts):
+        if is_empty(texts):
             return []
         texts = as_texts(texts)
         check_tibetan(texts)

@@ -10,6 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.targets import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
@@ -85,7 +86,7 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
             outputs: Any = self.pack(["".join(words) for words in sentences]).inputs
         else:
             tags = [y] if unbatched else list(y)
-            weights = np.ones(len(tags)) if sample_weight is None else np.reshape(sample_weight, -1)
+            weights = np.ones(len(tags)) if sample_weight is None else as_weights(sample_weight).reshape(-1)
             _check_lengths(sentences, tags, weights, unbatched=unbatched)
             outputs = self._label(sentences, tags, weights)
         return keras.tree.map_structure(lambda array: array[0], outputs) if unbatched else outputs
@@ -180,6 +181,12 @@ def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: np.nd
 
 
 def _labels_of_syllables(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
+        shown = " ".join(repr(tags).split())[:60]
+        raise InputError(
+            f"The tags of a sentence are a list of names. Received: {shown}, for {''.join(words)[:40]!r}. "
+            "Give the name of a tag for each word."
+        )
     if len(words) != len(tags):
         raise InputError(
             "Each word needs a tag. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from types import GeneratorType
 from typing import Any
 
@@ -53,6 +53,29 @@ def is_grain(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "grain"
 
 
+def check_container(x: Any) -> None:
+    """Refuse data that Keras does not take, and would show in full.
+
+    Raises:
+        InputError: If they have no order or no length, are strings in a dictionary, or missing.
+    """
+    strings_by_name = isinstance(x, Mapping) and not holds_ids(x) and any(map(holds_strings, x.values()))
+    if x is None or isinstance(x, Iterator | Set) or strings_by_name:
+        _refuse_container(x)
+
+
+def _refuse_container(x: Any) -> None:
+    raise InputError(f"Texts come in a list, an array or a tensor. Received: {type(x).__name__}. Give list(texts).")
+
+
+def is_empty(x: Any) -> bool:
+    """Return whether data of a known length have none."""
+    try:
+        return len(x) == 0
+    except TypeError:
+        return False
+
+
 def as_lists(x: Any) -> Any:
     """Return strings in arrays, tensors, series and tuples of segments as lists of `str`."""
     if isinstance(x, tuple):
@@ -82,6 +105,9 @@ def as_texts(x: Any, *, of_words: bool = False) -> Any:
         InputError: If there are none, there is no batch but a single string, something else is among the strings, or
             the lists of segments are of different lengths.
     """
+    check_container(x)
+    if is_stream(x) or isinstance(x, Mapping):
+        _refuse_container(x)
     texts = as_lists(x)
     if isinstance(texts, str) or (isinstance(texts, tuple) and any(isinstance(each, str) for each in texts)):
         raise InputError(
