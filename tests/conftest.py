@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,13 +74,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Spare time: TensorFlow optimizes no graphs, and the garbage collector passes over what was imported."""
-    if tf := sys.modules.get("tensorflow"):
-        from tests.support.preloaded import quick_graphs
+    """The modules are imported."""
+    from tests.support.preloaded import spare_time
 
-        quick_graphs(tf)
-    gc.freeze()
-    gc.set_threshold(10_000)
+    spare_time()
 
 
 @pytest.fixture(scope="session")

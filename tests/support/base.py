@@ -74,7 +74,7 @@ class TestCase:
         """`fit` lowers the loss, warns of nothing and traces no step more often than it must."""
         model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
         step, traces = model.train_step, []
-        model.train_step = lambda *args: traces.append(args) or step(*args)
+        model.train_step = lambda *args: traces.append(1) or step(*args)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             history = model.fit(*data[:2], sample_weight=data[2], epochs=5, verbose=0, shuffle=False).history

@@ -3,6 +3,7 @@
 They train, fail and are killed like any other process. What Python does before and after a command is not theirs.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -11,16 +12,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tibert_keras.training.pretrain", "tibert_keras.saved_model.export"])
 
 
-def quick_graphs(tf: ModuleType) -> None:
-    """Keep TensorFlow from optimizing graphs, which takes longer than anything so small gains."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+def spare_time() -> None:
+    """Optimize no graphs, by which nothing so small gains, and collect no garbage among what has been imported."""
+    if tf := sys.modules.get("tensorflow"):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 class Command:
@@ -71,8 +74,7 @@ def _run(words: list[str], environment: dict[str, str], output: Path, log: Path)
     os.environ.update(environment)
     for path, descriptor in ((output, 1), (log, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    if tf := sys.modules.get("tensorflow"):
-        quick_graphs(tf)
+    spare_time()
     sys.argv = words
     run = runpy.run_path if words[0].endswith(".py") else runpy.run_module
     run(words[0], run_name="__main__")

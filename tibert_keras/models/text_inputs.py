@@ -74,7 +74,6 @@ class TextInputs:
                 labels or weights do not fit (see `check_targets`), or the model is compiled in a way that fails.
         """
         prepare_strategy(self)
-        build_optimizer(self)
         if is_grain(x):
             kwargs |= {"validation_data": validation_data, "validation_split": validation_split}
             return super().fit(x, y, batch_size=batch_size, sample_weight=sample_weight, **kwargs)  # type: ignore[misc]
@@ -92,6 +91,7 @@ class TextInputs:
             kwargs["validation_data"] = _tuple(validation)
         # Keras warns that it does not shuffle a dataset. Batches that were made of lists are shuffled already.
         shuffle = shuffle and not is_dataset(x) and is_stream(x) == is_stream(data["x"])
+        build_optimizer(self)
         return keras.Model.fit(self, **data, shuffle=shuffle, validation_split=validation_split or 0.0, **kwargs)
 
     def evaluate(
