@@ -68,8 +68,8 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     print(Path(write_card("run")).read_text())
     ```
     """
-    if (folder := find_by_name(run_dir)) != os.fspath(run_dir):
-        return join(folder, CARD_FILE)
+    if (folder := find_by_name(run_dir)) != os.fspath(run_dir) and exists(card := join(folder, CARD_FILE)):
+        return card
     try:
         facts = gather_facts(run_dir)
         text = card_text(facts)
@@ -98,18 +98,19 @@ def copy_card(config: ConvertConfig) -> None:
     Args:
         config: The conversion, whose command goes to the others in the card.
     """
-    if not exists(path := join(config.input, CARD_FILE)):
+    source = find_by_name(config.input)
+    if not exists(path := join(source, CARD_FILE)):
         return
     title, command = f"# Card: {os.path.basename(os.path.abspath(config.output))}", convert_command(asdict(config))
     changes: dict[str, Callable[[str], str]] = {
-        "": lambda text: re.sub("^# Card: .*$", title, text, count=1, flags=re.MULTILINE),
+        "": lambda text: re.sub("^# Card: .*$", lambda _: title, text, count=1, flags=re.MULTILINE),
         _STEPS: lambda text: f"{text.rstrip()}\n\nThe preset was made of the champion:\n\n```sh\n{command}\n```",
     }
     sections = _split_sections(_read_text(path))
     text = _join_sections([(name, changes.get(name, str)(text)) for name, text in sections])
     files = {CARD_FILE: text.encode()}
     for name in (PICTURE, CONFUSION_PICTURE):
-        if f"({name})" in text and exists(picture := join(config.input, name)):
+        if f"({name})" in text and exists(picture := join(source, name)):
             files[name] = read_bytes(picture)
     for name, content in files.items():
         with atomic_output(join(config.output, name)) as temporary:

@@ -84,7 +84,7 @@ def convert_command(options: Mapping[str, Any]) -> str:
     Args:
         options: The configuration of the conversion.
     """
-    return _command("tibert convert", [flag.replace("from_", "from", 1) for flag in _flags(ConvertConfig, options)])
+    return _command("tibert convert", _flags(ConvertConfig, options))
 
 
 def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:
@@ -157,7 +157,7 @@ def _flags(config_class: type, options: Mapping[str, Any]) -> list[str]:
     }
     given = {name: options[name] for name, default in defaults.items() if name in options and options[name] != default}
     return [
-        f"--{name}={str(value).lower() if isinstance(value, bool) else shlex.quote(_word(value))}"
+        f"--{name.rstrip('_')}={str(value).lower() if isinstance(value, bool) else shlex.quote(_word(value))}"
         for name, value in given.items()
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
-from tibert_keras.models.tibert_presets import MASKED_LM
+from tibert_keras.models.tibert_presets import MASKED_LM, find_by_name
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.evaluation import evaluation_rows, write_evaluation
 from tibert_keras.runs.folder import find_preset
@@ -148,7 +148,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
     _print_fields({name: scores[name] for name in _FIELDS})
     print(f"\n{in_columns(evaluation_rows(scores), left=1)}")
-    write_evaluation(flags.model, scores, input_file=flags.input_file, baseline=flags.baseline)
+    write_evaluation(find_by_name(flags.model), scores, input_file=flags.input_file, baseline=flags.baseline)
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
         print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")

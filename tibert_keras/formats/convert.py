@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,11 @@ def convert(config: ConvertConfig) -> Proof:
     with only_writer(config.output), atomic_output(config.output, last=_LAST_FILES[config.to]) as folder:
         _write(config, portable, folder)
         target = Side(config.to, os.fspath(folder))
+        if config.precision != "float32":
+            # The rounding would hide a mistake.
+            with tempfile.TemporaryDirectory() as whole:
+                _write(replace(config, precision="float32"), portable, Path(whole))
+                prove(source.load(portable), Side(config.to, whole).load(), TOLERANCES["float32"])
         proof = prove(source.load(portable), target.load(), tolerance)
         if config.to == "google":
             check_training(portable, target.read())

@@ -14,7 +14,6 @@ from tibert_keras.storage import join
 _FILES = {
     "model.weights.h5": {
         "reversible_embedding": "token_embedding",
-        "position_embedding": "position_embedding",
         "embedding": "segment_embedding",
         "layer_normalization": "embeddings_layer_norm",
         "dense": "embedding_projection",
@@ -41,13 +40,18 @@ def read_preset_weights(folder: str, *, inner: int) -> dict[str, np.ndarray]:
         The weights in float32, by the path that they have in the model.
     """
     import h5py
+    import ml_dtypes
 
     weights: dict[str, np.ndarray] = {}
 
     def read(names: dict[str, str], place: str, item: Any) -> None:
         # Not the state of dropout.
         if isinstance(item, h5py.Dataset) and "seed_generator" not in place:
-            weights[_path(place.split("/"), names, inner)] = item[()].astype("float32")
+            array = item[()]
+            if item.attrs.get("dtype") == "bfloat16":
+                # HDF5 does not know the type, and Keras stores its bytes.
+                array = array.view(ml_dtypes.bfloat16)
+            weights[_path(place.split("/"), names, inner)] = array.astype("float32")
 
     for name, names in _FILES.items():
         with h5py.File(join(folder, name)) as file:

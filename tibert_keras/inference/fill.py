@@ -16,13 +16,12 @@ from tibert_keras.errors import InputError
 from tibert_keras.inference.conjectures import check_conjectures_file
 from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask
 from tibert_keras.inference.gap_search import Candidate, search_gaps
-from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps
+from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps, most_syllables
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
 from tibert_keras.inference.texts import list_texts, read_texts
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.storage import atomic_output
-from tibert_keras.transcription import GAP
 
 Unit = Literal["syllables", "pieces"]
 
@@ -162,7 +161,7 @@ def fill_gaps(texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int 
     check_counts(top_k=top_k)
     texts = list_texts(texts)
     gaps = [find_gaps(text) for text in texts]
-    loaded = load_fill_mask(model, count=sum(map(len, gaps)))
+    loaded = load_fill_mask(model, count=sum(map(most_syllables, texts)))
     in_order = [gap for each in gaps for gap in each]
     found = chain.from_iterable(
         search_gaps(loaded, in_order[start : start + _AT_ONCE], top_k) for start in range(0, len(in_order), _AT_ONCE)
@@ -214,7 +213,7 @@ def fill_texts(
     # Read first, so that a missing file is refused before a model is loaded.
     some = list(islice(remaining, at_once))
     is_all = len(some) < at_once
-    count = sum(len(GAP.findall(text)) for _, text in some) if is_all else None
+    count = sum(most_syllables(text) for _, text in some) if is_all else None
     loaded = load_fill_mask(model, top_k=top_k, count=count)
     with tqdm(desc="fill-mask", unit="text", disable=None) as progress:
         while some:

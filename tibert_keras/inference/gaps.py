@@ -89,6 +89,17 @@ def find_gaps(text: str) -> list[Gap]:
     return gaps
 
 
+def most_syllables(text: str) -> int:
+    """Return how many syllables, or pieces in place of masks, the gaps of a text may have at most.
+
+    A text whose gaps are written wrongly counts as none: whatever fills it will refuse it.
+    """
+    try:
+        return sum(gap.tokens or gap.syllables[1] for gap in find_gaps(text))
+    except InputError:
+        return 0
+
+
 def is_masks(match: re.Match[str]) -> bool:
     """Whether a match of `GAP` is a run of masks."""
     return match[0].startswith(MASK)

@@ -23,7 +23,7 @@ def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> A
         model: A masked language model, or the folder of a SavedModel or of its versions, of a preset, or of a run
             with a champion; or the name of a preset with weights. What this function has returned is returned as it is.
         top_k: How many pieces a preset guesses for each mask.
-        count: The number of gaps to fill, if it is known. For a few, a preset is run in plain NumPy.
+        count: The most syllables that are missing, if known. For a few, a preset is run in plain NumPy.
 
     Returns:
         An object with the methods of `FillMask`, or a `PlainFillMask`.

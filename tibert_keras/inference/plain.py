@@ -115,9 +115,10 @@ class PlainFillMask(_PlainModel):
         answer = self.masked_lm(**inputs, segment_ids=np.zeros_like(inputs["token_ids"]), mask_positions=positions)
         probabilities = np.exp(answer["logits"])
         ids = np.argsort(-probabilities, axis=-1, kind="stable")[..., : self._top_k]
+        real = (np.arange(positions.shape[1]) < mask_count[:, None])[..., None]
         return {
-            "pieces": self._pieces[ids],
-            "probabilities": np.take_along_axis(probabilities, ids, axis=-1),
+            "pieces": np.where(real, self._pieces[ids], b""),
+            "probabilities": np.where(real, np.take_along_axis(probabilities, ids, axis=-1), 0),
             "mask_count": mask_count,
         }
 
@@ -166,7 +167,7 @@ class PlainTagger(_PlainModel):
 
 
 def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
-    """Return whether plain NumPy can run a preset, and has done so before Keras and TensorFlow are loaded.
+    """Return whether NumPy can run a preset, and is done sooner than Keras and TensorFlow are loaded.
 
     It cannot run presets of other classes, quantized ones, those behind handles or on remote storages, and those of
     older versions, which have no list of their files by which to know that they are whole.
@@ -174,14 +175,13 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
     Args:
         preset: The preset.
         task: The name of the class, such as `TibertMaskedLM`.
-        count: The number of gaps or texts.
+        count: The number of syllables to fill, or of windows of text to tag.
 
     Raises:
         InputError: If it is incomplete or changed.
     """
     if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
         return False
-    check_files(preset)
     classes = {"config.json": "TibertBackbone", "task.json": task, "preprocessor.json": f"{task}Preprocessor"}
     for name, kind in {**classes, "tokenizer.json": "TibertTokenizer"}.items():
         if _read(preset, name).get("registered_name") != f"tibert_keras>{kind}":
@@ -191,7 +191,10 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
     if quantized or tokenizer["nbest_size"] or tokenizer["sequence_length"]:
         return False
     is_little = count * sizes["num_layers"] * sizes["hidden_dim"] ** 2 <= _MOST_WORK
-    return is_little and exists(join(preset, "model.weights.h5"))
+    if not is_little or not exists(join(preset, "model.weights.h5")):
+        return False
+    check_files(preset)
+    return True
 
 
 def _config(preset: str, name: str) -> Any:

@@ -186,8 +186,10 @@ def tag_text(config: TagConfig) -> Iterator[str]:
     if config.text or len(config.paths()) > 1:
         # Each text begins a new line.
         lines = ((line, end or "\n" * bool(line)) for line, end in lines)
-    # Texts on a command line are short.
-    model = PlainTagger(preset) if config.text and is_plain(preset, "TibertTokenClassifier") else _load_tagger(preset)
+    # A unit of work for each window or so. Texts on a command line are short, and those of files are not known yet.
+    count = sum(1 + len(text) // 256 for text in config.text)
+    is_little = count > 0 and is_plain(preset, "TibertTokenClassifier", count=count)
+    model = PlainTagger(preset) if is_little else _load_tagger(preset)
     return config.write(tag_each(model, lines, batch_size=config.batch_size))
 
 

@@ -59,6 +59,7 @@ backbone_presets: dict[str, dict[str, Any]] = {
 # model is given.
 MASKED_LM, TAGGER = "tibert_small_derge", "tibert_small_soas"
 PRESETS = Path(__file__).parents[1] / "presets"
+_METADATA = "metadata.json"
 _WITH_WEIGHTS = {
     MASKED_LM: "4 layers of 256 units, trained on the Derge Kangyur and Tengyur to fill gaps.",
     TAGGER: "The same encoder, fine-tuned on the SOAS corpus to find words and their parts of speech.",
@@ -69,7 +70,7 @@ def list_presets() -> dict[str, dict[str, Any]]:
     """Describe everything that has a name: the architectures, and the presets with weights that this build has."""
     presets = dict(backbone_presets)
     for name, description in _WITH_WEIGHTS.items():
-        if exists(path := join(PRESETS / name, "metadata.json")):
+        if exists(path := join(PRESETS / name, _METADATA)):
             count = read_json(path, what="a preset", advice=_ADVICE).get("parameter_count")
             presets[name] = {"metadata": {"description": description, "params": count}}
     return presets
@@ -84,10 +85,10 @@ def find_by_name(preset: str | os.PathLike[str]) -> str:
     preset = os.fspath(preset)
     if preset not in _WITH_WEIGHTS:
         return preset
-    if not (folder := PRESETS / preset).is_dir():
+    if not exists(join(folder := PRESETS / preset, _METADATA)):
         raise InputError(
-            f"The model did not come with this build of tibert_keras. Received: {preset!r}. "
-            "Give the folder of a model or of a run."
+            f"The model did not come with this build of tibert_keras. Received: model={preset!r}. "
+            f"Give the folder of a model or of a run; ./{preset} is a folder."
         )
     return os.fspath(folder)
 

@@ -13,6 +13,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.manifest import Manifest, folder_of, refuse_other_tokenizer
+from tibert_keras.records.masking import LABEL_FEATURES, original_tokens
 from tibert_keras.records.reader import ExampleReader
 from tibert_keras.records.serialization import example_shape, feature_sizes
 from tibert_keras.records.statistics import HISTOGRAMS, RecordStatistics
@@ -170,8 +171,9 @@ def _examples(parsed: dict[str, np.ndarray]) -> _Examples:
     shown, real = parsed["input_ids"], parsed["input_mask"] > 0
     row, slot = np.nonzero(parsed["masked_lm_weights"])
     column = parsed["masked_lm_positions"][row, slot]
-    original, predicted = shown.copy(), np.zeros(shown.shape, bool)
-    original[row, column], predicted[row, column] = parsed["masked_lm_ids"][row, slot], True
+    original = original_tokens(*(parsed[name] for name in LABEL_FEATURES))
+    predicted = np.zeros(shown.shape, bool)
+    predicted[row, column] = True
     num_segments = 1 + (parsed["segment_ids"] * real).max(axis=1)
     return _Examples(shown, original, real, predicted, num_segments, parsed["next_sentence_labels"][:, 0] > 0)
 

@@ -38,7 +38,7 @@ class Records:
         max_predictions_per_seq: Prediction slots of every sequence.
         tokenizer: The manifest's entry of the tokenizer (`sha256`, `vocabulary_size` and its options), or
             `None` without a manifest, as with Google's records.
-        masking: The options of `MaskingPolicy` in the manifest of the first file; empty without one.
+        masking: The options of `MaskingPolicy` in the manifests; empty without one, or if they differ.
         sop: Whether all have two segments, swapped in half of the cases; `None` if a manifest is missing
             or does not say so.
         num_ids: The number of token ids, if it is known. Examples with others are refused when they are read.
@@ -84,8 +84,8 @@ class Records:
                 shapes.append(dict(zip(SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
                 tokenizers.append(manifest.tokenizer)
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
-        first = manifests[os.path.dirname(paths[0])]
-        masking = _masking(first) if first else {}
+        masked = [_masking(manifest) if manifest else {} for manifest in manifests.values()]
+        masking = masked[0] if all(each == masked[0] for each in masked) else {}
         known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
         sop = None if None in known else all(known)
         tokenizer = tokenizers[0]
@@ -227,7 +227,8 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
     listed, found = manifest.files[name], {"bytes": size(path)}
     if not is_remote(path):
         # Raises an error with the index if an example is cut short.
-        found["examples"] = len(find_records(open_records(path), path=path))
+        with open_records(path) as file:
+            found["examples"] = len(find_records(file, path=path))
     for what, count in found.items():
         if count != listed[what]:
             raise InputError(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
+import os
+import shutil
+import tempfile
+from array import array
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 import numpy as np
 
@@ -18,7 +22,7 @@ from tibert_keras.records.serialization import (
     record_header,
     value_limits,
 )
-from tibert_keras.storage import is_remote, open_binary, read_bytes, size
+from tibert_keras.storage import is_remote, open_binary
 
 # The number of an example's file, and its own in that file.
 _Place = tuple[int, int]
@@ -27,8 +31,8 @@ _Place = tuple[int, int]
 class ExampleReader:
     """The masked examples of record files, by number.
 
-    Local files are mapped into memory, so that only the examples being read take any; remote files are loaded whole.
-    The lengths of records are checked when the reader is made, and their contents when they are read.
+    The files stay open, remote ones as temporary copies on the local disk, and only the examples being read take
+    memory. The lengths of records are checked when the reader is made, and their contents when they are read.
 
     Args:
         paths: The record files.
@@ -87,7 +91,8 @@ class ExampleReader:
     def _record(self, place: _Place) -> bytes:
         file, index = place
         ends = self._ends[file]
-        content = self._files[file][(ends[index - 1] if index else 0) + 12 : ends[index]]
+        start = (ends[index - 1] if index else 0) + 12
+        content = os.pread(self._files[file].fileno(), ends[index] - start, start)
         if record_checksum(content[:-4]) != content[-4:]:
             raise damaged(self._paths[file], index)
         return content[:-4]
@@ -125,37 +130,42 @@ class ExampleReader:
         )
 
 
-def open_records(path: str) -> mmap.mmap | bytes:
-    """Map a local record file into memory, or load a remote one.
+def open_records(path: str) -> IO[bytes]:
+    """Open a record file, a remote one as a temporary copy.
+
+    It is not mapped into memory: reading a map of a file that is cut short meanwhile would end the process.
 
     Raises:
         InputError: If it cannot be read.
     """
-    if is_remote(path) or not size(path):  # An empty file cannot be mapped.
-        return read_bytes(path)
-    with open_binary(path) as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if not is_remote(path):
+        return open_binary(path)
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    with open_binary(path) as remote:
+        shutil.copyfileobj(remote, copy)
+    copy.flush()
+    return copy
 
 
-def find_records(content: mmap.mmap | bytes, *, path: str) -> list[int]:
+def find_records(file: IO[bytes], *, path: str) -> array[int]:
     """Return where each record of a TFRecord file ends, by their lengths alone.
 
     TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large.
 
     Args:
-        content: The file.
+        file: The file, from `open_records`.
         path: Its path, for the message of an error.
 
     Raises:
         InputError: If the lengths do not lead from record to record to the end, with the index of the record.
     """
-    ends: list[int] = []
-    end = 0
-    while end < len(content):
-        header = content[end : end + 12]
+    ends = array("q")
+    end, size = 0, os.fstat(file.fileno()).st_size
+    while end < size:
+        header = os.pread(file.fileno(), 12, end)
         length = int.from_bytes(header[:8], "little")
         end += length + 16
-        if end > len(content) or header != record_header(length):
+        if end > size or header != record_header(length):
             raise damaged(path, len(ends))
         ends.append(end)
     return ends

@@ -91,7 +91,8 @@ class PretrainConfig:
         gcp_project: Google Cloud project of the TPU; by default that of this machine.
         num_tpu_cores: Cores that the TPU is expected to have.
         master: Refused unless empty: the address of a session of TensorFlow 1. Give `tpu_name` or `TF_CONFIG`.
-        masked_lm_budget: Refused unless 0: the published original lacks its masking too. Give `dynamic_masking`.
+        masked_lm_budget: Refused unless 0: the original's masking during training was not published.
+            `dynamic_masking` is ours.
     """
 
     kind: ClassVar[Kind] = "pretrain"
@@ -165,7 +166,7 @@ class PretrainConfig:
         check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
         self._check_steps()
         self._check_beginning()
-        self._refuse_what_is_gone()
+        self._refuse_what_cannot_be()
 
     @property
     def initial_weights(self) -> str | None:
@@ -199,12 +200,17 @@ class PretrainConfig:
                 f"neighbour_attention=True, and the weights of {weights!r}. Leave it out."
             )
 
-    def _refuse_what_is_gone(self) -> None:
-        """Refuse flags of the original that have no meaning here, with the reason."""
+    def _refuse_what_cannot_be(self) -> None:
+        """Refuse flags that have no meaning here, with the reason."""
         if self.masked_lm_budget:
             raise InputError(
                 "The original's masking during training was never published. "
-                f"Received: masked_lm_budget={self.masked_lm_budget}. Give dynamic_masking, for masks of each epoch."
+                f"Received: masked_lm_budget={self.masked_lm_budget}. Leave it out; dynamic_masking draws masks anew."
+            )
+        if self.dynamic_masking and self.use_tpu and self.tpu_name not in (None, "local"):
+            raise InputError(
+                "Masks are drawn in Python, which no TPU reached by network runs. Received: dynamic_masking=True, "
+                f"tpu_name={self.tpu_name!r}. Train on the TPU's own machine with tpu_name=local, or leave it out."
             )
         if self.master:
             raise InputError(

@@ -203,11 +203,13 @@ def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> It
 
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+    # Drawing masks in Python fails with an unknown error.
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError):
         for source in filter(None, sources):
-            # A file may have grown since it was found.
-            whole = dataclasses.replace(source, num_examples=sum(map(count_examples, source.paths)))
-            deque(whole.numpy_batches(64, sop=sop), maxlen=0)
+            for path in source.paths:
+                # It may have grown since it was found.
+                whole = dataclasses.replace(source, paths=[path], num_examples=count_examples(path))
+                deque(whole.numpy_batches(64, sop=sop), maxlen=0)
         raise
 
 

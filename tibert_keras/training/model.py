@@ -136,6 +136,8 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
     # Masks text as the records were masked, with the options under KerasHub's names.
     names = {"masked_lm_prob": "mask_selection_rate", "max_predictions_per_seq": "mask_selection_length"}
     masking = records.masking or {"max_predictions_per_seq": config.max_predictions_per_seq}
+    if config.dynamic_masking and not records.masking:
+        _LOG.warning("The records do not tell how all of them were masked: masks are drawn with the default options.")
     return TibertMaskedLMPreprocessor(
         TibertTokenizer(proto, **options),
         sequence_length=config.max_seq_length,
