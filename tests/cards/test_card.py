@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from tibert_keras.cards.card import card_text, write_card
-from tibert_keras.cards.commands import corpus_commands, pretrain_command, records_command, tokenizer_command
+from tibert_keras.cards.commands import (
+    convert_command,
+    corpus_commands,
+    pretrain_command,
+    records_command,
+    tokenizer_command,
+)
 from tibert_keras.cards.facts import RunFacts, gather_facts
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, main, split_verb
@@ -182,6 +188,11 @@ class TestCommands:
     def test_values(self, changes):
         options = PretrainConfig(**{"input_file": "a", "output_dir": "b", "preset": "tibert_nano", **changes}).__dict__
         given = parse(VERBS["pretrain"], words(pretrain_command(options))[1:], name="tibert pretrain")
+        assert {name: getattr(given, name) for name in options} == options
+
+    def test_values_like_the_names_of_flags(self):
+        options = {"from_": "keras", "input": "from_scratch", "to": "google", "output": "into"}
+        given = parse(VERBS["convert"], words(convert_command(options))[1:], name="tibert convert")
         assert {name: getattr(given, name) for name in options} == options
 
     def test_records(self, sample_records):

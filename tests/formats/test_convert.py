@@ -27,6 +27,7 @@ from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.formats.preset_weights import read_preset_weights
+from tibert_keras.formats.proof import TOLERANCES
 from tibert_keras.formats.renaming import to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
@@ -253,6 +254,12 @@ class TestRun:
         assert all((once[name] == twice[name]).all() for name in once.keys() | twice.keys())
         assert main(["convert", f"--input={run}", *words, "--check"]) == 0
         assert main(["convert", f"--input={run}", *words[:-1], "--check"]) == (1 if largest > 1e-4 else 0)
+
+    def test_rounding_hides_no_mistake(self, converted, tmp_path, monkeypatch):
+        monkeypatch.setitem(TOLERANCES, "float32", 1e-12)
+        with pytest.raises(InputError, match="more than 1e-12"):
+            go("google", converted["google"], "keras", tmp_path / "keras", precision="float16")
+        assert not (tmp_path / "keras").exists()
 
     def test_a_foreign_model_and_an_encoder_in_half_the_size(self, converted, tmp_path):
         assert go("google", converted["google"], "keras", tmp_path / "google", precision="float16").largest < 0.1

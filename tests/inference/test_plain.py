@@ -16,6 +16,7 @@ from tests.support.saved_models import tagger_of
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenClassifier, TibertTokenizer
 from tibert_keras.errors import InputError
+from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.inference.fill import fill_gaps
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.plain import PlainFillMask, PlainTagger, is_plain
@@ -75,6 +76,16 @@ def test_the_same_words(spm_models, tmp_path):
     inputs = tagger.preprocessor.pack(lines[:1]).inputs
     expected = keras.ops.log_softmax(tagger(inputs))
     np.testing.assert_allclose(plain.predict_on_batch(inputs), expected, rtol=0, atol=1e-5)
+
+
+def test_weights_in_bfloat16(random_preset, tmp_path):
+    model = TibertMaskedLM.from_preset(random_preset, dtype="bfloat16")
+    model.save_to_preset(tmp_path)
+    assert is_plain(str(tmp_path), "TibertMaskedLM")
+    weights = read_preset_weights(str(tmp_path), inner=model.backbone.num_inner_repetitions)
+    expected = {weight.path: np.asarray(keras.ops.cast(weight.value, "float32")) for weight in model.weights}
+    assert weights.keys() == expected.keys()
+    assert all((weights[name] == expected[name]).all() for name in weights)
 
 
 def test_what_needs_keras(random_preset, tmp_path):

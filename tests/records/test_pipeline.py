@@ -47,6 +47,12 @@ def records(config):
     return Records.find(f"{config.output_dir}/*.tf_record")
 
 
+def test_masking_options_that_differ(config, records, tmp_path):
+    build_records(dataclasses.replace(config, output_dir=str(tmp_path), ngram=1))
+    both = Records.find(f"{config.output_dir}/*.tf_record,{tmp_path}/*.tf_record")
+    assert records.masking["ngram"] == 3 and both.masking == {}
+
+
 @pytest.fixture
 def folder(config, tmp_path):
     """A copy of the record files, to be damaged."""

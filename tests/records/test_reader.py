@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,23 @@ def test_in_any_order_across_files(tmp_path):
     # Only what is wanted, as in records of pretraining without sentence order.
     some = {name: size for name, size in SIZES.items() if name != "next_sentence_labels"}
     assert_equal(ExampleReader(paths, some).read(np.arange(2)), {name: features[name][:2] for name in some})
+
+
+def test_a_file_that_is_cut_short_while_it_is_open(tmp_path):
+    path = save(tmp_path / "a", *serialize_examples(examples(9)))
+    reader = ExampleReader([path], SIZES)
+    os.truncate(path, os.path.getsize(path) // 2)
+    with pytest.raises(InputError, match="cut short or damaged at example 8"):
+        reader.read(np.array([0, 8]))
+
+
+def test_a_remote_file_is_read_from_a_copy(tmp_path, monkeypatch):
+    features = examples(3)
+    path = save(tmp_path / "a", *serialize_examples(features))
+    monkeypatch.setattr("tibert_keras.records.reader.is_remote", lambda path: True)
+    reader = ExampleReader([path], SIZES)
+    Path(path).unlink()
+    assert_equal(reader.read(np.arange(3)), features)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -187,7 +187,8 @@ class TestParsing:
 
 
 def check_lengths(path):
-    find_records(open_records(str(path)), path=str(path))
+    with open_records(str(path)) as file:
+        find_records(file, path=str(path))
 
 
 class TestLengths:

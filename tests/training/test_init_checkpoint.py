@@ -138,6 +138,7 @@ class TestPretrain:
         ({"init_from_group0": True}, "Received: init_checkpoint=None. Give it"),
         ({"start_warmup_step": 5, "init_checkpoint": "a"}, "start_warmup_step=5, continue_from=None"),
         ({"masked_lm_budget": 0.1}, "was never published. Received: masked_lm_budget=0.1"),
+        ({"dynamic_masking": True, "use_tpu": True, "tpu_name": "t"}, "Received: dynamic_masking=True, tpu_name='t'"),
         ({"master": "grpc://10.0.0.2:8470"}, "no sessions with a master. Received: master='grpc://10.0.0.2:8470'"),
         ({"poly_power": 0.0}, "poly_power must be positive"),
     ],

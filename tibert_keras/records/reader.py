@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from array import array
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import IO
 
 import numpy as np
@@ -60,7 +62,9 @@ class ExampleReader:
     ) -> None:
         self._paths, self._sizes = list(paths), dict(sizes)
         self._limits = value_limits(sizes["input_ids"], num_ids, num_segments)
-        self._files = [open_records(path) for path in self._paths]
+        with ExitStack() as opened:
+            self._files = [opened.enter_context(open_records(path)) for path in self._paths]
+            weakref.finalize(self, opened.pop_all().close)
         self._ends = [find_records(file, path=path) for file, path in zip(self._files, self._paths, strict=True)]
         # The number of the first example of each file, and the number of all.
         self._starts = np.cumsum([0, *map(len, self._ends)])
