@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.made_up_tags import write_texts
+from tests.support.made_up_tpu import make_up_tpu
 from tests.support.strings_on_replicas import finetuning
 from tibert_keras import TibertTextClassifier
 from tibert_keras.errors import InputError
@@ -62,6 +63,30 @@ class TestRun:
         for row, expected_row in zip(rows, expected, strict=True):
             del row["seconds"], expected_row["seconds"]
             assert row == pytest.approx(expected_row, rel=1e-3)
+
+    def test_on_a_tpu(self, config, tmp_path, monkeypatch):
+        """A made-up one, with a core that is the CPU: the same losses and scores, from batches of a known size."""
+        import tensorflow as tf
+
+        finetune_text(config(num_epochs=1))
+        static: list[bool] = []
+
+        class Core(tf.distribute.OneDeviceStrategy):
+            def __init__(self, resolver):
+                super().__init__("/cpu:0")
+
+            def experimental_distribute_dataset(self, dataset, options=None):
+                shapes = [spec.shape for spec in tf.nest.flatten(dataset.element_spec)]
+                static.append(all(shape.is_fully_defined() for shape in shapes))
+                return super().experimental_distribute_dataset(dataset, options)
+
+        calls = make_up_tpu(monkeypatch, Core)
+        flags = {"use_tpu": True, "tpu_name": "t", "tpu_zone": "z", "gcp_project": "p", "num_tpu_cores": 1}
+        finetune_text(config(num_epochs=1, output_dir=str(tmp_path / "tpu"), **flags))
+        assert calls == [{"tpu": "t", "zone": "z", "project": "p"}] and static[0]
+        (row,), (expected,) = (History(tmp_path / name / "seed_0").rows for name in ("tpu", "run"))
+        del row["seconds"], expected["seconds"]
+        assert row == pytest.approx(expected, rel=1e-3)
 
     def test_fewer_texts_than_parts(self, config, tmp_path):
         with pytest.raises(InputError, match="Received: 9 sequences for 1 replicas .*gradient_accumulation_steps=16"):

@@ -78,17 +78,11 @@ class TestTensorFlow:
 
     @pytest.fixture
     def tpu(self, monkeypatch):
-        """A TPU of 4 cores that notes what it is asked for."""
-        import tensorflow as tf
+        """A TPU of 4 cores."""
+        from tests.support.made_up_tpu import make_up_tpu
 
-        calls: list = []
         strategy = SimpleNamespace(num_replicas_in_sync=4, scope=lambda: "the scope of the TPU")
-        resolvers = tf.distribute.cluster_resolver
-        monkeypatch.setattr(resolvers, "TPUClusterResolver", lambda **given: calls.append(given))
-        monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", lambda resolver: None)
-        monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", lambda resolver: None)
-        monkeypatch.setattr(tf.distribute, "TPUStrategy", lambda resolver: strategy)
-        return calls
+        return make_up_tpu(monkeypatch, lambda resolver: strategy)
 
     @pytest.mark.parametrize("name, zone, project", [("t", "z", "p"), ("local", None, None)])
     def test_a_tpu(self, tpu, name, zone, project):

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from itertools import pairwise, zip_longest
 from typing import Any, get_args, get_type_hints
 
@@ -42,7 +43,10 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     for field in keywords:
         help_text = _field_help(config_class, field)
         parser.add_argument(f"--{_KEYWORDS[field]}", type=kinds[field], required=True, help=help_text)
-    parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords})
+    last = {field.name for base in config_class.__mro__ if "shown_last" in vars(base) for field in fields(base)}
+    for shown in filter(None, (kinds.keys() - last, last)):
+        hidden = kinds.keys() - shown
+        parser.add_class_arguments(config_class, as_group=False, skip={*positional, *keywords, *hidden})
     switches = {field for field, kind in kinds.items() if kind in (bool, bool | None)}
     for word in words:
         check_name(word)

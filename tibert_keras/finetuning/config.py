@@ -12,15 +12,16 @@ from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
+from tibert_keras.training.config import TPU_OPTIONS, TpuOptions
 from tibert_keras.training.workers import refuse_workers
 
 _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
-    "max_seq_length", "patience", "lora_rank",
+    "max_seq_length", "patience", "lora_rank", "num_tpu_cores",
 ]  # fmt: skip
 _NOT_NEGATIVE = ["seed", "warmup_share", "dropout"]
 # The options that may change when a run is resumed; it keeps its seeds, and trains the missing ones.
-_CHANGEABLE = {"output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
+_CHANGEABLE = {*TPU_OPTIONS, "output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
 # The options that name the parts of the data.
 _PARTS = ("input_file", "validation_file", "test_file")
 _ADVICE = "Give the champion of a run."
@@ -29,11 +30,11 @@ _Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(TpuOptions):
     """Fine-tunes a model: the options that tagging and classification have in common.
 
     Each seed is trained separately, and its best epoch is kept. The same command, given again, goes on after the last
-    epoch, and trains the seeds that are missing. It trains on all GPUs of the host or, on JAX, all devices.
+    epoch, and trains the seeds that are missing. It trains on a TPU, all GPUs of the host or, on JAX, all devices.
 
     Args:
         input_file: Training files: a path, a glob pattern, or several separated by commas.
@@ -69,8 +70,7 @@ class FinetuneConfig:
     """
 
     kind: ClassVar[Kind]
-    # A fine-tuning takes a TPU only on JAX, where it is found like any device, and a step in a call of its own.
-    use_tpu: ClassVar[bool] = False
+    # Each step is a call of its own.
     steps_per_execution: ClassVar[int] = 1
 
     input_file: str

@@ -62,7 +62,8 @@ def train(
     with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
         best = _BestEpoch(task, batches, folder, bar, files=task.files)
         with closing(best.checkpoints):
-            model.fit(batches, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
+            data = _with_static_shapes(batches) if config.use_tpu else batches
+            model.fit(data, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
     return {
         "epoch": best.best_epoch + 1,
         "epochs": len(best.scores),
@@ -107,6 +108,19 @@ class _ShuffledBatches(keras.utils.PyDataset):
     def shuffle(self) -> None:
         """Draw the order of the next epoch. Keras calls `on_epoch_end` more often than there are epochs."""
         self.order = self.rng.permutation(len(self.y))
+
+
+def _with_static_shapes(batches: _ShuffledBatches) -> Any:
+    """Return batches whose size is known before they are read, as TensorFlow needs it on a TPU."""
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    shapes = tf.nest.map_structure(tf.type_spec_from_value, batches[0])
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=shapes
+    )
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
 
 class _BestEpoch(keras.callbacks.EarlyStopping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
@@ -13,12 +13,6 @@ from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
 from tibert_keras.storage import exists, expand_glob, join, open_binary
 
-# Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
-CHANGEABLE = {
-    "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps", "keep_checkpoint_max",
-    "divergence_factor", "on_divergence", "iterations_per_loop", "use_tpu", "tpu_name", "tpu_zone", "gcp_project",
-    "num_tpu_cores", "jit_compile", "gradient_accumulation_steps", "rematerialize",
-}  # fmt: skip
 _POSITIVE = [
     "train_batch_size", "eval_batch_size", "max_eval_steps", "num_train_steps", "save_checkpoints_steps",
     "keep_checkpoint_max", "iterations_per_loop", "num_tpu_cores", "learning_rate", "divergence_factor",
@@ -28,7 +22,40 @@ _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class TpuOptions:
+    """The options of all runs that may train on a TPU.
+
+    Args:
+        use_tpu: Train on a TPU, and fail if there is none.
+        tpu_name: Name or address of the TPU; `local` on a TPU VM.
+        tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
+        gcp_project: Google Cloud project of the TPU; by default that of this machine.
+        num_tpu_cores: Cores that the TPU is expected to have.
+    """
+
+    # After the flags of the run itself.
+    shown_last: ClassVar[bool] = True
+
+    use_tpu: bool = False
+    tpu_name: str | None = None
+    tpu_zone: str | None = None
+    gcp_project: str | None = None
+    num_tpu_cores: int = 8
+
+
+TPU_OPTIONS = {field.name for field in fields(TpuOptions)}
+
+
+# Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
+CHANGEABLE = {
+    *TPU_OPTIONS, "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps",
+    "keep_checkpoint_max", "divergence_factor", "on_divergence", "iterations_per_loop", "jit_compile",
+    "gradient_accumulation_steps", "rematerialize",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TpuOptions):
     """Pretrains a masked language model. The flags are those of the original script, and mean the same.
 
     A run that was stopped resumes from its last checkpoint when the same command is given again.
@@ -85,11 +112,6 @@ class PretrainConfig:
             On JAX, `false` runs it op by op, which is many times slower.
         rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
             activations, which is slower and takes less memory.
-        use_tpu: Train on a TPU, and fail if there is none.
-        tpu_name: Name or address of the TPU; `local` on a TPU VM.
-        tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
-        gcp_project: Google Cloud project of the TPU; by default that of this machine.
-        num_tpu_cores: Cores that the TPU is expected to have.
         master: Refused unless empty: the address of a session of TensorFlow 1. Give `tpu_name` or `TF_CONFIG`.
         masked_lm_budget: Refused unless 0: the original's masking during training was not published.
             `dynamic_masking` is ours.
@@ -133,11 +155,6 @@ class PretrainConfig:
     mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
     rematerialize: bool = False
-    use_tpu: bool = False
-    tpu_name: str | None = None
-    tpu_zone: str | None = None
-    gcp_project: str | None = None
-    num_tpu_cores: int = 8
     master: str | None = None
     masked_lm_budget: float = 0.0
 

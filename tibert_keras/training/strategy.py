@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.config import PretrainConfig
+from tibert_keras.training.config import TpuOptions
 from tibert_keras.training.workers import (
     is_chief,
     multi_worker_strategy,
@@ -129,7 +129,7 @@ def has_strategy() -> bool:
     return tf.distribute.has_strategy()
 
 
-def _tensorflow_strategy(config: PretrainConfig) -> Any:
+def _tensorflow_strategy(config: TpuOptions) -> Any:
     import tensorflow as tf
 
     if config.use_tpu:
@@ -157,7 +157,7 @@ def _mirrored_strategy(*devices: str) -> Any:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def _jax_devices(config: PretrainConfig) -> list[str]:
+def _jax_devices(config: TpuOptions) -> list[str]:
     refuse_workers("JAX trains on the devices of one host")
     try:
         devices = keras.distribution.list_devices("tpu" if config.use_tpu else None)
@@ -168,7 +168,7 @@ def _jax_devices(config: PretrainConfig) -> list[str]:
     return devices
 
 
-def _tpu_strategy(config: PretrainConfig) -> Any:
+def _tpu_strategy(config: TpuOptions) -> Any:
     import tensorflow as tf
 
     refuse_workers("A TPU brings its own hosts")
@@ -185,7 +185,7 @@ def _tpu_strategy(config: PretrainConfig) -> Any:
     return strategy
 
 
-def _no_tpu(config: PretrainConfig, error: Exception) -> InputError:
+def _no_tpu(config: TpuOptions, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:300].rstrip(".")
     return InputError(
         f"The TPU cannot be used: {reason}. Received: tpu_name={config.tpu_name!r}, "
@@ -193,7 +193,7 @@ def _no_tpu(config: PretrainConfig, error: Exception) -> InputError:
     )
 
 
-def _check_cores(config: PretrainConfig, cores: int) -> None:
+def _check_cores(config: TpuOptions, cores: int) -> None:
     if cores != config.num_tpu_cores:
         raise InputError(
             "The TPU has another number of cores than expected. "
@@ -201,7 +201,7 @@ def _check_cores(config: PretrainConfig, cores: int) -> None:
         )
 
 
-def _check_batch(config: PretrainConfig, replicas: int) -> None:
+def _check_batch(config: Any, replicas: int) -> None:
     if config.train_batch_size % (replicas * config.gradient_accumulation_steps):
         raise InputError(
             "The batch must be a multiple of the number of replicas times gradient_accumulation_steps. "
@@ -210,7 +210,7 @@ def _check_batch(config: PretrainConfig, replicas: int) -> None:
         )
 
 
-def _refuse_several_steps(config: PretrainConfig) -> None:
+def _refuse_several_steps(config: Any) -> None:
     """Refuse several steps in one call, where Keras fails under `MirroredStrategy` and its like for many workers."""
     if config.steps_per_execution > 1:
         raise InputError(
