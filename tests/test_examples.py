@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from tests.support.preloaded import Command
+from tibert_keras import TibertBackbone, TibertMaskedLM
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, split_verb
 from tibert_keras.corpus.sample import sample_documents
@@ -56,6 +58,25 @@ def test_pretrain_in_keras(tmp_path):
 def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):
     run("head_of_your_own.py", monkeypatch, small_preset)
     assert "guessed the number" in capsys.readouterr().out
+
+
+def test_deepen_a_model(monkeypatch, tmp_path, small_preset):
+    """Twice the layers, and the same predictions."""
+    rng = np.random.default_rng(0)
+    config = TibertBackbone.from_preset(small_preset).get_config()
+    model = TibertMaskedLM(TibertBackbone.from_config({**config, "num_groups": config["num_layers"]}))
+    model.set_weights([weight + rng.normal(size=weight.shape, scale=0.1) for weight in model.get_weights()])
+    model.save_to_preset(tmp_path / "model")
+    run("deepen_a_model.py", monkeypatch, f"{tmp_path}/model", f"{tmp_path}/deeper")
+    deeper = TibertMaskedLM.from_preset(f"{tmp_path}/deeper")
+    assert deeper.backbone.num_layers == 2 * config["num_layers"]
+    inputs = {
+        "token_ids": rng.integers(0, config["vocabulary_size"], (2, 12)), "padding_mask": np.ones((2, 12), "int32"),
+        "segment_ids": np.zeros((2, 12), "int32"), "mask_positions": np.array([[1, 5], [2, 7]]),
+    }  # fmt: skip
+    assert np.abs(deeper.predict(inputs, verbose=0) - model.predict(inputs, verbose=0)).max() < 1e-5
+    with pytest.raises(SystemExit, match="num_groups=1"):
+        run("deepen_a_model.py", monkeypatch, small_preset, f"{tmp_path}/other")
 
 
 def test_classify_sections(monkeypatch, tmp_path, capsys):
