@@ -6,6 +6,7 @@ The tutorials are run meanwhile, which is their test; `-D nb_execution_mode=off`
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sphinx.util import logging
 
 import tibert_keras
 from tibert_keras.cli.main import VERBS, main
+from tibert_keras.models.tibert_presets import PRESETS
 
 DOCS = Path(__file__).parent
 TUTORIALS = DOCS.parent / "examples" / "tutorials"
@@ -23,8 +25,7 @@ project = "tibert_keras"
 author = "The tibert_keras authors"
 release = version = tibert_keras.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-# The first tutorial needs weights that do not come with the package yet.
-exclude_patterns = ["_build", "tutorials/fill_gaps_and_tag.md"]
+exclude_patterns = ["_build"]
 templates_path: list[str] = []
 html_theme = "furo"
 html_title = f"tibert_keras {version}"
@@ -68,6 +69,14 @@ def _write_tutorials(app: Any) -> None:
         _write_if_new(DOCS / "tutorials" / f"{script.stem}.md", jupytext.writes(notebook, "md:myst"))
 
 
+def _copy_cards(app: Any) -> None:
+    """Copy the cards of the models that come with the package, with their pictures."""
+    for file in [*PRESETS.glob("*/CARD.md"), *PRESETS.glob("*/*.png")]:
+        folder = DOCS / "cards" / file.parent.name
+        folder.mkdir(exist_ok=True)
+        shutil.copy2(file, folder)
+
+
 def _write_if_new(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     # An equal page would be built anew.
@@ -108,6 +117,7 @@ def setup(app: Any) -> None:
     """Connect the steps above."""
     app.connect("builder-inited", _write_verbs)
     app.connect("builder-inited", _write_tutorials)
+    app.connect("builder-inited", _copy_cards)
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)
     app.connect("env-check-consistency", _find_undocumented)

@@ -6,7 +6,7 @@ MODEL is the folder of a preset, or of a run's `champion`; DEEPER is the preset 
 ones and are copies of them, but add nothing yet: what they would add to the residual connections is multiplied by
 zeros. So the deeper model predicts what the old one does, and keeps what that has learnt:
 
-    tibert pretrain --init_checkpoint=DEEPER --albert_config_file=deeper_albert_config.json ...
+    tibert pretrain --preset=DEEPER --input_file=... --output_dir=...
 
 Two layers that were stacked twice instead, as in https://proceedings.mlr.press/v97/gong19a.html, had forgotten all: few
 layers differ too much from each other.
