@@ -1,4 +1,4 @@
-"""Train a masked language model on your own strings with `fit()`, save it, and fill a gap.
+"""Train a masked language model on your own strings with `fit()`, save it, and fill a mask.
 
     python examples/train_on_your_own_text.py
 
@@ -13,7 +13,7 @@ from tibert_keras.corpus.sample import sample_documents
 from tibert_keras.inference.fill import fill_mask
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
-STEPS, BATCH_SIZE = 300, 32
+BATCH_SIZE = 32
 
 
 def main() -> None:
@@ -29,8 +29,9 @@ def main() -> None:
         "tibert_nano",
         preprocessor=TibertMaskedLMPreprocessor(tokenizer, sequence_length=32, mask_selection_length=5, ngram=1),
     )
-    model.compile(optimizer=LAMB(WarmupPolynomialDecay(0.02, decay_steps=STEPS, warmup_steps=STEPS // 10)))
-    model.fit(sections[: STEPS * BATCH_SIZE], batch_size=BATCH_SIZE)
+    steps = -(-len(sections) // BATCH_SIZE)
+    model.compile(optimizer=LAMB(WarmupPolynomialDecay(0.02, decay_steps=steps, warmup_steps=steps // 10)))
+    model.fit(sections, batch_size=BATCH_SIZE)
     model.save_to_preset(f"{folder}/model")
 
     for mask in fill_mask(["བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།"], model=f"{folder}/model"):

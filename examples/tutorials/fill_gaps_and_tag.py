@@ -7,7 +7,7 @@
 # %%
 from tibert_keras import TibertMaskedLM, TibertTokenClassifier
 
-CHAMPION, TAGGER = "tibert_small_derge", "tibert_small_soas"
+MODEL, TAGGER = "tibert_small_derge", "tibert_small_soas"
 
 # %% [markdown]
 # ## Fill a gap
@@ -15,7 +15,7 @@ CHAMPION, TAGGER = "tibert_small_derge", "tibert_small_soas"
 # `[GAP:1-2]` stands for one or two missing syllables. The candidates come with a score between 0 and 1, the best first.
 
 # %%
-model = TibertMaskedLM.from_preset(CHAMPION)
+model = TibertMaskedLM.from_preset(MODEL)
 ((candidates,),) = model.fill_gaps(["བྱང་ཆུབ་[GAP:1-2]་དཔའ་ཆེན་པོ།"])
 for candidate in candidates:
     print(f"{candidate.score:.3f}  {candidate.text}")
@@ -50,8 +50,8 @@ for word in words:
 # %% [markdown]
 # ## The same in a terminal
 #
-#     tibert fill-mask --model=tibert_small_derge 'བྱང་ཆུབ་[GAP:1-2]་དཔའ་ཆེན་པོ།'
-#     tibert tag --model=tibert_small_soas --input_file=volume.txt --output_file=volume.conllu --format=conllu
+#     tibert fill-mask 'བྱང་ཆུབ་[GAP:1-2]་དཔའ་ཆེན་པོ།'
+#     tibert tag --input_file=volume.txt --output_file=volume.conllu --format=conllu
 #
-# There texts may be of any length, transcriptions with the markers of their folios, or Wylie: [fill
-# gaps](../how_to/fill_gaps.md), [tag text](../how_to/fine_tune.md#tag-text).
+# The commands use the same two models. They also read files, transcriptions with folio markers, and Wylie, and `tibert
+# tag` takes texts of any length: [fill gaps](../how_to/fill_gaps.md), [tag text](../how_to/fine_tune.md#tag-text).

@@ -99,7 +99,7 @@ Image("curves.png")
 #
 # Beside the loss: how many of the tokens that `[MASK]` hides are found, and how many by counting the n-grams of the
 # training records. A model should do better than that; after a few seconds of training this one cannot. `tibert
-# quickstart`, which takes two minutes, fills 96% of such masks.
+# quickstart`, which trains longer, fills 96% of such masks.
 
 # %%
 tibert("evaluate --model=run --input_file=held_out/*.tf_record --baseline=records/*.tf_record")

@@ -49,7 +49,7 @@ print(lines[0])
 # %% [markdown]
 # ## The model to start from
 #
-# Give the champion of a run. To keep this page quick, it starts from the smallest architecture, untrained but for heads
+# Give `tibert_small_derge`, or the champion of a run. To keep this page quick, it starts from the smallest architecture, untrained but for heads
 # that look at the neighbours of a syllable.
 
 # %%

@@ -181,7 +181,9 @@ class TestNames:
         monkeypatch.setattr(tibert_presets, "PRESETS", tmp_path)
         assert list_presets() == backbone_presets
         for cls in (TibertMaskedLM, TibertTokenizer, TibertTokenClassifier, keras_hub.models.MaskedLM):
-            with pytest.raises(InputError, match=f"did not come with this build.*Received: model='{MASKED_LM}'. Give the"):
+            with pytest.raises(
+                InputError, match=f"did not come with this build.*Received: model='{MASKED_LM}'. Give the"
+            ):
                 cls.from_preset(MASKED_LM)
 
     def test_the_wheel_has_them(self, tmp_path):

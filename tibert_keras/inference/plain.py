@@ -28,7 +28,7 @@ from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 # The forward pass in NumPy knows variables by Google's names, which has no classifiers of tokens.
 _TABLE = (*GOOGLE, *(Row(f"logits/{name}", f"{GOOGLE_NAMES['classes']}/{name}") for name in ("kernel", "bias")))
 
-# 32 gaps for 4 layers of 256 units, or one for 12 layers of 768.
+# 32 syllables for 4 layers of 256 units, or one for 12 layers of 768.
 _MOST_WORK = 1 << 23
 
 
