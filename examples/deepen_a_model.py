@@ -2,14 +2,14 @@
 
     python examples/deepen_a_model.py MODEL DEEPER
 
-MODEL is `tibert_small_derge`, or the folder of a preset, such as a run's `champion`; DEEPER is the preset to write. The new layers follow the old
-ones and are copies of them, but add nothing yet: what they would add to the residual connections is multiplied by
-zeros. So the deeper model predicts what the old one does, and keeps what that has learnt:
+MODEL is `tibert_small_derge`, or the folder of a preset, such as a run's `champion`; DEEPER is the preset to write. The
+new layers follow the old ones and are copies of them, but add nothing yet: what they would add to the residual
+connections is multiplied by zeros. So the deeper model predicts what the old one does, and keeps what that has learnt:
 
     tibert pretrain --preset=DEEPER --input_file=... --output_dir=...
 
-Stacking two layers twice instead, as in https://proceedings.mlr.press/v97/gong19a.html, lost everything they had learnt:
-with so few layers, each does something different.
+Stacking two layers twice instead, as in https://proceedings.mlr.press/v97/gong19a.html, lost everything they had
+learnt: with so few layers, each does something different.
 """
 
 import sys

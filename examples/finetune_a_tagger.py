@@ -2,9 +2,9 @@
 
     python examples/finetune_a_tagger.py [CHAMPION]
 
-Takes about a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the encoder has fresh
-weights and a tokenizer is trained on the sentences. The sentences here are made up: use your own, or read a corpus with
-`tibert_keras.tagging.reading.read_tagged`.
+Takes about a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the
+encoder has fresh weights and a tokenizer is trained on the sentences. The sentences here are made up: use your own, or
+read a corpus with `tibert_keras.tagging.reading.read_tagged`.
 """
 
 import random

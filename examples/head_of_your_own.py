@@ -2,9 +2,9 @@
 
     python examples/head_of_your_own.py [CHAMPION]
 
-Takes half a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the encoder has fresh
-weights. The backbone outputs `sequence_output`, a vector for each piece, and `pooled_output`, one for the text; the
-head can be any Keras layers.
+Takes half a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the
+encoder has fresh weights. The backbone outputs `sequence_output`, a vector for each piece, and `pooled_output`, one for
+the text; the head can be any Keras layers.
 """
 
 import sys

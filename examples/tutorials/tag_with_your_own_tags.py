@@ -49,8 +49,8 @@ print(lines[0])
 # %% [markdown]
 # ## The model to start from
 #
-# Give `tibert_small_derge`, or the champion of a run. To keep this page quick, it starts from the smallest architecture, untrained but for heads
-# that look at the neighbours of a syllable.
+# Give `tibert_small_derge`, or the champion of a run. To keep this page quick, it starts from the smallest
+# architecture, untrained but for heads that look at the neighbours of a syllable.
 
 # %%
 text = "".join(word.partition("|")[0] for line in lines for word in line.split())

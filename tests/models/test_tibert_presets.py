@@ -182,7 +182,7 @@ class TestNames:
         assert list_presets() == backbone_presets
         for cls in (TibertMaskedLM, TibertTokenizer, TibertTokenClassifier, keras_hub.models.MaskedLM):
             with pytest.raises(
-                InputError, match=f"did not come with this build.*Received: model='{MASKED_LM}'. Give the"
+                InputError, match=f"not come with this build.*Received: model='{MASKED_LM}'. Give"
             ):
                 cls.from_preset(MASKED_LM)
 
