@@ -181,9 +181,7 @@ class TestNames:
         monkeypatch.setattr(tibert_presets, "PRESETS", tmp_path)
         assert list_presets() == backbone_presets
         for cls in (TibertMaskedLM, TibertTokenizer, TibertTokenClassifier, keras_hub.models.MaskedLM):
-            with pytest.raises(
-                InputError, match=f"not come with this build.*Received: model='{MASKED_LM}'. Give"
-            ):
+            with pytest.raises(InputError, match=f"not come with this build.*Received: model='{MASKED_LM}'. Give"):
                 cls.from_preset(MASKED_LM)
 
     def test_the_wheel_has_them(self, tmp_path):
