@@ -182,7 +182,7 @@ class CheckpointEachInterval(SaveCheckpoints):
     def _stop_if_told(self) -> None:
         if self.told_to_stop():
             self.run.checkpoints.wait()
-            self.strategy.wait_for_workers()
+            self.strategy.leave()
             raise RunInterrupted(self.run.state.step)
 
 

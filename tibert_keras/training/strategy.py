@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -56,6 +57,13 @@ class Strategy:
     def wait_for_workers(self) -> None:
         """Wait until all workers have called this, so that all see what the chief wrote before."""
         self.any_worker(False)
+
+    def leave(self) -> None:
+        """Wait for all workers before this process ends, and until they have received what it sent them last."""
+        self.wait_for_workers()
+        if this_worker()[1] > 1:
+            # The end of a process closes its connections, and a message on its way is an error for the others.
+            time.sleep(1)
 
 
 @contextmanager
