@@ -239,7 +239,9 @@ class TestBadInput:
         path.write_bytes({"cut": content[:-9], "text": b"Not a record at all.", "empty": b""}[kind])
         if with_manifest:
             (tmp_path / "manifest.json").write_bytes((sample_records / "held_out/manifest.json").read_bytes())
-        refuse("(damaged at example|holds no example)", *self.pretrain(f"--input_file={path}"))
+        refuse(
+            "(damaged at example|holds no example|not the one in the manifest)", *self.pretrain(f"--input_file={path}")
+        )
 
     @pytest.mark.parametrize("verb", ["corpus", "tokenizer", "pretrain", "export"])
     def test_a_folder_of_something_else(self, refuse, verb, finished_run, sample_corpus, sample_records, tmp_path):
