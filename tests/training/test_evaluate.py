@@ -44,7 +44,7 @@ def held_out(sample_records) -> Records:
 
 def by_hand(model: TibertMaskedLM, records: Records) -> dict[str, float]:
     """All of it in one batch and in float64."""
-    ((x, labels, weights),) = records.evaluation_batches(records.num_examples).as_numpy_iterator()
+    ((x, labels, weights),) = records.numpy_batches(records.num_examples)
     preprocessor, model.preprocessor = model.preprocessor, None
     logits = model.predict_on_batch(x).astype("float64")
     model.preprocessor = preprocessor
