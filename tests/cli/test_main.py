@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -318,3 +320,12 @@ class TestFinetune:
             assert out == "" and err.splitlines()[-1].startswith(f"tibert {verb}: {message}")
         assert main([*given, "--validation_file=v", "--learning_rat=1"]) == 2
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"]])
+def test_a_help_text_that_nobody_reads(words):
+    """As behind `| head`, which has gone before all is written."""
+    command = [sys.executable, "-m", "tibert_keras.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read()) == (0, "")

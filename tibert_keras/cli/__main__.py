@@ -15,9 +15,16 @@ def run() -> int:
         # TensorFlow and others take seconds to import, and even the list of verbs takes a moment.
         from tibert_keras.cli.main import main
 
-        return main()
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a help text, such as `head`, has gone. Python would complain of what is left at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
