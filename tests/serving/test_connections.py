@@ -84,7 +84,20 @@ def test_whoever_asks_gets_in():
         for _ in range(20):
             assert post(f"{url}{FAKE}", {"instances": ["a"]}).ok
             clients += flood(url, 5)
-        assert sum(map(is_closed, clients)) >= len(clients) - 8
+        assert sum(map(is_closed, clients)) >= len(clients) - 12
+        for client in clients:
+            client.close()
+
+
+def test_whoever_connects_has_the_time_to_ask(monkeypatch):
+    monkeypatch.setattr("tibert_keras.serving.connections._SECONDS_TO_ASK", 60)
+    body = b'{"instances": ["a"]}'
+    with gated(lengths_of, max_connections=8) as url, connect(url) as asking:
+        clients = flood(url, 11)
+        time.sleep(0.3)
+        asking.settimeout(10)
+        asking.sendall(post_head(FAKE, f"Content-Length: {len(body)}") + body)
+        assert b" 200 " in asking.recv(100)
         for client in clients:
             client.close()
 

@@ -16,6 +16,8 @@ _LOG = logging.getLogger(__name__)
 
 # A client that takes its answer more slowly than this, over the time that it has, is cut off.
 _SLOWEST_BYTES = 2**20
+# Whoever connects has this long to ask before being closed for others, unless there are half as many connections more.
+_SECONDS_TO_ASK = 0.2
 # What a client that is refused has to read why.
 _SECONDS_TO_READ = 1.0
 _SECONDS_BETWEEN_REPORTS = 60.0
@@ -30,9 +32,11 @@ class BoundedProtocol(H11Protocol):
 
     Args:
         max_connections: Maximum number of open connections. Beyond it the one that has kept the server waiting longest
-            is closed; if none has, the new one gets status 503.
+            is closed; if none has, the new one gets status 503. Half as many more are let in if nobody has had the time
+            to ask: those that connect at the same moment do not close each other.
         seconds: How long the server waits.
-        waiting: The connections whose client the server waits for, by the time since when. All connections share it.
+        waiting: The connections whose client the server waits for, and since when, oldest first. All connections share
+            it.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class BoundedProtocol(H11Protocol):
         *arguments: Any,
         max_connections: int,
         seconds: float,
-        waiting: dict[BoundedProtocol, None],
+        waiting: dict[BoundedProtocol, float],
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
@@ -59,12 +63,16 @@ class BoundedProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         oldest = next((each for each in self._waiting if each is not self), None)
-        if oldest is not None:
+        if oldest is not None and self._may_close(oldest):
             oldest._stop_waiting()
             oldest.transport.abort()
             self.connections.discard(oldest)  # at once, not when the loop comes to it
         if len(self.connections) - len(self._waiting) >= self._max_connections:
             self._end(503, "The server has as many connections as it may. Try again later.")
+
+    def _may_close(self, other: BoundedProtocol) -> bool:
+        is_crowded = len(self.connections) > self._max_connections * 1.5
+        return is_crowded or self.loop.time() > self._waiting[other] + _SECONDS_TO_ASK
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -99,7 +107,7 @@ class BoundedProtocol(H11Protocol):
         self._stop_waiting()
         self._unsent = self.transport.get_write_buffer_size()
         self._timer = self.loop.call_later(self._seconds, self._give_up)
-        self._waiting[self] = None
+        self._waiting[self] = self.loop.time()
 
     def _stop_waiting(self) -> None:
         self._waiting.pop(self, None)
@@ -134,7 +142,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.write("\r\n".join(lines).encode() + body)
         self.transport.write_eof()
         self._timer = self.loop.call_later(_SECONDS_TO_READ, self.transport.abort)
-        self._waiting[self] = None
+        self._waiting[self] = self.loop.time()
 
 
 def cap_connections(wanted: int) -> int:
