@@ -109,6 +109,10 @@ class TestDirections:
             assert after[name].dtype == array.dtype
             np.testing.assert_array_equal(after[name], array)
 
+    def test_a_well_trained_model(self, tmp_path):
+        """In float32 each side of it is up to 2e-4 from the truth."""
+        assert go("keras", "tibert_small_soas", "huggingface", tmp_path / "hf").largest < 1e-5
+
     def test_options_of_the_tokenizer(self, spm_models, tmp_path):
         options = {"tsheg_pretokenization": True, "underline_between_sections": False}
         tokenizer = TibertTokenizer(spm_models["bpe"], **options)
@@ -237,7 +241,7 @@ class TestRun:
         words = ["--from=keras", "--to=keras", f"--output={preset}", "--precision=float16"]
         assert main(["convert", f"--input={run}", *words]) == 0
         largest = float(capsys.readouterr().out.split()[-1])
-        assert 1e-6 < largest < 0.01
+        assert 1e-5 < largest < 0.01
         sizes = [(folder / "model.weights.h5").stat().st_size for folder in (preset, run / "champion")]
         parameters = read_json(preset / "metadata.json", what="", advice="")["parameter_count"]
         assert sizes[1] - sizes[0] == pytest.approx(2 * parameters, rel=0.01)
@@ -253,7 +257,7 @@ class TestRun:
         once, twice = [read_preset_weights(str(folder), inner=1) for folder in (preset, tmp_path / "again")]
         assert all((once[name] == twice[name]).all() for name in once.keys() | twice.keys())
         assert main(["convert", f"--input={run}", *words, "--check"]) == 0
-        assert main(["convert", f"--input={run}", *words[:-1], "--check"]) == (1 if largest > 1e-4 else 0)
+        assert main(["convert", f"--input={run}", *words[:-1], "--check"]) == 1
 
     def test_rounding_hides_no_mistake(self, converted, tmp_path, monkeypatch):
         monkeypatch.setitem(TOLERANCES, "float32", 1e-12)

@@ -60,7 +60,7 @@ def convert(config: ConvertConfig) -> Proof:
     tolerance = TOLERANCES[config.precision]
     source = Side(config.from_, config.input, config.albert_config_file, config.spm_model_file)
     if config.check:
-        return prove(source.load(), Side(config.to, config.output, config.albert_config_file).load(), tolerance)
+        return prove(source, Side(config.to, config.output, config.albert_config_file), tolerance)
     portable = source.read()
     with only_writer(config.output), atomic_output(config.output, last=_LAST_FILES[config.to]) as folder:
         _write(config, portable, folder)
@@ -69,8 +69,8 @@ def convert(config: ConvertConfig) -> Proof:
             # The rounding would hide a mistake.
             with tempfile.TemporaryDirectory() as whole:
                 _write(replace(config, precision="float32"), portable, Path(whole))
-                prove(source.load(portable), Side(config.to, whole).load(), TOLERANCES["float32"])
-        proof = prove(source.load(portable), target.load(), tolerance)
+                prove(source, Side(config.to, whole), TOLERANCES["float32"])
+        proof = prove(source, target, tolerance)
         if config.to == "google":
             check_training(portable, target.read())
         return proof

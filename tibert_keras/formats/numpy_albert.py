@@ -6,6 +6,7 @@ in these shows as a difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def plain_outputs(
     """Run ALBERT of https://arxiv.org/abs/1909.11942 on a checkpoint's variables.
 
     Args:
-        variables: The variables by the format's names.
+        variables: The variables by the format's names, all of the precision in which to compute.
         config: Sizes under the names of `albert_config.json`.
         names: The format's names.
         batch: The inputs.
@@ -88,7 +89,7 @@ def plain_outputs(
         x = dense(x, names["mapping"])
 
     layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
-    unseen = np.where(batch.padding_mask[:, None, None, :] > 0, 0.0, -1e9).astype("float32")
+    unseen = np.where(batch.padding_mask[:, None, None, :] > 0, 0.0, -1e9).astype(x.dtype)
     for number in range(layers):
         for inner in range(config["inner_group_num"]):
             layer = names["layer"].format(group=number * groups // layers, inner=inner)
@@ -98,7 +99,7 @@ def plain_outputs(
                 return dense(x, layer + name).reshape(*x.shape[:2], config["num_attention_heads"], -1).swapaxes(1, 2)
 
             query, key, value = heads(x, names["query"]), heads(x, names["key"]), heads(x, names["value"])
-            scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(query.shape[-1])) + unseen
+            scores = query @ key.swapaxes(2, 3) / math.sqrt(query.shape[-1]) + unseen
             seen = (np.exp(log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
             x = norm(x + dense(seen, layer + names["attention"]), layer + names["attention_norm"])
             wide = _gelu(dense(x, layer + names["widen"]))
@@ -138,11 +139,11 @@ def _torch_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
 
 
 def _normalized(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + np.float32(1e-12))
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return x * np.float32(0.5) * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)))
+    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:

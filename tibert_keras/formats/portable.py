@@ -146,7 +146,7 @@ def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
 
     Args:
         path: Its folder, or the name of a preset with weights.
-        dtype: The precision of a preset's weights in memory. Those of a checkpoint are float32.
+        dtype: The precision of the weights in memory.
 
     Returns:
         The model.
@@ -156,7 +156,7 @@ def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
     """
     path = find_by_name(path).rstrip("/")
     if (parts := split_checkpoint(path)) is not None:
-        return _read_checkpoint(*parts)
+        return _read_checkpoint(*parts, dtype)
     if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
         # An encoder alone, with or without its tokenizer.
         model = TibertBackbone.from_preset(path, dtype=dtype)
@@ -182,14 +182,14 @@ def _tokenizer(model: Any) -> TibertTokenizer | None:
     return model.preprocessor and model.preprocessor.tokenizer
 
 
-def _read_checkpoint(run_dir: str, step: int) -> PortableModel:
+def _read_checkpoint(run_dir: str, step: int, dtype: str) -> PortableModel:
     checkpoints = Checkpoints(run_dir)
     if step not in checkpoints.steps:
         raise InputError(
             f"No checkpoint is there. Received: '{checkpoints.folder}/{step}'. Give one of {checkpoints.steps}."
         )
     initial = join(run_dir, INITIAL_PRESET)
-    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype="float32")
+    model = TibertMaskedLM.from_preset(initial, load_weights=False, compile=False, dtype=dtype)
     checkpoints.restore(model, step)
     optimizer = read_config(run_dir)["optimizer"]
     moments = {}

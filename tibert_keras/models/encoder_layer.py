@@ -243,8 +243,9 @@ def _flat_attention(
         return tf.transpose(tf.reshape(project(layer, x), [shape[0], shape[1], heads, size]), [0, 2, 1, 3])
 
     query, key, value = map(by_head, (attention.query_dense, attention.key_dense, attention.value_dense))
-    # In float32, as in Keras.
-    scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * size**-0.5
-    weights = tf.cast(tf.nn.softmax(tf.where(mask[:, tf.newaxis], scores, tf.float32.min)), x.dtype)
+    # At least in float32, as in Keras.
+    dtype = tf.as_dtype(keras.backend.result_type(x.dtype, "float32"))
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), dtype) * size**-0.5
+    weights = tf.cast(tf.nn.softmax(tf.where(mask[:, tf.newaxis], scores, dtype.min)), x.dtype)
     attended = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
     return project(attention.output_dense, tf.reshape(attended, [-1, heads * size]))
