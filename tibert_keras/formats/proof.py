@@ -18,7 +18,7 @@ from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, 
 from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.models.tibert_classifier import TibertClassifier
 
-# Both sides run in float64, in which rounding costs less than 1e-6. JAX's attention rounds to float32 all the same, which
+# Both sides run in float64, where rounding costs less than 1e-6. JAX's attention rounds to float32 all the same, which
 # costs up to 1e-4 in a well-trained model. The smallest mistake, GELU without its approximation, costs 1e-4 with random
 # weights, and more with trained ones.
 # Rounding the weights to float16, at 5e-4 of each, costs 1e-2 to 1e-1 in the log-probabilities of pieces that a trained
