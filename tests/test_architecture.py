@@ -21,8 +21,8 @@ ORDER = [
 # They only name, lazily, what others define.
 FACES = {"__init__.py", "callbacks.py"}
 SHARED_MODULES = {
-    "errors", "globs", "storage", "integrity", "locks", "yaml_files", "pictures", "tibetan", "transcription",
-    "normalization", "parallel", "registration",
+    "errors", "globs", "storage", "json_types", "integrity", "locks", "yaml_files", "pictures", "tibetan",
+    "transcription", "normalization", "parallel", "registration",
 }  # fmt: skip
 # These run on JAX alone, so TensorFlow may be imported inside functions only.
 WITHOUT_TENSORFLOW = [*ORDER[: ORDER.index("saved_model")], "cards", "cli"]

@@ -174,6 +174,12 @@ class TestWhereTheOutputIs:
         assert os.listdir(tmp_path / "disk/folder") == ["new.txt"]
         assert (tmp_path / "disk/file").read_text(encoding="utf-8") == "two"
 
+    def test_a_link_is_removed_without_what_it_points_to(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "old").symlink_to(tmp_path / "disk")
+        remove_folder(tmp_path / "old")
+        assert os.listdir(tmp_path) == ["disk"]
+
     def test_what_a_file_or_folder_may_not_replace(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "loop").symlink_to(tmp_path / "loop")

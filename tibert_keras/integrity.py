@@ -8,13 +8,25 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import exists, is_remote, join, read_json, sha256, size
+from tibert_keras.json_types import read_typed_json
+from tibert_keras.storage import exists, is_remote, join, sha256, size
 
 MANIFEST_FILE = "manifest.json"
 MISSING = "a file is missing"
+
+
+class ListedFile(TypedDict):
+    """The entry of a file in a list."""
+
+    bytes: int
+    sha256: str
+
+
+class _FileList(TypedDict):
+    files: dict[str, ListedFile]
 
 
 def file_entry(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -51,7 +63,7 @@ def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) ->
     path = join(folder, MANIFEST_FILE)
     if not exists(path):
         return False
-    for name, entry in _read_entries(path, what=what, advice=advice).items():
+    for name, entry in _read_entries(path, advice=advice).items():
         if (reason := difference(join(folder, name), entry)) is not None:
             raise InputError(f"{what} cannot be loaded: {reason}. Received: {join(folder, name)!r}. {advice}")
     return True
@@ -80,12 +92,8 @@ def refuse_special_files(folder: str | os.PathLike[str], *, what: str) -> None:
             )
 
 
-def _read_entries(path: str, *, what: str, advice: str) -> dict[str, dict[str, Any]]:
-    entries = read_json(path, what="a list of files", advice=advice).get("files")
-    if not isinstance(entries, dict) or not all(
-        isinstance(entry, dict) and {"bytes", "sha256"} <= entry.keys() for entry in entries.values()
-    ):
-        raise InputError(f"{what} has no list of its files. Received: {path!r}. {advice}")
+def _read_entries(path: str, *, advice: str) -> dict[str, dict[str, Any]]:
+    entries = read_typed_json(path, _FileList, what="a list of files", advice=advice)["files"]
     for name in entries:
         if os.path.isabs(name) or ".." in name.split("/"):
             raise InputError(f"A list names only files beside it. Received: {name!r} in {path!r}. {advice}")

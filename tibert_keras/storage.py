@@ -203,9 +203,9 @@ def remove_file(path: str | os.PathLike[str]) -> None:
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:
-    """Remove a local or remote folder and its content."""
+    """Remove a local or remote folder and its content; of a link to a folder elsewhere, the link alone."""
     if not is_remote(path):
-        shutil.rmtree(path)
+        _remove(Path(path))
         return
     with explaining_tensorflow(path) as gfile:
         gfile.rmtree(os.fspath(path))

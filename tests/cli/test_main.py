@@ -114,6 +114,13 @@ class TestFlags:
         with pytest.raises(InputError, match="recipe needs a value. Received: recipe=null"):
             words("tokenizer", "--input_file=a", "--output_dir=b", "--config", str(path))
 
+    @pytest.mark.parametrize("value", ["{x: 1}", "[[a]]", "7"])
+    def test_no_words_in_a_config_file(self, value, tmp_path):
+        path = tmp_path / "flags.yaml"
+        path.write_text(f"run_dir: {value}\n")
+        with pytest.raises(InputError, match="run_dir has another type. Received: run_dir="):
+            words("champion", "--config", str(path))
+
     def test_an_unknown_key_in_a_config_file(self, tmp_path):
         path = tmp_path / "run.yaml"
         path.write_text("learning_rat: 0.1\n")

@@ -22,14 +22,17 @@ import pytest
 
 from tests.support.damage import DAMAGES, SETTINGS_DAMAGES, Damage
 from tibert_keras.cli.main import main
+from tibert_keras.models.tibert_presets import list_preset_files
 
 SEED = int(os.environ.get("HOSTILE_SEED", "0"))
 SECONDS = 30
 
 FILL = ("fill-mask", "--unit=pieces", "--model={x}", "བླ་མ་[MASK]ལ་ཕྱག་འཚལ་ལོ།")
 TAG = ("tag", "--model={x}", "བླ་མ་ཆོས་ལ་ཕྱག་འཚལ་ལོ། །")
+CLASSIFY = ("classify", "--model={x}", "བླ་མ་ཆོས་ལ་ཕྱག་འཚལ་ལོ།")
 TO_GOOGLE = ("convert", "--from=keras", "--input={x}", "--to=google", "--output={out}")
 EVALUATE = ("evaluate", "--model={x}", "--input_file={all}/records/*.tf_record")
+SERVE = ("serve", "m={x}", "--port=0")
 EXPORT = ("export", "--model={x}", "--output_dir={out}")
 FINETUNE = (
     "finetune", "text", "--model={x}", "--input_file={all}/train.tsv", "--validation_file={all}/validation.tsv",
@@ -47,6 +50,8 @@ class Kind:
         verbs: The command lines that read it: `{x}` is the damaged copy, `{out}` a new folder, `{all}` all artefacts.
         sample: How many cases the suite tries.
         checked: Whether any damage is to be noticed, because sizes and hashes are known.
+        relisted: Whether the list of files is made anew after the damage, as by somebody who means it.
+        draws: How many values of a file of settings each damage tries in turn.
     """
 
     folder: str
@@ -54,6 +59,8 @@ class Kind:
     verbs: tuple[tuple[str, ...], ...]
     sample: int
     checked: bool = False
+    relisted: bool = False
+    draws: int = 1
 
 
 CORPUS = ("corpus", "--edition=plain", "--workers=1")
@@ -73,10 +80,13 @@ PRESET_VERBS = (FILL, TO_GOOGLE, EVALUATE, EXPORT, FINETUNE)
 RUN_VERBS = (("runs", "{x}"), ("card", "{x}"))
 KINDS = {
     "preset": Kind("preset", PRESET, PRESET_VERBS, sample=15, checked=True),
+    "preset with a new list": Kind("preset", PRESET, (FILL,), sample=20, relisted=True, draws=20),
+    "tagger with a new list": Kind("tagger/champion", PRESET, (TAG,), sample=20, relisted=True, draws=20),
     "older preset": Kind("older_preset", PRESET, PRESET_VERBS, sample=6),
     "older tagger": Kind("tagger/champion", PRESET, (TAG, TO_GOOGLE, EXPORT), sample=4),
-    "SavedModel": Kind("listed_saved_model", ("**/*",), (FILL,), sample=15, checked=True),
-    "older SavedModel": Kind("saved_model", ("**/*",), (FILL,), sample=6),
+    "older classifier": Kind("classifier/champion", PRESET, (CLASSIFY,), sample=4),
+    "SavedModel": Kind("listed_saved_model", ("**/*",), (FILL, SERVE), sample=15, checked=True),
+    "older SavedModel": Kind("saved_model", ("**/*",), (FILL, SERVE), sample=6),
     "checkpoint": Kind(
         "run",
         ("checkpoints/*/*", "config.yaml", "history.csv", "initial/*.json", "initial/assets/tokenizer/*"),
@@ -88,12 +98,14 @@ KINDS = {
         ("config.yaml", "history.csv", "environment.json", "checkpoints/*/*", "initial/*.json"),
         RUN_VERBS,
         sample=25,
+        draws=5,
     ),
     "fine-tuning": Kind(
         "tagger",
         ("config.yaml", "scores.json", "environment.json", "seed_0/scores.json", "seed_0/history.csv"),
         RUN_VERBS,
         sample=25,
+        draws=20,
     ),
     "records": Kind(
         "records",
@@ -103,7 +115,8 @@ KINDS = {
             ("evaluate", "--model={all}/preset", "--input_file={x}/*.tf_record"),
             (*RECORDS, "--input_file={all}/corpus/*.txt", "--output_dir={x}", SPM),
         ),
-        sample=15,
+        sample=25,
+        draws=20,
     ),
     "Google checkpoint": Kind("google", ("*",), ((*FROM, "--from=google"),), sample=6),
     "transformers folder": Kind("huggingface", ("*",), ((*FROM, "--from=huggingface"),), sample=8),
@@ -116,7 +129,8 @@ KINDS = {
             (*TOKENIZER, "--input_file={x}/*.txt", "--output_dir={out}"),
             (*RECORDS, "--input_file={x}/*.txt", "--output_dir={out}", SPM),
         ),
-        sample=20,
+        sample=25,
+        draws=20,
     ),
     "tokenizer": Kind(
         "spm",
@@ -150,17 +164,18 @@ class Case:
     file: str
     damage: str
     verb: tuple[str, ...]
+    draw: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file} {self.damage}: {' '.join(self.verb[:2])}"
+        return f"{self.file} {self.damage}{f' ({self.draw})' * bool(self.draw)}: {' '.join(self.verb[:2])}"
 
 
 def cases(kind: Kind, folder: Path) -> Iterator[Case]:
     files = {file.relative_to(folder).as_posix() for pattern in kind.files for file in folder.glob(pattern)}
     for file in sorted(file for file in files if (folder / file).is_file()):
-        settings = Path(file).suffix in (".json", ".yaml")
-        for damage in [*DAMAGES, *(SETTINGS_DAMAGES if settings else ())]:
-            yield from (Case(kind, file, damage, verb) for verb in kind.verbs)
+        settings = [(name, draw) for draw in range(kind.draws) for name in SETTINGS_DAMAGES]
+        known = [(name, 0) for name in DAMAGES] + settings * (Path(file).suffix in (".json", ".yaml"))
+        yield from (Case(kind, file, damage, verb, draw) for damage, draw in known for verb in kind.verbs)
 
 
 def outcome(case: Case, artefacts: Path, tmp_path: Path, seed: str) -> str:
@@ -171,6 +186,8 @@ def outcome(case: Case, artefacts: Path, tmp_path: Path, seed: str) -> str:
     damage: Damage = everything[case.damage]
     whole = (copy / case.file).read_bytes()
     damage(copy / case.file, rng)
+    if case.kind.relisted:
+        list_preset_files(copy)
     unchanged = (copy / case.file).is_file() and (copy / case.file).read_bytes() == whole
     before = contents(copy)
     words = [word.format(x=copy, out=out, all=artefacts) for word in case.verb]
@@ -204,6 +221,12 @@ def outcome(case: Case, artefacts: Path, tmp_path: Path, seed: str) -> str:
 
 def contents(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.fixture(autouse=True)
+def servers_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the models are loaded."""
+    monkeypatch.setattr("tibert_keras.serving.server.BoundedServer.run", lambda *_, **__: None)
 
 
 def check(name: str, artefacts: Path, tmp_path: Path, chosen: list[Case], seed: str) -> None:

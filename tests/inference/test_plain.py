@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,31 @@ def test_what_needs_keras(random_preset, tmp_path):
     (tmp_path / "damaged/task.weights.h5").write_bytes(b"")
     with pytest.raises(InputError, match="The preset cannot be loaded: its size or hash"):
         is_plain(str(tmp_path / "damaged"), "TibertMaskedLM")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"num_layers": -7}),
+        ("config.json", {"num_heads": 4}),
+        ("config.json", {"num_groups": "x"}),
+        ("config.json", {"num_inner_repetitions": 2}),
+        ("config.json", {"hidden_dim": 0}),
+        ("config.json", {"dtype": "float32"}),
+        ("preprocessor.json", {"sequence_length": 10**30}),
+        ("preprocessor.json", {"sequence_length": 0.5}),
+    ],
+)
+def test_what_somebody_has_made_up(name, changes, random_preset, tmp_path):
+    """With a list of files that fits: then no hash tells."""
+    path = Path(shutil.copytree(random_preset, tmp_path / "preset")) / name
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["config"] |= changes
+    path.write_text(json.dumps(content), encoding="utf-8")
+    list_preset_files(tmp_path / "preset")
+    with pytest.raises(InputError, match="The preset cannot be loaded: .* Received: '.*preset'"):
+        is_plain(str(tmp_path / "preset"), "TibertMaskedLM")
+        PlainFillMask(str(tmp_path / "preset"))
 
 
 def test_few_texts_import_no_keras(box, tmp_path):

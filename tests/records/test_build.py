@@ -332,7 +332,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"max_seq_length": 4}, "max_seq_length must be at least 5"),
+            ({"max_seq_length": 4}, "max_seq_length must be from 5 to 65536"),
             ({"masked_lm_prob": 0.0}, "Nothing would be masked, and nothing learned. Received: masked_lm_prob=0"),
             ({"random_seed": -1}, "random_seed must not be negative. Received: -1"),
         ],

@@ -22,7 +22,7 @@ def manifest():
     counts = {"documents": 2, "tokens": 1500, "unknown_tokens": 3, "examples": 12, "bytes": 2_000_000, "sha256": "ab"}
     return Manifest(
         options={"max_seq_length": 128, "masked_lm_prob": 0.15},
-        tokenizer={"sha256": "cd", "vocabulary_size": 400},
+        tokenizer={"sha256": "cd", "vocabulary_size": 400, "options": {}},
         files={"ཀ.tf_record": counts, "b.tf_record": counts},
     )
 

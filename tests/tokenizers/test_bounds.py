@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tibert_keras.errors import InputError
+from tibert_keras.inference.classify import classify_each
 from tibert_keras.inference.fill import fill_mask
 from tibert_keras.inference.segment import sentences
 from tibert_keras.tagging.windows import tag_lines
@@ -44,8 +45,9 @@ def test_a_text_that_is_too_long():
         lambda text: fill_mask([text], model="NO_SUCH_MODEL"),
         lambda text: list(tag_lines(SimpleNamespace(preprocessor=SimpleNamespace(sequence_length=32)), [text])),
         lambda text: list(sentences(SimpleNamespace(labels=["section", "sentence"]), [text])),
+        lambda text: list(classify_each(SimpleNamespace(preprocessor=SimpleNamespace(num_segments=1)), [text])),
     ],
-    ids=["fill-mask", "tag", "segment"],
+    ids=["fill-mask", "tag", "segment", "classify"],
 )
 def test_who_refuses_them(use):
     """At once, before the model is asked."""

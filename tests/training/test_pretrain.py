@@ -392,6 +392,7 @@ def test_a_damaged_record_is_named(run_config, sample_records, tmp_path, damage,
     )  # fmt: skip
     with pytest.raises(InputError, match=message.format(index)):
         pretrain(config)
+    assert (tmp_path / "run").exists() == bool(Checkpoints(tmp_path / "run").steps)
 
 
 @pytest.mark.any_backend

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import pairwise, zip_longest
+from itertools import pairwise, product, zip_longest
 from typing import Any, get_args, get_type_hints
 
 import docstring_parser
@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 from tibert_keras.errors import InputError
 from tibert_keras.globs import check_name
+from tibert_keras.json_types import misfit
 from tibert_keras.yaml_files import read_yaml
 
 # Fields given as positional arguments, not as flags.
@@ -52,6 +53,9 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         check_name(word)
     # Before jsonargparse reads them: it has no bounds.
     files = [_read_config_file(path) for path in _config_files(words)]
+    for field, config in product(positional, files):
+        if misfit(config.get(field), str | list[str] | None) is not None:
+            raise InputError(f"{field} has another type. Received: {field}={config[field]!r}. Give a list of words.")
     values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
     # `main` has read it already: it must take effect before the libraries are imported.
     del values["verbose"]

@@ -6,10 +6,10 @@ import json
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, join, list_folder, read_json
+from tibert_keras.json_types import read_typed_json
+from tibert_keras.storage import atomic_output, join, list_folder
 
 CORPUS_FILE = "corpus.json"
 # A kind of markup.
@@ -86,6 +86,23 @@ class FileCounts:
     sha256: str = ""
 
 
+class _Content(TypedDict):
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, FileCounts]
+    dropped_characters: dict[str, int]
+    markup: dict[str, int]
+    num_unknown_markup: int
+    unknown_markup: list[UnknownMarkup]
+
+
+class _CorpusFile(_Content, total=False):
+    """What is in `corpus.json`."""
+
+    input_file: str | None
+    notes: list[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorpusReport:
     """The `corpus.json` of a folder of corpus files.
@@ -109,25 +126,21 @@ class CorpusReport:
         """Read the report of a folder, or return `None` if it has none."""
         if CORPUS_FILE not in list_folder(folder):
             return None
-        path = join(folder, CORPUS_FILE)
-        try:
-            content = read_json(path, what="a manifest of a corpus", advice="Take another output_dir.")
-            reading = ReadingReport(
+        path, advice = join(folder, CORPUS_FILE), "Take another output_dir."
+        content = read_typed_json(path, _CorpusFile, what="a manifest of a corpus", advice=advice)
+        return cls(
+            options=content["options"],
+            inputs=content["inputs"],
+            input_file=content.get("input_file"),
+            files={name: FileCounts(**counts) for name, counts in content["files"].items()},
+            reading=ReadingReport(
                 markup=Counter(content["markup"]),
                 dropped=Counter(content["dropped_characters"]),
                 unknown=[UnknownMarkup(**place) for place in content["unknown_markup"]],
                 num_unknown=content["num_unknown_markup"],
                 notes=content.get("notes", []),
-            )
-            return cls(
-                options=dict(content["options"]),
-                inputs=dict(content["inputs"]),
-                input_file=content.get("input_file"),
-                files={name: FileCounts(**counts) for name, counts in content["files"].items()},
-                reading=reading,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"Not a manifest of a corpus. Received: {path!r}. Take another output_dir.") from error
+            ),
+        )
 
     def write(self, folder: str) -> None:
         """Write `corpus.json` to a folder."""
@@ -159,7 +172,7 @@ class CorpusReport:
             f"{self.total('tshegs'):,} tshegs",
             f"Characters left out: {dropped or 'none'}",
         ]
-        if self.reading.num_unknown:
+        if self.reading.unknown:
             first = self.reading.unknown[0]
             lines.append(
                 f"Unknown markup left out in {self.reading.num_unknown:,} places, listed in {CORPUS_FILE}; the first "

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from tibert_keras.errors import InputError
 from tibert_keras.inference.tag import TextConfig, find_input
+from tibert_keras.tokenizers.bounds import check_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +89,14 @@ def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> 
         The texts with their labels, in order.
 
     Raises:
-        InputError: If a text has not as many columns as the model reads texts.
+        InputError: If a text has not as many columns as the model reads texts, or would take too long to tokenize.
     """
     remaining = iter(texts)
     count = model.preprocessor.num_segments
     with tqdm(desc="classify", unit="text", disable=None) as progress:
         while batch := list(islice(remaining, batch_size)):
+            for text in batch:
+                check_text(text)
             columns = [_columns(text, count) for text in batch]
             segments = tuple(list(column) for column in zip(*columns, strict=True))
             # Ids, as a batch of a long text may have no Tibetan in it. Without `y`, a pair would be `(x, y)`.

@@ -6,6 +6,7 @@ The answers are those of Keras, but for the rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.formats.renaming import Row, to_theirs
 from tibert_keras.inference.gaps import shorten
 from tibert_keras.integrity import MANIFEST_FILE
-from tibert_keras.models.tibert_presets import check_files
+from tibert_keras.models.tibert_presets import check_files, explain_load_errors
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import TOKENIZER_ASSET
 from tibert_keras.storage import exists, is_remote, join, read_bytes, read_json
@@ -27,6 +28,9 @@ from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 # The forward pass in NumPy knows variables by Google's names, which has no classifiers of tokens.
 _TABLE = (*GOOGLE, *(Row(f"logits/{name}", f"{GOOGLE_NAMES['classes']}/{name}") for name in ("kernel", "bias")))
+
+# Inputs that show whether the weights are complete.
+_ONE_TOKEN = Batch(*[np.zeros((1, 1), "int32")] * 4)._asdict()
 
 # 32 syllables for 4 layers of 256 units, or one for 12 layers of 768.
 _MOST_WORK = 1 << 23
@@ -42,20 +46,32 @@ class _PlainModel:
     tsheg_pretokenization = False
 
     def __init__(self, folder: str) -> None:
+        with explain_load_errors(folder):
+            self._load(folder)
+
+    def _load(self, folder: str) -> None:
         sizes, tokenizer = _config(folder, "config.json"), _config(folder, "tokenizer.json")
         self._sizes = {
-            "num_hidden_layers": sizes["num_layers"],
-            "num_hidden_groups": sizes["num_groups"],
-            "inner_group_num": sizes["num_inner_repetitions"],
-            "num_attention_heads": sizes["num_heads"],
+            "num_hidden_layers": index(sizes["num_layers"]),
+            "num_hidden_groups": index(sizes["num_groups"]),
+            "inner_group_num": index(sizes["num_inner_repetitions"]),
+            "num_attention_heads": index(sizes["num_heads"]),
         }
-        self._variables = to_theirs(_TABLE, read_preset_weights(folder, inner=sizes["num_inner_repetitions"]))
-        self.sequence_length: int = _config(folder, "preprocessor.json")["sequence_length"]
+        weights = read_preset_weights(folder, inner=sizes["num_inner_repetitions"])
+        self._variables = to_theirs(_TABLE, weights)
+        self.sequence_length = index(_config(folder, "preprocessor.json")["sequence_length"])
         self.tokenizer = SentencePieceEncoder(
             read_bytes(join(folder, TOKENIZER_ASSET)),
             tsheg_pretokenization=self.tsheg_pretokenization or tokenizer["tsheg_pretokenization"],
             underline_between_sections=tokenizer["underline_between_sections"],
         )
+        # Keras would notice when it makes the layers.
+        projected = {array.shape[:2] for path, array in weights.items() if path.endswith("/query/kernel")}
+        pieces, rows = self.tokenizer.get_piece_size(), len(self._variables[GOOGLE_NAMES["words"]])
+        positions = len(self._variables[GOOGLE_NAMES["positions"]])
+        fit = projected == {(sizes["hidden_dim"], sizes["num_heads"])} and min(self._sizes.values()) > 0
+        if not (fit and pieces <= rows and 0 < self.sequence_length <= positions):
+            raise ValueError("its settings, its tokenizer and its weights do not fit together")
 
     def _outputs(self, inputs: dict[str, np.ndarray], **options: Any) -> dict[str, np.ndarray]:
         return plain_outputs(self._variables, self._sizes, GOOGLE_NAMES, Batch(**inputs), **options)
@@ -79,6 +95,10 @@ class PlainFillMask(_PlainModel):
         count = self.tokenizer.get_piece_size()
         self._pieces = np.array([self.tokenizer.id_to_piece(number).encode() for number in range(count)], object)
         self._top_k = min(top_k, count)
+
+    def _load(self, folder: str) -> None:
+        super()._load(folder)
+        self._outputs(_ONE_TOKEN)["masked_lm"]
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the `pieces`, bytes `[vocabulary]`, and `max_tokens`."""
@@ -143,9 +163,11 @@ class PlainTagger(_PlainModel):
 
     tsheg_pretokenization = True
 
-    def __init__(self, folder: str) -> None:
-        super().__init__(folder)
+    def _load(self, folder: str) -> None:
+        super()._load(folder)
         self.labels: list[str] = _config(folder, "task.json")["labels"]
+        if self.predict_on_batch(_ONE_TOKEN).shape[-1] != sum(isinstance(label, str) for label in self.labels):
+            raise ValueError("its labels and its weights do not fit together")
 
     @property
     def preprocessor(self) -> PlainTagger:
@@ -182,6 +204,12 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
     """
     if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
         return False
+    check_files(preset)
+    with explain_load_errors(preset):
+        return _is_plain(preset, task, count)
+
+
+def _is_plain(preset: str, task: str, count: int) -> bool:
     classes = {"config.json": "TibertBackbone", "task.json": task, "preprocessor.json": f"{task}Preprocessor"}
     for name, kind in {**classes, "tokenizer.json": "TibertTokenizer"}.items():
         if _read(preset, name).get("registered_name") != f"tibert_keras>{kind}":
@@ -191,10 +219,7 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
     if quantized or tokenizer["nbest_size"] or tokenizer["sequence_length"]:
         return False
     is_little = count * sizes["num_layers"] * sizes["hidden_dim"] ** 2 <= _MOST_WORK
-    if not is_little or not exists(join(preset, "model.weights.h5")):
-        return False
-    check_files(preset)
-    return True
+    return is_little and exists(join(preset, "model.weights.h5"))
 
 
 def _config(preset: str, name: str) -> Any:

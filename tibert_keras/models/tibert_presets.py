@@ -166,7 +166,7 @@ def local_preset(preset: str) -> Iterator[str]:
         if not is_downloaded(preset):
             folder = stack.enter_context(local_folder(preset))
             check_files(folder)
-        stack.enter_context(_explain_load_errors(preset))
+        stack.enter_context(explain_load_errors(preset))
         if _is_foreign(read_preset_file(folder, "config.json")):
             converted = stack.enter_context(tempfile.TemporaryDirectory())
             preset_converter()(folder, converted)
@@ -207,7 +207,7 @@ def list_preset_files(folder: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _explain_load_errors(preset: str) -> Iterator[None]:
+def explain_load_errors(preset: str) -> Iterator[None]:
     """Turn any error that Keras raises while it loads a preset into an `InputError`: damage can raise any."""
     try:
         with warnings.catch_warnings():

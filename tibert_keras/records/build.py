@@ -240,10 +240,10 @@ def _make_share(
 def _warn_of_unknown(manifest: Manifest) -> None:
     characters: Counter[str] = Counter()
     for entry in manifest.sources.values():
-        characters.update(entry["unknown_characters"])
+        characters.update(entry.get("unknown_characters", {}))
     if not characters:
         return
-    files = [entry["file"] for entry in manifest.sources.values() if entry["unknown_characters"]]
+    files = [entry["file"] for entry in manifest.sources.values() if entry.get("unknown_characters")]
     shown = ", ".join(
         f"{character} (U+{ord(character):04X}) {count}x" for character, count in characters.most_common(10)
     )

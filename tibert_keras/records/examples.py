@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.records.masking import MAX_LENGTH
 
 # Memory holds this many tokens of a document, or `offset_steps` x `offset_stride` sections if that is more.
 _WINDOW = 1 << 18
@@ -38,8 +39,8 @@ class ExamplePolicy:
     sop: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_seq_length < 5:
-            raise InputError(f"max_seq_length must be at least 5. Received: {self.max_seq_length}.")
+        if not 5 <= self.max_seq_length <= MAX_LENGTH:
+            raise InputError(f"max_seq_length must be from 5 to {MAX_LENGTH}. Received: {self.max_seq_length}.")
         if not 0 <= self.short_seq_prob <= 1:
             raise InputError(f"short_seq_prob must lie between 0 and 1. Received: {self.short_seq_prob}.")
         for name in ("offset_steps", "offset_stride", "dupe_factor"):

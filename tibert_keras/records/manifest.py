@@ -8,14 +8,85 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
-from tibert_keras.integrity import difference
-from tibert_keras.storage import atomic_output, join, list_folder, read_json, sha256
+from tibert_keras.integrity import ListedFile, difference
+from tibert_keras.json_types import read_typed_json
+from tibert_keras.records.examples import ExamplePolicy
+from tibert_keras.records.masking import MaskingPolicy
+from tibert_keras.storage import atomic_output, join, list_folder, sha256
 
 MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options(ExamplePolicy, MaskingPolicy):
+    """The options that `Manifest.options` has at least; those of older versions may lack some."""
+
+    def __post_init__(self) -> None:
+        ExamplePolicy.__post_init__(self)
+        MaskingPolicy.__post_init__(self)
+
+
+class _TokenizerOptions(TypedDict, total=False):
+    tsheg_pretokenization: bool
+    underline_between_sections: bool | str
+
+
+class _Tokenizer(TypedDict):
+    sha256: str
+    vocabulary_size: int
+    options: _TokenizerOptions
+
+
+class _RecordFile(ListedFile):
+    examples: int
+
+
+class _Counted(TypedDict):
+    file: str
+    sha256: str
+    documents: int
+    tokens: int
+    unknown_tokens: int
+
+
+class _Source(_Counted, total=False):
+    folder: str
+    skipped_lines: int
+    unknown_characters: dict[str, int]
+
+
+class _Corpus(TypedDict, total=False):
+    input_file: str | None
+    options: dict[str, Any]
+    sha256: str
+    files: dict[str, str]
+
+
+class _TrainedTokenizer(TypedDict, total=False):
+    spm_model_file: str
+    manifest: dict[str, Any] | None
+
+
+class _Origin(TypedDict, total=False):
+    corpora: dict[str, _Corpus]
+    tokenizer: _TrainedTokenizer
+
+
+class _Content(TypedDict):
+    options: _Options
+    tokenizer: _Tokenizer
+    sources: dict[str, _Source]
+    files: dict[str, _RecordFile]
+
+
+class _ManifestFile(_Content, total=False):
+    """What is in `manifest.json`."""
+
+    made_from: _Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +115,19 @@ class Manifest:
         """Read the manifest of a folder, or return `None` if it has none, as folders of Google's records."""
         if MANIFEST_FILE not in list_folder(folder):
             return None
-        path = join(folder, MANIFEST_FILE)
+        path, advice = join(folder, MANIFEST_FILE), "Build the records again."
+        content = read_typed_json(path, _ManifestFile, what="a manifest of records", advice=advice)
+        manifest = cls(**{each.name: content[each.name] for each in dataclasses.fields(cls) if each.name in content})
         try:
-            manifest = cls(**read_json(path, what="a manifest of records", advice="Build the records again."))
-            manifest.tokenizer["sha256"]
-        except (TypeError, KeyError) as error:
-            raise InputError(
-                f"Not a manifest of records: {error}. Received: {path!r}. Build the records again."
-            ) from error
+            _Options(**manifest.options_of(_Options))
+        except InputError as error:
+            raise InputError(f"{error} It is in {path!r}. {advice}") from error
         return manifest
+
+    def options_of(self, policy: type) -> dict[str, Any]:
+        """The options that a policy has."""
+        names = [each.name for each in dataclasses.fields(policy)]
+        return {name: self.options[name] for name in names if name in self.options}
 
     def write(self, folder: str | os.PathLike[str]) -> None:
         """Write `manifest.json` to a folder."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 
+# No model has so many positions.
+MAX_LENGTH = 1 << 16
 # The features of Google's schema that masks decide, in the order of `MaskedTokens`.
 LABEL_FEATURES = ("input_ids", "masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
@@ -46,9 +48,9 @@ class MaskingPolicy:
     def __post_init__(self) -> None:
         if not 0 <= self.masked_lm_prob <= 1:
             raise InputError(f"masked_lm_prob must lie between 0 and 1. Received: {self.masked_lm_prob}.")
-        if min(self.ngram, self.max_predictions_per_seq) < 1:
+        if not 1 <= min(sizes := (self.ngram, self.max_predictions_per_seq)) <= max(sizes) <= MAX_LENGTH:
             raise InputError(
-                "ngram and max_predictions_per_seq must be at least 1. "
+                f"ngram and max_predictions_per_seq must be from 1 to {MAX_LENGTH}. "
                 f"Received: ngram={self.ngram}, max_predictions_per_seq={self.max_predictions_per_seq}."
             )
         if not 0 <= self.mask_token_rate <= 1 - self.random_token_rate <= 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,11 @@ class Records:
                 tokenizers.append(None)
             else:
                 num_examples += _listed_examples(path, manifest)
-                slots = MaskingPolicy(**_masking(manifest)).prediction_slots
+                slots = MaskingPolicy(**manifest.options_of(MaskingPolicy)).prediction_slots
                 shapes.append(dict(zip(SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
                 tokenizers.append(manifest.tokenizer)
         _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
-        masked = [_masking(manifest) if manifest else {} for manifest in manifests.values()]
+        masked = [manifest.options_of(MaskingPolicy) if manifest else {} for manifest in manifests.values()]
         masking = masked[0] if all(each == masked[0] for each in masked) else {}
         known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
         sop = None if None in known else all(known)
@@ -211,11 +211,6 @@ def _refuse_differences(paths: list[str], kinds: list[dict[str, Any]]) -> None:
                     f"The record files are not of one kind. Received: {name}={kinds[0].get(name)!r} for {paths[0]!r}, "
                     f"{kind.get(name)!r} for {path!r}. Give files that were made with the same options."
                 )
-
-
-def _masking(manifest: Manifest) -> dict[str, Any]:
-    names = [field.name for field in fields(MaskingPolicy)]
-    return {name: manifest.options[name] for name in names if name in manifest.options}
 
 
 def _listed_examples(path: str, manifest: Manifest) -> int:

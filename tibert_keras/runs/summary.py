@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from tibert_keras.errors import InputError
+from tibert_keras.json_types import misfit, read_typed_json
 from tibert_keras.pictures import write_picture
 from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE
 from tibert_keras.runs.history import HISTORY_FILE, History
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import exists, is_remote, join, read_json
+from tibert_keras.storage import exists, is_remote, join
 
 Status = Literal["finished", "running", "stopped", "not begun"]
 
@@ -22,11 +23,17 @@ Status = Literal["finished", "running", "stopped", "not begun"]
 _RECENT = 5
 # A run counts as stopped once nothing was written for 2 windows, and 60 seconds more for validating and saving.
 _WINDOWS, _SECONDS = 2, 60
+# A fine-tuning has a few seeds, each of which has a line.
+_MOST_SEEDS = 1000
 # The scores by which fine-tunings choose an epoch.
 _CRITERIA = ("joint_f1", "macro_f1")
 # In a run with two tasks, the loss of the masked tokens alone compares with that of other runs.
 _CURVES = {"loss": ("-", ""), "val_loss": ("--", ", validation"), "masked_lm_loss": (":", ", masked tokens alone")}
 _HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "best F1", "examples/s", "champion")
+
+
+class _Champion(TypedDict, total=False):
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummar
 def _summaries(run: Run) -> list[RunSummary]:
     if run.kind == "pretrain":
         return [_summarize(run)]
-    num_epochs, num_seeds = _number(run, "num_epochs"), _number(run, "num_seeds")
+    num_epochs, num_seeds = _number(run, "num_epochs"), _number(run, "num_seeds", most=_MOST_SEEDS)
     return [_summarize_seed(join(run.folder, f"seed_{index}"), num_epochs) for index in range(num_seeds)]
 
 
@@ -123,15 +130,14 @@ def _losses(rows: list[dict[str, float]]) -> dict[str, Any]:
     return {**last, "best_loss": best[0], "best_step": best[1]}
 
 
-def _number(run: Run, name: str) -> int:
-    value = run.config.get(name)
-    try:
-        return int(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"Not the configuration of a run. Received: {join(run.folder, CONFIG_FILE)!r} with {name}={value!r}. "
-            "Give the folder of another."
-        ) from error
+def _number(run: Run, name: str, *, most: float = math.inf) -> int:
+    value: Any = run.config.get(name)
+    if misfit(value, int) is None and value <= most:
+        return int(value)
+    raise InputError(
+        f"Not the configuration of a run. Received: {join(run.folder, CONFIG_FILE)!r} with {name}={value!r}. "
+        "Give the folder of another."
+    )
 
 
 def _status(paths: Sequence[str], window: float, *, begun: bool, finished: bool) -> Status:
@@ -157,8 +163,8 @@ def _champion_step(run_dir: str) -> int | None:
     path = join(run_dir, CHAMPION_FILE)
     if not exists(path):
         return None
-    champion = read_json(path, what="the champion of a run", advice="Choose it anew with `tibert champion`.")
-    return champion.get("step")
+    advice = "Choose it anew with `tibert champion`."
+    return read_typed_json(path, _Champion, what="the champion of a run", advice=advice).get("step")
 
 
 def _column(rows: list[dict[str, float]], name: str) -> list[float]:

@@ -32,7 +32,8 @@ class ServeConfig:
             names without a dot; and names of servers whose pages may ask it. `*` allows any, as does a token.
         token_file: File with the token that requests must send as `Authorization: Bearer TOKEN`.
         num_versions: Number of the newest versions of a model to serve at a time.
-        max_connections: Maximum number of open connections; at most half of the files that the process may open.
+        max_connections: Maximum number of connections that stay open; at most a third of the files that the process may
+            open.
         max_batch_size: Maximum number of texts of concurrent requests to compute together.
         max_queue_size: Maximum number of waiting texts, of each request no more than `max_batch_size` being counted;
             requests beyond that get status 429.

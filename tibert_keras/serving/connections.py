@@ -62,8 +62,10 @@ class BoundedProtocol(H11Protocol):
             self._make_room()
 
     def _make_room(self) -> None:
-        oldest = next((each for each in self._waiting if each is not self), None)
-        if oldest is not None and self._may_close(oldest):
+        while len(self.connections) > self._max_connections:
+            oldest = next(iter(self._waiting))
+            if oldest is self or not self._may_close(oldest):
+                break
             oldest._stop_waiting()
             oldest.transport.abort()
             self.connections.discard(oldest)  # at once, not when the loop comes to it
@@ -148,12 +150,12 @@ class BoundedProtocol(H11Protocol):
 def cap_connections(wanted: int) -> int:
     """Bound a number of connections by the files that the process may open, and tell if that is less.
 
-    Half of them are left for the models and everything else.
+    Half of them are left for the models and everything else, also while half as many connections more are let in.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allowed = wanted if limit == resource.RLIM_INFINITY else min(wanted, max(1, limit // 2))
+    allowed = wanted if limit == resource.RLIM_INFINITY else min(wanted, max(1, limit // 3))
     _LOG.info(
-        "At most %d connections at a time (max_connections=%d; the process may open %d files, `ulimit -n`).",
+        "At most %d connections stay open (max_connections=%d; the process may open %d files, `ulimit -n`).",
         allowed, wanted, limit,
     )  # fmt: skip
     return allowed

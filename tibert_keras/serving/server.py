@@ -139,9 +139,10 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address, family=family)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"Cannot listen there: {error.strerror or error}. Received: host={host!r}, port={port}. Choose another."
+            f"Cannot listen there: {reason}. Received: host={host!r}, port={port}. Choose another."
         ) from error
     # Connections inherit it. asyncio sets it only on sockets of its own; without it each answer, which is sent in two
     # parts, waits 40 ms for the client's delayed acknowledgement of the first.

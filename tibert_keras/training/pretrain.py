@@ -11,16 +11,18 @@ from typing import Any
 import keras
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.locks import only_writer
 from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.masking import DynamicMasking
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import Champion, choose_champion, read_champion
+from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.evaluation import write_evaluation
 from tibert_keras.runs.run import Run
+from tibert_keras.storage import exists, remove_folder
 from tibert_keras.training.config import PretrainConfig, check_files
 from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
@@ -63,8 +65,16 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     ```
     """
     check_files(config)
+    is_new = is_chief() and not exists(config.output_dir)
     with only_writer(config.output_dir) if is_chief() else nullcontext():
-        return _pretrain(config, callbacks)
+        try:
+            return _pretrain(config, callbacks)
+        except InputError as error:
+            # Damaged records show when they are read. A folder without a checkpoint would only be in the way.
+            no_use = is_new and exists(config.output_dir) and not Checkpoints(config.output_dir).steps
+            if no_use and not isinstance(error, DivergedError):
+                remove_folder(config.output_dir)
+            raise
 
 
 def _pretrain(config: PretrainConfig, callbacks: Sequence[keras.callbacks.Callback]) -> Champion:

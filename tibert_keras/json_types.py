@@ -1,0 +1,66 @@
+"""Checks what JSON files hold, which may be damaged or edited, against types as annotations write them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from tibert_keras.errors import InputError
+from tibert_keras.storage import read_json
+
+# No count comes near, and libraries take no larger numbers.
+_TOO_LARGE = 1 << 63
+_ABSENT = object()
+
+
+def read_typed_json(path: str | os.PathLike[str], kind: Any, *, what: str, advice: str) -> dict[str, Any]:
+    """Read a JSON object with the keys of a `TypedDict`. `what` it should be and the `advice` are for the message."""
+    content = read_json(path, what=what, advice=advice)
+    if (place := misfit(content, kind)) is not None:
+        raise InputError(
+            f"Not {what}: {place.removeprefix('.')!r} is missing or of another type. "
+            f"Received: {os.fspath(path)!r}. {advice}"
+        )
+    return content
+
+
+def misfit(value: Any, kind: Any, place: str = "") -> str | None:
+    """Return the first place in a value that is not of a type, or `None` if there is none.
+
+    Args:
+        value: What a JSON file may hold.
+        kind: Its type: of numbers, strings, lists, dictionaries, unions, `TypedDict`s and dataclasses, or `Any`. Other
+            keys than those of a `TypedDict` or dataclass are accepted, since newer versions may write some.
+        place: Where the value is, such as `.files.a.bytes`.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if any(misfit(value, part) is None for part in parts) else place
+    if kind in (int, float):
+        # NaN is not below anything.
+        fits = type(value) in (int, kind) and abs(value) < _TOO_LARGE
+    elif kind is Any or kind in (str, bool, type(None)):
+        fits = value is not _ABSENT and (kind is Any or isinstance(value, kind))
+    elif fits := isinstance(value, list if origin is list else dict):
+        return next(filter(None, (misfit(*inside) for inside in _parts(value, kind, place))), None)
+    return None if fits else place
+
+
+def _parts(value: Any, kind: Any, place: str) -> Iterator[tuple[Any, Any, str]]:
+    """Yield the values in a list or an object with their types and places."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is not None:
+        items = value.items() if origin is dict else enumerate(value)
+        yield from ((each, parts[-1], f"{place}.{name}") for name, each in items)
+        return
+    required = (
+        kind.__required_keys__
+        if is_typeddict(kind)
+        else {field.name for field in fields(kind) if field.default is field.default_factory is MISSING}
+    )
+    for name, part in get_type_hints(kind).items():
+        if name in value or name in required:
+            yield value.get(name, _ABSENT), part, f"{place}.{name}"
