@@ -73,7 +73,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     (block,) = _blocks("README.md", "python")
     exec(block, {})
-    assert (tmp_path / "my_model/task.json").exists()
+    assert (tmp_path / "my_model/task.json").exists() and (tmp_path / "run/saved_model/saved_model.pb").exists()
 
 
 @pytest.mark.any_backend

@@ -8,6 +8,7 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import tree
 
 from tests.support import micro_batches
@@ -113,6 +114,9 @@ class TestGradientAccumulation(TestCase):
         classifier.compile(keras.optimizers.SGD(0.1), gradient_accumulation_steps=2, jit_compile=ON_JAX)
         with pytest.raises(InputError, match="also the last .* gradient_accumulation_steps=2, and a batch of 1"):
             classifier.fit(texts, ["a", "b", "a", "b", "a"], batch_size=4, verbose=0)
+        batches = tf.data.Dataset.from_tensor_slices((texts, ["a", "b", "a", "b", "a"])).batch(4)
+        with pytest.raises(InputError, match="also the last .* Received: .*1.*"):
+            classifier.fit(batches, verbose=0)
         whole = TibertTextClassifier.from_config(classifier.get_config())
         whole.set_weights(classifier.get_weights())
         whole.compile(keras.optimizers.SGD(0.1), jit_compile=ON_JAX)

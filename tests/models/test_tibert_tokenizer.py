@@ -382,6 +382,11 @@ class TestVocabularyAndSaving(TestCase):
         copy = self.run_serialization_test(tokenizer)
         assert {name: copy.get_config()[name] for name in options} == options
 
+    def test_a_configuration_holds_no_vocabulary(self, spm_models, tmp_path):
+        copy = TibertTokenizer.from_config(TibertTokenizer(spm_models["bpe"]).get_config())
+        with pytest.raises(InputError, match="The tokenizer has no vocabulary.* Received: proto=None. Give the model"):
+            copy.save_assets(str(tmp_path))
+
     def test_preset_folder(self, spm_models, sample_lines, tmp_path):
         tokenizer = TibertTokenizer(spm_models["bpe"], tsheg_pretokenization=True, underline_between_sections=False)
         # KerasHub looks for a tokenizer beside its backbone.

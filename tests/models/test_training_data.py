@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -241,6 +242,58 @@ def test_what_cannot_be_trained_on(model, classifier):
         TibertMaskedLM(model.backbone).fit(TEXTS)
     with pytest.raises(InputError, match="nothing of the order of sentences"):
         TibertPretraining(model.backbone, model.preprocessor).fit(TEXTS)
+
+
+@pytest.mark.any_backend
+def test_what_is_wrong_in_a_batch(model, classifier):
+    """Is said in one line, whatever the batch comes in."""
+    ids, right = classifier.preprocessor(TEXTS[:2]), np.array([0, 1])
+    without = {name: value for name, value in ids.items() if name != "segment_ids"}
+    for x, y, message in (
+        (ids, np.array([0, 9]), "no such class. Received: 9. Give numbers from 0 to 1"),
+        (ids, np.eye(2), r"labels of shape \(2, 2\) for examples"),
+        (ids, np.array(["a", "b"]), "are numbers. Received: (strings|'a')"),
+        (without, right, "ids by name. Received: a dict of token_ids, padding_mask"),
+        (
+            {**ids, "token_ids": ids["token_ids"] + 400},
+            right,
+            r"token_ids. Received: 4\d\d. Give numbers from 0 to 399",
+        ),
+        (TEXTS[:2], np.array(["a", "c"]), "no such label. Received: \"?'?c\"?'?. Give one of a, b"),
+    ):
+        dataset = tf.data.Dataset.from_tensors((x, y))
+        for call, data in (
+            (classifier.fit, dataset), (classifier.evaluate, dataset), (classifier.fit, Batches((x, y))),
+            (classifier.evaluate, (each for each in [(x, y)])), (classifier.train_on_batch, None),
+            (classifier.test_on_batch, None), (partial(classifier.fit, ids, right, validation_data=dataset), ()),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match=message) as caught:
+                call(x, y) if data is None else call(*[data] if data else [])
+            assert "\n" not in str(caught.value)
+    for y, weights in ((["a"], None), (["a", "b"], [1.0])):
+        parts = tuple(tf.data.Dataset.from_tensors(part) for part in (TEXTS[:2], y, weights) if part is not None)
+        with pytest.raises(InputError, match=r"Received: batches of shapes \[\[2\], .*\[1\]\]. Give one for each"):
+            classifier.fit(tf.data.Dataset.zip(parts))
+    with pytest.raises(InputError, match="A weight is a number from 0. Received: nan. Give others."):
+        classifier.fit(tf.data.Dataset.from_tensors((TEXTS[:2], ["a", "b"], [1.0, float("nan")])))
+    for predict in (classifier.predict, classifier.predict_on_batch, lambda x: classifier.predict(Batches((x,)))):
+        with pytest.raises(InputError, match="ids by name"):
+            predict(without)
+    for call in (model.train_on_batch, classifier.test_on_batch, classifier.predict_on_batch):
+        with pytest.raises(InputError, match="Texts come in a list"):
+            call("ཀ།")
+    for call in (TibertMaskedLM(model.backbone).train_on_batch, TibertMaskedLM(model.backbone).predict_on_batch):
+        with pytest.raises(InputError, match="takes only ids. Received: strings"):
+            call(TEXTS)
+    with pytest.raises(InputError, match="Each task has its labels. Received: ndarray of shape .* masked_lm, sentence"):
+        TibertPretraining(model.backbone).fit(*model.preprocessor(TEXTS)[:2])
+
+
+def test_strings_in_one_batch(model, classifier):
+    assert np.isfinite(model.train_on_batch(TEXTS)).all()
+    assert np.isfinite(classifier.train_on_batch(TEXTS[:2], ["a", "b"], [1.0, 2.0])).all()
+    numbers = classifier.test_on_batch(classifier.preprocessor(TEXTS[:2]), np.array([0, 1]))
+    np.testing.assert_allclose(classifier.test_on_batch(TEXTS[:2], ["a", "b"]), numbers, atol=1e-5)
 
 
 # === Masks in the text ===

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -112,6 +113,23 @@ class TestSchema:
             assert not examples["segment_ids"].any() and not examples["next_sentence_labels"].any()
             counts = np.clip(np.rint(np.count_nonzero(expected, axis=1) * 0.15), 1, 8)
             assert np.array_equal(examples["masked_lm_weights"].sum(axis=1), counts)
+
+    def test_underlines_between_sections(self, config, sample_corpus):
+        """And none before the first of a sequence; otherwise the text as the tokenizer with this option encodes it."""
+        config = dataclasses.replace(config, underline_between_sections="between")
+        build_records(config)
+        tokenizer = TibertTokenizer(config.spm_model_file, underline_between_sections="between")
+        documents = (sample_corpus / "train_0.txt").read_text(encoding="utf-8").strip().split("\n\n")
+        text = list(itertools.chain(*tokenizer.encode([document.replace("\n", " ") for document in documents])))
+        underline = tokenizer.token_to_id("▁")
+        rows = [row[~np.isin(row, [0, 2, 3])].tolist() for row in unmasked(parse(config, "train_0.tf_record"))]
+        assert any(underline in row for row in rows) and not any(row[0] == underline for row in rows)
+        position = 0
+        for row in rows:
+            position += text[position] == underline
+            assert row == text[position : position + len(row)]
+            position += len(row)
+        assert position == len(text)
 
     def test_google_input(self, shared, tmp_path):
         golden = shared / "golden" / "records"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.encoder_layer import build_training_variables
+from tibert_keras.models.training_data import is_dataset, is_stream
 
 
 def prepare_strategy(model: Any) -> None:
@@ -39,12 +42,25 @@ def prepare_strategy(model: Any) -> None:
         )
 
 
-def build_optimizer(model: Any) -> None:
-    """Make the variables of a model's optimizer, if it is compiled; TensorFlow traces a step that makes them twice."""
-    optimizer = getattr(model, "optimizer", None)
-    if keras.backend.backend() == "tensorflow" and optimizer is not None and not optimizer.built:
-        with model.distribute_strategy.scope():
-            optimizer.build(model.trainable_variables)
+def build_for_training(model: Any, data: Mapping[str, Any]) -> None:
+    """Make the variables that Keras makes in the first step, which TensorFlow traces twice then.
+
+    These are the optimizer's and, for several outputs, the averages of their losses.
+
+    Args:
+        model: A model, compiled or not.
+        data: Its `x`, `y` and `sample_weight`. The averages need arrays or a `tf.data.Dataset`.
+    """
+    if keras.backend.backend() != "tensorflow" or getattr(model, "optimizer", None) is None:
+        return
+    strategy, x = model.distribute_strategy, data["x"]
+    with strategy.scope():
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        # With replicas Keras makes them by itself.
+        if len(model.outputs) > 1 and strategy.num_replicas_in_sync == 1 and (is_dataset(x) or not is_stream(x)):
+            batch = x.element_spec if is_dataset(x) else (x, data["y"], data["sample_weight"])
+            build_training_variables(model, batch)
 
 
 def reduce_for_keras(strategy: Any) -> None:

@@ -12,6 +12,11 @@ from keras import ops, tree
 from tibert_keras.errors import InputError
 from tibert_keras.models.training_data import is_stream
 
+_UNEQUAL = (
+    "With such a loss, each batch, also the last and that of each replica, must be a multiple of "
+    "gradient_accumulation_steps."
+)
+
 
 def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
     """Take the step of `keras.Model.train_step` in micro-batches.
@@ -157,8 +162,9 @@ def _split(data: Any, steps: int) -> Any:
         else:
             import tensorflow as tf
 
-            message = f"A batch is no multiple of gradient_accumulation_steps={steps}, as such a loss needs it."
-            with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(values)[0] % steps, 0, message)]):
+            # `fit()` reports this as an `InputError`.
+            parts = [f"{_UNEQUAL} Received:", tf.shape(values)[0], f"Give a multiple of {steps}."]
+            with tf.control_dependencies([tf.debugging.Assert(tf.shape(values)[0] % steps == 0, parts)]):
                 values = tf.identity(values)
         # Part k has the rows k, k + steps, ..., so each device with a share of the batch has equally many of them.
         parts = ops.reshape(values, (-1, steps, *ops.shape(values)[1:]))
@@ -169,10 +175,7 @@ def _split(data: Any, steps: int) -> Any:
 
 def _check_size(size: int, steps: int) -> None:
     if size % steps:
-        raise InputError(
-            "With such a loss, each batch, also the last and that of each replica, must be a multiple of "
-            f"gradient_accumulation_steps. Received: gradient_accumulation_steps={steps}, and a batch of {size}."
-        )
+        raise InputError(f"{_UNEQUAL} Received: gradient_accumulation_steps={steps}, and a batch of {size}.")
 
 
 def check_batches(model: Any, x: Any, batch_size: int | None, validation_split: float) -> None:

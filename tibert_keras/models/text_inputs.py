@@ -11,10 +11,18 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.devices import build_optimizer, needs_full_batches, prepare_strategy, seed_of_all_workers
+from tibert_keras.models.data_checks import (
+    as_weights,
+    check_batch,
+    check_data,
+    reporting_input_errors,
+    with_checked_numbers,
+)
+from tibert_keras.models.devices import build_for_training, needs_full_batches, prepare_strategy, seed_of_all_workers
 from tibert_keras.models.gradient_accumulation import check_batches
-from tibert_keras.models.targets import as_weights, check_targets
+from tibert_keras.models.tibert_preprocessor import in_graph
 from tibert_keras.models.training_data import (
+    Preprocess,
     as_texts,
     batches_of,
     check_container,
@@ -24,6 +32,7 @@ from tibert_keras.models.training_data import (
     is_grain,
     is_stream,
     preprocessed,
+    preprocessed_batch,
     split_off,
 )
 
@@ -71,7 +80,7 @@ class TextInputs:
 
         Raises:
             InputError: If there are strings without a preprocessor, or in a container that cannot be preprocessed, the
-                labels or weights do not fit (see `check_targets`), or the model is compiled in a way that fails.
+                ids, labels or weights do not fit (see `check_batch`), or the model is compiled in a way that fails.
         """
         prepare_strategy(self)
         if is_grain(x):
@@ -82,17 +91,16 @@ class TextInputs:
             validation_split = None
         shuffle = kwargs.pop("shuffle", True)
         data = self._prepared(x, y, sample_weight, batch_size, shuffle=shuffle, training=True)
-        check_targets(self, data)
         check_batches(self, data["x"], data["batch_size"], validation_split or 0.0)
         if validation_data is not None:
             size = kwargs.get("validation_batch_size") or batch_size
             validation = self._prepared(*_parts(validation_data), batch_size=size)
-            check_targets(self, validation)
             kwargs["validation_data"] = _tuple(validation)
         # Keras warns that it does not shuffle a dataset. Batches that were made of lists are shuffled already.
         shuffle = shuffle and not is_dataset(x) and is_stream(x) == is_stream(data["x"])
-        build_optimizer(self)
-        return keras.Model.fit(self, **data, shuffle=shuffle, validation_split=validation_split or 0.0, **kwargs)
+        build_for_training(self, data)
+        with reporting_input_errors():
+            return keras.Model.fit(self, **data, shuffle=shuffle, validation_split=validation_split or 0.0, **kwargs)
 
     def evaluate(
         self: Any, x: Any = None, y: Any = None, batch_size: int | None = None, sample_weight: Any = None, **kwargs: Any
@@ -106,16 +114,55 @@ class TextInputs:
             data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
         else:
             data = self._prepared(x, y, sample_weight, batch_size)
-            check_targets(self, data)
-        return keras.Model.evaluate(self, **data, **kwargs)
+        with reporting_input_errors():
+            return keras.Model.evaluate(self, **data, **kwargs)
 
     def predict(self: Any, x: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:
         """Return the outputs, as `keras.Model.predict`, with the inputs and errors of `fit`."""
         prepare_strategy(self)
         if is_grain(x):
             return super().predict(x, batch_size, **kwargs)  # type: ignore[misc]
-        data = self._prepared(x, None, None, batch_size)
-        return keras.Model.predict(self, data["x"], batch_size=data["batch_size"], **kwargs)
+        data = self._prepared(x, None, None, batch_size, targets=False)
+        with reporting_input_errors():
+            return keras.Model.predict(self, data["x"], batch_size=data["batch_size"], **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Train on one batch, as `keras.Model.train_on_batch`, with the errors of `fit`."""
+        return keras.Model.train_on_batch(self, *self._batch(x, y, sample_weight), **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Evaluate one batch, as `keras.Model.test_on_batch`, with the errors of `fit`."""
+        return keras.Model.test_on_batch(self, *self._batch(x, y, sample_weight), **kwargs)
+
+    def predict_on_batch(self, x: Any, **kwargs: Any) -> Any:
+        """Return the outputs of one batch, as `keras.Model.predict_on_batch`, with the errors of `fit`."""
+        return keras.Model.predict_on_batch(self, self._batch(x, targets=False)[0], **kwargs)
+
+    def _batch(self, x: Any, y: Any = None, sample_weight: Any = None, *, targets: bool = True) -> Any:
+        """Preprocess and check one batch, and return its three parts as tensors."""
+        prepare_strategy(self)
+        # Not packed without labels: a tuple of texts would look like one.
+        seed = self._next_seed() if holds_strings(x) else 0
+        batch = preprocessed_batch((x, y, sample_weight), self._preprocessing(targets=targets), seed)
+        return keras.tree.map_structure(
+            lambda part: None if part is None else keras.ops.convert_to_tensor(part),
+            keras.utils.unpack_x_y_sample_weight(batch),
+        )
+
+    def _preprocessing(self, *, targets: bool) -> Preprocess:
+        """Return the function that preprocesses and, in Python, checks a batch; a batch of ids is only checked."""
+
+        def preprocess(x: Any, y: Any, sample_weight: Any, seed: Any) -> Any:
+            if not holds_strings(x):
+                check_batch(self, x, y, sample_weight, targets=targets)
+                return None
+            self._check_tokenizer()
+            outputs = self.preprocess_samples(x, y, sample_weight, seed)
+            if not in_graph():
+                check_batch(self, *keras.utils.unpack_x_y_sample_weight(outputs), targets=targets)
+            return outputs
+
+        return preprocess
 
     def _prepared(
         self,
@@ -126,22 +173,29 @@ class TextInputs:
         *,
         shuffle: bool = False,
         training: bool = False,
+        targets: bool = True,
     ) -> dict[str, Any]:
         """Return the arguments `x`, `y`, `sample_weight` and `batch_size` of Keras's `fit`, with ids for strings."""
         if not is_stream(x):
             check_container(x)
-        elif self.preprocessor is not None:
-            seed = seed_of_all_workers(self, self._next_seed())
-            x = preprocessed(x, self.preprocess_samples, seed=seed, anew=training)
         if holds_strings(x):
-            if self.preprocessor is None:
-                raise InputError(
-                    "The model has no tokenizer and takes only ids. Received: strings. Pass a preprocessor."
-                )
-            return self._prepared_texts(x, y, sample_weight, batch_size, shuffle=shuffle, training=training)
-        y = np.asarray(y) if isinstance(y, list) else y
-        sample_weight = as_weights(sample_weight) if isinstance(sample_weight, list) else sample_weight
-        return {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+            self._check_tokenizer()
+            data = self._prepared_texts(x, y, sample_weight, batch_size, shuffle=shuffle, training=training)
+        else:
+            y = np.asarray(y) if isinstance(y, list) else y
+            sample_weight = as_weights(sample_weight) if isinstance(sample_weight, list) else sample_weight
+            data = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+        if is_stream(x):
+            seed = 0 if self.preprocessor is None else seed_of_all_workers(self, self._next_seed())
+            data["x"] = preprocessed(x, self._preprocessing(targets=targets), seed=seed, anew=training)
+        check_data(self, data, targets=targets)
+        if is_dataset(x):
+            data["x"] = with_checked_numbers(self, data["x"], targets=targets)
+        return data
+
+    def _check_tokenizer(self) -> None:
+        if self.preprocessor is None:
+            raise InputError("The model has no tokenizer and takes only ids. Received: strings. Pass a preprocessor.")
 
     def _prepared_texts(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, *, shuffle: bool, training: bool

@@ -121,7 +121,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
             return x
         call = self.preprocessor.call_to_predict
         if is_stream(x):
-            return preprocessed(x, lambda x, *_: call(x), seed=0, anew=False)
+            return preprocessed(x, lambda x, *_: call(x) if holds_strings(x) else x, seed=0, anew=False)
         return call(as_texts(x)) if holds_strings(x) else x
 
     def _next_seed(self) -> int:

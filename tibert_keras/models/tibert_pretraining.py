@@ -132,15 +132,6 @@ class TibertPretraining(TibertMaskedLM):
     def _to_predict(self, x: Any) -> Any:
         return x
 
-    # KerasHub's versions would turn the dict of labels into one tensor.
-    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch, as `keras.Model.train_on_batch`."""
-        return keras.Model.train_on_batch(self, *args, **kwargs)
-
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, as `keras.Model.test_on_batch`."""
-        return keras.Model.test_on_batch(self, *args, **kwargs)
-
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
     ) -> None:

@@ -10,7 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.targets import as_weights
+from tibert_keras.models.data_checks import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, integer_mask, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
@@ -135,8 +135,9 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
         else:
             ids = tf.cast(y, tf.int32)
             known = (ids >= 0) & (ids < len(self.labels))
-        message = f"The classifier has no such label. Give one of {', '.join(self.labels)}. Received:"
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), [message, y])]):
+        message = "The classifier has no such label. Received:"
+        parts = [message, tf.boolean_mask(y, ~known)[:1], f"Give one of {', '.join(self.labels)}."]
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), parts)]):
             return tf.identity(ids), tf.gather(tf.constant(self.label_weights), ids)
 
     def get_config(self) -> dict[str, Any]:

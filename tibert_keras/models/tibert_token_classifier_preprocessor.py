@@ -10,7 +10,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.models.targets import as_weights
+from tibert_keras.models.data_checks import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, is_tensorflow
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer

@@ -251,6 +251,19 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         super().save_to_preset(preset_dir)
         list_preset_files(preset_dir)
 
+    def save_assets(self, dir_path: str) -> None:
+        """Save the vocabulary to a folder.
+
+        Raises:
+            InputError: If there is none, as in a tokenizer that was made of a configuration alone.
+        """
+        if self.proto is None:
+            raise InputError(
+                "The tokenizer has no vocabulary, as a configuration holds none. Received: proto=None. "
+                "Give the model the preprocessor of the one that it was made from."
+            )
+        super().save_assets(dir_path)
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         names = ["tsheg_pretokenization", "underline_between_sections", "nbest_size", "alpha"]

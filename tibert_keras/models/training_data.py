@@ -210,11 +210,11 @@ class _TextBatches(keras.utils.PyDataset):
 
 
 def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> Any:
-    """Preprocess each batch of a stream that holds strings. One of ids is returned as it is.
+    """Preprocess each batch of a stream. A dataset or a loader of ids is returned as it is.
 
     Args:
         x: A dataset, a `PyDataset`, a generator or a loader, of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
-        preprocess: The function.
+        preprocess: The function. It is also given batches of ids, to check them.
         seed: The seed of the first seed that the function gets; the others follow from it.
         anew: Whether the seeds of batches differ in each epoch.
 
@@ -256,20 +256,38 @@ def _preprocessed_dataset(dataset: Any, preprocess: Preprocess, seed: int, anew:
     def call(batch: Any, seed: Any) -> Any:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         outputs = preprocess(x, y, sample_weight, seed)
-        # Tokenizing forgets it, and a TPU must know it.
         size = specs[0].shape[:1]
+        if not all(part.shape[:1].is_compatible_with(size) for part in keras.tree.flatten(outputs)):
+            shapes = [part.shape.as_list() for part in keras.tree.flatten(batch)]
+            raise InputError(
+                f"Labels and weights do not fit the texts. Received: batches of shapes {shapes}. Give one for each; "
+                "with tags, a text is a list of words."
+            )
+        # Tokenizing forgets it, and a TPU must know it.
         return keras.tree.map_structure(lambda part: tf.ensure_shape(part, size + part.shape[1:]), outputs)
 
     batches = tf.data.Dataset.zip((dataset, seeds))
     return batches.map(call, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
+def preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
+    """Preprocess one batch in Python.
+
+    Args:
+        batch: `x`, `(x, y)` or `(x, y, sample_weight)`.
+        preprocess: As for `preprocessed`.
+        seed: The seed that the function gets.
+
+    Returns:
+        A tuple of arrays. A batch of ids is returned as it is.
+    """
     if isinstance(batch, tuple) and not all(isinstance(each, str) for each in batch):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     else:
         x, y, sample_weight = batch, None, None
-    if holds_ids(x):
+    if not holds_strings(x):
+        check_container(x)
+        preprocess(x, y, sample_weight, seed)
         return batch
     x, y = as_texts(x, of_words=True), as_lists(y) if holds_strings(y) else y
     outputs = preprocess(x, y, sample_weight, seed)
@@ -279,7 +297,7 @@ def _preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
 
 def _preprocessed_generator(batches: Iterator[Any], preprocess: Preprocess, seed: int) -> Iterator[Any]:
     for number, batch in enumerate(batches):
-        yield _preprocessed_batch(batch, preprocess, (seed + number) % 2**32)
+        yield preprocessed_batch(batch, preprocess, (seed + number) % 2**32)
 
 
 class _PreprocessedBatches(keras.utils.PyDataset):
@@ -300,7 +318,7 @@ class _PreprocessedBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         seed = int(np.random.default_rng((self._seed, self._epoch, index)).integers(2**32))
-        return _preprocessed_batch(self._batches[index], self._preprocess, seed)
+        return preprocessed_batch(self._batches[index], self._preprocess, seed)
 
     def on_epoch_begin(self) -> None:
         self._batches.on_epoch_begin()

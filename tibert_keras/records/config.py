@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tibert_keras.errors import InputError
 from tibert_keras.records.examples import ExamplePolicy
@@ -28,7 +28,8 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy, OriginalFlags):
         shuffle_examples: Shuffle the examples of all files together. The files then have the same size, and
             `output_dir` needs three times their space on disk during the work.
         tsheg_pretokenization: Let no piece cross a mark between syllables.
-        underline_between_sections: Encode the space before a section as `▁`.
+        underline_between_sections: Encode the space before a section as `▁`; `between`, as in the original, leaves out
+            that at the start of a sequence, and makes each a token of its own.
         errors: What to do with a line that is not UTF-8: `strict` stops, `skip` skips and counts it.
         workers: Number of processes, or 0 for one a core, fewer if the input is small. In a script, more than one
             need `if __name__ == "__main__":`.
@@ -42,7 +43,7 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy, OriginalFlags):
     stochastic_tokens: bool = False
     shuffle_examples: bool = False
     tsheg_pretokenization: bool = False
-    underline_between_sections: bool = True
+    underline_between_sections: bool | Literal["between"] = True
     errors: ErrorHandling = "strict"
     workers: int = 0
     scheduler: str | None = None

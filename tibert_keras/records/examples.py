@@ -164,14 +164,25 @@ def _segments(
 
 
 def lay_out(
-    cuts: Sequence[Cuts], *, policy: ExamplePolicy, cls_token_id: int, sep_token_id: int, pad_token_id: int
+    cuts: Sequence[Cuts],
+    *,
+    policy: ExamplePolicy,
+    cls_token_id: int,
+    sep_token_id: int,
+    pad_token_id: int,
+    space_token_id: int | None = None,
 ) -> Sequences:
-    """Lay out the sequences of any number of walks and documents, at least one, in the order of the cuts."""
+    """Lay out the sequences of any number of walks and documents, at least one, in the order of the cuts.
+
+    Segments that begin with the token `space_token_id`, if there is one, begin with the next instead.
+    """
     # Walks over the same tokens share them.
     pools = {id(cut.token_ids): cut.token_ids for cut in cuts}
     offsets = dict(zip(pools, np.cumsum([0, *map(len, pools.values())]), strict=False))
     pool = np.concatenate(list(pools.values()))
     bounds = np.concatenate([cut.bounds + offsets[id(cut.token_ids)] for cut in cuts])
+    if space_token_id is not None:
+        bounds[..., 0] += (pool[bounds[..., 0]] == space_token_id) & (bounds[..., 1] - bounds[..., 0] > 1)
 
     shape = (len(bounds), policy.max_seq_length)
     token_ids, segment_ids = np.full(shape, pad_token_id, np.int32), np.zeros(shape, np.int32)

@@ -107,6 +107,9 @@ class _Encoder:
                     encoded = self.tokenizer.encode_seeded(texts, seed=seed)
                 else:
                     encoded = list(itertools.islice(together, len(texts)))
+                if self.config.underline_between_sections == "between":
+                    # Before each; `lay_out` leaves it out before the first of a sequence.
+                    encoded = [[self.tokenizer.space_token_id, *ids] for ids in encoded]
                 yield number, self._count(texts, encoded)
                 part += 1
         self.counts.documents = number + (part > 0)
@@ -165,6 +168,7 @@ def _masked_examples(
         cls_token_id=tokenizer.cls_token_id,
         sep_token_id=tokenizer.sep_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        space_token_id=tokenizer.space_token_id if config.underline_between_sections == "between" else None,
     )
     starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else None
     masked = mask_tokens(

@@ -41,8 +41,8 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         proto: The content of the SentencePiece model.
         tsheg_pretokenization: Cut the text after each mark between syllables before encoding. This and the next
             three are the options of `TibertTokenizer`.
-        underline_between_sections: Encode the space before a section as `▁`; `"between"`, which is only here, leaves
-            out that before the first section of a text, and makes each a piece of its own.
+        underline_between_sections: Encode the space before a section as `▁`; `"between"` leaves out that before the
+            first section of a text, and makes each a piece of its own.
         nbest_size: Sample among this many best encodings; 0 returns the best.
         alpha: Smoothing of the sampling.
         out_type: `int` for ids, `str` for pieces.
@@ -52,6 +52,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         proto: The content of the SentencePiece model.
         normalization: The name of the rules by which texts are written before they are encoded.
         special_token_ids: The ids of `[CLS]`, `[SEP]`, `<pad>` and `[MASK]`.
+        space_token_id: The id of the piece `▁`.
         unk_token_id: The id of text that no piece stands for.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
@@ -89,6 +90,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
+        self.space_token_id = int(self.piece_to_id(_SPACE_PIECE))
         self.unk_token_id = int(self.unk_id())
         self.normalization = normalization_of(proto)
         pieces = sentencepiece_model_pb2.ModelProto.FromString(proto).pieces
