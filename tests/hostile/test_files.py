@@ -80,13 +80,13 @@ PRESET_VERBS = (FILL, TO_GOOGLE, EVALUATE, EXPORT, FINETUNE)
 RUN_VERBS = (("runs", "{x}"), ("card", "{x}"))
 KINDS = {
     "preset": Kind("preset", PRESET, PRESET_VERBS, sample=15, checked=True),
-    "preset with a new list": Kind("preset", PRESET, (FILL,), sample=20, relisted=True, draws=20),
-    "tagger with a new list": Kind("tagger/champion", PRESET, (TAG,), sample=20, relisted=True, draws=20),
+    "preset with a new list": Kind("preset", PRESET, (FILL,), sample=8, relisted=True, draws=20),
+    "tagger with a new list": Kind("tagger/champion", PRESET, (TAG,), sample=12, relisted=True, draws=20),
     "older preset": Kind("older_preset", PRESET, PRESET_VERBS, sample=6),
     "older tagger": Kind("tagger/champion", PRESET, (TAG, TO_GOOGLE, EXPORT), sample=4),
     "older classifier": Kind("classifier/champion", PRESET, (CLASSIFY,), sample=4),
     "SavedModel": Kind("listed_saved_model", ("**/*",), (FILL, SERVE), sample=15, checked=True),
-    "older SavedModel": Kind("saved_model", ("**/*",), (FILL, SERVE), sample=6),
+    "older SavedModel": Kind("saved_model", ("**/*",), (FILL, SERVE), sample=4),
     "checkpoint": Kind(
         "run",
         ("checkpoints/*/*", "config.yaml", "history.csv", "initial/*.json", "initial/assets/tokenizer/*"),

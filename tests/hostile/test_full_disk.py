@@ -34,9 +34,20 @@ def no_file_larger(size: int) -> Iterator[None]:
         ["convert", "--from=keras", "--input={all}/preset", "--to=huggingface", "--output={out}"],
         ["convert", "--from=google", "--input={all}/google", "--to=keras", "--output={out}"],
         ["export", "--model={all}/preset", "--output_dir={out}"],
+        ["corpus", "--edition=plain", "--workers=1", "--input_file={all}/text.txt", "--output_dir={out}"],
+        [
+            "records", "--workers=1", "--input_file={all}/corpus/*.txt", "--spm_model_file={all}/spm/spiece.model",
+            "--output_dir={out}",
+        ],
+        [
+            "pretrain", "--input_file={all}/records/*.tf_record", "--albert_config_file={all}/albert_config.json",
+            "--num_train_steps=2", "--num_warmup_steps=0", "--train_batch_size=4", "--max_seq_length=32",
+            "--max_predictions_per_seq=5", "--output_dir={out}",
+        ],
+        ["tag", "--model={all}/tagger/champion", "--input_file={all}/text.txt", "--output_file={out}"],
     ],
-    ids=["tokenizer", "google", "huggingface", "keras", "export"],
-)
+    ids=["tokenizer", "google", "huggingface", "keras", "export", "corpus", "records", "pretrain", "tag"],
+)  # fmt: skip
 def test_one_line(words: list[str], size: int, artefacts: Path, tmp_path: Path) -> None:
     if words[0] == "tokenizer" and size > 5_000:
         pytest.skip("its files are smaller")

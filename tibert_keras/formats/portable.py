@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,9 +170,9 @@ def write_keras(portable: PortableModel, folder: Path, *, precision: str = "floa
     """Write a model as a preset, with its weights as `float32` or `float16`."""
     if precision != "float32":
         # Keras stores weights as they are in memory.
-        with tempfile.TemporaryDirectory() as whole:
-            write_keras(portable, Path(whole))
-            portable = read_keras(whole, dtype=precision)
+        write_keras(portable, folder)
+        portable = read_keras(os.fspath(folder), dtype=precision)
+        shutil.rmtree(folder)
     portable.model.save_to_preset(os.fspath(folder))
     if portable.model is portable.backbone and portable.tokenizer is not None:
         portable.tokenizer.save_to_preset(os.fspath(folder))

@@ -69,7 +69,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     with only_writer(config.output_dir) if is_chief() else nullcontext():
         try:
             return _pretrain(config, callbacks)
-        except InputError as error:
+        except (InputError, OSError) as error:
             # Damaged records show when they are read. A folder without a checkpoint would only be in the way.
             no_use = is_new and exists(config.output_dir) and not Checkpoints(config.output_dir).steps
             if no_use and not isinstance(error, DivergedError):
