@@ -24,6 +24,7 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.errors import InputError
+from tibert_keras.training.init_checkpoint import read_any
 
 SIZES = {"num_layers": 1, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8, "intermediate_dim": 12}
 ALL_MASKED = {"mask_selection_rate": 1.0, "mask_token_rate": 1.0, "random_token_rate": 0.0, "mask_selection_length": 10}
@@ -252,9 +253,11 @@ class TestPresets:
     def test_a_handle(self, converted, monkeypatch):
         """What stands behind `hf://` is downloaded file by file."""
         import huggingface_hub
-        from huggingface_hub.utils import EntryNotFoundError
+        from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 
         def download(repo_id, filename):
+            if repo_id == "no/network":
+                raise LocalEntryNotFoundError("The Hub is not reached.")
             assert repo_id == "somebody/model"
             path = converted["huggingface"] / filename
             if not path.exists():
@@ -265,6 +268,13 @@ class TestPresets:
         model = TibertMaskedLM.from_preset("hf://somebody/model")
         expected = TibertMaskedLM.from_preset(str(converted["huggingface"]))
         tree.map_structure(lambda a, b: close(a, b, atol=0), model.get_weights(), expected.get_weights())
+        read = read_any("hf://somebody/model").weights
+        assert {path for path, array in read_any(str(converted["huggingface"])).weights.items()
+                if np.array_equal(read[path], array)} == read.keys()  # fmt: skip
+        filled = tibert_keras.fill_mask("བཀྲ་[MASK]", model="hf://somebody/model")
+        assert filled == tibert_keras.fill_mask("བཀྲ་[MASK]", model=expected)
+        with pytest.raises(InputError, match="The Hub is not reached. Received: preset='hf://no/network'"):
+            TibertMaskedLM.from_preset("hf://no/network")
 
     def test_names(self):
         published = {"tibert_xlarge": (24, 16, 2048, 8192), "tibert_xxlarge": (12, 64, 4096, 16384)}

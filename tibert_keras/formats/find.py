@@ -10,6 +10,7 @@ from tibert_keras.formats.config import Format
 from tibert_keras.formats.google_names import find_google_checkpoint, is_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, read_config_file
 from tibert_keras.models.tibert_presets import find_by_name
+from tibert_keras.registration import is_handle
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import CHAMPION_PRESET
 from tibert_keras.storage import exists, join, list_folder
@@ -26,14 +27,16 @@ def find_model(path: str | os.PathLike[str]) -> FoundModel:
     """Find the model that a path names, by the files there.
 
     Args:
-        path: A preset, or the name of one with weights; a run, of which the champion is taken or, before there is one,
-            the last checkpoint; `RUN/checkpoints/STEP`; a folder of transformers; or a checkpoint of Google's,
-            `model.ckpt-N` or its folder.
+        path: A preset, the name of one with weights, or a handle such as `hf://user/model`; a run, of which the
+            champion is taken or, before there is one, the last checkpoint; `RUN/checkpoints/STEP`; a folder of
+            transformers; or a checkpoint of Google's, `model.ckpt-N` or its folder.
 
     Raises:
         InputError: If there is no model.
     """
     place = find_by_name(path).rstrip("/")
+    if is_handle(place):
+        return FoundModel("keras", place)
     run_dir, step = split_checkpoint(place) or (place, None)
     steps = Checkpoints(run_dir).steps
     if step is not None and step in steps:

@@ -22,6 +22,7 @@ from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPrep
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.models.vocabulary import check_vocabulary
+from tibert_keras.registration import is_handle
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, read_config
 from tibert_keras.runs.presets import load_model
@@ -145,7 +146,7 @@ def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
     """Read a preset, a run's champion, or a checkpoint, `RUN/checkpoints/STEP`, with its moments and step.
 
     Args:
-        path: Its folder, or the name of a preset with weights.
+        path: Its folder, or the name or the handle of a preset with weights.
         dtype: The precision of the weights in memory.
 
     Returns:
@@ -157,7 +158,7 @@ def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
     path = find_by_name(path).rstrip("/")
     if (parts := split_checkpoint(path)) is not None:
         return _read_checkpoint(*parts, dtype)
-    if exists(join(path, "config.json")) and not exists(join(path, "task.json")):
+    if not is_handle(path) and exists(join(path, "config.json")) and not exists(join(path, "task.json")):
         # An encoder alone, with or without its tokenizer.
         model = TibertBackbone.from_preset(path, dtype=dtype)
         tokenizer = TibertTokenizer.from_preset(path) if exists(join(path, "tokenizer.json")) else None

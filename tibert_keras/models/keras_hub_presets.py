@@ -24,11 +24,13 @@ def preset_file(preset: str, name: str) -> Path | None:
 
     try:
         return Path(get_file(preset, name))
-    except FileNotFoundError:
-        return None
     # Any library may be behind a handle, with any error.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        cause = error.__cause__ or error
+        # A file may also not be found because the network is down.
+        if isinstance(error, FileNotFoundError) and type(cause).__name__ != "LocalEntryNotFoundError":
+            return None
+        reason = " ".join(str(cause).split())[:200]
         raise InputError(f"The preset cannot be read: {reason} Received: preset={preset!r}. Give another.") from error
 
 

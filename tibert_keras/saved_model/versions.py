@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tibert_keras.errors import InputError
 from tibert_keras.records.serialization import read_records
+from tibert_keras.registration import is_handle
 from tibert_keras.storage import exists, join, list_folder, read_bytes
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def next_version(folder: str | os.PathLike[str]) -> str:
 
 def find_saved_model(folder: str | os.PathLike[str]) -> str | None:
     """Return the path of a SavedModel: the folder itself, or the newest version in it; or `None`."""
+    if is_handle(folder):
+        return None
     newest = reversed(list_versions(folder).values())
     return next((path for path in (os.fspath(folder), *newest) if is_saved_model(path)), None)
 
