@@ -3,12 +3,14 @@
     python tests/benchmarks/gap_set.py score --gaps=tests/benchmarks/gap_sets/kangyur.tsv --corpus=corpus --model=run
     python tests/benchmarks/gap_set.py count --gaps=tests/benchmarks/gap_sets/kangyur.tsv --corpus=corpus
     python tests/benchmarks/gap_set.py draw --gaps=gaps.tsv --corpus=corpus
+    python tests/benchmarks/gap_set.py time --gaps=tests/benchmarks/gap_sets/kangyur.tsv --corpus=corpus --sample=32
 
 A set is 1,000 gaps of 1 to 3 syllables in the `validation_*.txt` of a corpus, each within a section: its file, its
 line, its first and last character, and a checksum of what was there. A gap counts as filled only by the very same
 syllables, though others may do as well. `score` asks for the right number of syllables, and shows the model three
 sections on either side. `count` counts, in the `train_*.txt`, what stood between the same two syllables or shads on the
-left and the same two on the right, and backs off to fewer.
+left and the same two on the right, and backs off to fewer. `time` searches a sample once the model runs, in Keras or,
+with `--numpy`, in plain NumPy, and prints a hash of the candidates.
 """
 
 import argparse
@@ -184,17 +186,41 @@ def show(passages: list[Passage], guesses: list[list[str]], seconds: float) -> N
     print(f"{1000 * seconds / len(passages):.0f} ms a gap")
 
 
+def measure(passages: list[Passage], model: str, *, numpy: bool) -> None:
+    """Print the rate of the search, by processor time, and what it finds."""
+    from tibert_keras.inference.fill import fill_gaps
+    from tibert_keras.inference.loading import load_fill_mask
+
+    # Whether a model runs in NumPy depends on the number of missing syllables.
+    loaded = load_fill_mask(model, count=1 if numpy else None)
+    texts = [f"{passage.before}[GAP:{passage.length}]{passage.after}" for passage in passages]
+    fill_gaps(["[GAP:1]"], model=loaded)
+    began, used = time.perf_counter(), time.process_time()
+    answers = fill_gaps(texts, model=loaded)
+    seconds, processor = time.perf_counter() - began, time.process_time() - used
+    found = [candidate for (candidates,) in answers for candidate in candidates]
+    print(f"{len(found)} candidates, checksum {checksum(' '.join(each.text for each in found))}, ", end="")
+    print(f"sum of scores {sum(each.score for each in found):.4f}, {len(texts) / seconds:.2f} gaps/s of wall time")
+    print(f"rate: {len(texts) / processor:.3f} gaps per second of processor time")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=["draw", "score", "count"])
+    parser.add_argument("task", choices=["draw", "score", "count", "time"])
     parser.add_argument("--gaps", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, nargs="+", required=True)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="tibert_small_derge")
+    parser.add_argument("--sample", type=int, help="for `time`, the number of gaps")
+    parser.add_argument("--numpy", action="store_true", help="for `time`, without Keras")
     flags = parser.parse_args()
     if flags.task == "draw":
         write_gaps(flags.gaps, draw_gaps(flags.corpus[0]))
         return
     passages = read_passages(flags.gaps, flags.corpus[0])
+    if flags.task == "time":
+        random.Random(1).shuffle(passages)
+        measure(passages[: flags.sample], flags.model, numpy=flags.numpy)
+        return
     started = time.perf_counter()
     if flags.task == "count":
         paths = [path for corpus in flags.corpus for path in sorted(corpus.glob("train_*.txt"))]

@@ -12,10 +12,11 @@ import tensorflow as tf
 from tests.support.running import SlowFiller
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill import fill_gaps
-from tibert_keras.inference.gap_model import GapModel
-from tibert_keras.inference.gap_search import Candidate
-from tibert_keras.inference.gaps import find_gaps, is_well_formed, syllables_of
+from tibert_keras.inference.gap_model import GapModel, Window
+from tibert_keras.inference.gap_search import Candidate, _Search
+from tibert_keras.inference.gaps import SPACE, edge, find_gaps, is_well_formed, syllables_of
 from tibert_keras.inference.loading import load_fill_mask
+from tibert_keras.inference.piece_table import Completions, PieceTable
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask
@@ -163,6 +164,47 @@ class TestFillGaps:
     def test_other_scripts_around(self, loaded):
         (gaps,) = fill_gaps(["Folio 3a (damaged): [GAP:1-2]. 漢字"], model=loaded, top_k=2)
         assert gaps[0]
+
+
+class TestNothingInVain:
+    def test_the_same_without_short_cuts(self, loaded, answers, monkeypatch):
+        """What cannot be completed is left out, which changes no candidate."""
+        windows: list[list[Window]] = []
+        predict = GapModel._predict
+        monkeypatch.setattr(GapModel, "_predict", lambda self, some: windows.append(some) or predict(self, some))
+        assert fill_gaps(TEXTS, model=loaded, top_k=4) == answers
+        assert all(len(set(some)) == len(some) for some in windows)
+        count = sum(map(len, windows))
+        windows.clear()
+        monkeypatch.setattr(_Search, "_with_a_future", lambda self, beams: beams)
+        for ours, theirs in zip(fill_gaps(TEXTS, model=loaded, top_k=4), answers, strict=True):
+            for some, others in zip(ours, theirs, strict=True):
+                assert [each.text for each in some] == [each.text for each in others]
+                assert [each.score for each in some] == pytest.approx([each.score for each in others], abs=1e-5)
+        assert count < sum(map(len, windows))
+
+    @pytest.mark.parametrize("ending", [None, "", "་", "།", "་།"])
+    @pytest.mark.parametrize("syllables", [(1, 1), (2, 3)])
+    def test_what_can_be_completed(self, syllables, ending):
+        """Against all rows of pieces of a small vocabulary."""
+        table, (low, high) = PieceTable(["[MASK]", "ཀ་", "ཀ", "ི་", "།", "▁ང་", "་"]), syllables
+
+        def found(missing: int, text: str = "", last: int = SPACE, count: int = 0) -> bool:
+            if not missing:
+                return True
+            counts = table.counts(last, count)
+            allowed = table.may_follow(last) & (counts <= high)
+            if missing == 1:
+                allowed &= (counts >= low) & table.may_end(text, ending)
+            return any(
+                found(missing - 1, text + piece, edge(piece[-1:]), int(counts[number]))
+                for number, piece in enumerate(table.pieces)
+                if allowed[number]
+            )
+
+        completions = Completions(table)
+        for missing in (1, 2, 3):
+            assert completions.is_possible(SPACE, 0, missing, syllables, ending) == found(missing)
 
 
 class TestScores:

@@ -63,6 +63,7 @@ def plain_outputs(
     batch: Batch,
     *,
     classifies: str | None = None,
+    only_masked: bool = False,
 ) -> dict[str, np.ndarray]:
     """Run ALBERT of https://arxiv.org/abs/1909.11942 on a checkpoint's variables.
 
@@ -72,6 +73,7 @@ def plain_outputs(
         names: The format's names.
         batch: The inputs.
         classifies: The output that the classifier reads, if there is one: `"sequence_output"` or `"pooled_output"`.
+        only_masked: Return `masked_lm` alone, for which most of the last layer need not be computed.
 
     Returns:
         `sequence_output` `[batch, sequence, hidden]` and, if the checkpoint has the variables, `pooled_output`
@@ -90,6 +92,7 @@ def plain_outputs(
 
     layers, groups = config["num_hidden_layers"], config["num_hidden_groups"]
     unseen = np.where(batch.padding_mask[:, None, None, :] > 0, 0.0, -1e9).astype(x.dtype)
+    places = batch.mask_positions[..., None]
     for number in range(layers):
         for inner in range(config["inner_group_num"]):
             layer = names["layer"].format(group=number * groups // layers, inner=inner)
@@ -98,18 +101,24 @@ def plain_outputs(
                 # [batch, heads, sequence, size]
                 return dense(x, layer + name).reshape(*x.shape[:2], config["num_attention_heads"], -1).swapaxes(1, 2)
 
-            query, key, value = heads(x, names["query"]), heads(x, names["key"]), heads(x, names["value"])
+            is_last = (number, inner) == (layers - 1, config["inner_group_num"] - 1)
+            rows = np.take_along_axis(x, places, axis=1) if only_masked and is_last else x
+            query, key, value = heads(rows, names["query"]), heads(x, names["key"]), heads(x, names["value"])
             scores = query @ key.swapaxes(2, 3) / math.sqrt(query.shape[-1]) + unseen
-            seen = (np.exp(log_softmax(scores)) @ value).swapaxes(1, 2).reshape(x.shape)
-            x = norm(x + dense(seen, layer + names["attention"]), layer + names["attention_norm"])
+            seen = (_softmax(scores) @ value).swapaxes(1, 2).reshape(rows.shape)
+            x = norm(rows + dense(seen, layer + names["attention"]), layer + names["attention_norm"])
             wide = _gelu(dense(x, layer + names["widen"]))
             x = norm(x + dense(wide, layer + names["narrow"]), layer + names["layer_norm"])
 
+    def masked_lm(chosen: np.ndarray) -> np.ndarray:
+        hidden = norm(_gelu(dense(chosen, names["transform"])), names["transform_norm"])
+        return log_softmax(hidden @ variables[names["words"]].T + variables[names["output_bias"]])
+
+    if only_masked:
+        return {"masked_lm": masked_lm(x)}
     outputs = {"sequence_output": x}
     if names["output_bias"] in variables:
-        chosen = np.take_along_axis(x, batch.mask_positions[..., None], axis=1)
-        hidden = norm(_gelu(dense(chosen, names["transform"])), names["transform_norm"])
-        outputs["masked_lm"] = log_softmax(hidden @ variables[names["words"]].T + variables[names["output_bias"]])
+        outputs["masked_lm"] = masked_lm(np.take_along_axis(x, places, axis=1))
     if any(name.startswith(names["pooler"]) for name in variables):
         pooled = outputs["pooled_output"] = np.tanh(dense(x[:, 0], names["pooler"]))
         if names["order"] in variables:
@@ -126,27 +135,55 @@ _Layer = Callable[[np.ndarray, str], np.ndarray]
 
 def _google_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
     return (
-        lambda x, name: x @ variables[f"{name}/kernel"] + variables[f"{name}/bias"],
+        lambda x, name: _affine(x, variables[f"{name}/kernel"], variables[f"{name}/bias"]),
         lambda x, name: _normalized(x) * variables[f"{name}/gamma"] + variables[f"{name}/beta"],
     )
 
 
 def _torch_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
     return (
-        lambda x, name: x @ variables[f"{name}.weight"].T + variables[f"{name}.bias"],
+        lambda x, name: _affine(x, variables[f"{name}.weight"].T, variables[f"{name}.bias"]),
         lambda x, name: _normalized(x) * variables[f"{name}.weight"] + variables[f"{name}.bias"],
     )
 
 
+def _affine(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    # One product of matrices: of `[batch, sequence, hidden]` NumPy makes one for each sequence.
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    y += bias
+    return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
 def _normalized(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+    x = x - x.mean(-1, keepdims=True)
+    x /= np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12)
+    return x
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    return x * 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    """GELU in its tanh approximation, in place: new arrays would take more time than the arithmetic."""
+    y = x * x
+    y *= 0.044715
+    y += 1
+    y *= x
+    y *= math.sqrt(2 / math.pi)
+    np.tanh(y, out=y)
+    y += 1
+    y *= 0.5
+    x *= y
+    return x
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    """The softmax over the last axis, in place."""
+    x -= x.max(-1, keepdims=True)
+    np.exp(x, out=x)
+    x /= x.sum(-1, keepdims=True)
+    return x
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
     """The logarithm of the softmax over the last axis."""
     x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+    x -= np.log(np.exp(x).sum(-1, keepdims=True))
+    return x

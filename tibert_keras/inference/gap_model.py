@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,12 +12,9 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.formats.numpy_albert import log_softmax
 from tibert_keras.inference.gaps import MASK
-from tibert_keras.inference.loading import arrays_for
+from tibert_keras.inference.loading import arrays_for, batch_size_for
 from tibert_keras.inference.piece_table import PieceTable
 from tibert_keras.tokenizers.bounds import check_text
-
-# Sequences a call of the model.
-_BATCH = 64
 
 
 class SearchStopped(Exception):  # noqa: N818 (it is no error)
@@ -31,7 +29,7 @@ class Window(NamedTuple):
         place: Index of the mask to predict.
     """
 
-    ids: list[int]
+    ids: tuple[int, ...]
     place: int
 
 
@@ -53,7 +51,7 @@ class GapModel:
 
     def __init__(self, model: Any, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         self._model = model
-        self._array = arrays_for(model)
+        self._array, self._batch_size = arrays_for(model), batch_size_for(model)
         self._should_stop = should_stop
         facts = _facts_of(model)
         self.table = facts.table
@@ -87,7 +85,7 @@ class GapModel:
                 f"A gap is longer than the model's {self.max_tokens} tokens. Received: {len(ids) + masks}."
             )
         left = min(len(before), max(room // 2, room - len(after)))
-        shown = [self._cls, *before[len(before) - left :], *ids, *[self.mask] * masks, *after[: room - left], self._sep]
+        shown = (self._cls, *before[len(before) - left :], *ids, *[self.mask] * masks, *after[: room - left], self._sep)
         return Window(shown, 1 + left + len(ids))
 
     def log_probabilities(self, windows: Sequence[Window]) -> Iterator[tuple[int, np.ndarray]]:
@@ -99,12 +97,16 @@ class GapModel:
         Raises:
             SearchStopped: If `should_stop` returns `True`.
         """
+        numbers = defaultdict(list)
+        for number, window in enumerate(windows):
+            numbers[window].append(number)
         # Windows of similar length share a call, to keep the padding small.
-        order = sorted(range(len(windows)), key=lambda number: len(windows[number].ids))
-        for start in range(0, len(order), _BATCH):
-            chunk = order[start : start + _BATCH]
+        order = sorted(numbers, key=lambda window: len(window.ids))
+        for start in range(0, len(order), self._batch_size):
+            chunk = order[start : start + self._batch_size]
             self._check()
-            yield from zip(chunk, self._predict([windows[number] for number in chunk]), strict=True)
+            for window, row in zip(chunk, self._predict(chunk), strict=True):
+                yield from ((number, row) for number in numbers[window])
 
     def _check(self) -> None:
         if self._should_stop():

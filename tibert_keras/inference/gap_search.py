@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tibert_keras.inference.gap_context import Context, contexts_of, surroundings
-from tibert_keras.inference.gap_model import GapModel
+from tibert_keras.inference.gap_model import GapModel, Window
 from tibert_keras.inference.gaps import (
     MASK,
     Gap,
@@ -21,6 +21,7 @@ from tibert_keras.inference.gaps import (
     readable,
     syllables_of,
 )
+from tibert_keras.inference.piece_table import Completions
 
 # How many hypotheses to keep for each gap, length and ending.
 _WIDTH = 5
@@ -69,6 +70,11 @@ class _Hypothesis:
     log_probability: float = 0.0
 
     @property
+    def missing(self) -> int:
+        """The number of pieces still to find."""
+        return self.length - len(self.ids)
+
+    @property
     def pool(self) -> tuple[int, int, str | None]:
         """The hypotheses that it competes with have the same."""
         return self.gap, self.length, self.context.ending
@@ -79,6 +85,11 @@ class _Search:
 
     def __init__(self, model: GapModel, gaps: Sequence[Gap], width: int) -> None:
         self._model, self._gaps, self._width = model, gaps, width
+        self._completions = Completions(model.table)
+        # The pieces that may come next, of which many hypotheses have the same.
+        self._pieces: dict[Any, np.ndarray] = {}
+        # Log-probabilities of pieces, each behind a mask of its own, from the last steps of the search.
+        self._known: dict[tuple[Window, int], float] = {}
         self._around = [surroundings(model, gap) for gap in gaps]
         # Where there may be nothing missing, that is a candidate.
         self._found: list[dict[str, Candidate]] = [
@@ -92,35 +103,47 @@ class _Search:
             for number, context, lengths in contexts_of(self._model, self._gaps)
             for length in lengths
         ]
-        while beams:
+        while beams := self._with_a_future(beams):
             grown = self._grow(beams)
-            beams = [beam for beam in grown if len(beam.ids) < beam.length]
+            beams = [beam for beam in grown if beam.missing]
             for beam in grown:
-                if len(beam.ids) == beam.length:
+                if not beam.missing:
                     self._keep(beam)
         found = [_best(each.values())[: 2 * self._width] for each in self._found]
-        return [candidates[:top_k] for candidates in _rescore(self._model, self._gaps, found)]
+        return [candidates[:top_k] for candidates in self._rescore(found)]
+
+    def _with_a_future(self, beams: list[_Hypothesis]) -> list[_Hypothesis]:
+        """Leave out hypotheses that no piece may follow, and pools of which none can be completed.
+
+        This changes no result, as hypotheses compete only within their pool, and saves much of the model's work.
+        """
+        alive = {
+            beam.pool
+            for beam in beams
+            if self._completions.is_possible(
+                beam.last, beam.syllables, beam.missing, beam.context.syllables, beam.context.ending
+            )
+        }
+        return [beam for beam in beams if beam.pool in alive and self._allowed(beam).size]
 
     def _grow(self, beams: list[_Hypothesis]) -> list[_Hypothesis]:
         """Append a piece to each hypothesis, and keep the best of each pool."""
         windows = [
-            self._model.window(beam.context.before, beam.ids, beam.length - len(beam.ids), beam.context.after)
-            for beam in beams
+            self._model.window(beam.context.before, beam.ids, beam.missing, beam.context.after) for beam in beams
         ]
         grown: dict[Any, list[tuple[float, int, int]]] = defaultdict(list)
         for index, row in self._model.log_probabilities(windows):
-            allowed = np.flatnonzero(self._allowed(beams[index]))
-            if not allowed.size:
-                continue
+            allowed = self._allowed(beams[index])
             scores = row[allowed] + beams[index].log_probability
             if len(beams[index].text) < len(beams[index].context.prefix):
                 # The known text in the piece is no guess.
                 scores -= np.logaddexp.reduce(row[allowed])
             top = np.argsort(-scores, kind="stable")[: _LOOK_AT * self._width]
             fitting = (each for each in top if self._is_written(beams[index], int(allowed[each])))
-            grown[beams[index].pool] += [
-                (float(scores[each]), index, int(allowed[each])) for each in islice(fitting, self._width)
-            ]
+            for each in islice(fitting, self._width):
+                grown[beams[index].pool].append((float(scores[each]), index, token := int(allowed[each])))
+                if beams[index].missing == 1:
+                    self._known[windows[index], token] = float(row[token])
         return [
             self._extend(beams[index], token, score)
             for pool in grown.values()
@@ -128,15 +151,23 @@ class _Search:
         ]
 
     def _allowed(self, beam: _Hypothesis) -> np.ndarray:
-        """The pieces that may come next, bool `[vocabulary]`."""
-        table, (low, high) = self._model.table, beam.context.syllables
-        counts = table.counts(beam.last, beam.syllables)
-        allowed = table.may_follow(beam.last) & (counts <= high)
-        if len(beam.text) < len(beam.context.prefix):
-            allowed &= table.agrees(beam.context.prefix[len(beam.text) :])
-        if len(beam.ids) + 1 == beam.length:
-            allowed &= (counts >= low) & table.may_end(beam.text, beam.context.ending)
-        return allowed
+        """The pieces that may come next, int `[allowed]`."""
+        context, table, end = beam.context, self._model.table, None
+        known = context.prefix[len(beam.text) :]
+        if beam.missing == 1:
+            # Of the text, as much as may be the beginning of the ending.
+            end = context.ending and beam.text[-len(context.ending) :], context.ending
+        key = beam.last, beam.syllables, context.syllables, known, end
+        if key not in self._pieces:
+            low, high = context.syllables
+            counts = table.counts(beam.last, beam.syllables)
+            allowed = table.may_follow(beam.last) & (counts <= high)
+            if known:
+                allowed &= table.agrees(known)
+            if end is not None:
+                allowed &= (counts >= low) & table.may_end(*end)
+            self._pieces[key] = np.flatnonzero(allowed)
+        return self._pieces[key]
 
     def _is_written(self, beam: _Hypothesis, token: int) -> bool:
         """Whether the punctuation is as it is written, and as the gap allows it, once a piece is appended."""
@@ -173,36 +204,34 @@ class _Search:
         if fits and (filling not in found or found[filling].score < score):
             found[filling] = Candidate(filling, score, len(syllables))
 
+    def _rescore(self, found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
+        """Score the candidates in the whole line, cut by the tokenizer with each of them in place, and sort them."""
+        lines: list[str] = []
+        for (before, after), candidates in zip(self._around, found, strict=True):
+            lines += [put_in(before, filling, after) for filling in (MASK, *(each.text for each in candidates))]
+        tokens = iter(self._model.tokenize(lines))
+        # Of each candidate its pieces, behind masks.
+        pieces: list[list[list[tuple[Window, int]]]] = []
+        for candidates in found:
+            masked = next(tokens)
+            pieces.append([self._masked_one_by_one(next(tokens), masked) for _ in candidates])
+        all_pieces = dict.fromkeys(each for of_gap in pieces for some in of_gap for each in some)
+        missing = [each for each in all_pieces if each not in self._known]
+        for index, row in self._model.log_probabilities([window for window, _ in missing]):
+            self._known[missing[index]] = float(row[missing[index][1]])
+        return [
+            _best(
+                replace(candidate, score=exp(np.mean([self._known[each] for each in some])))
+                for candidate, some in zip(candidates, of_gap, strict=True)
+            )
+            for candidates, of_gap in zip(found, pieces, strict=True)
+        ]
+
+    def _masked_one_by_one(self, ids: list[int], masked: list[int]) -> list[tuple[Window, int]]:
+        return [(self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]) for at in _changed(ids, masked)]
+
 
 # === Scores in the whole line ===
-
-
-def _rescore(model: GapModel, gaps: Sequence[Gap], found: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
-    """Score the candidates in the whole line, cut by the tokenizer with each of them in place, and sort them."""
-    lines: list[str] = []
-    for gap, candidates in zip(gaps, found, strict=True):
-        before, after = surroundings(model, gap)
-        lines += [put_in(before, filling, after) for filling in (MASK, *(each.text for each in candidates))]
-    tokens = iter(model.tokenize(lines))
-    windows, wanted, owners = [], [], []
-    for number, candidates in enumerate(found):
-        masked = next(tokens)
-        for rank in range(len(candidates)):
-            ids = next(tokens)
-            for index in _changed(ids, masked):
-                windows.append(model.window(ids[:index], (), 1, ids[index + 1 :]))
-                wanted.append(ids[index])
-                owners.append((number, rank))
-    log_probabilities = defaultdict(list)
-    for index, row in model.log_probabilities(windows):
-        log_probabilities[owners[index]].append(float(row[wanted[index]]))
-    return [
-        _best(
-            replace(candidate, score=exp(np.mean(log_probabilities[number, rank])))
-            for rank, candidate in enumerate(candidates)
-        )
-        for number, candidates in enumerate(found)
-    ]
 
 
 def _changed(ids: list[int], masked: list[int]) -> range:

@@ -53,6 +53,15 @@ def arrays_for(model: Any) -> Callable[[Any], Any]:
     return tf.constant
 
 
+def batch_size_for(model: Any) -> int:
+    """Return how many sequences a call should have: what keeps a GPU busy, or what fits into a processor's caches."""
+    if isinstance(model, PlainFillMask):
+        return 16
+    import tensorflow as tf
+
+    return 64 if tf.config.list_logical_devices("GPU") else 16
+
+
 def _in_memory(model: Any, top_k: int) -> Any:
     """Return the functions of a model, which it keeps until it changes: tracing them takes seconds."""
     from tibert_keras.models.encoder_layer import sentence_piece_in_graph

@@ -3,6 +3,8 @@
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,14 @@ _FOLLOWS = {
 }
 
 
+class _Kind(NamedTuple):
+    """What the search must know of a piece but for its letters: its edges and number of syllables."""
+
+    first: int
+    last: int
+    syllables: int
+
+
 class PieceTable:
     """The pieces of a vocabulary, with their edges and numbers of syllables.
 
@@ -31,7 +41,7 @@ class PieceTable:
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = [piece.replace("▁", " ") for piece in pieces]
-        tibetan = np.array([TIBETAN.fullmatch(piece) is not None for piece in self.pieces])
+        self._tibetan = tibetan = np.array([TIBETAN.fullmatch(piece) is not None for piece in self.pieces])
         self._first = np.array([edge(piece[:1]) for piece in self.pieces])
         self._last = np.array([edge(piece[-1:]) for piece in self.pieces])
         self._count = np.array([len(syllables_of(piece)) for piece in self.pieces])
@@ -61,11 +71,11 @@ class PieceTable:
         """The pieces that may follow an edge, bool `[vocabulary]`."""
         return self._may_follow[last]
 
-    def may_end(self, text: str, ending: str | None) -> np.ndarray:
+    def may_end(self, text: str | None, ending: str | None) -> np.ndarray:
         """The pieces that may end a gap after `text`, bool `[vocabulary]`.
 
         Args:
-            text: The text in the gap so far.
+            text: The text in the gap so far; `None` for any.
             ending: The marks that the gap must end with; if empty, it must end with a letter or sign; if `None`, with
                 anything but a space.
         """
@@ -75,9 +85,14 @@ class PieceTable:
             return np.isin(self._last, [LETTER, SIGN])
         allowed = self._only(self._by_end.beginning_with(ending[::-1]))
         for start in range(1, len(ending)):
-            if text.endswith(ending[:start]) and ending[start:] in self._index:
+            if (text is None or text.endswith(ending[:start])) and ending[start:] in self._index:
                 allowed[self._index[ending[start:]]] = True
         return allowed
+
+    def kinds(self, pieces: np.ndarray | None = None) -> set[_Kind]:
+        """The kinds of the Tibetan pieces among some, bool `[vocabulary]`, or among all."""
+        chosen = self._tibetan if pieces is None else self._tibetan & pieces
+        return set(map(_Kind, *(each[chosen].tolist() for each in (self._first, self._last, self._count))))
 
     def agrees(self, text: str) -> np.ndarray:
         """The pieces that a known text begins with, or that begin with it, bool `[vocabulary]`."""
@@ -96,6 +111,39 @@ class PieceTable:
         chosen = np.zeros(len(self.pieces), bool)
         chosen[list(numbers)] = True
         return chosen
+
+
+class Completions:
+    """Tells whether pieces can still complete a text in a gap, as far as their edges and syllables decide.
+
+    Args:
+        table: The vocabulary.
+    """
+
+    def __init__(self, table: PieceTable) -> None:
+        self._kinds = table.kinds()
+        self._last_kinds = cache(lambda ending: table.kinds(table.may_end(None, ending)))
+        self.is_possible = cache(self._is_possible)
+
+    def _is_possible(self, last: int, count: int, pieces: int, syllables: tuple[int, int], ending: str | None) -> bool:
+        """Whether it is possible. If not, the search would find nothing.
+
+        Args:
+            last: The edge of the text so far.
+            count: Its number of syllables.
+            pieces: The number of pieces that are missing, at least 1.
+            syllables: Minimum and maximum number of syllables.
+            ending: As for `PieceTable.may_end`.
+        """
+        goes_on, (low, high) = last in (LETTER, SIGN), syllables
+        after = {
+            (kind.last, count + kind.syllables - (goes_on and kind.first in (LETTER, SIGN)))
+            for kind in (self._kinds if pieces > 1 else self._last_kinds(ending))
+            if kind.first in _FOLLOWS[last]
+        }
+        if pieces == 1:
+            return any(low <= each <= high for _, each in after)
+        return any(each <= high and self.is_possible(edge, each, pieces - 1, syllables, ending) for edge, each in after)
 
 
 class _Index:

@@ -145,7 +145,7 @@ class PlainFillMask(_PlainModel):
     def masked_lm(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run the model itself, as `FillMask.masked_lm`; the logits are log-probabilities."""
         # The table of embeddings may have more rows than the tokenizer has pieces.
-        predicted = self._outputs(inputs)["masked_lm"][..., : len(self._pieces)]
+        predicted = self._outputs(inputs, only_masked=True)["masked_lm"][..., : len(self._pieces)]
         return {"logits": log_softmax(predicted)}
 
 
