@@ -79,18 +79,14 @@ def evaluate(
                 "The baseline guesses hidden tokens, and without a tokenizer none is known to be. "
                 "Received: baseline, and a model without a preprocessor. Give one with its tokenizer."
             )
-    # The preprocessor expects text, but the records hold token ids.
-    preprocessor, model.preprocessor = model.preprocessor, None
-    try:
-        with reporting_damaged_records(records):
-            tokens, losses, ranks = model_guesses(model, records, batch_size=batch_size)
-    finally:
-        model.preprocessor = preprocessor
+    with reporting_damaged_records(records):
+        tokens, losses, ranks = model_guesses(model, records, batch_size=batch_size)
     scores = _scores(tokens, losses, ranks)
-    if preprocessor is None:
+    if model.preprocessor is None:
         return scores
-    hidden = tokens.shown == preprocessor.tokenizer.mask_token_id
-    starts = preprocessor.tokenizer.starts_syllable(tokens.original)
+    tokenizer = model.preprocessor.tokenizer
+    hidden = tokens.shown == tokenizer.mask_token_id
+    starts = tokenizer.starts_syllable(tokens.original)
     syllables = syllable_ranks(tokens, ranks, hidden, starts)
     scores |= {"hidden_loss": _mean(losses[hidden]), **_shares("hidden_", ranks[hidden])}
     scores |= {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+from keras import ops
 
+from tibert_keras.models.encoder_layer import flat_layers
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.ngrams import contexts_in, contexts_of, guess_by_ngrams
 from tibert_keras.records.pipeline import Records
@@ -46,7 +50,7 @@ def model_guesses(
     """Let a model guess all masked tokens of records.
 
     Args:
-        model: The model, without its preprocessor.
+        model: The model.
         records: The records.
         batch_size: Examples in a batch.
 
@@ -56,21 +60,39 @@ def model_guesses(
     """
     sequences: list[np.ndarray] = []
     slots, losses, ranks = [], [], []
-    for x, labels, weights in records.numpy_batches(batch_size):
-        used = weights > 0
-        logits = model.predict_on_batch(x).astype("float32")[used]
-        right = np.take_along_axis(logits, labels[used][:, None], axis=-1)
-        highest = logits.max(axis=-1, keepdims=True)
-        normalizer = np.log(np.exp(logits - highest).sum(axis=-1, dtype="float64"))
-        losses.append(normalizer + (highest - right)[:, 0])
-        # Written so that a model whose logits are NaN ranks the right token last.
-        ranks.append(1 + (~(logits <= right)).sum(axis=-1))
-        rows = np.nonzero(used)[0] + sum(len(before) for before in sequences)
-        sequences.append(x["token_ids"])
-        slots.append(np.stack([rows, x["mask_positions"][used], labels[used]]))
+    scorer = _scorer(model)
+    with flat_layers(model.backbone) if keras.backend.backend() == "tensorflow" else nullcontext():
+        for x, labels, weights in records.numpy_batches(batch_size):
+            used = weights > 0
+            scores = scorer.predict_on_batch({**x, "labels": labels})
+            losses.append(scores["losses"][used].astype("float64"))
+            ranks.append(scores["ranks"][used])
+            rows = np.nonzero(used)[0] + sum(len(before) for before in sequences)
+            sequences.append(x["token_ids"])
+            slots.append(np.stack([rows, x["mask_positions"][used], labels[used]]))
     rows, columns, labels = np.concatenate(slots, axis=1)
     tokens = MaskedTokens(token_ids=np.concatenate(sequences), rows=rows, columns=columns, labels=labels)
     return tokens, np.concatenate(losses), np.concatenate(ranks)
+
+
+def _scorer(model: TibertMaskedLM) -> keras.Model:
+    """Make a model of the same inputs and the right tokens, which computes the `losses` and `ranks` of these.
+
+    Fetching the logits of the whole vocabulary to rank them in NumPy took as long as computing them.
+    """
+    labels = keras.Input((None,), dtype="int32", name="labels")
+    logits = ops.cast(model.output, "float32")
+    right = ops.take_along_axis(logits, labels[..., None], axis=-1)
+    losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    # Written so that a model whose logits are NaN ranks the right token last.
+    ranks = 1 + ops.sum(ops.cast(ops.logical_not(logits <= right), "int32"), axis=-1)
+    scorer = keras.Model({**model.input, "labels": labels}, {"losses": losses, "ranks": ranks})
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # On CPUs, XLA computes the products of matrices more slowly than oneDNN.
+        scorer.jit_compile = bool(tf.config.list_logical_devices("GPU"))
+    return scorer
 
 
 def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int, num_guesses: int = 5) -> np.ndarray:
