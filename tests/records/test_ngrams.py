@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tibert_keras.records import ngrams
 from tibert_keras.records.ngrams import PARTS, contexts_in, contexts_of, guess_by_ngrams
 from tibert_keras.records.pipeline import Records
 
@@ -25,8 +26,10 @@ def by_dictionaries(contexts: np.ndarray, seen: list[tuple[np.ndarray, np.ndarra
 
 
 class TestGuessByNgrams:
-    @pytest.mark.parametrize("number", [1, 5])
-    def test_by_dictionaries(self, number):
+    @pytest.mark.parametrize(("number", "waiting"), [(1, 0), (5, 0), (5, 10_000)])
+    def test_by_dictionaries(self, number, waiting, monkeypatch):
+        """However often the counts are merged."""
+        monkeypatch.setattr(ngrams, "_MOST_WAITING", waiting)
         rng = np.random.default_rng(1)
 
         def draw(*shape: int) -> np.ndarray:

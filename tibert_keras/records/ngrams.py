@@ -27,6 +27,10 @@ PARTS: tuple[tuple[int, ...], ...] = (
 )
 # No token has this id.
 _NONE = -1
+# Four million flags fit into a processor's caches, and few of a hundred thousand contexts share one.
+_HASH_BITS = 22
+# Pairs are merged rarely, as that sorts all of them.
+_MOST_WAITING = 1 << 21
 
 
 def guess_by_ngrams(
@@ -94,25 +98,44 @@ def _keys(contexts: np.ndarray, part: Sequence[int], num_ids: int) -> np.ndarray
     return keys
 
 
+def _hashes(keys: np.ndarray) -> np.ndarray:
+    """Hash keys to `_HASH_BITS` bits by multiplication (Knuth, The Art of Computer Programming 3, 6.4)."""
+    return (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _HASH_BITS)
+
+
 class _Counter:
     """Counts the tokens in some contexts."""
 
     def __init__(self, keys: np.ndarray, num_ids: int) -> None:
         self._keys = np.unique(keys)
+        # Whether a context may be one of these: most are not, and a search would find that out more slowly.
+        self._possible = np.zeros(1 << _HASH_BITS, bool)
+        self._possible[_hashes(self._keys)] = True
         self._num_ids = num_ids
-        # Pairs of a context and a token, as numbers, and how often they were seen.
+        # Pairs of a context and a token, as sorted numbers, and how often they were seen; and those not yet merged.
         self._pairs, self._counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, keys: np.ndarray, tokens: np.ndarray) -> None:
+        possible = np.flatnonzero(self._possible[_hashes(keys)])
+        keys, tokens = keys[possible], tokens[possible]
         places = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         known = self._keys[places] == keys
-        new, counts = np.unique(places[known] * self._num_ids + tokens[known], return_counts=True)
-        self._pairs, inverse = np.unique(np.concatenate([self._pairs, new]), return_inverse=True)
-        counts = np.concatenate([self._counts, counts])
-        self._counts = np.bincount(inverse, counts, minlength=len(self._pairs)).astype(np.int64)
+        self._waiting.append(np.unique(places[known] * self._num_ids + tokens[known], return_counts=True))
+        if sum(len(pairs) for pairs, _ in self._waiting) > max(len(self._pairs), _MOST_WAITING):
+            self._merge()
+
+    def _merge(self) -> None:
+        merging = [(self._pairs, self._counts), *self._waiting]
+        pairs, counts = (np.concatenate(each) for each in zip(*merging, strict=True))
+        order = np.argsort(pairs)
+        self._pairs, first = np.unique(pairs[order], return_index=True)
+        self._counts = np.add.reduceat(counts[order], first) if len(first) else counts
+        self._waiting = []
 
     def most_frequent(self, keys: np.ndarray, number: int) -> np.ndarray:
         """The most frequent tokens in each context, int64 `[len(keys), number]`; of equals, the lowest id first."""
+        self._merge()
         places, tokens = np.divmod(self._pairs, self._num_ids)
         order = np.lexsort((tokens, -self._counts, places))
         places, tokens = places[order], tokens[order]
