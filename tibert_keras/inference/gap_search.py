@@ -138,7 +138,7 @@ class _Search:
             if len(beams[index].text) < len(beams[index].context.prefix):
                 # The known text in the piece is no guess.
                 scores -= np.logaddexp.reduce(row[allowed])
-            top = np.argsort(-scores, kind="stable")[: _LOOK_AT * self._width]
+            top = _highest(scores, _LOOK_AT * self._width)
             fitting = (each for each in top if self._is_written(beams[index], int(allowed[each])))
             for each in islice(fitting, self._width):
                 grown[beams[index].pool].append((float(scores[each]), index, token := int(allowed[each])))
@@ -231,7 +231,11 @@ class _Search:
         return [(self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]) for at in _changed(ids, masked)]
 
 
-# === Scores in the whole line ===
+def _highest(scores: np.ndarray, number: int) -> np.ndarray:
+    """Return `np.argsort(-scores, kind="stable")[:number]`, without sorting all."""
+    least = np.partition(scores, -number)[-number] if len(scores) > number else -np.inf
+    kept = np.flatnonzero(scores >= least)
+    return kept[np.argsort(-scores[kept], kind="stable")[:number]]
 
 
 def _changed(ids: list[int], masked: list[int]) -> range:
