@@ -12,6 +12,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS
+from tibert_keras.tokenizers import training
 from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 MARKS = ["(", ")", '"', "-", ".", "–", "£", "€"]
@@ -113,6 +114,24 @@ class TestRecipes:
         assert not across(within)
         tokenizer = TibertTokenizer(f"{within.output_dir}/spiece.model", tsheg_pretokenization=True, dtype="string")
         assert "".join(tokenizer("བཅོམ་ལྡན་འདས་ལ་")) == "▁བཅོམ་ལྡན་འདས་ལ་"
+
+    def test_counted_units_make_the_same_model(self, config, monkeypatch):
+        """Whether SentencePiece reads each section, or each different syllable once with its number."""
+        with (Path(config.output_dir).parent / "b.txt").open("a", encoding="utf-8") as file:
+            file.write(' (ཀ་"ཁ) ། ▁ \t༄༅། །ཧཱུྃ་  abc 12\n་་། །\n')
+        within = replace(config, tsheg_pretokenization=True)
+        counted = trained(within)
+        monkeypatch.setattr(training, "_count_units", lambda *_: None)
+        assert counted == trained(within)
+
+    def test_a_sample_is_left_to_sentence_piece(self, config):
+        within = replace(config, tsheg_pretokenization=True)
+        paths = sorted(map(str, Path(config.output_dir).parent.glob("*.txt")))
+        counts = {size: training._count_units(paths, replace(within, input_sentence_size=size)) for size in (0, 59, 60)}
+        assert counts[0] == counts[60] and counts[59] is None
+        assert counts[0]["▁བཅོམ་"] == 20 and counts[0]["ལྡན་"] == 20 and counts[0]["\u2063"] == 420
+        assert training._count_units(paths, config) is None
+        assert training._count_units(paths, replace(within, model_type="unigram")) is None
 
 
 class TestFiles:

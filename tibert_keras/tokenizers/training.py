@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ USER_DEFINED_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 _RULES = "nmt_nfkc"
 # Marks where no piece may cross. Does not occur in text, and survives SentencePiece's normalisation.
 _UNIT_SEPARATOR = "\u2063"
+# A unit, from a space on if one comes before it, or a separator.
+_UNIT = re.compile(f"{_UNIT_SEPARATOR}|▁?[^▁{_UNIT_SEPARATOR}]+|▁")
 # SentencePiece silently skips longer sentences; the longest verse of the canon is far below this.
 _MAX_SENTENCE_BYTES = 1 << 16
 
@@ -185,14 +188,52 @@ def _separate_syllables(section: str) -> str:
     return re.sub(f"([{INTERSYLLABIC_MARKS}])", rf"\1{_UNIT_SEPARATOR}", section)
 
 
+def _count_units(paths: list[str], config: TokenizerConfig) -> dict[str, int] | None:
+    """Count the units that no piece may cross, normalized, with their separators.
+
+    Byte-pair encoding depends on these counts alone: SentencePiece makes the same pieces of each different syllable and
+    its number as of all sections, many times as fast. Only where rare pieces are equally frequent may it choose others.
+    A unigram model depends on the running text.
+
+    Returns:
+        The counts, or `None` if SentencePiece must read the lines itself, to sample them too.
+    """
+    if not config.tsheg_pretokenization or config.trainer_options["model_type"] != "bpe":
+        return None
+    lines: Counter[str] = Counter()
+    for number, line in enumerate(_sections(paths, config.normalization), 1):
+        if 0 < config.input_sentence_size < number:
+            return None
+        lines[line] += 1
+    options = dict.fromkeys(("add_dummy_prefix", "escape_whitespaces", "remove_extra_whitespaces"), True)
+    normalizer = sentencepiece.SentencePieceNormalizer(rule_name=_RULES, **options)
+    units: Counter[str] = Counter()
+    for line, count in tqdm(lines.items(), desc="counting", unit="section", disable=None):
+        for unit in _UNIT.findall(normalizer.normalize(_separate_syllables(line))):
+            units[unit] += count
+    return units
+
+
 def _train(paths: list[str], config: TokenizerConfig) -> bytes:
-    """Run SentencePiece over the non-empty lines of the files."""
+    """Run SentencePiece over the non-empty lines of the files, or over what `_count_units` makes of them."""
     model = io.BytesIO()
+    units = _count_units(paths, config)
+    reading = {
+        "add_dummy_prefix": True,
+        "remove_extra_whitespaces": True,
+        "input_sentence_size": config.input_sentence_size,
+        "shuffle_input_sentence": config.input_sentence_size > 0,
+    }
+    # Units are normalized already, and none is to be left out.
+    counted = {**dict.fromkeys(reading, False), "input_sentence_size": 0, "input_format": "tsv"}
     failures: list[BaseException] = []
 
     def sentences() -> Iterator[str]:
         # SentencePiece treats an exception as the end of the text and trains on the lines before it.
         try:
+            if units is not None:
+                yield from (f"{unit}\t{count}" for unit, count in units.items())
+                return
             sections = _sections(paths, config.normalization)
             yield from map(_separate_syllables, sections) if config.tsheg_pretokenization else sections
         except BaseException as error:
@@ -212,8 +253,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             normalization_rule_name=_RULES,
             pretokenization_delimiter=_UNIT_SEPARATOR if config.tsheg_pretokenization else "",
             max_sentence_length=_MAX_SENTENCE_BYTES,
-            input_sentence_size=config.input_sentence_size,
-            shuffle_input_sentence=config.input_sentence_size > 0,
+            **(reading if units is None else counted),
             # Fail if the vocabulary is smaller than the alphabet or larger than the text supports.
             hard_vocab_limit=True,
             minloglevel=1,
@@ -224,12 +264,21 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
     if failures:
         raise failures[0]
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    if units is not None:
+        _note_reading(proto, reading)
     if config.normalization != "none":
         # Read by `normalization_of`. To SentencePiece the name says nothing: the model holds the rules themselves.
         proto.normalizer_spec.name = config.normalization
     if _score_step(config):
         _make_sums_exact(proto)
     return bytes(proto.SerializeToString())
+
+
+def _note_reading(model: sentencepiece_model_pb2.ModelProto, reading: dict[str, Any]) -> None:
+    """Write into a model of counted units how texts are read: as if SentencePiece had read the lines."""
+    model.trainer_spec.ClearField("input_format")
+    for name, value in reading.items():
+        setattr(model.trainer_spec if "input" in name else model.normalizer_spec, name, value)
 
 
 def _make_sums_exact(model: sentencepiece_model_pb2.ModelProto) -> None:
