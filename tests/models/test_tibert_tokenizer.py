@@ -268,6 +268,11 @@ class TestSampling(TestCase):
     def tokenizer(self, spm_models, request):
         return TibertTokenizer(spm_models[request.param], nbest_size=64, alpha=0.1)
 
+    @pytest.mark.parametrize("options", [{"nbest_size": [1]}, {"nbest_size": 10**30}, {"alpha": "x"}])
+    def test_options_of_another_type(self, spm_models, options):
+        with pytest.raises(InputError, match="nbest_size is an integer from -1 and alpha a number. Received: "):
+            TibertTokenizer(spm_models["bpe"], **options)
+
     def test_draws_differ(self, tokenizer, sample_lines):
         first, second = (tokenizer.encode(sample_lines) for _ in range(2))
         assert sum(a != b for a, b in zip(first, second, strict=True)) > len(sample_lines) / 2

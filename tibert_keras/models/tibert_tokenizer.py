@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -78,6 +79,12 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     ) -> None:
         self.tsheg_pretokenization = tsheg_pretokenization
         self.underline_between_sections = check_underlines(underline_between_sections)
+        # SentencePiece would notice when it samples.
+        if not (isinstance(nbest_size, Integral) and -1 <= nbest_size < 1 << 31 and isinstance(alpha, Real)):
+            raise InputError(
+                "nbest_size is an integer from -1 and alpha a number. "
+                f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}."
+            )
         self.nbest_size = nbest_size
         self.alpha = alpha
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
