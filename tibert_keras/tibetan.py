@@ -140,8 +140,9 @@ SYLLABLE_PATTERN = (
     f"{_AROUND}*(?:{_IN_SYLLABLE}+?{MARKER}|{_IN_SYLLABLE}*[{TSHEGS}]|{_IN_SYLLABLE}+|[{SEPARATE_MARKS}]){_AROUND}*"
     f"|{_AROUND}+"
 )
-# A unit that is a mark.
+# A unit that is a mark, and one that is a tsheg without a syllable.
 MARK_PATTERN = f"{_AROUND}*[{SEPARATE_MARKS}]{_AROUND}*"
+LONE_TSHEG_PATTERN = f"{_AROUND}*[{TSHEGS}]{_AROUND}*"
 
 # The letters that may stand before the root letter of a syllable, after its vowel, and after that one.
 PREFIXES, SUFFIXES, SECOND_SUFFIXES = "གདབམའ", "གངདནབམའརལས", "སད"

@@ -35,6 +35,8 @@ from tibert_keras.tagging.reading import read_tagged
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
 
 TEXTS = ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "Latin 12་", "༄༅། །", "ཀ\u200bཁ \u200b", "་་", "ཆོས་[MASK]། [MASK]"]
+# Tshegs without syllables, and marks: at the start of a text, after syllables, and after marks.
+MARKS = ["་ཆོས་་ལ ་ །་ཀ", "ཀ་", "་", "༼ཀ༽", "། ་་ ཀ"]
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +75,16 @@ class TestTagWords:
     def test_as_the_keras_model(self, spm_models, kind, underline):
         model = tagger_of(spm_models[kind], underline_between_sections=underline)
         module = TagWords(model)
-        found = rows(module.tag(tf.constant(TEXTS)))
-        assert ["".join(word for word, _, _ in of_text) for of_text in found] == TEXTS
-        expected = model.predict_words(TEXTS)
+        texts = TEXTS + MARKS
+        found = rows(module.tag(tf.constant(texts)))
+        assert ["".join(word for word, _, _ in of_text) for of_text in found] == texts
+        expected = model.predict_words(texts)
         assert [[word[:2] for word in of_text] for of_text in found] == [
             [(word.form, word.tag) for word in of_text] for of_text in expected
         ]
-        for of_text, scored in zip(found, model.predict_syllables(TEXTS), strict=True):
-            assert of_text[0][2] == pytest.approx(scored.probabilities[0, :3].max(), abs=1e-5)
+        for of_text, scored in zip(found, model.predict_syllables(texts), strict=True):
+            _, tag, probability = of_text[0]
+            assert probability == pytest.approx(scored.probabilities[0, model.labels.index(tag)], abs=1e-5)
 
     def test_padding_and_nothing(self, tagger):
         module = TagWords(tagger)
@@ -203,7 +207,9 @@ class TestSavedModels:
         assert [answer["label"] for answer in answers[1]] == [classifier.labels[number] for number in labels]
 
     def test_a_classifier_fills_no_masks(self, exported):
-        with pytest.raises(InputError, match="filled by a masked language model. Received: TibertTokenClassifier"):
+        with pytest.raises(
+            InputError, match="The model is a tagger, and a masked language model is needed. Received: "
+        ):
             load_fill_mask(exported / "presets/tagger")
 
     def test_without_a_tokenizer(self, classifier, tmp_path):

@@ -4,9 +4,11 @@ import random
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from tibert_keras.errors import InputError
+from tibert_keras.tagging.packing import join_syllables
 from tibert_keras.tagging.words import (
     Document,
     TaggedWord,
@@ -16,7 +18,7 @@ from tibert_keras.tagging.words import (
     syllable_labels,
     word_key,
 )
-from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SYLLABLE_PATTERN
+from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SYLLABLE_PATTERN, TSHEGS
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,25 @@ def test_re2_takes_the_pattern() -> None:
     text = " ༄༅། །ང་ཀའི། abཀ༌ཁ  "
     marked = tf.strings.regex_replace(text, f"({SYLLABLE_PATTERN})", r"\1#").numpy().decode()
     assert marked == re.sub(f"({SYLLABLE_PATTERN})", r"\1#", text) == "#".join([*split_syllables(text), ""])
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "tags"),
+    [
+        (["NOUN", "PUNCT", "CONT"], "་ཆོས་་ལ ་ ། ་ཀ་", "PUNCT NOUN PUNCT NOUN"),
+        (["NOUN", "PUNCT", "CONT"], "༄༅། །༼ཀ༽", "PUNCT NOUN PUNCT"),
+        (["n.count", "punc", "CONT"], "་ཆོས་།", "punc n.count punc"),
+        # A tagger that knows no marks.
+        (["NOUN", "CONT"], "ཆོས་།", "NOUN NOUN"),
+    ],
+)
+def test_marks_and_lone_tshegs_are_no_nouns(labels: list[str], text: str, tags: str) -> None:
+    units = split_syllables(text)
+    # One that likes the first label less than `CONT` only.
+    words = join_syllables(units, np.array([[1.0, *([0.0] * (len(labels) - 2)), 2.0]] * len(units)), labels)
+    assert "".join(word.form for word in words) == text
+    assert [word.tag for word in words] == tags.split()
+    assert not any(word.form[0] in TSHEGS for word in words[1:])
 
 
 def test_keys_of_words() -> None:

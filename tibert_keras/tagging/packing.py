@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tibert_keras.tagging.words import CONTINUATION, TaggedWord, is_mark
+from tibert_keras.tagging.words import CONTINUATION, MARK_TAGS, TaggedWord, is_lone_tsheg, is_mark
 
 
 class PackedSyllables(NamedTuple):
@@ -64,16 +64,26 @@ def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[st
 
     Returns:
         The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores, and so does
-        a mark after a syllable, or a syllable after a mark.
+        a mark after a syllable, or a syllable after a mark. A tsheg without a syllable belongs to the word before it,
+        and is a mark if there is none. Marks have one of `MARK_TAGS`, if it is among the labels.
     """
     words: list[TaggedWord] = []
     after_mark = None
-    for syllable, row in zip(syllables, np.array(scores, "float32"), strict=True):
-        begins, after_mark = after_mark is not is_mark(syllable), is_mark(syllable)
-        if labels[row.argmax()] == CONTINUATION and not begins:
+    tags = [index for index, label in enumerate(labels) if label != CONTINUATION]
+    tags_of_marks = np.flatnonzero(mark_tags(labels))
+    for syllable, row in zip(syllables, np.asarray(scores, "float32"), strict=True):
+        is_tsheg = is_lone_tsheg(syllable)
+        mark = is_mark(syllable) or is_tsheg
+        if words and (is_tsheg or (labels[row.argmax()] == CONTINUATION and after_mark is mark)):
             words[-1] = TaggedWord(words[-1].form + syllable, words[-1].tag)
             continue
-        if CONTINUATION in labels:
-            row[labels.index(CONTINUATION)] = -np.inf
-        words.append(TaggedWord(syllable, labels[row.argmax()]))
+        after_mark = mark
+        allowed = tags_of_marks if mark else tags
+        words.append(TaggedWord(syllable, labels[allowed[row[allowed].argmax()]]))
     return words
+
+
+def mark_tags(labels: Sequence[str]) -> np.ndarray:
+    """Tell which labels a word of marks may have, bool `[labels]`: those of `MARK_TAGS`, or any if there are none."""
+    of_marks = np.isin(labels, MARK_TAGS)
+    return of_marks if of_marks.any() else np.array([label != CONTINUATION for label in labels])

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import MARK_PATTERN, SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
+from tibert_keras.tibetan import LONE_TSHEG_PATTERN, MARK_PATTERN, SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
 from tibert_keras.transcription import plain_marks
 
 # The tag of words without a tag, or with one too rare to learn.
@@ -14,8 +14,10 @@ UNKNOWN_TAG = "UNK"
 CONTINUATION = "CONT"
 # Joins the tags of words that are written as one, as in `NOUN+ADP`.
 TAG_SEPARATOR = "+"
+# The tags that words of marks alone may have: the universal ones, and SOAS's.
+MARK_TAGS = ("PUNCT", "SYM", "punc")
 
-_SYLLABLE, _MARK = re.compile(SYLLABLE_PATTERN), re.compile(MARK_PATTERN)
+_SYLLABLE, _MARK, _LONE_TSHEG = map(re.compile, (SYLLABLE_PATTERN, MARK_PATTERN, LONE_TSHEG_PATTERN))
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def split_syllables(text: str) -> list[str]:
 def is_mark(unit: str) -> bool:
     """Whether a unit of `split_syllables` is a mark: a word has either marks or syllables."""
     return _MARK.fullmatch(unit) is not None
+
+
+def is_lone_tsheg(unit: str) -> bool:
+    """Whether a unit of `split_syllables` is a tsheg without a syllable before it, as after a gap or another tsheg."""
+    return _LONE_TSHEG.fullmatch(unit) is not None
 
 
 def word_key(form: str) -> str:
