@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,10 +50,28 @@ def test_they_answer_without_a_model(box: Callable[[str], Path], capsys: pytest.
     assert by_name == by_folder and by_name.startswith("1.1\t")
     assert main(["tag", "བཀྲ་ཤིས།"]) == 0 and "|" in capsys.readouterr().out
     assert main(["card", TAGGER]) == 0 and capsys.readouterr().out == f"{box(TAGGER)}/CARD.md\n"
-    assert main(["tag", f"--model={MASKED_LM}", "བཀྲ་ཤིས།"]) == 1
-    assert "is no classifier" in capsys.readouterr().err
     assert fill_gaps(TEXT, top_k=1) == fill_gaps(TEXT, model=MASKED_LM, top_k=1)
     assert fill_mask("བཅོམ་[MASK]་འདས།") == fill_mask("བཅོམ་[MASK]་འདས།", model=box(MASKED_LM))
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "advice"),
+    [
+        (["tag", "ཀ"], MASKED_LM, f"a tagger is needed. .*Give {TAGGER}, or"),
+        (["tag", "--input_file=."], MASKED_LM, f"a tagger is needed. .*Give {TAGGER}, or"),
+        (["fill-mask", TEXT], TAGGER, f"a masked language model is needed. .*Give {MASKED_LM}, or"),
+        (["evaluate", "--input_file=a"], TAGGER, f"a masked language model is needed. .*Give {MASKED_LM}, or"),
+        (["classify", "ཀ"], TAGGER, "a text classifier is needed. .*Give one of `tibert finetune text`"),
+        (["segment", "ཀ"], MASKED_LM, "a text classifier is needed. .*Give one of `tibert finetune text`"),
+        (["tag", "ཀ"], "tibert_base", f"or the name of a model of the package: {MASKED_LM} or {TAGGER}"),
+    ],
+)
+def test_the_wrong_one_of_them(
+    box: Callable[[str], Path], capsys: pytest.CaptureFixture[str], words: list[str], name: str, advice: str
+) -> None:
+    assert main([*words, f"--model={name}"]) == 1
+    complaint = capsys.readouterr().err
+    assert re.search(rf"Received: (model=)?'{name}'", complaint) and re.search(advice, complaint)
 
 
 def test_a_build_without_them_says_so(tmp_path: Path) -> None:

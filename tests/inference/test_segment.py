@@ -191,7 +191,7 @@ class TestSegment:
         for given, message in (
             (["No Tibetan.", f"--model={segmenter}"], "no Tibetan in the text"),
             (["ཀ།", f"--input_file={tmp_path}/text.txt", f"--model={segmenter}"], "Texts come from"),
-            (["ཀ།", f"--model={small_preset}"], "labels"),
+            (["ཀ།", f"--model={small_preset}"], "a text classifier is needed"),
             (["ཀ།", "--batch_size=0", f"--model={segmenter}"], "batch_size must be positive"),
         ):
             assert main(["segment", *given]) == 1

@@ -286,7 +286,8 @@ class TestBadInput:
 
     def test_models(self, refuse, small_preset, tmp_path):
         refuse("Neither a preset nor a run", "ཀ", model=f"--model={tmp_path}")
-        refuse("The preset is no classifier of this kind", "ཀ", model=f"--model={small_preset}")
+        message = "The model is a masked language model, and a tagger is needed"
+        refuse(message, "ཀ", model=f"--model={small_preset}")
 
 
 def test_an_unfinished_line_is_refused():

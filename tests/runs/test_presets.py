@@ -8,6 +8,7 @@ import pytest
 from tests.support.tiny_models import tiny
 from tibert_keras import TibertMaskedLM
 from tibert_keras.errors import InputError
+from tibert_keras.models.tibert_presets import TAGGER
 from tibert_keras.runs.presets import describe_preset, load_model
 
 
@@ -29,3 +30,9 @@ def test_description(small_preset, finished_run):
     of_run = describe_preset(finished_run)
     assert re.fullmatch(rf"{Path(finished_run).name}, step [\d,]+, {parameters}, {date}", of_run)
     assert describe_preset(Path(finished_run) / "champion") == of_run
+
+
+def test_description_of_one_that_comes_with_the_package(box):
+    description = describe_preset(TAGGER)
+    assert description == describe_preset(box(TAGGER))
+    assert description.startswith(f"{TAGGER}, A tagger of 4 layers, fine-tuned on the SOAS corpus, ")

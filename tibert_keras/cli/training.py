@@ -131,20 +131,14 @@ class EvaluateFlags:
 def evaluate(flags: EvaluateFlags) -> None:
     """Measure a model's loss, in nats, and accuracy on the masked tokens of held-out records."""
     # Before Keras is imported.
-    preset, records = find_preset(flags.model), Records.find(flags.input_file)
+    preset, records = find_preset(flags.model, task="TibertMaskedLM"), Records.find(flags.input_file)
     baseline = Records.find(flags.baseline) if flags.baseline else None
 
-    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:
         require_transformers()  # before minutes of work
-    model = load_model(preset)
-    if not isinstance(model, TibertMaskedLM):
-        raise InputError(
-            "Only a masked language model is evaluated on masked tokens. "
-            f"Received: model={flags.model!r}, a {type(model).__name__}. Give the champion of `tibert pretrain`."
-        )
+    model: Any = load_model(preset)
     scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
     _print_fields({name: scores[name] for name in _FIELDS})
     print(f"\n{in_columns(evaluation_rows(scores), left=1)}")

@@ -57,7 +57,7 @@ def classify_text(config: ClassifyConfig) -> Iterator[str]:
         InputError: If the model is no text classifier, the text cannot be read or has no Tibetan in it, or a line
             has not as many columns as the model reads texts.
     """
-    preset, lines = find_input(config)
+    preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
     texts = (line for line, _ in lines if line.strip())
     return map(_FORMATS[config.format], classify_each(model, texts, batch_size=config.batch_size))

@@ -35,10 +35,10 @@ def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> A
         return _in_memory(model, top_k)
     if not isinstance(model, str | os.PathLike):
         return model
-    model = find_by_name(model)
+    given, model = model, find_by_name(model)
     if (saved_model := find_saved_model(model)) is not None:
         return load_saved_model(saved_model)
-    preset = find_preset(model)
+    preset = find_preset(given, task="TibertMaskedLM")
     if count is not None and is_plain(preset, "TibertMaskedLM", count=count):
         return PlainFillMask(preset, top_k=top_k)
     return _in_memory(load_model(preset), top_k)

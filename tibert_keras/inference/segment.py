@@ -50,7 +50,7 @@ def segment_text(config: SegmentConfig) -> Iterator[str]:
     Raises:
         InputError: If the model is no classifier of section ends, or the text cannot be read or has no Tibetan.
     """
-    preset, lines = find_input(config)
+    preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
     found = sentences(model, _blocks(lines), batch_size=config.batch_size)
     return (f"{escape(sentence, _IN_LINE)}\n" for sentence in found)

@@ -41,6 +41,7 @@ _ENDINGS: dict[Format, str] = {
 }
 # The files of a folder that are texts.
 _TEXT_ENDINGS = (".txt", ".xml", ".tei")
+_TASK = "TibertTokenClassifier"
 # Lines of a text without Tibetan that may tell what it is.
 _MAX_TRIED = 100
 _LINE = re.compile(r"([^\r\n]*)(\r\n|\r|\n|\Z)")
@@ -182,13 +183,13 @@ def tag_text(config: TagConfig) -> Iterator[str]:
     Raises:
         InputError: If the model is no tagger, or the text cannot be read or has no Tibetan in it.
     """
-    preset, lines = find_input(config)
+    preset, lines = find_input(config, task=_TASK)
     if config.text or len(config.paths()) > 1:
         # Each text begins a new line.
         lines = ((line, end or "\n" * bool(line)) for line, end in lines)
     # A unit of work for each window or so. Texts on a command line are short, and those of files are not known yet.
     count = sum(1 + len(text) // 256 for text in config.text)
-    is_little = count > 0 and is_plain(preset, "TibertTokenClassifier", count=count)
+    is_little = count > 0 and is_plain(preset, _TASK, count=count)
     model = PlainTagger(preset) if is_little else _load_tagger(preset)
     return config.write(tag_each(model, lines, batch_size=config.batch_size))
 
@@ -208,7 +209,7 @@ def tag_files(config: TagConfig) -> Iterator[str]:
     Raises:
         InputError: As `tag_text`, before anything is written.
     """
-    preset = find_preset(config.model)
+    preset = find_preset(config.model, task=_TASK)
     paths = config.paths()
     results = [tagged_path(path, config.format) for path in paths]
     if twins := {result for result in results if results.count(result) > 1}:
@@ -230,8 +231,8 @@ def tagged_path(path: str, form: Format) -> str:
     return f"{os.path.splitext(path)[0]}{_ENDINGS[form]}"
 
 
-def find_input(config: TextConfig) -> tuple[str, Iterator[tuple[str, str]]]:
-    """Find the model and the text of a configuration, before anything heavy is imported.
+def find_input(config: TextConfig, *, task: str) -> tuple[str, Iterator[tuple[str, str]]]:
+    """Find the model of a configuration, of the class `task`, and its text, before anything heavy is imported.
 
     Returns:
         The preset folder, and the lines with their ends.
@@ -239,7 +240,7 @@ def find_input(config: TextConfig) -> tuple[str, Iterator[tuple[str, str]]]:
     Raises:
         InputError: If there is no such model, or the text cannot be read or has no Tibetan in it.
     """
-    return find_preset(config.model), with_tibetan(config.lines())
+    return find_preset(config.model, task=task), with_tibetan(config.lines())
 
 
 def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[TaggedLine]:

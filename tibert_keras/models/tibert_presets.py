@@ -61,8 +61,8 @@ MASKED_LM, TAGGER = "tibert_small_derge", "tibert_small_soas"
 PRESETS = Path(__file__).parents[1] / "presets"
 _METADATA = "metadata.json"
 _WITH_WEIGHTS = {
-    MASKED_LM: "4 layers of 256 units, trained on the Derge Kangyur and Tengyur to fill gaps.",
-    TAGGER: "The same encoder, fine-tuned on the SOAS corpus to find words and their parts of speech.",
+    MASKED_LM: "A language model of 4 layers, trained on the Derge Kangyur and Tengyur.",
+    TAGGER: "A tagger of 4 layers, fine-tuned on the SOAS corpus.",
 }
 
 
@@ -74,6 +74,39 @@ def list_presets() -> dict[str, dict[str, Any]]:
             count = read_json(path, what="a preset", advice=_ADVICE).get("parameter_count")
             presets[name] = {"metadata": {"description": description, "params": count}}
     return presets
+
+
+# For each task what its models are called, and where to get one.
+_TASKS = {
+    "TibertMaskedLM": ("a masked language model", f"{MASKED_LM}, or the champion of `tibert pretrain`"),
+    "TibertTokenClassifier": ("a tagger", f"{TAGGER}, or a tagger of `tibert finetune tokens`"),
+    "TibertTextClassifier": ("a text classifier", "one of `tibert finetune text`; none comes with the package"),
+}
+
+
+def check_task(preset: str, task: str, *, model: str | os.PathLike[str]) -> None:
+    """Refuse a preset that was saved for another task than the one wanted, before Keras is imported.
+
+    Args:
+        preset: The folder of the preset.
+        task: The name of the class wanted: `TibertMaskedLM`, `TibertTokenClassifier` or `TibertTextClassifier`.
+        model: The model as it was given, for the message.
+
+    Raises:
+        InputError: If it is one of the others.
+    """
+    try:
+        saved = read_json(join(preset, "task.json"), what="a part of a preset", advice=_ADVICE)
+    except InputError:
+        # A damaged file is reported when the whole preset is loaded.
+        return
+    kind = str(saved.get("registered_name")).removeprefix("tibert_keras>")
+    kind = kind.replace("TibertPretraining", "TibertMaskedLM")
+    if kind in _TASKS and kind != task:
+        raise InputError(
+            f"The model is {_TASKS[kind][0]}, and {_TASKS[task][0]} is needed. Received: model={os.fspath(model)!r}. "
+            f"Give {_TASKS[task][1]}."
+        )
 
 
 def find_by_name(preset: str | os.PathLike[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import yaml
 
 from tibert_keras.errors import InputError, refuse_changes
-from tibert_keras.models.tibert_presets import find_by_name
+from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, check_task, find_by_name
 from tibert_keras.registration import is_handle
 from tibert_keras.storage import atomic_output, exists, join, list_folder
 from tibert_keras.yaml_files import read_yaml
@@ -112,24 +112,30 @@ def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
         )
 
 
-def find_preset(model: str | os.PathLike[str]) -> str:
+def find_preset(model: str | os.PathLike[str], *, task: str | None = None) -> str:
     """Return the folder of a preset, given that folder, a run with a champion, or the name of one with weights.
 
     A preset may be that of KerasHub's or transformers' ALBERT, and a handle such as `hf://user/model`.
 
+    Args:
+        model: The folder or name.
+        task: The class that the preset must be of, as for `check_task`.
+
     Raises:
-        InputError: If it is none of them.
+        InputError: If it is none of them, or of another task.
     """
-    model = find_by_name(model)
+    given, model = model, find_by_name(model)
     if is_handle(model):
         return model
     for folder in [model, join(model, CHAMPION_PRESET)]:
         if exists(join(folder, "task.json")):
+            if task is not None:
+                check_task(folder, task, model=given)
             return folder
     # An encoder alone, or a model of transformers.
     if exists(join(model, "config.json")):
         return model
     raise InputError(
-        f"Neither a preset nor a run with a champion. Received: {model!r}. "
-        "Give a folder that holds task.json, or a run after `tibert champion`."
+        f"Neither a preset nor a run with a champion. Received: {model!r}. Give a folder that holds task.json, a run "
+        f"after `tibert champion`, or the name of a model of the package: {MASKED_LM} or {TAGGER}."
     )

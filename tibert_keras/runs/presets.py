@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.models import tibert_presets
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.champion import read_champion
 from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, CONFIG_FILE, find_preset
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def describe_preset(model: str | os.PathLike[str]) -> str:
-    """Describe a preset or a run's champion in a line: its run, its step, its size, and when it was written."""
+    """Describe a preset or a run's champion in a line: its run, its step, its size, and when it was written.
+
+    One that comes with the package is described by its name and its training.
+    """
     preset = find_preset(model)
     if is_handle(preset):
         return preset
@@ -27,7 +31,10 @@ def describe_preset(model: str | os.PathLike[str]) -> str:
         if exists(join(folder, CHAMPION_FILE)):
             facts.append(f"step {read_champion(folder).step:,}")
     else:
-        facts.append(os.path.basename(os.path.abspath(preset)))
+        name = os.path.basename(os.path.abspath(preset))
+        facts.append(name)
+        if preset == os.path.join(tibert_presets.PRESETS, name):
+            facts.append(tibert_presets.list_presets()[name]["metadata"]["description"].rstrip("."))
     # The folders of transformers have none.
     path = join(preset, "metadata.json")
     advice = "Give one that `save_to_preset` wrote."
