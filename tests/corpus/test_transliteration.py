@@ -63,6 +63,9 @@ def test_what_cannot_be_converted_is_named() -> None:
         ("bcom ldan 'das la phyag 'tshal lo//", "ewts"),
         ("[2a] RGYA GAR SKAD DU, BYANG CHUB SEMS DPA'I SPYOD PA", "acip"),
         ("Only English here: the three jewels and their praise.", None),
+        ("The three jewels and their praise.", None),
+        ("Buddha in the language of India", None),
+        ("oM ma Ni pad+me hU~M/", "ewts"),
         ("Das Buch ist gut und der Mann geht.", None),
         ("Le roi était très content de ses fils.", None),
         ("12 34", None),
@@ -102,5 +105,12 @@ def test_texts_with_gaps(caplog: pytest.LogCaptureFixture) -> None:
         list(texts_in_tibetan(texts, None))
     with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: 'Only"):
         list(texts_in_tibetan([(1, "Only [MASK] English")], None))
+    with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: '12"):
+        list(texts_in_tibetan([(1, "12 [GAP:1] ༣")], None))
     list(texts_in_tibetan([(1, "world [MASK]")], "ewts"))
     assert '"world"' in caplog.text
+    caplog.clear()
+    list(texts_in_tibetan([(1, "[2a.1]བཀྲ་[GAP:1-2]་ལེགས།"), (2, "(12)ཀ{D3}")], None))
+    assert not caplog.text
+    list(texts_in_tibetan([(1, "<p>བཀྲ་[MASK]</p>")], None))
+    assert "the texts: 41% of the characters are not Tibetan: `<`" in caplog.text

@@ -116,7 +116,9 @@ class TestFindGaps:
     def test_signs_of_other_editors(self):
         signs = "[---] [...] [……] … ... xxx XXX ---- [ ] [–] □□ 〓 ཀxxxཁ"
         assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12) + " ཀ[GAP:1-2]ཁ"
-        kept = "boxxx [MASK] [GAP:1] [2a] [?] ། -- x."
+        signs = "(...) {---} <…> ⟦+++⟧ ⟨- - -⟩ […?] [+ +] +++ ×× [lacuna] ▢ <gap unit='char' quantity='3'/>"
+        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12)
+        kept = "boxxx [MASK] [GAP:1] [2a] [?] ཐོ[?]་ (?) (12) ། -- x. pad+me <gap/> <gap extent='2 syllables'/>"
         assert mark_gaps(kept, "1-2") == kept
         assert mark_gaps("ཀ[---]ཁ…[--]", "[---]=1-3 no shad, …=0–1") == "ཀ[GAP:1-3 no shad]ཁ[GAP:0–1][--]"
         for wrong in ("", "x", "[---]", "[---]=", "=2", "[---]=1,…"):

@@ -250,6 +250,12 @@ class TestFilling:
         page.one(".undo").click()
         assert page.text().startswith("ཀ་[---]")
 
+    def test_markup_is_never_taken_for_text_silently(self, page):
+        page.write('<p n="1">ཀ་<gap/>་ཁ<lb/>ག་</p>')
+        assert page.one(".markup").text.startswith('This looks like markup: <p n="1"> <lb/> </p>')
+        page.one(".strip").click()
+        assert page.text() == "ཀ་<gap/>་ཁ\nག་" and not page.one(".markup").is_displayed()
+
     def test_wylie_beside_the_candidates(self, page):
         assert not page.one(".wylie input").is_selected()
         page.one(".wylie input").click()

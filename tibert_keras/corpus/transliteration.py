@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Literal
 
+from tibert_keras.corpus.foreign import ForeignCounter
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import LETTERS, TSHEG, has_tibetan
+from tibert_keras.tibetan import LETTERS, NATIVE_SYLLABLE, PUNCTUATION, TSHEG, has_tibetan
 
 Transliteration = Literal["ewts", "acip"]
 _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
@@ -27,8 +28,9 @@ _ENDLESS = re.compile(r"(?<!\S)\S{256}")
 _TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
 _ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
 _WORD = re.compile(r"[A-Za-z'+.~`]+")
-# How much of a text is tried, and how many of its words must be words of a transliteration.
-_MAX_READ, _MAX_TRIED, _SHARE = 10_000, 300, 0.8
+_NATIVE = re.compile(NATIVE_SYLLABLE)
+# How much of a text is tried, and how many of its words must be words of a transliteration, and Tibetan ones.
+_MAX_READ, _MAX_TRIED, _SHARE, _NATIVE_SHARE = 10_000, 300, 0.8, 0.4
 
 
 class TibetanConverter:
@@ -113,17 +115,18 @@ def recognize_transliteration(text: str) -> Transliteration | None:
     if not words:
         return None
     kind: Transliteration = "acip" if sum(map(str.isupper, words)) > len(words) / 2 else "ewts"
-    good = 0
+    good = native = 0
     for word in words:
         converter = TibetanConverter(kind)
-        converter.convert(word)
+        converted = converter.convert(word)
         good += not converter.unknown
-    return kind if good >= _SHARE * len(words) else None
+        native += not converter.unknown and _NATIVE.fullmatch(converted.strip(PUNCTUATION)) is not None
+    return kind if good >= _SHARE * len(words) and native >= _NATIVE_SHARE * len(words) else None
 
 
 def lacks_tibetan(text: str) -> bool:
-    """Whether a text has letters, but no Tibetan ones. Gaps are no letters."""
-    return not has_tibetan(text) and any(map(str.isalpha, _BRACKETED.sub("", text)))
+    """Whether a text has letters or digits, but no Tibetan letters. Gaps are neither."""
+    return not has_tibetan(text) and any(map(str.isalnum, _BRACKETED.sub("", text)))
 
 
 def no_tibetan(
@@ -141,12 +144,16 @@ def no_tibetan(
 def texts_in_tibetan(
     texts: Iterable[tuple[int, str]], transliteration: Transliteration | None
 ) -> Iterator[tuple[int, str]]:
-    """Convert transliterated texts, and refuse those in other scripts. Numbers of texts go through."""
+    """Convert transliterated texts, refuse those in other scripts, and log it if much else is not Tibetan."""
     converter = TibetanConverter(transliteration) if transliteration is not None else None
+    counter = ForeignCounter()
     for number, text in texts:
         converted = converter.convert(text) if converter is not None else text
         if lacks_tibetan(converted):
             raise InputError(f"Text {number}: {no_tibetan(text)}")
+        counter.add(converted)
         yield number, converted
-    if converter is not None and (note := converter.note()):
+    if converter is None:
+        counter.warn("the texts")
+    elif note := converter.note():
         _LOG.warning("%s", note)

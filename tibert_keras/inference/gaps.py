@@ -16,7 +16,7 @@ MAX_TOKENS = 16
 _USUAL_SYLLABLES = (1, 2)
 
 _IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}"
-_RANGE = re.compile(r"\s*(\d{1,3})\s*(?:[-\u2010-\u2015]\s*(\d{1,3})\s*)?(no shad)?\s*")
+_RANGE = re.compile(r"\s*(\d{1,3})\s*(?:[-\u2010-\u2015\u2212]\s*(\d{1,3})\s*)?(no shad)?\s*")
 _ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*["']([^"']*)["']""")
 _MARKS = re.compile(f"[{PUNCTUATION}]*")
 _SYLLABLE = re.compile(rf"[^{PUNCTUATION}\s]+")
@@ -135,16 +135,23 @@ def _read_range(match: re.Match[str]) -> tuple[int, int, bool]:
 
 def _range_of_tei(element: str, written: str) -> str | None:
     attributes = dict(_ATTRIBUTE.findall(written))
-    quantity, _, unit = attributes.get("extent", "").partition(" ")
-    unit = attributes.get("unit", unit or "syllable")
-    if not unit.lower().startswith("syl"):
+    quantity = attributes.get("quantity", attributes.get("extent", "").partition(" ")[0])
+    if quantity == "unknown":
+        return None
+    if not _is_in_syllables(written):
         raise InputError(
             f"The length of a gap is counted in syllables. Received: {shorten(element)!r}. "
-            'Write <gap quantity="2" unit="syllable"/>, with your estimate.'
+            'Write <gap quantity="2" unit="syllable"/>, with your estimate, or give one for all: gap_signs=1-2.'
         )
-    quantity = attributes.get("quantity", quantity)
     low, high = attributes.get("atLeast", quantity), attributes.get("atMost", quantity)
     return f"{low or high}-{high or low}" if low or high else None
+
+
+def _is_in_syllables(written: str) -> bool:
+    """Whether the attributes of TEI's element count syllables, or nothing."""
+    attributes = dict(_ATTRIBUTE.findall(written))
+    _, _, unit = attributes.get("extent", "").partition(" ")
+    return attributes.get("unit", unit or "syllable").lower().startswith("syl")
 
 
 def _mask_gaps(text: str) -> str:
@@ -162,8 +169,9 @@ def _mask_gaps(text: str) -> str:
 
 # What stands for a gap in transcriptions of others.
 _FOREIGN = re.compile(
-    r"\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])"
-    r"|[\u25a1\u3013\u25cc]+"
+    r"\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]"
+    r"|[({<⟨⟦‹]\s*(?:…|⋯|(?:[-\u2010-\u2015.xX×+]\s*){3,})\??\s*[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
+    r"|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+"
 )
 
 
@@ -172,15 +180,17 @@ def mark_gaps(text: str, signs: str) -> str:
 
     Args:
         text: A text.
-        signs: A number of syllables for all known signs (`[---]`, `[...]`, `…`, `xxx`), such as `1-2`; or signs with
-            their numbers, such as `[---]=1-3,…=1`.
+        signs: A number of syllables, such as `1-2`, for all known signs (`[---]`, `[...]`, `(…)`, `xxx`, `[lacuna]`)
+            and for TEI's gaps that count anything but syllables; or signs with their numbers, such as `[---]=1-3,…=1`.
 
     Example:
         >>> mark_gaps("བཅོམ་[---]་འདས་…", "[---]=1-2,…=1")
         'བཅོམ་[GAP:1-2]་འདས་[GAP:1]'
     """
     if _RANGE.fullmatch(signs):
-        return _FOREIGN.sub(f"[GAP:{signs.strip()}]", text)
+        gap = f"[GAP:{signs.strip()}]"
+        text = GAP.sub(lambda match: match[0] if _is_in_syllables(match["attributes"] or "") else gap, text)
+        return _FOREIGN.sub(gap, text)
     numbers = {}
     for pair in signs.split(","):
         sign, _, number = pair.rpartition("=")

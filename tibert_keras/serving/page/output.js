@@ -37,7 +37,7 @@ probability.</p></sourceDesc>
 // What is legible of a syllable before and after its gap, `ཐོ[?]ས`, or else the length of the gap.
 const PARTLY = /^([^\[]*)\[\?\](.*)$/s;
 const TEI_GAP = /^<gap(?:\s+[\w:]+="[^"<>&]*")*\s*\/>$/;
-const RANGE = /^\[GAP:\s*(\d+)\s*(?:[-\u2010-\u2015]\s*(\d+)\s*)?(?:no shad)?\s*\]$/;
+const RANGE = /^\[GAP:\s*(\d+)\s*(?:[-\u2010-\u2015\u2212]\s*(\d+)\s*)?(?:no shad)?\s*\]$/;
 
 function gapElement(mark) {
   if (TEI_GAP.test(mark)) return mark;

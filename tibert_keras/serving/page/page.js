@@ -48,7 +48,11 @@ function report(error) {
 /** Say which models answer, and what is known of them. */
 function describe() {
   const told = [models.filling, models.tagging].filter((name, index, all) => name && all.indexOf(name) === index);
-  at("about").textContent = told.map((name) => [name, models.about[name]].filter(Boolean).join(": ")).join(" · ");
+  const about = (name) => {
+    const known = models.about[name] ?? "";
+    return known.startsWith(`${name}, `) ? known : [name, known].filter(Boolean).join(": ");
+  };
+  at("about").textContent = told.map(about).join(" · ");
 }
 
 async function begin() {

@@ -4,7 +4,9 @@ import { fillGap, tagWords, transliterate } from "./api.js";
 import { download, toConjectures, toConllu, toTei } from "./output.js";
 import { save } from "./store.js";
 import { coloured, meaning } from "./tags.js";
-import { adoptForeign, around, blocks, edit, fill, findForeign, findGaps, lacksTibetan, reopen } from "./text.js";
+import {
+  adoptForeign, around, blocks, edit, fill, findForeign, findGaps, findMarkup, lacksTibetan, reopen, withoutMarkup,
+} from "./text.js";
 
 // Typed changes within this many milliseconds are undone together.
 const PAUSE = 1000;
@@ -81,6 +83,7 @@ export class Panel {
     });
     on(".take", "change", () => this.take().catch(this.onError));
     on(".adopt", "click", () => this.change(edit(this.state, adoptForeign(this.state.text, this.find(".length").value))));
+    on(".strip", "click", () => this.change(edit(this.state, withoutMarkup(this.state.text))));
     on(".convert", "click", () => this.convert().catch(this.onError));
     on(".tagging input", "change", () => this.show());
     on(".wylie input", "change", () => {
@@ -154,9 +157,8 @@ export class Panel {
     if (this.area.value !== text) this.area.value = text;
     this.find(".undo").disabled = this.place === 0;
     this.find(".redo").disabled = this.place === this.states.length - 1;
-    const foreign = findForeign(text);
-    this.find(".foreign").hidden = !foreign.length;
-    this.find(".foreign-marks").textContent = [...new Set(foreign)].slice(0, 4).join(" ");
+    this.tell(".foreign", findForeign(text));
+    this.tell(".markup", findMarkup(text));
     this.find(".latin").hidden = !lacksTibetan(text);
     this.close();
     this.seen?.disconnect();
@@ -173,6 +175,12 @@ export class Panel {
     // The focused element has been replaced.
     if (isHere) this.reading.focus({ preventScroll: true });
     if (tagged) this.tag();
+  }
+
+  /** Show a line with some of the marks that it is about, if there are any. */
+  tell(selector, marks) {
+    this.find(selector).hidden = !marks.length;
+    this.find(`${selector} code`).textContent = [...new Set(marks)].slice(0, 4).join(" ");
   }
 
   part({ kind, text, index, filling }) {

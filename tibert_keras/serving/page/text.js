@@ -8,17 +8,18 @@ export const GAP = new RegExp(
 );
 // Marks of gaps in other editions, also as the server knows them: [---], [...], …, xxx, and marks without a length.
 const SIGNS =
-  String.raw`\[(?:-|\u2010|\u2013|\u2014|\.|…|x|X|\s|_|\*)*\]|…+|\.{3,}|-{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])` +
-  String.raw`|[\u25a1\u3013\u25cc]+`;
+  String.raw`\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]` +
+  String.raw`|[({<⟨⟦‹]\s*(?:…|⋯|(?:[-\u2010-\u2015.xX×+]\s*){3,})\??\s*[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
+  String.raw`|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+`;
 const FOREIGN = new RegExp(String.raw`<gap\b[^<>]*>(?:<\/gap>)?|\[GAP:?\]|${SIGNS}`, "g");
 // More than a model sees at a time.
 const REACH = 600;
 // Characters of a block, of which the browser lays out only those in sight.
 const BLOCK = 1500;
 
-/** Whether a text has letters, but no Tibetan ones. Gaps are no letters. */
+/** Whether a text has letters or digits, but no Tibetan letters. Gaps are neither. */
 export function lacksTibetan(text) {
-  return /\p{L}/u.test(text.replace(GAP, "")) && !/[\u0f00\u0f40-\u0fbc]/.test(text);
+  return /[\p{L}\p{N}]/u.test(text.replace(GAP, "")) && !/[\u0f00\u0f40-\u0fbc]/.test(text);
 }
 
 /** The gaps of a text: `{start, end}`. */
@@ -29,6 +30,19 @@ export function findGaps(text) {
 /** The marks of gaps in a text as other editions have them, which are no gaps yet. */
 export function findForeign(text) {
   return text.match(FOREIGN) ?? [];
+}
+
+// Tags of XML and HTML, except TEI's gaps.
+const MARKUP = /<\/?(?!gap\b)[A-Za-z][^<>]*>/g;
+
+/** The markup in a text, which a model would take for text. */
+export function findMarkup(text) {
+  return text.match(MARKUP) ?? [];
+}
+
+/** The text without its markup, and with a line break for `<lb>`. */
+export function withoutMarkup(text) {
+  return text.replace(MARKUP, (tag) => (/^<lb\b/.test(tag) ? "\n" : ""));
 }
 
 /** Make gaps of the marks of other editions: `gap`, unless the mark says how many syllables are missing. */
