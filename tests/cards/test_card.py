@@ -168,6 +168,13 @@ class TestCard:
             write_card(run)
         assert not (run / "CARD.md").exists()
 
+    def test_no_card_without_its_picture(self, run):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump({**config, "num_train_steps": 10**30}))
+        with pytest.raises(InputError, match="Not the configuration of a run. .* with num_train_steps=1000000"):
+            write_card(run)
+        assert not (run / "CARD.md").exists()
+
     def test_bad_input(self, tmp_path, capsys):
         for given, message in (([], "There is no run to describe"), ([str(tmp_path)], "The folder holds no run")):
             assert main(["card", *given]) == 1

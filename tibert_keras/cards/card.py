@@ -73,6 +73,8 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     try:
         facts = gather_facts(run_dir)
         text = card_text(facts)
+        # Before anything is written.
+        drawn = summarize_runs([facts.run_dir]) if isinstance(facts, RunFacts) and facts.has_loss else []
     except (InputError, OSError, MemoryError):
         raise
     # A value of another type or range may be in any file of the run, and end in any error, also of the templates.
@@ -87,8 +89,8 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
         text = _join_sections(_keep_sections(_split_sections(text), _split_sections(_read_text(path))))
     with atomic_output(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    if isinstance(facts, RunFacts) and facts.has_loss:
-        plot_runs(summarize_runs([facts.run_dir]), join(facts.run_dir, PICTURE))
+    if drawn:
+        plot_runs(drawn, join(facts.run_dir, PICTURE))
     return path
 
 
