@@ -12,6 +12,8 @@ from typing import Any
 
 import jupytext
 from sphinx.util import logging
+from sphinx.util.inspect import signature as inspect_signature
+from sphinx.util.inspect import stringify_signature
 
 import tibert_keras
 from tibert_keras.cli.main import VERBS, main
@@ -99,10 +101,16 @@ def _to_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any
         flags=re.DOTALL | re.MULTILINE,
     )
     # In a plural, such as that of `[MASK]`, nothing separates the literal from the letter.
-    text = re.sub(r"(?<!`)`([^`\n]+)`(?!`)", r"``\1``", text)
-    text = re.sub(r"(``[^`\n]+``)(?=\w)", r"\1\ ", text)
+    text = re.sub(r"(?<!`)`([^`\n]+)`(?!`)(?=(\w?))", lambda match: f"``{match[1]}``" + "\\ " * bool(match[2]), text)
     text = re.sub(r"\[([^\]\n]+)\]\((https?://[^)\s]+)\)", r"`\1 <\2>`__", text)
     lines[:] = text.splitlines()
+
+
+def _sign_as_init(app: Any, what: str, name: str, obj: Any, options: Any, signature: str, returns: str) -> Any:
+    """Show the arguments of `__init__`, where autodoc shows those of Keras's `__new__`, which takes any."""
+    if what != "class":
+        return None
+    return stringify_signature(inspect_signature(obj.__init__, bound_method=True), unqualified_typehints=True), None
 
 
 def _find_undocumented(app: Any, env: Any) -> None:
@@ -120,4 +128,5 @@ def setup(app: Any) -> None:
     app.connect("builder-inited", _copy_cards)
     # Before napoleon, which has the default priority of 500.
     app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)
+    app.connect("autodoc-process-signature", _sign_as_init)
     app.connect("env-check-consistency", _find_undocumented)

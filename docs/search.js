@@ -1,22 +1,43 @@
-// Ranks the results of the site's search. Sphinx gives nearly all of them the same score; here the words of the question
-// that a title has count too, and guides come before measurements and decisions.
-const inTitle = (title) => {
-  const stem = (text) => text.toLowerCase().match(/\w+/g)?.map((word) => new Stemmer().stemWord(word)) ?? [];
-  const question = new URLSearchParams(location.search).get("q") ?? "";
-  const words = new Set(stem(title));
-  return stem(question).filter((word) => !stopwords.has(word) && words.has(word)).length;
+// Finds and ranks the pages of the site's search. Sphinx wants every word of the question in a page, and scores nearly all
+// pages alike. Here a page may lack words, a rare word counts more, a title most, and guides come before measurements.
+for (const word of ["get", "help", "mean", "need", "use", "want", "work"]) stopwords.add(word);
+const stemsOf = (text) =>
+  splitQuery(text.toLowerCase()).filter((word) => !stopwords.has(word)).map((word) => new Stemmer().stemWord(word));
+
+Search.performTermsSearch = (words, excludedWords) => {
+  const { terms, titleterms, alltitles, titles, docnames, filenames } = Search._index;
+  const pagesOf = (word) => new Set([terms, titleterms].flatMap((index) => (Object.hasOwn(index, word) ? index[word] : [])));
+  const weights = new Map([...words].map((word) => [word, Math.log(1 + docnames.length / (1 + pagesOf(word).size))]));
+  const sum = (some) => [...some].reduce((total, word) => total + (weights.get(word) ?? 2), 0);
+  const all = sum(words);
+
+  // The title of each page, or of the section in it, that has most of the question.
+  const best = new Map();
+  for (const [title, places] of Object.entries(alltitles)) {
+    const stems = new Set(stemsOf(title));
+    const shared = sum([...words].filter((word) => stems.has(word)));
+    const share = shared / (all + (sum(stems) - shared) / 4);
+    for (const [page, id] of places)
+      if (share > (best.get(page)?.share ?? 0)) best.set(page, { share, title, anchor: id === null ? "" : `#${id}` });
+  }
+  const excluded = new Set([...excludedWords].flatMap((word) => [...pagesOf(word)]));
+  const found = new Map();
+  for (const word of words)
+    for (const page of pagesOf(word)) found.set(page, (found.get(page) ?? 0) + weights.get(word) / all);
+  return [...found].filter(([page]) => !excluded.has(page)).map(([page, share]) => {
+    const section = best.get(page);
+    const title = section?.anchor ? `${titles[page]} > ${section.title}` : titles[page];
+    const score = 10 * share + 10 * (section?.share ?? 0);
+    return [docnames[page], title, section?.anchor ?? "", null, score, filenames[page], SearchResultKind.text];
+  });
 };
 
 var Scorer = {
-  score: ([page, title, , , score]) =>
-    score + 5 * inTitle(title) - (/^(benchmarks|cards|changelog|decisions|experiments)/.test(page) ? 10 : 0),
+  score: ([page, , , , score]) => score - (/^(benchmarks|cards|changelog|decisions|experiments)/.test(page) ? 5 : 0),
   // Sphinx's own values.
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },
   objPrioDefault: 0,
   title: 15,
-  partialTitle: 7,
-  term: 5,
-  partialTerm: 2,
 };

@@ -1,9 +1,11 @@
 """The scripts to start from run, and do what they say."""
 
+import ast
 import re
 import runpy
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
@@ -14,6 +16,7 @@ from tests.support.preloaded import Command
 from tibert_keras import TibertBackbone, TibertMaskedLM
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, split_verb
+from tibert_keras.corpus import sample
 from tibert_keras.corpus.sample import sample_documents
 from tibert_keras.finetuning.text import read_labelled
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -32,6 +35,21 @@ def test_finetune_a_tagger(monkeypatch, capsys):
     run("finetune_a_tagger.py", monkeypatch)
     *_, last = capsys.readouterr().out.splitlines()
     assert last == "ཀུན་དགའ་བོ་|PROPN ཡིས་|ADP དགེ་སློང་|NOUN ལ་|ADP མེ་ཏོག་|NOUN ཕུལ|VERB །|PUNCT"
+
+
+@pytest.mark.slow
+def test_train_on_your_own_text(monkeypatch, tmp_path, capsys):
+    """On a tenth of the text."""
+    monkeypatch.setattr(sample, "sample_documents", lambda num_documents: sample_documents(num_documents=20))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run("train_on_your_own_text.py", monkeypatch)
+    *_, last = capsys.readouterr().out.splitlines()
+    filled, pieces, probabilities = re.fullmatch(r"(\S+) (\[.*\]) (\[.*\])", last).groups()
+    assert filled == f"བཅོམ་ལྡན་{ast.literal_eval(pieces)[0]}ལ་ཕྱག་འཚལ་ལོ།".replace("▁", " ")
+    found = ast.literal_eval(probabilities)
+    assert len(found) == 5 and found == sorted(found, reverse=True) and 0 < sum(found) <= 1
+    (model,) = tmp_path.glob("*/model")
+    assert TibertMaskedLM.from_preset(model).preprocessor.tokenizer.vocabulary_size() == 800
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """The training loss or a weight is not finite, or the loss has risen far above what it was.
+    """The training loss or a weight is not finite, or the loss has risen far above its lowest.
 
     Args:
         step: The global step at which this was noticed.
@@ -67,7 +67,7 @@ def check_options(config: Any, *, positive: Sequence[str], not_negative: Sequenc
 
 
 def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, folder: str) -> None:
-    """Refuse to mix what is already in a folder with the results of other options.
+    """Refuse to mix the results in a folder with those of other options.
 
     Args:
         previous: Options that the folder's content was made with.
@@ -91,7 +91,7 @@ def check_arguments(
     """Refuse arguments that do not exist, which Keras's models would ignore.
 
     Args:
-        function: What takes the arguments.
+        function: The function that takes the arguments.
         given: The arguments.
         allowed: The names of those that exist.
         advice: What to do.

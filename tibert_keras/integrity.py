@@ -1,4 +1,4 @@
-"""Lists the files of what is written with their sizes and hashes, and checks them when it is read.
+"""Lists the files of an output with their sizes and hashes, and checks them when they are read.
 
 A list of files is the entry `files` of a JSON file: `{"NAME": {"bytes": 123, "sha256": "..."}}`. Records have theirs in
 their own manifest; presets, checkpoints and SavedModels have a `manifest.json` that holds nothing else.

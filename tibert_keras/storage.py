@@ -261,7 +261,7 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
 
     Args:
         path: Final path of the file or folder. Parent folders are made. An older file or folder is replaced; of a link,
-            what it points to.
+            its target.
         last: Name of the file by which readers tell that a folder is whole. It is copied to a remote folder last.
 
     Yields:

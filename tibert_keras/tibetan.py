@@ -10,7 +10,7 @@ SIGNS = [chr(code) for code in range(0x0F00, 0x1000) if unicodedata.name(chr(cod
 
 
 class SignClass(StrEnum):
-    """What a sign of the script is for. Each sign of the Unicode block has one class."""
+    """The use of a sign of the script. Each sign of the Unicode block has one class."""
 
     LETTER = "letter"
     SUBJOINED = "subjoined letter"

@@ -95,7 +95,7 @@ def joint(before: str, after: str) -> str:
 
 
 def close_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a text with what stands for the break after each, except the last one, which tells it.
+    """Yield the lines of a text but the last, each with a space or nothing in place of its break.
 
     A space at the end of a line ends a section, but not after a tsheg.
 

@@ -8,34 +8,22 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
-from tibert_keras.corpus.sample import sample_documents
 from tibert_keras.saved_model.export import export_saved_model
-from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 # %% [markdown]
 # ## A model
 #
-# Any will do. With a run of your own, `tibert export --model=run --output_dir=models/tibert --versioned` replaces this
-# cell. To keep this page quick it makes a small model that is not trained, so here the guesses mean nothing.
+# Any will do; this one comes with the package. In a terminal: `tibert export --model=tibert_small_derge
+# --output_dir=models/tibert --versioned`.
 
 # %%
-texts = [section for document in sample_documents(num_documents=60) for section in document]
-Path("text.txt").write_text("\n".join(texts), encoding="utf-8")
-train_tokenizer(
-    TokenizerConfig(input_file="text.txt", output_dir="tokenizer", vocab_size=600, tsheg_pretokenization=True)
-)
-tokenizer = TibertTokenizer("tokenizer/spiece.model", tsheg_pretokenization=True)
-preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=64)
-model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
-export_saved_model(model, "models/tibert/1")
+export_saved_model("tibert_small_derge", "models/tibert/1")
 
 # %% [markdown]
 # ## Without a server

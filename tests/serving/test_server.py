@@ -125,7 +125,7 @@ class TestProcess:
             process.send_signal(signal.SIGHUP)
             assert process.wait(timeout=30) == 1
             assert time.monotonic() - started < 6
-        assert "gives up what it has not finished in time" in process.log
+        assert "gives up unfinished requests" in process.log
 
 
 def test_a_hangup_that_is_ignored_stays_so():

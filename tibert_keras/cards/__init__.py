@@ -1,1 +1,1 @@
-"""The card of a run: what it recorded, as a document."""
+"""The card of a run: a document made from its files."""

@@ -1,4 +1,4 @@
-"""Composes the shell commands that reproduce a run from what it recorded."""
+"""Composes the shell commands that reproduce a run, from its files."""
 
 from __future__ import annotations
 

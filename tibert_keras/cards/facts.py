@@ -1,4 +1,4 @@
-"""Reads what a run recorded, for its card. What was not recorded, or is gone, is `None` or empty."""
+"""Reads the facts of a run for its card. A fact that was not recorded, or is gone, is `None` or empty."""
 
 import os
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class RecordFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What the files of a pretraining run tell.
+    """The facts in the files of a pretraining run.
 
     Attributes:
         run_dir: Its folder.
@@ -107,7 +107,7 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningFacts:
-    """What the files of a fine-tuning tell."""
+    """The facts in the files of a fine-tuning."""
 
     run_dir: str
     config: dict[str, Any]

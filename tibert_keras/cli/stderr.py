@@ -39,7 +39,7 @@ def filter_stderr() -> None:
 
 
 def _copy(source: int) -> None:
-    """Copy lines to standard error until the last writer is gone, whatever signal the others get."""
+    """Copy lines to standard error until the last writer is gone, even if the others get a signal."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     os.close(1)

@@ -1,4 +1,4 @@
-"""Counts what is not Tibetan in a text, to say so in a line."""
+"""Counts the characters of a text that are not Tibetan, and reports them in a line."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Tells by its first bytes what a file is, and reads texts that are TEI or transliterated."""
+"""Recognises the kind of a file by its first bytes, and reads TEI and transliterated texts."""
 
 import re
 from collections.abc import Iterable, Iterator

@@ -31,7 +31,7 @@ class UnknownMarkup:
 
 @dataclass
 class ReadingReport:
-    """Counts what a reader left out of its file. Reports can be added up.
+    """Counts the parts of a file that its reader left out. Reports can be added up.
 
     Attributes:
         file: Path of the file being read, for the places of unknown markup.

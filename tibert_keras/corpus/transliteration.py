@@ -49,7 +49,7 @@ class TibetanConverter:
         self.unknown: Counter[str] = Counter()
 
     def convert(self, text: str) -> str:
-        """Convert a text. What is in square brackets, TEI's gaps and Tibetan script stay as they are."""
+        """Convert a text. Square brackets with their content, TEI's gaps and Tibetan script stay as they are."""
         *lines, line = text.split("\n")
         if lines:
             return "\n".join([*map(self.convert_line, lines), self.convert(line)])

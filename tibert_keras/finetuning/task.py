@@ -1,4 +1,4 @@
-"""What a fine-tuning learns: the data, the model and the scores."""
+"""The task of a fine-tuning: the data, the model and the scores."""
 
 import logging
 from abc import ABC, abstractmethod

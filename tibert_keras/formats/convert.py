@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def convert(config: ConvertConfig) -> Proof:
-    """Convert a model, read back what was written, and compare the two. With `check`, only compare.
+    """Convert a model, read the result back, and compare the two. With `check`, only compare.
 
     A foreign model runs in plain NumPy on the variables of its files, without the tables that the conversion reads.
     Ours runs in Keras.

@@ -1,4 +1,4 @@
-"""Finds a model by its path, whatever its format, without Keras or TensorFlow."""
+"""Finds a model of any format by its path, without Keras or TensorFlow."""
 
 from __future__ import annotations
 

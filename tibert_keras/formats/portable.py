@@ -82,7 +82,7 @@ def clean_albert_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if type(attention) in (int, float) and hidden != attention:
         _LOG.warning(
             "hidden_dropout_prob=%s holds for the whole encoder from here on; attention_probs_dropout_prob=%s is left "
-            "out. What the model computes does not change, only how it would be trained further.",
+            "out. The outputs of the model stay the same; only further training would differ.",
             hidden,
             attention,
         )

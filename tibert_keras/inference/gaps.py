@@ -45,8 +45,8 @@ class Gap:
         end: Index after its last character.
         tokens: Its number of pieces, or `None` if unknown.
         syllables: Minimum and maximum number of syllables.
-        begins: What is legible of the beginning of its one syllable.
-        ends: What is legible of the end of it.
+        begins: The legible beginning of its one syllable.
+        ends: The legible end of it.
         allows_shad: Whether a sentence may end in it.
     """
 
@@ -92,7 +92,7 @@ def find_gaps(text: str) -> list[Gap]:
 def most_syllables(text: str) -> int:
     """Return how many syllables, or pieces in place of masks, the gaps of a text may have at most.
 
-    A text whose gaps are written wrongly counts as none: whatever fills it will refuse it.
+    A text whose gaps are written wrongly counts as none: it is refused when it is filled.
     """
     try:
         return sum(gap.tokens or gap.syllables[1] for gap in find_gaps(text))

@@ -1,4 +1,4 @@
-"""Loads models to use, and imports what they need only once they are found."""
+"""Loads models for use, and imports their libraries only once the models are found."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> A
 
     Args:
         model: A masked language model, or the folder of a SavedModel or of its versions, of a preset, or of a run
-            with a champion; or the name of a preset with weights. What this function has returned is returned as it is.
+            with a champion; or the name of a preset with weights. A result of this function is returned as it is.
         top_k: How many pieces a preset guesses for each mask.
         count: The most syllables that are missing, if known. For a few, a preset is run in plain NumPy.
 

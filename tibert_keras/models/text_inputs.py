@@ -210,7 +210,7 @@ class TextInputs:
         return {"x": x, "y": None, "sample_weight": None, "batch_size": None}
 
     def _next_seed(self) -> int:
-        """Draw a seed for the order of the data and what is random in preprocessing."""
+        """Draw a seed for the order of the data and the randomness of preprocessing."""
         return random.getrandbits(32)
 
 

@@ -1,4 +1,4 @@
-"""The base of all preprocessors: loading from presets, and what they check and return alike."""
+"""The base of all preprocessors: how they load from presets, and their common checks and outputs."""
 
 from __future__ import annotations
 

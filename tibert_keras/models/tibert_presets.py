@@ -208,7 +208,7 @@ def local_preset(preset: str) -> Iterator[str]:
 
 
 def check_files(folder: str) -> None:
-    """Check that a preset is whole: by its list of files or, in presets of older versions, by what belongs together.
+    """Check that a preset is whole: by its list of files or, for older versions, by files that belong together.
 
     Raises:
         InputError: If it is not.

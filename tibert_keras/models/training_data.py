@@ -1,4 +1,4 @@
-"""Turns what users give to `fit()`, strings in any container, into what Keras trains on."""
+"""Turns the data given to `fit()`, strings in any container, into data that Keras trains on."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class MaskedLanguageModelLoss(_GlobalBatchLoss):
     over each replica separately, though these rarely hold equally many masked tokens. Here the weights are those of
     all replicas, so N replicas train as one does on the whole batch.
 
-    The cross-entropy is in float32 whatever the precision of the logits. Labels are the token ids that were masked,
+    The cross-entropy is in float32 for logits of any precision. Labels are the token ids that were masked,
     `[batch, predictions]`.
 
     Args:

@@ -24,7 +24,7 @@ _INPUTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFiles:
-    """What the readers of record files need to know.
+    """The files and options of the readers of records.
 
     Attributes:
         paths: The files.
@@ -45,7 +45,7 @@ class RecordFiles:
         return self.num_examples // batch_size if drop_remainder else -(-self.num_examples // batch_size)
 
     def reader(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        """Return what reads examples by their numbers."""
+        """Return a reader of examples by their numbers."""
         return ExampleReader(self.paths, self.sizes, num_ids=self.num_ids, num_segments=self.num_segments).read
 
 

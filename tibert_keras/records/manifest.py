@@ -1,4 +1,4 @@
-"""`manifest.json` beside record files: how they were made, from what, and what they hold."""
+"""`manifest.json` beside record files: their origin, their options and their contents."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def write_records_file(
 ) -> tuple[SourceCounts, int]:
     """Write the examples of one text file, and return the counts of the text and the number of examples.
 
-    Memory holds a few megabytes of text and a batch of examples at a time, whatever the size of the file, its
-    documents and its lines.
+    Memory holds a few megabytes of text and a batch of examples at a time, for files, documents and lines
+    of any size.
 
     Raises:
         InputError: If the text gives no example, or does not have the given hash when it is read.

@@ -57,7 +57,7 @@ class Records:
 
     @classmethod
     def find(cls, pattern: str) -> Records:
-        """Find record files, and read what they hold from their manifests or, without one, from the files.
+        """Find record files, and read their sizes from their manifests or, without one, from the files.
 
         Args:
             pattern: A path, a glob pattern, or several separated by commas.

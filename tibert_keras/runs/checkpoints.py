@@ -28,7 +28,7 @@ _GO_BACK = "Remove its folder to go on from the one before."
 
 
 class _HashingFile(io.RawIOBase):
-    """Hashes what is written to a file, to compare with what is read back.
+    """Hashes the bytes written to a file, to compare them with those read back.
 
     It cannot seek, so NumPy writes every byte once and in order.
     """
@@ -85,7 +85,7 @@ class Checkpoints:
             model: A compiled model.
             step: The global step, which names the checkpoint.
             state: The state of the run, which `state` reads again.
-            best_steps: Steps whose checkpoints are kept whatever their age.
+            best_steps: Steps whose checkpoints are kept at any age.
         """
         from keras import ops
 

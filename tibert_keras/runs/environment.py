@@ -1,4 +1,4 @@
-"""What a run was trained with: the versions of the code and the hashes of its records, noted at each start."""
+"""The environment of a run: the versions of the code and the hashes of its records, noted at each start."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-tex
 
 
 def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> None:
-    """Note what a run is trained with from a step on, unless that is unchanged."""
+    """Note the environment of a run from a step on, unless it is unchanged."""
     phases = read_environment(run_dir)
     now = {**environment(), "manifests": hash_records(record_files)}
     if phases and {**phases[-1], "from_step": None} == {"from_step": None, **now}:
@@ -29,7 +29,7 @@ def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> No
 
 
 def read_environment(run_dir: str) -> list[dict[str, Any]]:
-    """Read what a run was trained with.
+    """Read the environments of a run.
 
     Returns:
         A dictionary for each time it changed, none for runs of versions that did not note it. Each has `from_step`,

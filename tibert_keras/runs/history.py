@@ -59,7 +59,7 @@ class History:
 
     @property
     def criterion(self) -> str:
-        """What is lowest at the best checkpoint: `val_loss` if the run has a validation, else `loss`."""
+        """The figure that is lowest at the best checkpoint: `val_loss` if the run has a validation, else `loss`."""
         return "val_loss" if any("val_loss" in row for row in self.rows) else "loss"
 
     def best(self, criterion: str | None = None, *, mode: Mode = "min") -> dict[str, float] | None:

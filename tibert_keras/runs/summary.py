@@ -38,7 +38,7 @@ class _Champion(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What the files of a run, or of one seed of a fine-tuning, tell about it.
+    """A summary of a run, or of one seed of a fine-tuning, from its files.
 
     Attributes:
         run_dir: The folder of the run or the seed.

@@ -129,7 +129,7 @@ def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut
     if not given or not all(isinstance(each, expected) for each in given):
         kinds = sorted({type(each).__name__ for each in given})
         raise InputError(
-            f"What a precision costs is measured on data of the model's kind. Received: {kinds} for a "
+            f"The cost of a precision is measured on data of the model's kind. Received: {kinds} for a "
             f"{type(model).__name__}. Give {expected.__name__}, as `read_held_out` does."
         )
     full = _figures(model, held_out)

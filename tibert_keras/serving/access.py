@@ -110,7 +110,7 @@ def _check_type(headers: Headers) -> None:
 
 
 def _is_ambiguous(headers: Headers) -> bool:
-    """Whether a proxy may see another end of the request than the server: what follows is not to be read."""
+    """Whether a proxy may see another end of the request than the server, so that nothing after it must be read."""
     return "content-length" in headers and "transfer-encoding" in headers
 
 

@@ -43,7 +43,7 @@ class ServeConfig:
         max_answer_bytes: Maximum size of the tensors of an answer, before they are written as JSON; beyond that a
             request gets status 400.
         timeout: Seconds after which a request that has not arrived gets status 408, one without an answer gets 504, and
-            after which a server that was told to stop gives up what is unfinished.
+            after which a server that was told to stop gives up unfinished requests.
         poll_seconds: Seconds between two checks of the folders for new versions.
     """
 

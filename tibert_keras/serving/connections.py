@@ -1,4 +1,4 @@
-"""Bounds what the connections of clients may hold: their number, and the time in which nothing comes of them."""
+"""Bounds the connections of clients: their number, and the time in which nothing comes of them."""
 
 from __future__ import annotations
 

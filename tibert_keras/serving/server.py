@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve models until SIGTERM, SIGINT or SIGHUP, then finish the requests under way.
 
-    What is not finished `config.timeout` seconds later is given up, and the process ends with status 1.
+    Requests unfinished `config.timeout` seconds later are given up, and the process ends with status 1.
 
     Args:
         config: What to serve, and where.
@@ -121,7 +121,7 @@ class BoundedServer(uvicorn.Server):
 
 
 def _end_process() -> None:
-    _LOG.error("The server gives up what it has not finished in time, and ends.")
+    _LOG.error("The server gives up unfinished requests, and ends.")
     logging.shutdown()
     os._exit(1)
 

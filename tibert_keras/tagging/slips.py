@@ -1,4 +1,4 @@
-"""Gathers what is wrong in a file, so that all of it can be mended at once."""
+"""Gathers the slips of a file, so that all can be mended at once."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Slips:
         return len(self._slips)
 
     def add(self, what: str, number: int, received: str, advice: str) -> None:
-        """Note what is wrong in a line."""
+        """Note a slip in a line."""
         self._slips.append(_Slip(what, number, received, advice))
 
     def add_missing(self, what: str, number: int, line: str) -> None:

@@ -207,7 +207,7 @@ def check_underlines(underline_between_sections: Underlines) -> Underlines:
 
 
 def section_space(underline_between_sections: Underlines) -> str:
-    """What stands between two sections before they are encoded."""
+    """The text between two sections before they are encoded."""
     if underline_between_sections == "between":
         # A unit of its own, so that no piece joins it with the section.
         return f"{UNIT_SEPARATOR} {UNIT_SEPARATOR}"

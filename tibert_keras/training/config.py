@@ -102,7 +102,7 @@ class PretrainConfig(TpuOptions):
         keep_checkpoint_max: How many of the last checkpoints are kept, besides the best by each criterion.
         divergence_factor: The loss has diverged if that of a window is more than this many times the lowest before it,
             or not finite.
-        on_divergence: What happens then: `stop`, or `rollback` to the last checkpoint, to continue with the examples
+        on_divergence: The action then: `stop`, or `rollback` to the last checkpoint, to continue with the examples
             after the window.
         iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.

@@ -131,7 +131,7 @@ def _check_tokenizer(model: TibertMaskedLM, run_dir: str) -> None:
 
 
 def _check_architecture(model: TibertMaskedLM, checkpoint: StateOfTraining) -> None:
-    """Check what no shape tells, such as the number of layers in a group, which share their weights."""
+    """Check sizes that no shape shows, such as the number of layers in a group, which share their weights."""
     google = checkpoint.run_dir is None
     place = checkpoint.run_dir or checkpoint.place
     path = join(os.path.dirname(place) or ".", "albert_config.json") if google else join(place, _INITIAL_CONFIG)

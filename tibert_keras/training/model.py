@@ -77,7 +77,7 @@ def make_model(
 def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
     """Make the model of a run, with a preprocessor if the tokenizer of the records is known.
 
-    Its weights are float32 whatever the run computes in: KerasHub cannot load a preset saved with mixed precision.
+    Its weights are float32 for any precision of the run: KerasHub cannot load a preset saved with mixed precision.
 
     Raises:
         InputError: If the architecture, the tokenizer and the records do not fit together.
@@ -104,7 +104,7 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
 
 
 def _take_initial_weights(config: PretrainConfig, model: TibertMaskedLM) -> dict[str, set[str]] | None:
-    """Give the model the weights to begin with, if there are any, and return the names of what was taken over."""
+    """Give the model the weights to begin with, if there are any, and return the names of those taken over."""
     if config.initial_weights is None:
         return None
     architecture = model.backbone.to_albert_config()

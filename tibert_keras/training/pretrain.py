@@ -184,7 +184,7 @@ def _check_iterations(config: PretrainConfig, step: int) -> None:
     interval, together = config.save_checkpoints_steps, config.steps_per_execution
     if -step % interval % together:
         raise InputError(
-            "iterations_per_loop must divide what is left of the window that was interrupted. Received: "
+            "iterations_per_loop must divide the rest of the interrupted window. Received: "
             f"iterations_per_loop={together} at step {step}, save_checkpoints_steps={interval}. "
             f"Give a divisor of {math.gcd(-step % interval, interval)}."
         )

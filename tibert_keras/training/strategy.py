@@ -55,11 +55,11 @@ class Strategy:
             return bool(self._distribute.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
 
     def wait_for_workers(self) -> None:
-        """Wait until all workers have called this, so that all see what the chief wrote before."""
+        """Wait until all workers have called this, so that all see the files that the chief wrote before."""
         self.any_worker(False)
 
     def leave(self) -> None:
-        """Wait for all workers before this process ends, and until they have received what it sent them last."""
+        """Wait for all workers before this process ends, and until they have received its last messages."""
         self.wait_for_workers()
         if this_worker()[1] > 1:
             # The end of a process closes its connections, and a message on its way is an error for the others.
