@@ -12,7 +12,7 @@ _ANY_DEPTH = re.compile(r"(?:^|(?<=/))\*\*(?:/|$)")
 
 
 def find_matches(pattern: str) -> Iterator[str]:
-    """Yield the paths that match a pattern, as `glob.glob`, but enter each folder once, however many links lead there."""
+    """Yield the paths that match a pattern, as `glob.glob`, entering each folder once even if links lead there too."""
     before, *after = _ANY_DEPTH.split(pattern, maxsplit=1)
     if not after:
         yield from glob.glob(pattern)

@@ -125,7 +125,7 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
     try:
         value = json.loads(content)
         if not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     # Thousands of brackets, one in the other, take more levels than Python has.
     except (ValueError, RecursionError) as error:
         raise InputError(f"Not {what}: {error}. Received: {os.fspath(path)!r}. {advice}") from error

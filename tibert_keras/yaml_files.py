@@ -24,7 +24,7 @@ def read_yaml(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
         reason = " ".join(str(error).split())
         raise InputError(f"Not {what}: {reason}. Received: {os.fspath(path)!r}. {advice}") from error
     if not isinstance(value, dict):
-        raise InputError(f"Not {what}: it is no YAML object. Received: {os.fspath(path)!r}. {advice}")
+        raise InputError(f"Not {what}: it is not a YAML object. Received: {os.fspath(path)!r}. {advice}")
     return value
 
 

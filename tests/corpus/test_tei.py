@@ -109,5 +109,5 @@ def test_names_with_a_prefix(tmp_path: Path) -> None:
 
 def test_xml_that_is_no_tei(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text('<?xml version="1.0"?><alto><String>ཀ</String></alto>', encoding="utf-8")
-    with pytest.raises(InputError, match="no TEI. Received: .*a.xml' with the root <alto>.*--edition=tei"):
+    with pytest.raises(InputError, match="not TEI. Received: .*a.xml' with the root <alto>.*--edition=tei"):
         list(read_documents(f"{tmp_path}/a.xml"))

@@ -143,7 +143,7 @@ class TestReading:
     def test_a_pipe(self, tmp_path):
         """TensorFlow would wait for somebody to write to it."""
         os.mkfifo(tmp_path / "model.ckpt-1.data-00000-of-00001")
-        with pytest.raises(InputError, match=r"data-00000-of-00001 is no file. Received: '.*model.ckpt-1'"):
+        with pytest.raises(InputError, match=r"data-00000-of-00001 is not a file. Received: '.*model.ckpt-1'"):
             read_google_checkpoint(tmp_path / "model.ckpt-1")
 
     def test_nothing_there(self, tmp_path):

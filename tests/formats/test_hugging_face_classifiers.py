@@ -133,7 +133,7 @@ class TestConvert:
         write_hugging_face(PortableModel(model=model), tmp_path / "hf")
         config = json.loads((tmp_path / "hf/config.json").read_text())
         (tmp_path / "hf/config.json").write_text(json.dumps({**config, **changes}))
-        with pytest.raises(InputError, match="no word on what it classifies. Received: architectures="):
+        with pytest.raises(InputError, match="does not name the classes. Received: architectures="):
             read_hugging_face(str(tmp_path / "hf"))
 
     def test_fewer_labels_than_classes(self, spm_models, tmp_path):

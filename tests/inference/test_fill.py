@@ -99,7 +99,7 @@ class TestRefused:
     @pytest.mark.parametrize("texts", [None, 7, [7], [None], [b"[MASK]"], {"[MASK]": 1}, [["[MASK]"]]])
     def test_no_texts(self, texts):
         for fill in (fill_mask, fill_gaps):
-            with pytest.raises(InputError, match="(come in a list|is no string). Received: "):
+            with pytest.raises(InputError, match="(come in a list|is not a string). Received: "):
                 fill(texts)
 
     def test_no_mask(self, finished_run):
@@ -148,7 +148,7 @@ class TestReadTexts:
     @pytest.mark.parametrize("line", ["{", "[]", '"text"', '{"text": 1}', '{"Text": ""}', "1"])
     def test_no_object_with_a_text(self, tmp_path, line):
         (tmp_path / "texts.jsonl").write_text(f'{{"text": "ཀ"}}\n{line}\n')
-        with pytest.raises(InputError, match="Line 2 is no JSON object with a text. Received: "):
+        with pytest.raises(InputError, match="Line 2 is not a JSON object with a text. Received: "):
             list(read_texts(tmp_path / "texts.jsonl"))
 
 

@@ -155,7 +155,7 @@ class TestTibertBackbone(TestCase):
         [
             (None, "Cannot read"),
             ("{", "Not an ALBERT configuration: .* Received: .*config.json"),
-            ("[]", "it is no JSON object"),
+            ("[]", "it is not a JSON object"),
         ],
     )
     def test_albert_config_files_refused(self, tmp_path, text, message):

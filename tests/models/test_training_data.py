@@ -219,9 +219,9 @@ def test_what_cannot_be_trained_on(model, classifier):
         *((empty, "no texts. Received: an empty list") for empty in ([], np.array([], object), ([], []))),
         *((one, "Texts come in a list.* Received: 'ཀ།'") for one in ("ཀ།", np.array("ཀ།"), tf.constant("ཀ།"))),
         (("ཀ།", "ཁ།"), r"a tuple of lists side by side. Received: \('ཀ།', 'ཁ།'\)"),
-        *(((["ཀ།", other]), f"A text is no string. Received: {other}") for other in (None, 7)),
-        (np.array([["ཀ།"]]), r"A text is no string. Received: \['ཀ།'\]"),
-        ((TEXTS, TEXTS[:1]), "Each text has one beside it. Received: lists of \\[7, 1\\] texts"),
+        *(((["ཀ།", other]), f"A text is not a string. Received: {other}") for other in (None, 7)),
+        (np.array([["ཀ།"]]), r"A text is not a string. Received: \['ཀ།'\]"),
+        ((TEXTS, TEXTS[:1]), "Texts side by side come in lists of one length. Received: lists of \\[7, 1\\] texts"),
     ):
         with pytest.raises(InputError, match=message):
             model.fit(data, verbose=0)
@@ -236,7 +236,7 @@ def test_what_cannot_be_trained_on(model, classifier):
     for texts in ((text for text in TEXTS), tf.data.Dataset.from_tensors(TEXTS), model.preprocessor(TEXTS)[0]):
         with pytest.raises(InputError, match="Texts come in a list, .* Received: "):
             as_texts(texts)
-    with pytest.raises(InputError, match="A text is no string. Received: nan"):
+    with pytest.raises(InputError, match="A text is not a string. Received: nan"):
         classifier.fit(np.array(["ཀ།", float("nan")], object), ["a", "b"])
     with pytest.raises(InputError, match="no tokenizer and takes only ids. Received: strings"):
         TibertMaskedLM(model.backbone).fit(TEXTS)

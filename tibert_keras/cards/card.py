@@ -81,7 +81,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
-            f"A file of the run holds what it should not: {reason}. Received: {os.fspath(run_dir)!r}. "
+            f"A file of the run has invalid content: {reason}. Received: {os.fspath(run_dir)!r}. "
             "Choose the folder of another run."
         ) from error
     path = join(facts.run_dir, CARD_FILE)

@@ -116,7 +116,7 @@ class _Reader:
         name = name.rpartition(":")[2]
         if not self._open and name not in _ROOTS and not self.any_root:
             raise InputError(
-                f"An XML file that is no TEI. Received: {self.path!r} with the root <{name}>. "
+                f"The XML file is not TEI. Received: {self.path!r} with the root <{name}>. "
                 "Convert it to TEI or plain text, or read the text of all its elements with --edition=tei."
             )
         parent, left_out = self._open[-1] if self._open else ("", False)

@@ -233,4 +233,4 @@ def _refuse_special_files(prefix: str) -> None:
         return
     for path in sorted(Path(prefix).parent.glob(f"{glob.escape(os.path.basename(prefix))}.*")):
         if not path.is_file():
-            raise InputError(f"The checkpoint cannot be read: {path.name} is no file. Received: {prefix!r}.")
+            raise InputError(f"The checkpoint cannot be read: {path.name} is not a file. Received: {prefix!r}.")

@@ -126,7 +126,7 @@ def read_albert_config(path: str) -> dict[str, Any]:
         if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
             raise InputError(
                 f"Only {name}={allowed[0]!r} is supported. "
-                f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT as Google's."
+                f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT like Google's."
             )
     sizes = {name: config.get(name, value) for name, value in _DEFAULTS.items()}
     return clean_albert_config({**sizes, "hidden_act": "gelu"})
@@ -160,7 +160,7 @@ def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
     labels = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else [None]
     if make is None or not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
         raise InputError(
-            "There is a classifier's head, but no word on what it classifies. Received: "
+            "The model has a classifier's head, but its configuration does not name the classes. Received: "
             f"architectures={config.get('architectures')}, id2label={names}. Give one of {', '.join(_CLASSIFIERS)}, "
             "with a different label for each number from 0 on."
         )

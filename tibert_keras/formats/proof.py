@@ -200,6 +200,6 @@ def check_training(before: PortableModel, after: PortableModel) -> None:
     other += ["the global step"] if after.step != (before.step or 0) else []
     if other:
         raise InputError(
-            f"The state of the training is not what was written. Received: another value of {other[0]}, one of "
+            f"The state of the training differs from the one written. Received: another value of {other[0]}, one of "
             f"{len(other)}. Convert it anew."
         )

@@ -134,7 +134,7 @@ def _check_numbers(name: str, array: np.ndarray) -> None:
     if count := array.size - np.count_nonzero(np.isfinite(array)):
         raise InputError(
             f"A variable is not finite. Received: {name} with {count} of {array.size} values infinite or NaN. "
-            "Give the weights of before the training diverged."
+            "Give weights from before the training diverged."
         )
 
 

@@ -84,7 +84,7 @@ class FillMaskConfig:
             self._check_whole_text()
         elif self.conjectures_file is not None:
             raise InputError(
-                f"Conjectures are those of a whole text. Received: conjectures_file={self.conjectures_file!r}, "
+                f"Only a whole text has a file of conjectures. Received: conjectures_file={self.conjectures_file!r}, "
                 "whole_text=False. Add --whole_text, or give output_file alone."
             )
         elif self.output_file is not None:

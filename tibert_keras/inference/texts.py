@@ -21,7 +21,7 @@ def list_texts(texts: Iterable[str] | str) -> list[str]:
         raise InputError(f"Texts come in a list. Received: {texts!r:.80}. Give strings.")
     texts = list(texts)
     if others := [text for text in texts if not isinstance(text, str)]:
-        raise InputError(f"A text is no string. Received: {others[0]!r:.80}. Give strings in a list.")
+        raise InputError(f"A text is not a string. Received: {others[0]!r:.80}. Give strings in a list.")
     return texts
 
 
@@ -46,6 +46,6 @@ def _text_of(line: str, number: int) -> str:
             raise TypeError
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f'Line {number} is no JSON object with a text. Received: {line[:100]!r}. Write {{"text": "..."}}.'
+            f'Line {number} is not a JSON object with a text. Received: {line[:100]!r}. Write {{"text": "..."}}.'
         ) from error
     return text

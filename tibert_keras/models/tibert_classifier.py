@@ -214,7 +214,7 @@ def check_tibetan(texts: Any) -> None:
 def _given(labels: Sequence[str] | None, preset: str) -> list[str]:
     if labels is None:
         raise InputError(
-            "The preset is no classifier of this kind, and a new one needs the names of its classes. "
+            "The preset is not a classifier of this kind, and a new one needs the names of its classes. "
             f"Received: preset={preset!r}, labels=None. Pass labels, or give the champion of its fine-tuning."
         )
     return list(labels)

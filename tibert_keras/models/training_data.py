@@ -118,10 +118,12 @@ def as_texts(x: Any, *, of_words: bool = False) -> Any:
     lists = texts if isinstance(texts, tuple) else (texts,)
     items = keras.tree.flatten(texts) if of_words else itertools.chain(*lists)
     if others := [each for each in items if not isinstance(each, str)]:
-        raise InputError(f"A text is no string. Received: {others[0]!r:.80}. Leave it out.")
+        raise InputError(f"A text is not a string. Received: {others[0]!r:.80}. Leave it out.")
     if len(set(map(len, lists))) > 1 and not of_words:
         sizes = [len(each) for each in lists]
-        raise InputError(f"Each text has one beside it. Received: lists of {sizes} texts. Give as many of each.")
+        raise InputError(
+            f"Texts side by side come in lists of one length. Received: lists of {sizes} texts. Give as many of each."
+        )
     return texts
 
 

@@ -34,14 +34,14 @@ class OriginalFlags:
     def __post_init__(self) -> None:
         if self.do_lower_case or not self.keep_accents:
             raise InputError(
-                "Text is encoded as it is: what Google's code does to case and accents deletes the vowel signs of "
+                "Text is encoded as it is: Google's treatment of case and accents deletes the vowel signs of "
                 f"Tibetan. Received: do_lower_case={self.do_lower_case}, keep_accents={self.keep_accents}. "
                 "Give do_lower_case=false and keep_accents=true."
             )
         if self.random_next_sentence:
             raise InputError(
-                "ALBERT learns the order of two segments of one document, and not, as BERT does, whether they are of "
-                "one. Received: random_next_sentence=True. Give sop=true for the former."
+                "ALBERT learns the order of two segments of one document, where BERT learns whether they are of one. "
+                "Received: random_next_sentence=True. Give sop=true for their order."
             )
         if self.input_file_mode not in ("r", "rb"):
             raise InputError(f"Files can only be read. Received: input_file_mode={self.input_file_mode!r}. Give r.")
@@ -57,7 +57,7 @@ def folder_of_output_files(paths: list[str]) -> str:
     folders, names = ({part(path) for path in paths} for part in (os.path.dirname, os.path.basename))
     if len(folders) != 1 or len(names) != len(paths):
         raise InputError(
-            "Record files have different names in one folder, which a manifest describes. "
+            "The manifest of a folder describes all its record files, whose names must differ. "
             f"Received: output_file={','.join(paths)!r}. Make each folder by a command of its own."
         )
     return folders.pop() or "."

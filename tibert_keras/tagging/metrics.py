@@ -39,7 +39,7 @@ class ConfusionMatrix:
 
         if not len(true) or len(true) != len(found):
             raise InputError(
-                f"Each label needs the one found. Received: {len(true)} true labels and {len(found)} found. "
+                f"Each true label needs a found one. Received: {len(true)} true labels and {len(found)} found. "
                 "Give one for each."
             )
         names, counts = np.unique(np.asarray(true), return_counts=True)

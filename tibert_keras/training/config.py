@@ -199,7 +199,7 @@ class PretrainConfig(TpuOptions):
         given = {name: getattr(self, name) for name in ("init_checkpoint", "continue_from")}
         if self.architecture_from is not None and self.init_checkpoint is not None:
             raise InputError(
-                "A preset that is no name brings its own weights. "
+                "A preset other than a name brings its own weights. "
                 f"Received: preset={self.preset!r}, init_checkpoint={self.init_checkpoint!r}. Leave one out."
             )
         if None not in given.values():

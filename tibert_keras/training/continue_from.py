@@ -108,7 +108,7 @@ def _read_google(prefix: str, model: keras.Model, optimizer: str) -> StateOfTrai
     step = global_step(variables)
     if step is None:
         raise InputError(
-            f"The checkpoint has no {STEP}, from which to go on. Received: continue_from={prefix!r}. "
+            f"The checkpoint has no {STEP} to continue from. Received: continue_from={prefix!r}. "
             "Give one that was written in training."
         )
     values = {f"optimizer/{optimizer}/iteration": np.asarray(step)}

@@ -76,7 +76,7 @@ def evaluate(
         baseline = check_records(baseline, model)
         if model.preprocessor is None:
             raise InputError(
-                "The baseline guesses hidden tokens, and without a tokenizer none is known to be. "
+                "The baseline guesses the tokens that [MASK] hides, and only a tokenizer knows [MASK]. "
                 "Received: baseline, and a model without a preprocessor. Give one with its tokenizer."
             )
     with reporting_damaged_records(records):
