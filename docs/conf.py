@@ -52,6 +52,8 @@ autodoc_inherit_docstrings = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+napoleon_custom_sections = [("Call arguments", "params_style")]
+maximum_signature_line_length = 120
 
 
 def _write_verbs(app: Any) -> None:

@@ -202,9 +202,8 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         """Load a backbone, or make an untrained one.
 
         Args:
-            preset: A name in `TibertBackbone.presets`, with weights or of an architecture alone; or the folder of a
-                preset, ours or KerasHub's of an ALBERT, or of transformers' ALBERT; or a handle such as `hf://...` of
-                one.
+            preset: A name in `TibertBackbone.presets`, of a model or of an architecture alone; the folder of a preset,
+                ours or KerasHub's ALBERT, or of an ALBERT of transformers; or a handle of one, such as `hf://...`.
             load_weights: Whether to load a folder's weights.
             **kwargs: Arguments of the constructor, which override the preset's. An architecture needs
                 `vocabulary_size`.

@@ -139,7 +139,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
             batch_size: Texts per step.
 
         Returns:
-            One `FilledMask` per mask, in order: `pieces`, `probabilities`, and the `filled` text.
+            One `FilledMask` per mask, in order, with `pieces`, `probabilities` and the `filled` text.
         """
         import tibert_keras
 
@@ -153,7 +153,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
             top_k: Maximum number of candidates for a gap.
 
         Returns:
-            For each gap of each text the `Candidate`s, the likeliest first: `text`, `score`, `syllables`.
+            The `Candidate`s for each gap of each text, the likeliest first, with `text`, `score` and `syllables`.
         """
         import tibert_keras
 

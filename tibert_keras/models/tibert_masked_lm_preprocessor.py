@@ -136,7 +136,7 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         return self._packed(features, self._mask_anywhere(token_ids, None, to_predict=True))[0]
 
     def next_seed(self) -> int:
-        """Draw a seed, from `seed` or from what `keras.utils.set_random_seed` has set."""
+        """Draw a seed, from `seed` or as `keras.utils.set_random_seed` decides."""
         return random.getrandbits(32) if self.rng is None else int(self.rng.integers(2**32))
 
     def _pack(self, x: Any) -> tuple[dict[str, Any], Any]:

@@ -187,12 +187,12 @@ class PretrainConfig(TpuOptions):
 
     @property
     def initial_weights(self) -> str | None:
-        """The model that the run takes its first weights from: `init_checkpoint`, or a `preset` that is no name."""
+        """The model of the first weights, `init_checkpoint` or a `preset` that is not a name, if any."""
         return None if self.continue_from is not None else (self.init_checkpoint or self.architecture_from)
 
     @property
     def architecture_from(self) -> str | None:
-        """The model whose architecture the run has: a `preset` that is no name; or `None`."""
+        """The model of the architecture, a `preset` that is not a name, if any."""
         return None if self.preset in backbone_presets else self.preset
 
     def _check_beginning(self) -> None:

@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
             workers calls its own.
 
     Returns:
-        The champion: the checkpoint with the lowest training loss over its window or, with a `validation_file`, the
+        The checkpoint with the lowest training loss over its window or, with a `validation_file`, the
         lowest validation loss, as a preset in `champion/`.
 
     Raises:
