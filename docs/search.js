@@ -1,5 +1,5 @@
 // Finds and ranks the pages of the site's search. Sphinx wants every word of the question in a page, and scores nearly all
-// pages alike. Here a page may lack words, a rare word counts more, a title most, and guides come before measurements.
+// pages alike. Here a page may lack words, a rare word counts more, a title most, a long page less, and guides come before measurements.
 for (const word of ["get", "help", "mean", "need", "use", "want", "work"]) stopwords.add(word);
 const stemsOf = (text) =>
   splitQuery(text.toLowerCase()).filter((word) => !stopwords.has(word)).map((word) => new Stemmer().stemWord(word));
@@ -20,6 +20,9 @@ Search.performTermsSearch = (words, excludedWords) => {
     for (const [page, id] of places)
       if (share > (best.get(page)?.share ?? 0)) best.set(page, { share, title, anchor: id === null ? "" : `#${id}` });
   }
+  const sizes = new Array(docnames.length).fill(0);
+  for (const pages of Object.values(terms)) for (const page of [pages].flat()) sizes[page] += 1;
+  const meanSize = sizes.reduce((total, size) => total + size) / sizes.length;
   const excluded = new Set([...excludedWords].flatMap((word) => [...pagesOf(word)]));
   const found = new Map();
   for (const word of words)
@@ -27,7 +30,7 @@ Search.performTermsSearch = (words, excludedWords) => {
   return [...found].filter(([page]) => !excluded.has(page)).map(([page, share]) => {
     const section = best.get(page);
     const title = section?.anchor ? `${titles[page]} > ${section.title}` : titles[page];
-    const score = 10 * share + 10 * (section?.share ?? 0);
+    const score = (10 * share) / (0.75 + (0.25 * sizes[page]) / meanSize) + 10 * (section?.share ?? 0);
     return [docnames[page], title, section?.anchor ?? "", null, score, filenames[page], SearchResultKind.text];
   });
 };

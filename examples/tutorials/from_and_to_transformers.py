@@ -16,7 +16,7 @@ from tibert_keras.cli.main import main
 from tibert_keras.corpus.sample import sample_documents
 
 # %% [markdown]
-# ## A model
+# ## Load
 #
 # Any preset or run will do; this one comes with the package.
 

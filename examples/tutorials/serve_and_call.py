@@ -17,7 +17,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tibert_keras.saved_model.export import export_saved_model
 
 # %% [markdown]
-# ## A model
+# ## Export
 #
 # Any will do; this one comes with the package. In a terminal: `tibert export --model=tibert_small_derge
 # --output_dir=models/tibert --versioned`.

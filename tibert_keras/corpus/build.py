@@ -48,15 +48,15 @@ class CorpusConfig:
         input_file: Volumes of an edition, or texts: paths or glob patterns separated by commas. A folder NAME.opf
             stands for all its volumes.
         output_dir: Folder for the corpus files, local or remote. It is made if needed.
-        edition: Edition or format of the input; auto tells it by path and content, for each file. Any other is taken,
-            whatever a file looks like: esukhia and openpecha are the canon's, tei is TEI XML, table CSV or TSV.
+        edition: Edition or format of the input. auto recognises each file by its path and content; any other holds for
+            all files: esukhia and openpecha are the canon's, tei is TEI XML, table CSV or TSV.
         reading: Which of two spellings to keep: original is the archaic or uncorrected one, corrected the
             edition's modern or corrected one.
         normalization: How to write text that has several spellings in Unicode: `none` keeps it as it is, since a
             tokenizer has rules of its own; `nfc` and `tibetan` are those of `tibert tokenizer`.
         tohoku_documents: Whether each text of the Tohoku catalogue starts a document.
         column: Name of the column of a table to read, or its number; by default the one with the most Tibetan.
-        transliteration: What a text in Latin letters is converted from: ewts (Wylie) or acip.
+        transliteration: Scheme of text in Latin letters, to convert it: ewts (Wylie) or acip.
         validation_volumes: Volumes held out for validation: they go to files validation_* instead of train_*. Numbers,
             such as 62,90, or numbers in a collection, such as kangyur:62,tengyur:12.
         workers: Number of processes, or 0 for one a core, fewer if the input is small. In a script, more than one

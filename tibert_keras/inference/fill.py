@@ -49,7 +49,7 @@ class FillMaskConfig:
             such as `1-2`, or signs with their numbers, such as `[---]=1-3,…=1`.
         unit: What to guess: `syllables`, whole ones for each gap, by a search; or `pieces`, those of the vocabulary
             behind each `[MASK]`, many times as fast.
-        transliteration: What texts in Latin letters are converted from: ewts (Wylie) or acip.
+        transliteration: Scheme of text in Latin letters, to convert it: ewts (Wylie) or acip.
         show_wylie: Add each guess in Wylie (EWTS): beside its Tibetan, in a further column, or as `wylie` in JSON.
         top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.

@@ -57,7 +57,7 @@ class TextConfig:
         input_file: UTF-8 files: a path, a glob pattern, a folder, or several separated by commas. An empty line
             separates documents. Without texts and a file, standard input is read.
         output_file: File for the result, in place of standard output.
-        transliteration: What text in Latin letters is converted from: ewts (Wylie) or acip.
+        transliteration: Scheme of text in Latin letters, to convert it: ewts (Wylie) or acip.
         batch_size: Windows of text, or section ends, per step.
     """
 
