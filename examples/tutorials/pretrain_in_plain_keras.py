@@ -19,12 +19,13 @@ print(len(texts), "texts, the first:", texts[0])
 # %% [markdown]
 # ## Where the masks fall
 #
-# The preprocessor masks each batch anew: 15% of the tokens, in spans of up to three, of which 80% become `[MASK]`, 10%
-# another piece, and 10% stay as they are. All of them are predicted.
+# The preprocessor cuts the texts into pieces and masks each batch anew. With the options of the model that comes with
+# the package it chooses 25% of the tokens: 80% of these become `[MASK]`, 10% another piece, and 10% stay as they are.
+# All of them are predicted.
 
 # %%
 preprocessor = TibertMaskedLMPreprocessor.from_preset(
-    "tibert_small_derge", sequence_length=64, mask_selection_length=10
+    "tibert_small_derge", sequence_length=64, mask_selection_length=16
 )
 tokenizer = preprocessor.tokenizer
 features, originals, weights = preprocessor(texts[:24])
