@@ -46,8 +46,8 @@ class TibertTask(TextInputs):
         """Load a model, or make an untrained one.
 
         Args:
-            preset: A name in `presets`, of a model or of an architecture alone; the folder of a preset, ours or KerasHub's
-                ALBERT, or of an ALBERT of transformers; or a handle of one, such as `hf://...`.
+            preset: A name in `presets`, of a model or of an architecture alone; the folder of a preset, ours or
+                KerasHub's ALBERT, or of an ALBERT of transformers; or a handle of one, such as `hf://...`.
             load_weights: Whether to load the weights.
             **kwargs: Arguments of the constructor, and `dtype`. An architecture also needs `vocabulary_size`, or a
                 `preprocessor` with a tokenizer.
