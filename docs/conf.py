@@ -112,7 +112,8 @@ def _sign_as_init(app: Any, what: str, name: str, obj: Any, options: Any, signat
     """Show the arguments of `__init__`, where autodoc shows those of Keras's `__new__`, which takes any."""
     if what != "class":
         return None
-    return stringify_signature(inspect_signature(obj.__init__, bound_method=True), unqualified_typehints=True), None
+    arguments = inspect_signature(obj.__init__, bound_method=True)
+    return stringify_signature(arguments, show_return_annotation=False, unqualified_typehints=True), None
 
 
 def _find_undocumented(app: Any, env: Any) -> None:

@@ -28,7 +28,7 @@ def tibert(words: str) -> None:
 
 # %%
 Path("edition").mkdir()
-documents = list(sample_documents(num_documents=100))
+documents = list(sample_documents(num_documents=60))
 for volume in range(1, 6):
     lines = []
     for number in range(volume, len(documents) + 1, 5):
@@ -88,7 +88,7 @@ Image("records.png")
 tibert(
     "pretrain --preset=base --input_file=records/*.tf_record --output_dir=run "
     "--validation_file=held_out/*.tf_record --optimizer=muon --learning_rate=0.003 "
-    "--train_batch_size=8 --num_train_steps=60 --num_warmup_steps=5 --save_checkpoints_steps=20 "
+    "--train_batch_size=8 --num_train_steps=45 --num_warmup_steps=5 --save_checkpoints_steps=15 "
     "--max_seq_length=64 --max_predictions_per_seq=10 --jit_compile=false"
 )
 
@@ -106,6 +106,7 @@ Image("curves.png")
 
 # %%
 for model in ("base", "run"):
+    print(model)
     tibert(f"evaluate --model={model} --input_file=held_out/*.tf_record")
 
 # %% [markdown]
@@ -116,6 +117,7 @@ for model in ("base", "run"):
 
 # %%
 for model in ("base", "run"):
+    print(model)
     tibert(f"fill-mask --model={model} --top_k=3 གང་ཤེས་རབ་[GAP:1]་ཤེས་པ་དེ་ནི། དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[GAP:1]་ཡིན་ནོ།")
 
 # %% [markdown]

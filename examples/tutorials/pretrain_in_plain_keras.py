@@ -12,7 +12,8 @@ import tensorflow as tf
 from tibert_keras import LAMB, TibertMaskedLM, TibertMaskedLMPreprocessor, WarmupPolynomialDecay, callbacks
 from tibert_keras.corpus.sample import sample_documents
 
-documents = list(sample_documents(num_documents=24))
+tf.get_logger().setLevel("ERROR")  # It would note each export.
+documents = list(sample_documents(num_documents=10))
 texts = [" ".join(document[start : start + 4]) for document in documents for start in range(0, len(document), 4)]
 print(len(texts), "texts, the first:", texts[0])
 
@@ -54,7 +55,7 @@ plt.show()
 # `examples/train_on_your_own_text.py` trains a tokenizer and a model from nothing in the same way.
 
 # %%
-BATCH_SIZE, EPOCHS = 16, 3
+BATCH_SIZE, EPOCHS = 16, 4
 steps = EPOCHS * -(-len(texts) // BATCH_SIZE)
 schedule = WarmupPolynomialDecay(0.005, decay_steps=steps, warmup_steps=steps // 10)
 
@@ -66,16 +67,16 @@ with tf.distribute.MirroredStrategy().scope():
 # %% [markdown]
 # ## Train
 #
-# `SavedModelOfBest` exports the best model, `SaveCheckpoints` lets the same cell go on after an interruption. Both keep
-# their files in the folder `run`.
+# `SavedModelOfBest` exports the model of each epoch that is the best so far or, as here, of each window of so many
+# steps. `SaveCheckpoints` lets the same cell go on after an interruption. Both keep their files in the folder `run`.
 
 # %%
 TEXT = "དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[MASK]་ཡིན་ནོ།"
 (before,) = model.fill_mask([TEXT], top_k=3)
-print(before.pieces, before.probabilities)
+print(before.pieces, np.round(before.probabilities, 3))
 
 # %%
-saving = [callbacks.SavedModelOfBest("run"), callbacks.SaveCheckpoints("run")]
+saving = [callbacks.SavedModelOfBest("run", window=steps), callbacks.SaveCheckpoints("run")]
 history = model.fit(texts, batch_size=BATCH_SIZE, epochs=EPOCHS, callbacks=saving, verbose=2)
 
 # %%

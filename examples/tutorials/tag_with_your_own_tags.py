@@ -38,8 +38,8 @@ def sentence(rng: random.Random, persons: list[str]) -> str:
 
 # %%
 rng = random.Random(1)
-for part, count, persons in (("train", 128, 6), ("validation", 20, 6), ("test", 40, 8)):
-    lines = [" ".join(sentence(rng, list(PERSONS)[:persons]) for _ in range(2)) for _ in range(count)]
+for part, count, persons in (("train", 240, 6), ("validation", 40, 6), ("test", 80, 8)):
+    lines = [sentence(rng, list(PERSONS)[:persons]) for _ in range(count)]
     Path(f"{part}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 print(lines[0])
 
@@ -61,7 +61,7 @@ def tibert(words: str) -> None:
 tibert(
     "finetune tokens --input_file=train.txt --validation_file=validation.txt "
     "--test_file=test.txt --output_dir=tagger --min_tag_count=1 --learning_rate=0.001 "
-    "--num_epochs=4 --train_batch_size=8 --max_seq_length=32 --jit_compile=false"
+    "--num_epochs=6 --train_batch_size=16 --max_seq_length=16 --jit_compile=false"
 )
 
 # %% [markdown]
@@ -79,7 +79,7 @@ Image("loss.png")
 
 # %%
 tagger = TibertTokenClassifier.from_preset("tagger/champion")
-for text in ("རྒྱལ་པོ་ཡིས་ལྷ་མོ་ལ་མེ་ཏོག་ཕུལ།", "རྒྱལ་པོ་ལ་ལྷ་མོ་ཡིས་མེ་ཏོག་ཕུལ།"):
+for text in ("དགེ་སློང་གིས་བྲམ་ཟེ་ལ་མེ་ཏོག་ཕུལ།", "དགེ་སློང་ལ་བྲམ་ཟེ་ཡིས་གསེར་བྱིན།"):
     (words,) = tagger.predict_words([text])
     print("  ".join(f"{word.form}|{word.tag}" for word in words))
 
