@@ -67,8 +67,8 @@ with tf.distribute.MirroredStrategy().scope():
 # %% [markdown]
 # ## Train
 #
-# `SavedModelOfBest` exports the model of each epoch that is the best so far or, as here, of each window of so many
-# steps. `SaveCheckpoints` lets the same cell go on after an interruption. Both keep their files in the folder `run`.
+# `SavedModelOfBest` exports the model after each epoch with a new lowest loss; with `window=steps` it exports once, at
+# the end. `SaveCheckpoints` lets the same cell go on after an interruption. Both keep their files in the folder `run`.
 
 # %%
 TEXT = "དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[MASK]་ཡིན་ནོ།"
