@@ -111,14 +111,14 @@ for model in ("base", "run"):
 
 # %% [markdown]
 # `--baseline=records/*.tf_record` adds a third figure, for counting the n-grams of the training text. A made-up text
-# repeats itself so much that counting finds nine of ten.
+# repeats itself so much that counting does better still.
 #
 # ## Use it
 
 # %%
 for model in ("base", "run"):
     print(model)
-    tibert(f"fill-mask --model={model} --top_k=3 གང་ཤེས་རབ་[GAP:1]་ཤེས་པ་དེ་ནི། དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[GAP:1]་ཡིན་ནོ།")
+    tibert(f"fill-mask --model={model} --top_k=3 དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[GAP:1]་ཡིན་ནོ།")
 
 # %% [markdown]
 # A card says how the champion was made, down to the hashes of its text.

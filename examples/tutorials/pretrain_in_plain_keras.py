@@ -71,7 +71,7 @@ with tf.distribute.MirroredStrategy().scope():
 # the end. `SaveCheckpoints` lets the same cell go on after an interruption. Both keep their files in the folder `run`.
 
 # %%
-TEXT = "དེའི་ཚེ་རྒྱལ་པོ་ནི་ང་[MASK]་ཡིན་ནོ།"
+TEXT = "བུ་གསུམ་པ་ནི་གཞོན་ནུ་ཞེས་[MASK]་བ་ཡིན་ནོ།"
 (before,) = model.fill_mask([TEXT], top_k=3)
 print(before.pieces, np.round(before.probabilities, 3))
 
@@ -90,7 +90,8 @@ plt.show()
 # %% [markdown]
 # ## The SavedModel
 #
-# It takes strings, needs only TensorFlow and TensorFlow Text, and TensorFlow Serving serves it. The answer has changed.
+# It takes strings, needs only TensorFlow and TensorFlow Text, and TensorFlow Serving serves it. Compare
+# its answer with the one above.
 
 # %%
 fill_mask = tf.saved_model.load("run/saved_model").signatures["serving_default"]
