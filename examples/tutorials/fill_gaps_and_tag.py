@@ -32,10 +32,10 @@ for text, gaps in zip(texts, model.fill_gaps(texts, top_k=3), strict=True):
         print("   ", "   ".join(f"{candidate.text} {candidate.score:.2f}" for candidate in gap))
 
 # %% [markdown]
-# `[MASK]` is one piece of the model's vocabulary. Here the scores are probabilities.
+# `[MASK]` is one piece of the model's vocabulary, here a syllable with its tsheg. The scores are probabilities.
 
 # %%
-for mask in model.fill_mask(["བཅོམ་ལྡན་འདས་ཀྱིས་བཀའ་[MASK]་ཏོ།"], top_k=3):
+for mask in model.fill_mask(["བཅོམ་ལྡན་འདས་ཀྱིས་བཀའ་[MASK]ཏོ།"], top_k=3):
     print(mask.pieces, [round(probability, 3) for probability in mask.probabilities])
 
 # %% [markdown]

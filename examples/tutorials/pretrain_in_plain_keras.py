@@ -71,7 +71,7 @@ with tf.distribute.MirroredStrategy().scope():
 # the end. `SaveCheckpoints` lets the same cell go on after an interruption. Both keep their files in the folder `run`.
 
 # %%
-TEXT = "བུ་གསུམ་པ་ནི་གཞོན་ནུ་ཞེས་[MASK]་བ་ཡིན་ནོ།"
+TEXT = "བུ་གསུམ་པ་ནི་གཞོན་ནུ་ཞེས་[MASK]བ་ཡིན་ནོ།"  # a piece has its tsheg
 (before,) = model.fill_mask([TEXT], top_k=3)
 print(before.pieces, np.round(before.probabilities, 3))
 
