@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.json_types import misfit, read_typed_json
+from tibert_keras.json_types import known_fields, misfit, read_typed_json
 
 
 @dataclass
@@ -56,6 +56,10 @@ def test_the_place_is_named(changes, place, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(WHOLE | changes))
     with pytest.raises(InputError, match=rf"Not a test: '{place[1:]}' is missing or of another type. .*a.json'. Go."):
         read_typed_json(tmp_path / "a.json", File, what="a test", advice="Go.")
+
+
+def test_fields_of_newer_versions_are_left_out():
+    assert known_fields(Counts, {"tokens": 3, "new": 1}) == Counts(3)
 
 
 def test_an_entry_that_is_missing():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -25,6 +25,11 @@ def read_typed_json(path: str | os.PathLike[str], kind: Any, *, what: str, advic
             f"Received: {os.fspath(path)!r}. {advice}"
         )
     return content
+
+
+def known_fields(kind: Any, content: Mapping[str, Any]) -> Any:
+    """Make a dataclass of the values of an object, leaving out those that it has no field for."""
+    return kind(**{each.name: content[each.name] for each in fields(kind) if each.name in content})
 
 
 def misfit(value: Any, kind: Any, place: str = "") -> str | None:

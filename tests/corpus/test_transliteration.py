@@ -107,6 +107,8 @@ def test_texts_with_gaps(caplog: pytest.LogCaptureFixture) -> None:
         list(texts_in_tibetan([(1, "Only [MASK] English")], None))
     with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: '12"):
         list(texts_in_tibetan([(1, "12 [GAP:1] ༣")], None))
+    digits = [(1, "བཀྲ་[GAP:1]་"), (2, "༡༢༳")]
+    assert list(texts_in_tibetan(digits, None)) == digits
     list(texts_in_tibetan([(1, "world [MASK]")], "ewts"))
     assert '"world"' in caplog.text
     caplog.clear()

@@ -211,7 +211,7 @@ class TestRefused:
         words = [f"--albert_config_file={golden}/albert_config.json"]
         line = self.refused(capsys, tmp_path, "google", golden / "model.ckpt-30", "google", *words)
         name = {"moments": "embedding_projection/bias/adam_m, one of 64.", "step": "the global step, one of 1."}[lost]
-        assert f"not what was written. Received: another value of {name}" in line
+        assert f"differs from the one written. Received: another value of {name}" in line
 
     def test_options_of_another_format(self, converted, capsys, tmp_path):
         line = self.refused(capsys, tmp_path, "keras", converted["keras"], "google", "--spm_model_file=x")

@@ -88,6 +88,8 @@ class TestFindGaps:
             ('<gap quantity="2" unit="syllable"/>', (2, 2)),
             ("<gap reason='lost' atLeast='1' atMost='3' unit='syllables' />", (1, 3)),
             ('<gap extent="2 syllables"></gap>', (2, 2)),
+            ('<gap extent="unknown" atLeast="2" atMost="3" unit="syllable"/>', (2, 3)),
+            ('<gap extent="unknown" unit="line"/>', (1, 2)),
             ("<gap/>", (1, 2)),
         ],
     )
@@ -121,6 +123,7 @@ class TestFindGaps:
         kept = "boxxx [MASK] [GAP:1] [2a] [?] ཐོ[?]་ (?) (12) ། -- x. pad+me <gap/> <gap extent='2 syllables'/>"
         assert mark_gaps(kept, "1-2") == kept
         assert mark_gaps("ཀ[---]ཁ…[--]", "[---]=1-3 no shad, …=0–1") == "ཀ[GAP:1-3 no shad]ཁ[GAP:0–1][--]"
+        assert _FOREIGN.search("(---" + 20_000 * " ") is not None
         for wrong in ("", "x", "[---]", "[---]=", "=2", "[---]=1,…"):
             with pytest.raises(InputError, match="with a number of syllables. Received: gap_signs="):
                 mark_gaps("ཀ", wrong)

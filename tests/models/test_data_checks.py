@@ -48,6 +48,7 @@ def check(kind, y, weights=None):
         # Others mean what they say, or are Keras's.
         (("categorical_crossentropy", *TEXTS[1:]), np.eye(4)[:2], None),
         (("mse", *TEXTS[1:]), None, None),
+        ((keras.losses.SparseCategoricalCrossentropy(ignore_class=-100), *TOKENS[1:]), np.full((2, 3), -100), None),
     ],
 )
 def test_right(kind, y, weights):

@@ -292,7 +292,7 @@ def test_what_is_wrong_in_a_batch(model, classifier):
 def test_strings_in_one_batch(model, classifier):
     assert np.isfinite(model.train_on_batch(TEXTS)).all()
     assert np.isfinite(classifier.train_on_batch(TEXTS[:2], ["a", "b"], [1.0, 2.0])).all()
-    numbers = classifier.test_on_batch(classifier.preprocessor(TEXTS[:2]), np.array([0, 1]))
+    numbers = classifier.test_on_batch(classifier.preprocessor(TEXTS[:2]), [0, 1], [1, 1])
     np.testing.assert_allclose(classifier.test_on_batch(TEXTS[:2], ["a", "b"]), numbers, atol=1e-5)
 
 

@@ -134,11 +134,18 @@ def evaluate(flags: EvaluateFlags) -> None:
     preset, records = find_preset(flags.model, task="TibertMaskedLM"), Records.find(flags.input_file)
     baseline = Records.find(flags.baseline) if flags.baseline else None
 
+    from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.training.evaluate import check_same_loss, evaluate, hugging_face_loss, require_transformers
 
     if flags.against is not None:
         require_transformers()  # before minutes of work
-    model: Any = load_model(preset)
+    model = load_model(preset)
+    # What is behind a handle shows only now.
+    if not isinstance(model, TibertMaskedLM):
+        raise InputError(
+            f"Only a masked language model is evaluated. Received: model={flags.model!r}, a {type(model).__name__}. "
+            "Give the champion of `tibert pretrain`."
+        )
     scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
     _print_fields({name: scores[name] for name in _FIELDS})
     print(f"\n{in_columns(evaluation_rows(scores), left=1)}")

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
-from tibert_keras.json_types import read_typed_json
+from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.storage import atomic_output, join, list_folder
 
 CORPUS_FILE = "corpus.json"
@@ -132,11 +132,11 @@ class CorpusReport:
             options=content["options"],
             inputs=content["inputs"],
             input_file=content.get("input_file"),
-            files={name: FileCounts(**counts) for name, counts in content["files"].items()},
+            files={name: known_fields(FileCounts, counts) for name, counts in content["files"].items()},
             reading=ReadingReport(
                 markup=Counter(content["markup"]),
                 dropped=Counter(content["dropped_characters"]),
-                unknown=[UnknownMarkup(**place) for place in content["unknown_markup"]],
+                unknown=[known_fields(UnknownMarkup, place) for place in content["unknown_markup"]],
                 num_unknown=content["num_unknown_markup"],
                 notes=content.get("notes", []),
             ),

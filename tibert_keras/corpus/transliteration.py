@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tibert_keras.corpus.foreign import ForeignCounter
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import LETTERS, NATIVE_SYLLABLE, PUNCTUATION, TSHEG, has_tibetan
+from tibert_keras.tibetan import DIGITS, LETTERS, NATIVE_SYLLABLE, PUNCTUATION, TSHEG, has_tibetan
 
 Transliteration = Literal["ewts", "acip"]
 _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
@@ -125,8 +125,8 @@ def recognize_transliteration(text: str) -> Transliteration | None:
 
 
 def lacks_tibetan(text: str) -> bool:
-    """Whether a text has letters or digits, but no Tibetan letters. Gaps are neither."""
-    return not has_tibetan(text) and any(map(str.isalnum, _BRACKETED.sub("", text)))
+    """Whether a text has letters or digits, but none of Tibetan. Gaps are neither."""
+    return not has_tibetan(text) and any(each.isalnum() and each not in DIGITS for each in _BRACKETED.sub("", text))
 
 
 def no_tibetan(

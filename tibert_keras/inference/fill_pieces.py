@@ -53,7 +53,7 @@ def fill_mask(
 
     Example:
     ```python
-    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"]):
+    for mask in fill_mask(["བཀྲ་ཤིས་[MASK]ལེགས།"]):
         print(mask.filled, mask.pieces, mask.probabilities)
     ```
     """

@@ -141,7 +141,8 @@ class _Search:
             top = _highest(scores, _LOOK_AT * self._width)
             fitting = (each for each in top if self._is_written(beams[index], int(allowed[each])))
             for each in islice(fitting, self._width):
-                grown[beams[index].pool].append((float(scores[each]), index, token := int(allowed[each])))
+                token = int(allowed[each])
+                grown[beams[index].pool].append((float(scores[each]), index, token))
                 if beams[index].missing == 1:
                     self._known[windows[index], token] = float(row[token])
         return [
@@ -155,8 +156,8 @@ class _Search:
         context, table, end = beam.context, self._model.table, None
         known = context.prefix[len(beam.text) :]
         if beam.missing == 1:
-            # Of the text, as much as may be the beginning of the ending.
-            end = context.ending and beam.text[-len(context.ending) :], context.ending
+            # The end of the text may be the beginning of the ending; the rest of it does not matter.
+            end = (beam.text[-len(context.ending) :] if context.ending else None, context.ending)
         key = beam.last, beam.syllables, context.syllables, known, end
         if key not in self._pieces:
             low, high = context.syllables

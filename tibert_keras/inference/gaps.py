@@ -137,7 +137,9 @@ def _range_of_tei(element: str, written: str) -> str | None:
     attributes = dict(_ATTRIBUTE.findall(written))
     quantity = attributes.get("quantity", attributes.get("extent", "").partition(" ")[0])
     if quantity == "unknown":
-        return None
+        quantity = ""
+        if not attributes.keys() & {"atLeast", "atMost"}:
+            return None
     if not _is_in_syllables(written):
         raise InputError(
             f"The length of a gap is counted in syllables. Received: {shorten(element)!r}. "
@@ -170,7 +172,7 @@ def _mask_gaps(text: str) -> str:
 # What stands for a gap in transcriptions of others.
 _FOREIGN = re.compile(
     r"\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]"
-    r"|[({<⟨⟦‹]\s*(?:…|⋯|(?:[-\u2010-\u2015.xX×+]\s*){3,})\??\s*[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
+    r"|[({<⟨⟦‹]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
     r"|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+"
 )
 

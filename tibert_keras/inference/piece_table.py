@@ -92,7 +92,8 @@ class PieceTable:
     def kinds(self, pieces: np.ndarray | None = None) -> set[_Kind]:
         """The kinds of the Tibetan pieces among some, bool `[vocabulary]`, or among all."""
         chosen = self._tibetan if pieces is None else self._tibetan & pieces
-        return set(map(_Kind, *(each[chosen].tolist() for each in (self._first, self._last, self._count))))
+        kinds = np.unique(np.stack([self._first, self._last, self._count])[:, chosen], axis=1)
+        return set(map(_Kind, *kinds.tolist()))
 
     def agrees(self, text: str) -> np.ndarray:
         """The pieces that a known text begins with, or that begin with it, bool `[vocabulary]`."""

@@ -86,7 +86,7 @@ class PlainFillMask(_PlainModel):
 
     Example:
     ```python
-    PlainFillMask("run/champion").fill_mask(["བཀྲ་ཤིས་[MASK]་ལེགས།"])["pieces"]  # [1, 1, 5]
+    PlainFillMask("run/champion").fill_mask(["བཀྲ་ཤིས་[MASK]ལེགས།"])["pieces"]  # [1, 1, 5]
     ```
     """
 
@@ -98,6 +98,7 @@ class PlainFillMask(_PlainModel):
 
     def _load(self, folder: str) -> None:
         super()._load(folder)
+        # Fails if weights are missing.
         self._outputs(_ONE_TOKEN)["masked_lm"]
 
     def vocabulary(self) -> dict[str, Any]:
@@ -204,9 +205,11 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
     """
     if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
         return False
-    check_files(preset)
     with explain_load_errors(preset):
-        return _is_plain(preset, task, count)
+        plain = _is_plain(preset, task, count)
+    if plain:
+        check_files(preset)
+    return plain
 
 
 def _is_plain(preset: str, task: str, count: int) -> bool:

@@ -26,8 +26,8 @@ def check_data(model: Any, data: Mapping[str, Any], *, targets: bool = True) -> 
 
     Args:
         model: A model.
-        data: As `x` arrays, a `tf.data.Dataset`, or another stream, whose batches are checked when they come; and the
-            arrays `y` and `sample_weight`.
+        data: As `x` arrays, a `tf.data.Dataset`, or another stream; and the arrays `y` and `sample_weight`. The batches
+            of a generator or a `PyDataset` are checked when they come, those of torch's `DataLoader` are not.
         targets: Whether to check labels and weights too.
     """
     parts = (data["x"], data["y"], data["sample_weight"])
@@ -90,8 +90,11 @@ def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
         checks = []
         limits = _limits(model, x) + (_limits_of_targets(model, y, sample_weight) if targets else [])
         for what, values, limit in limits:
-            values = tf.cast(values, tf.float64)
-            right = (values >= 0) & (values < limit) & ((values == tf.floor(values)) | (limit == math.inf))
+            if limit == math.inf or values.dtype not in (tf.int32, tf.int64):
+                values = tf.cast(values, tf.float64)
+            right = (values >= 0) & (values < limit)
+            if limit < math.inf and values.dtype.is_floating:
+                right &= values == tf.floor(values)
             parts = [f"{what}. Received:", tf.boolean_mask(values, ~right)[:1], _advice(limit)]
             checks.append(tf.debugging.Assert(tf.reduce_all(right), parts))
         with tf.control_dependencies(checks):
@@ -141,7 +144,12 @@ def _check_inputs(model: Any, x: Any) -> None:
     for name, shape in shapes.items():
         # There may be any number of predictions.
         fitting = wanted and (wanted[:1] + (None,) if name == "mask_positions" else wanted)
-        if shape is not None and (len(shape) != 2 or (fitting is not None and not _fits(shape, fitting))):
+        if shape is not None and len(shape) != 2:
+            raise InputError(
+                f"The inputs come in batches, [batch, sequence]. Received: {name} of shape {shape}. "
+                "Give arrays of two axes, or dataset.batch(32)."
+            )
+        if shape is not None and fitting is not None and not _fits(shape, fitting):
             raise InputError(
                 f"The inputs of a batch have one shape, [batch, sequence]. Received: {name} of shape {shape}, "
                 f"token_ids of shape {wanted}. Give as many of each."
@@ -184,7 +192,9 @@ def _limits_of_targets(model: Any, y: Any, sample_weight: Any) -> list[tuple[str
 
 
 def _is_sparse(loss: Any) -> bool:
-    return isinstance(loss, _SPARSE) or loss == "sparse_categorical_crossentropy"
+    # With `ignore_class` a label may be no number of a class.
+    ignores = getattr(loss, "ignore_class", None) is not None
+    return not ignores and (isinstance(loss, _SPARSE) or loss == "sparse_categorical_crossentropy")
 
 
 def _check_targets(loss: Any, outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
@@ -238,7 +248,7 @@ def _check_numbers(what: str, values: Any, limit: float) -> None:
     dtype = getattr(values, "dtype", None)
     if getattr(dtype, "kind", None) in ("U", "S", "O") or "string" in str(dtype):
         shown = repr(str(values.flat[0])) if isinstance(values, np.ndarray) else "strings"
-        raise InputError(f"Ids and labels beside them are numbers. Received: {shown}. Give those of the classes.")
+        raise InputError(f"Ids, and labels and weights beside them, are numbers. Received: {shown}. Give numbers.")
     if not hasattr(values, "__array__"):
         return
     numbers = values if isinstance(values, np.ndarray) else keras.ops.convert_to_numpy(values)

@@ -175,7 +175,7 @@ def _split(data: Any, steps: int) -> Any:
 
 def _check_size(size: int, steps: int) -> None:
     if size % steps:
-        raise InputError(f"{_UNEQUAL} Received: gradient_accumulation_steps={steps}, and a batch of {size}.")
+        raise InputError(f"{_UNEQUAL} Received: a batch of {size}. Give a multiple of {steps}.")
 
 
 def check_batches(model: Any, x: Any, batch_size: int | None, validation_split: float) -> None:

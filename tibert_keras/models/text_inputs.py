@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -144,25 +145,25 @@ class TextInputs:
         # Not packed without labels: a tuple of texts would look like one.
         seed = self._next_seed() if holds_strings(x) else 0
         batch = preprocessed_batch((x, y, sample_weight), self._preprocessing(targets=targets), seed)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         return keras.tree.map_structure(
-            lambda part: None if part is None else keras.ops.convert_to_tensor(part),
-            keras.utils.unpack_x_y_sample_weight(batch),
+            lambda part: None if part is None else keras.ops.convert_to_tensor(part), (x, *_as_arrays(y, sample_weight))
         )
 
     def _preprocessing(self, *, targets: bool) -> Preprocess:
         """Return the function that preprocesses and, in Python, checks a batch; a batch of ids is only checked."""
+        # Not a local function: the processes of a `PyDataset` receive it by pickle.
+        return partial(self._preprocessed, targets=targets)
 
-        def preprocess(x: Any, y: Any, sample_weight: Any, seed: Any) -> Any:
-            if not holds_strings(x):
-                check_batch(self, x, y, sample_weight, targets=targets)
-                return None
-            self._check_tokenizer()
-            outputs = self.preprocess_samples(x, y, sample_weight, seed)
-            if not in_graph():
-                check_batch(self, *keras.utils.unpack_x_y_sample_weight(outputs), targets=targets)
-            return outputs
-
-        return preprocess
+    def _preprocessed(self, x: Any, y: Any, sample_weight: Any, seed: Any, *, targets: bool) -> Any:
+        if not holds_strings(x):
+            check_batch(self, x, y, sample_weight, targets=targets)
+            return None
+        self._check_tokenizer()
+        outputs = self.preprocess_samples(x, y, sample_weight, seed)
+        if not in_graph():
+            check_batch(self, *keras.utils.unpack_x_y_sample_weight(outputs), targets=targets)
+        return outputs
 
     def _prepared(
         self,
@@ -182,8 +183,7 @@ class TextInputs:
             self._check_tokenizer()
             data = self._prepared_texts(x, y, sample_weight, batch_size, shuffle=shuffle, training=training)
         else:
-            y = np.asarray(y) if isinstance(y, list) else y
-            sample_weight = as_weights(sample_weight) if isinstance(sample_weight, list) else sample_weight
+            y, sample_weight = _as_arrays(y, sample_weight)
             data = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         if is_stream(x):
             seed = 0 if self.preprocessor is None else seed_of_all_workers(self, self._next_seed())
@@ -227,3 +227,11 @@ def _parts(data: Any) -> tuple[Any, ...]:
 
 def _tuple(data: Mapping[str, Any]) -> Any:
     return data["x"] if is_stream(data["x"]) else (data["x"], data["y"], data["sample_weight"])
+
+
+def _as_arrays(y: Any, sample_weight: Any) -> tuple[Any, Any]:
+    """Return labels and weights in lists as arrays. To Keras a list has a part for each of several outputs."""
+    return (
+        np.asarray(y) if isinstance(y, list) else y,
+        as_weights(sample_weight) if isinstance(sample_weight, list) else sample_weight,
+    )

@@ -332,5 +332,5 @@ def _check_sampling(nbest_size: Any, alpha: Any) -> None:
     if not (isinstance(nbest_size, Integral) and -1 <= int(nbest_size) < 1 << 31 and isinstance(alpha, Real)):
         raise InputError(
             "nbest_size is an integer from -1 and alpha a number. "
-            f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}."
+            f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}. Give nbest_size=0 for no sampling."
         )

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
 from tibert_keras.integrity import ListedFile, difference
-from tibert_keras.json_types import read_typed_json
+from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
 from tibert_keras.storage import atomic_output, join, list_folder, sha256
@@ -117,7 +117,7 @@ class Manifest:
             return None
         path, advice = join(folder, MANIFEST_FILE), "Build the records again."
         content = read_typed_json(path, _ManifestFile, what="a manifest of records", advice=advice)
-        manifest = cls(**{each.name: content[each.name] for each in dataclasses.fields(cls) if each.name in content})
+        manifest = known_fields(cls, content)
         try:
             _Options(**manifest.options_of(_Options))
         except InputError as error:

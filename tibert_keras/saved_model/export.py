@@ -63,7 +63,7 @@ def export_saved_model(
     ```python
     export_saved_model("run", "run/saved_model")
     serve = tf.saved_model.load("run/saved_model").signatures["serving_default"]
-    serve(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))["pieces"]
+    serve(tf.constant(["བཀྲ་ཤིས་[MASK]ལེགས།"]))["pieces"]
     ```
     """
     check_export_folder(output_dir)

@@ -22,7 +22,7 @@ class FillMask(TextModule):
     Example:
     ```python
     fill_mask = FillMask(TibertMaskedLM.from_preset("run/champion"), top_k=5)
-    answer = fill_mask.fill_mask(tf.constant(["བཀྲ་ཤིས་[MASK]་ལེགས།"]))
+    answer = fill_mask.fill_mask(tf.constant(["བཀྲ་ཤིས་[MASK]ལེགས།"]))
     answer["pieces"]  # [1, 1, 5]
     ```
     """

@@ -200,11 +200,11 @@ def _count_units(paths: list[str], config: TokenizerConfig) -> dict[str, int] | 
     """
     if not config.tsheg_pretokenization or config.trainer_options["model_type"] != "bpe":
         return None
-    lines: Counter[str] = Counter()
-    for number, line in enumerate(_sections(paths, config.normalization), 1):
-        if 0 < config.input_sentence_size < number:
-            return None
-        lines[line] += 1
+    most = config.input_sentence_size
+    # Counted before they are normalized and kept.
+    if most and sum(1 for path in paths for _ in filter(None, read_lines(path))) > most:
+        return None
+    lines = Counter(_sections(paths, config.normalization))
     options = dict.fromkeys(("add_dummy_prefix", "escape_whitespaces", "remove_extra_whitespaces"), True)
     normalizer = sentencepiece.SentencePieceNormalizer(rule_name=_RULES, **options)
     units: Counter[str] = Counter()
@@ -278,7 +278,8 @@ def _note_reading(model: sentencepiece_model_pb2.ModelProto, reading: dict[str, 
     """Write into a model of counted units how texts are read: as if SentencePiece had read the lines."""
     model.trainer_spec.ClearField("input_format")
     for name, value in reading.items():
-        setattr(model.trainer_spec if "input" in name else model.normalizer_spec, name, value)
+        spec = model.trainer_spec if name in model.trainer_spec.DESCRIPTOR.fields_by_name else model.normalizer_spec
+        setattr(spec, name, value)
 
 
 def _make_sums_exact(model: sentencepiece_model_pb2.ModelProto) -> None:

@@ -9,7 +9,7 @@ export const GAP = new RegExp(
 // Marks of gaps in other editions, also as the server knows them: [---], [...], …, xxx, and marks without a length.
 const SIGNS =
   String.raw`\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]` +
-  String.raw`|[({<⟨⟦‹]\s*(?:…|⋯|(?:[-\u2010-\u2015.xX×+]\s*){3,})\??\s*[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
+  String.raw`|[({<⟨⟦‹]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
   String.raw`|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+`;
 const FOREIGN = new RegExp(String.raw`<gap\b[^<>]*>(?:<\/gap>)?|\[GAP:?\]|${SIGNS}`, "g");
 // More than a model sees at a time.
@@ -17,9 +17,9 @@ const REACH = 600;
 // Characters of a block, of which the browser lays out only those in sight.
 const BLOCK = 1500;
 
-/** Whether a text has letters or digits, but no Tibetan letters. Gaps are neither. */
+/** Whether a text has letters or digits, but none of Tibetan. Gaps are neither. */
 export function lacksTibetan(text) {
-  return /[\p{L}\p{N}]/u.test(text.replace(GAP, "")) && !/[\u0f00\u0f40-\u0fbc]/.test(text);
+  return /(?![\u0f20-\u0f33])[\p{L}\p{N}]/u.test(text.replace(GAP, "")) && !/[\u0f00\u0f40-\u0fbc]/.test(text);
 }
 
 /** The gaps of a text: `{start, end}`. */
