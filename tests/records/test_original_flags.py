@@ -64,8 +64,8 @@ def test_the_flags_mean_what_they_say():
         ({"random_next_sentence": True}, "Received: random_next_sentence=True"),
         ({"input_file_mode": "w"}, "Received: input_file_mode='w'"),
         ({"output_dir": ""}, "no folder for the records. Received: output_dir=''"),
-        ({"output_dir": "", "output_file": "a/x,b/y"}, "in one folder.* Received: output_file='a/x,b/y'"),
-        ({"output_dir": "", "output_file": "a/x, a/x"}, "different names"),
+        ({"output_dir": "", "output_file": "a/x,b/y"}, "The manifest of a folder.* Received: output_file='a/x,b/y'"),
+        ({"output_dir": "", "output_file": "a/x, a/x"}, "whose names must differ"),
     ],
 )
 def test_refused(options, message):
