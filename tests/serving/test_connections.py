@@ -232,7 +232,7 @@ class TestBesideHostileClients:
     @pytest.fixture(scope="class")
     @classmethod
     def url(cls, exported):
-        with running(load_models([str(exported)], num_versions=1), timeout=4, max_connections=64) as address:
+        with running(load_models([str(exported)], num_versions=1), timeout=4, max_connections=96) as address:
             yield address
 
     def longest(self, url):
