@@ -88,7 +88,7 @@ Image("records.png")
 tibert(
     "pretrain --preset=base --input_file=records/*.tf_record --output_dir=run "
     "--validation_file=held_out/*.tf_record --optimizer=muon --learning_rate=0.003 "
-    "--train_batch_size=8 --num_train_steps=45 --num_warmup_steps=5 --save_checkpoints_steps=15 "
+    "--train_batch_size=8 --num_train_steps=30 --num_warmup_steps=5 --save_checkpoints_steps=15 "
     "--max_seq_length=64 --max_predictions_per_seq=10 --jit_compile=false"
 )
 
