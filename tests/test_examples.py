@@ -76,6 +76,7 @@ def test_pretrain_in_keras(tmp_path):
 
 
 def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):
+    monkeypatch.setattr(sample, "sample_documents", lambda num_documents: sample_documents(num_documents=3))
     run("head_of_your_own.py", monkeypatch, small_preset)
     assert "guessed the number" in capsys.readouterr().out
 
