@@ -58,13 +58,19 @@ def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
     if not by_name or in_order or not (isinstance(x, Mapping | list | tuple) or hasattr(x, "shape")):
         return
     _check_inputs(model, x)
+    if targets:
+        _check_targets(model, x, y, sample_weight)
+    for what, values, limit in _all_limits(model, x, y, sample_weight, targets=targets):
+        _check_numbers(what, values, limit)
+
+
+def _check_targets(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
+    """Check that there are labels and weights for each output that needs them, of its shape."""
     outputs, loss = model.output, getattr(model, "loss", None)
-    if not targets:
-        return
     # The positions that have labels.
     inputs = _shape(x.get("mask_positions", x["token_ids"]))
     if not isinstance(outputs, Mapping):
-        _check_targets(loss, outputs.shape, inputs, y, sample_weight)
+        _check_shapes(loss, outputs.shape, inputs, y, sample_weight)
     elif isinstance(loss, Mapping):
         names = [name for name in outputs if loss.get(name) is not None]
         for part, what in ((y, "labels"), (sample_weight, "weights")):
@@ -74,7 +80,7 @@ def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
                 )
         for name in names:
             labels, weights = (part and part[name] for part in (y, sample_weight))
-            _check_targets(loss[name], outputs[name].shape, inputs, labels, weights)
+            _check_shapes(loss[name], outputs[name].shape, inputs, labels, weights)
 
 
 def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
@@ -88,8 +94,7 @@ def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
     def check(*batch: Any) -> Any:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         checks = []
-        limits = _limits(model, x) + (_limits_of_targets(model, y, sample_weight) if targets else [])
-        for what, values, limit in limits:
+        for what, values, limit in _all_limits(model, x, y, sample_weight, targets=targets):
             if limit == math.inf or values.dtype not in (tf.int32, tf.int64):
                 values = tf.cast(values, tf.float64)
             right = (values >= 0) & (values < limit)
@@ -160,12 +165,15 @@ def _check_inputs(model: Any, x: Any) -> None:
             f"The sequences are longer than the model has positions. Received: {wanted[1]} tokens, "
             f"max_sequence_length={most}. Cut them."
         )
-    for what, values, limit in _limits(model, x):
-        _check_numbers(what, values, limit)
+
+
+def _all_limits(model: Any, x: Any, y: Any, sample_weight: Any, *, targets: bool) -> list[tuple[str, Any, float]]:
+    """Return what is wrong if numbers of a batch are not below a limit, the numbers, and the limit."""
+    return _limits(model, x) + (_limits_of_targets(model, y, sample_weight) if targets else [])
 
 
 def _limits(model: Any, x: Any) -> list[tuple[str, Any, float]]:
-    """Return what is wrong if numbers of the inputs are not below a limit, the numbers, and the limit."""
+    """Return the limits of the inputs."""
     sizes = {
         "token_ids": model.backbone.vocabulary_size,
         "segment_ids": model.backbone.num_segments,
@@ -176,14 +184,15 @@ def _limits(model: Any, x: Any) -> list[tuple[str, Any, float]]:
 
 
 def _limits_of_targets(model: Any, y: Any, sample_weight: Any) -> list[tuple[str, Any, float]]:
-    """Do the same for labels that are the numbers of classes, and for their weights."""
+    """Return the limits of labels that are the numbers of classes, and of their weights."""
     parts: tuple[Any, ...] = (model.output, getattr(model, "loss", None), y, sample_weight)
     if not isinstance(model.output, Mapping):
         parts = tuple({"": part} for part in parts)
     outputs, loss, y, sample_weight = parts
     limits: list[tuple[str, Any, float]] = []
-    for name in loss if isinstance(loss, Mapping) else ():
-        if _is_sparse(loss[name]):
+    for name in outputs if isinstance(loss, Mapping) else ():
+        if _is_sparse(loss.get(name)):
+            # Records without an order of sentences have other numbers, with weights of 0.
             if not isinstance(loss[name], SentenceOrderLoss):
                 limits.append((_CLASSES, y[name], outputs[name].shape[-1]))
             if sample_weight is not None and sample_weight[name] is not None:
@@ -197,8 +206,8 @@ def _is_sparse(loss: Any) -> bool:
     return not ignores and (isinstance(loss, _SPARSE) or loss == "sparse_categorical_crossentropy")
 
 
-def _check_targets(loss: Any, outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
-    """Check the labels and weights of one output, of a known shape."""
+def _check_shapes(loss: Any, outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
+    """Check the shapes of the labels and weights of one output."""
     if not _is_sparse(loss):
         return
     if y is None:
@@ -211,17 +220,11 @@ def _check_targets(loss: Any, outputs: Shape, inputs: Shape, y: Any, weights: An
             f"A label is the number of a class. Received: labels of shape {_shape(y)} for examples of shape {wanted}. "
             "Give one number each; of one-hot labels y.argmax(-1)."
         )
-    # Records without an order of sentences have other numbers, with weights of 0.
-    if not isinstance(loss, SentenceOrderLoss):
-        _check_numbers(_CLASSES, y, outputs[-1] or 0)
-    if weights is None:
-        return
-    if not _fits(_shape(weights), wanted, broadcast=True):
+    if weights is not None and not _fits(_shape(weights), wanted, broadcast=True):
         raise InputError(
             f"Each label needs a weight. Received: weights of shape {_shape(weights)} for labels of shape {wanted}. "
             "Give as many of both."
         )
-    _check_numbers(_WEIGHTS, weights, math.inf)
 
 
 def _shape(values: Any) -> Shape:
