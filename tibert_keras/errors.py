@@ -43,7 +43,7 @@ class RunInterrupted(Exception):  # noqa: N818 (nothing went wrong)
         self.step = step
 
 
-def check_options(config: Any, *, positive: Sequence[str], not_negative: Sequence[str]) -> None:
+def check_options(config: Any, *, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
     """Check the choices and numbers among the fields of a dataclass. Fields that are `None` are not checked.
 
     Args:

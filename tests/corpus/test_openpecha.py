@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus.openpecha import Edit, is_openpecha_base, openpecha_text, read_openpecha, volume_files
+from tibert_keras.corpus.markup import resolve_markup
+from tibert_keras.corpus.openpecha import Edit, apply_edits, is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK, group_documents, split_sections
 from tibert_keras.corpus.volumes import read_documents
@@ -44,7 +45,8 @@ annotations:
 
 def read(base: str, *edits: Edit, **options) -> tuple[list[list[str]], ReadingReport]:
     report = ReadingReport("v007.txt")
-    return list(group_documents(split_sections(openpecha_text(base, edits, report, **options)))), report
+    lines = resolve_markup(apply_edits(base, edits, report).split("\n"), report, **options)
+    return list(group_documents(split_sections(lines))), report
 
 
 @pytest.fixture

@@ -6,37 +6,11 @@ from pathlib import Path
 import pytest
 
 from tibert_keras.corpus.build import CorpusConfig, build_corpus
-from tibert_keras.corpus.sample import sample_documents, write_sample
-from tibert_keras.corpus.sample_words import add_particle, last_letter
+from tibert_keras.corpus.sample import add_particle, sample_documents, write_sample
 from tibert_keras.corpus.volumes import read_documents
 from tibert_keras.errors import InputError
 
 SYLLABLE = re.compile("[\u0f40-\u0fbc]+")
-
-
-@pytest.mark.parametrize(
-    ("word", "letter"),
-    [
-        ("ཀ", "འ"),
-        ("རྒྱལ་པོ", "འ"),
-        ("མིག", "ག"),
-        ("རང", "ང"),
-        ("མེད", "ད"),
-        ("ལྡན", "ན"),
-        ("འཐོབ", "བ"),
-        ("ལམ", "མ"),
-        ("དགའ", "འ"),
-        ("སྐྱེ", "འ"),
-        ("འགྱུར", "ར"),
-        ("འཇམ་དཔལ", "ལ"),
-        ("གངས", "ས"),
-        ("ལ", "འ"),
-        ("ཤཱ", "འ"),
-        ("དབང་", "ང"),
-    ],
-)
-def test_last_letter(word: str, letter: str) -> None:
-    assert last_letter(word) == letter
 
 
 @pytest.mark.parametrize(
@@ -57,11 +31,13 @@ def test_particles_follow_the_spelling(particle: str, expected: str) -> None:
 
 
 def test_strong_final_particle() -> None:
-    assert [add_particle(word, "final-strong") for word in ("གསོལ", "གྱུར", "བསྟན")] == [
-        "གསོལ་ཏོ",
-        "གྱུར་ཏོ",
-        "བསྟན་ཏོ",
-    ]
+    words = ("གསོལ", "གྱུར", "བསྟན")
+    assert [add_particle(word, "final-strong") for word in words] == [f"{word}་ཏོ" for word in words]
+
+
+@pytest.mark.parametrize("word", ["ཀ", "རྒྱལ་པོ", "སྐྱེ", "ལ", "ཤཱ"])
+def test_open_syllables(word: str) -> None:
+    assert add_particle(word, "terminative") == f"{word}ར"
 
 
 def test_documents_have_the_shape_of_canonical_prose() -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,9 +15,9 @@ from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
 from tibert_keras.corpus.transliteration import Transliteration
 from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
-from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.errors import InputError, check_options, refuse_changes
 from tibert_keras.locks import only_writer
-from tibert_keras.normalization import NORMALIZATIONS, Normalization, normalize_text
+from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.storage import (
     UNFINISHED,
@@ -77,14 +77,7 @@ class CorpusConfig:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("edition", get_args(Edition)),
-            ("reading", get_args(Reading)),
-            ("normalization", NORMALIZATIONS),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                raise InputError(f"No such {name}. Received: {name}={value!r}. Use one of {', '.join(choices)}.")
+        check_options(self)
         object.__setattr__(self, "validation_volumes", _read_volumes(self.validation_volumes))
 
 

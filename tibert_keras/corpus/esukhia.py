@@ -7,8 +7,9 @@ see `markup.py`.
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from tibert_keras.corpus.markup import Reading, join_split_pairs, resolve_markup
+from tibert_keras.corpus.markup import resolve_markup
 from tibert_keras.corpus.report import ReadingReport
 
 _MARKER = re.compile(r"\[[\d ]+x?[ab]?(?:\.\d+)?\]")
@@ -20,21 +21,9 @@ def has_esukhia_markup(line: str) -> bool:
     return _OPENING.match(line) is not None
 
 
-def esukhia_text(
-    lines: Iterable[str],
-    report: ReadingReport,
-    *,
-    reading: Reading = "original",
-    tohoku_documents: bool = True,
-) -> Iterator[str]:
-    """Remove the markup from the lines of a volume.
-
-    Yields:
-        Lines of running text for `split_sections`.
-    """
-    unmarked = ((number, _drop_markers(line, report)) for number, line in enumerate(lines, start=1))
-    for number, text in join_split_pairs(unmarked):
-        yield resolve_markup(text, report, line=number, reading=reading, tohoku_documents=tohoku_documents)
+def esukhia_text(lines: Iterable[str], report: ReadingReport, **options: Any) -> Iterator[str]:
+    """Remove the markup from the lines of a volume; the options are those of `resolve_markup`."""
+    return resolve_markup((_drop_markers(line, report) for line in lines), report, **options)
 
 
 def _drop_markers(line: str, report: ReadingReport) -> str:

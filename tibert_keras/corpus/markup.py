@@ -55,12 +55,20 @@ _STRAY_NAMES = list(_STRAY_KINDS)
 _CONTEXT = 12
 
 
-def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join two lines where a pair such as `{archaic,modern}` crosses the line end.
+def resolve_markup(
+    lines: Iterable[str], report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
+) -> Iterator[str]:
+    """Remove the markup from the lines of a volume, and count it.
 
     Yields:
-        Numbered lines; a joined line has the first one's number.
+        Lines of running text for `split_sections`.
     """
+    for number, line in _join_split_pairs(enumerate(lines, start=1)):
+        yield line if _PLAIN.fullmatch(line) else _resolve(line, report, number, reading, tohoku_documents)
+
+
+def _join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Join two lines, under the number of the first, where a pair such as `{archaic,modern}` crosses the line end."""
     held_number, held = 0, ""
     for number, line in lines:
         if not line:
@@ -81,18 +89,7 @@ def join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, st
         yield held_number, held
 
 
-def resolve_markup(
-    text: str,
-    report: ReadingReport,
-    *,
-    line: int,
-    reading: Reading = "original",
-    tohoku_documents: bool = True,
-) -> str:
-    """Remove the markup from a line of text, and count it."""
-    if _PLAIN.fullmatch(text):
-        return text
-
+def _resolve(text: str, report: ReadingReport, line: int, reading: Reading, tohoku_documents: bool) -> str:
     def tohoku_id(match: re.Match[str]) -> str:
         report.count("Tohoku id", len(match[0]))
         return DOCUMENT_BREAK if tohoku_documents else ""

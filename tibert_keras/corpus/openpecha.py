@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from tibert_keras.corpus.markup import Reading, join_split_pairs, resolve_markup
+from tibert_keras.corpus.markup import Reading, resolve_markup
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.errors import InputError
@@ -54,38 +54,20 @@ def volume_files(path: str) -> list[str]:
 def read_openpecha(
     path: str, report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
 ) -> Iterator[str]:
-    """Read a volume, with its layers applied, as running text for `split_sections`.
-
-    Yields:
-        Lines of text without markup.
-    """
-    base = "\n".join(read_lines(path))
-    _, *beside = volume_files(path)
-    _, _, number = _locate(path)
+    """Read a volume, with its layers applied, as running text for `split_sections`."""
+    base, (_, _, number) = "\n".join(read_lines(path)), _locate(path)
     edits: list[Edit] = []
-    for file in beside:
+    for file in volume_files(path)[1:]:
         if file.endswith("index.yml"):
             edits += _work_starts(file, number) if tohoku_documents else []
         elif reading == "corrected":
             edits += _read_layer(file)
-    return openpecha_text(base, edits, report, reading=reading, tohoku_documents=tohoku_documents)
+    text = apply_edits(base, edits, report)
+    return resolve_markup(text.split("\n"), report, reading=reading, tohoku_documents=tohoku_documents)
 
 
-def openpecha_text(
-    base: str,
-    edits: Iterable[Edit],
-    report: ReadingReport,
-    *,
-    reading: Reading = "original",
-    tohoku_documents: bool = True,
-) -> Iterator[str]:
-    """Apply annotations to a base text and remove its markup. See `read_openpecha`."""
-    numbered = enumerate(_apply(base, edits, report).split("\n"), start=1)
-    for number, text in join_split_pairs(numbered):
-        yield resolve_markup(text, report, line=number, reading=reading, tohoku_documents=tohoku_documents)
-
-
-def _apply(base: str, edits: Iterable[Edit], report: ReadingReport) -> str:
+def apply_edits(base: str, edits: Iterable[Edit], report: ReadingReport) -> str:
+    """Apply annotations to a base text."""
     parts, position = [], 0
     for start, stop, text, kind in sorted(_snap(edit, base) for edit in edits):
         old = base[start:stop]

@@ -2,83 +2,33 @@
 
 The documents are grammatical classical Tibetan in the style of a sutra: each has one teacher, audience, place and
 topic, lists have their fixed order, particles agree with the spelling and verbs with the rank of the subject. The
-prose is formulaic enough for a very small masked language model to learn to fill its gaps in a few minutes.
+prose is formulaic enough for a very small masked language model to learn to fill its gaps in a few minutes. The
+sentences and words are in `sample.yaml`.
 """
 
+import functools
 import random
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from tibert_keras.corpus import sample_words as words
-from tibert_keras.corpus.sample_words import add_particle
 from tibert_keras.errors import InputError
 from tibert_keras.storage import atomic_output
-from tibert_keras.tibetan import SHAD, TSHEG
+from tibert_keras.tibetan import LETTERS, SHAD, SUFFIXES, TSHEG
+from tibert_keras.yaml_files import load_yaml
 
 _OPENER = f"\u0f04\u0f05\u0f05{SHAD} {SHAD}"
 _MAX_SECTIONS = 60
-
-# A line is a section: words, `+particle`, whose spelling depends on the word before it, and `{name}` from the cast.
-_TITLE = "{topic} {count} བསྟན་པ་ +genitive མདོ"
-_OPENING = """
-སངས་རྒྱས་དང་བྱང་ཆུབ་སེམས་དཔའ་ཐམས་ཅད་ལ་ཕྱག་འཚལ +final
-འདི་སྐད་བདག་གིས་ཐོས་པ་དུས་གཅིག་ན
-{teacher} {place} +genitive {spot} ན
-{audience} {crowd} དང་ཐབས་གཅིག་ཏུ་བཞུགས +final
-"""
-_QUESTION = """
-དེ་ནས་ {rank} {asker} སྟན་ལས་ལངས +continuative
-{teacher} +genitive ཞབས་ལ་མགོ་བོས་ཕྱག་འཚལ་ནས
-{teacher} ལ་འདི་སྐད་ཅེས་གསོལ +final-strong
-{teacher} ལགས {topic} +quotative བགྱི་བ་དེ་གང་ལགས
-{being} +ergative {topic} +terminative ཇི་ལྟར་བསླབ་པར་བགྱི
-དེ་སྐད་ཅེས་གསོལ་པ་དང
-{teacher} +ergative {rank} {asker} ལ་བཀའ་སྩལ +final-strong
-{asker} དེའི་ཕྱིར་ལེགས་པར་ཉོན་ཅིག་དང་ངས་བཤད་པར་བྱ +final
-"""
-_LIST_HEAD = "{asker} {topic} ནི་ {count} པོ་འདི་དག་ཡིན་ཏེ་གང་ཞེ་ན"
-_LIST_ITEM = "{ordinal} ནི་ {item} +genitive {topic} ཡིན +final"
-_LIST_END = "{asker} དེ་དག་ནི་ {topic} {count} ཞེས་བྱ +final"
-_ITEM_FRAMES = """
-{asker} {item} ནི་ {simile} དང་འདྲ +continuative
-{simile} +ergative {object} {act} +genitive ཕྱིར +final
-|
-{being} གང་ {item} ལ་གནས་པ་དེ་ནི
-{fruit} འཐོབ +coordinate {bane} ལས་གྲོལ་བར་འགྱུར +final
-|
-གང་ {item} མི་ཤེས་པ་དེ་ནི་ {bane} ལ་གནས་པ +final
-གང་ {item} ཤེས་པ་དེ་ནི་ {fruit} ལ་གནས་པ +final
-|
-{item} སྟོང +coordinate {item} ལ་བདག་མེད +continuative
-{item} ལ་བདག་མེད་པར་ {being} +ergative ཤེས་པར་བྱ +final
-|
-{teacher} +ergative {item} མཁྱེན +coordinate {item} གཟིགས +final
-{being} +ergative {item} ཤེས +coordinate {item} མཐོང +final
-"""
-_TALE_HEAD = """
-{asker} སྔོན་བྱུང་བ་འདས་པའི་དུས་ན
-{place} ན་རྒྱལ་པོ་ {king} +quotative བྱ་བ་ཞིག་བྱུང +final
-རྒྱལ་པོ་ {king} དེ་ལ་བུ་གསུམ་ཡོད་པར་གྱུར +final-strong
-"""
-_TALE_SON = """
-བུ་ {ordinal} ནི་ {son} +quotative བྱ་བ་ཡིན +final
-{son} +ergative {audience} ལ་ {gift} ཕུལ +continuative
-{gift} ཕུལ་བས་ {fruit} ཐོབ་པར་གྱུར +final-strong
-"""
-_TALE_END = """
-རྒྱལ་པོ་ {king} +ergative དེ་མཐོང་ནས་དགའ་བ་སྐྱེས +final
-{king} +ergative བུ་གསུམ་ལ་འདི་སྐད་ཅེས་སྨྲས +final
-བུ་ཁྱེད་ཀྱིས་ {gift} ཕུལ་བ་ལེགས་སོ་ལེགས +final
-{asker} དེའི་ཚེ་རྒྱལ་པོ་ {king} གཞན་ཡིན་པར་མ་སེམས་ཤིག་དང
-དེའི་ཚེ་རྒྱལ་པོ་ {king} ནི་ང་ཉིད་ཡིན +final
-"""
-_CLOSING = """
-{teacher} +ergative དེ་སྐད་ཅེས་བཀའ་སྩལ་ནས
-{rank} {asker} དང་ {audience} {crowd} ཡི་རངས +continuative
-{teacher} +ergative གསུངས་པ་ལ་མངོན་པར་དགའ +final
-{topic} {count} བསྟན་པ་ +genitive མདོ་རྫོགས +final
-"""
+# The consonant that closes a syllable: it stands last, after a vowel sign, a subjoined letter or another consonant.
+_SUFFIX = re.compile(f"(?<=[{LETTERS}])[{SUFFIXES}]$")
 
 _Cast = dict[str, str]
+
+
+@functools.cache
+def _grammar() -> dict[str, Any]:
+    return load_yaml(Path(__file__).with_suffix(".yaml").read_bytes())
 
 
 def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[list[str]]:
@@ -114,17 +64,17 @@ def write_sample(output_dir: str, *, seed: int = 1, num_documents: int = 400, nu
 
 def _compose(rng: random.Random) -> list[str]:
     cast, items = _cast(rng)
-    sections = _fill(_TITLE, cast) + _fill(_OPENING, cast) + _fill(_QUESTION, cast) + _fill(_LIST_HEAD, cast)
-    for ordinal, item in zip(words.ORDINALS, items, strict=False):
-        sections += _fill(_LIST_ITEM, cast | {"ordinal": ordinal, "item": item})
-    sections += _fill(_LIST_END, cast)
-    closing = _fill(_CLOSING, cast)
+    sections = [line for name in ("title", "opening", "question", "list_head") for line in _fill(name, cast)]
+    for ordinal, item in zip(_ordinals(), items, strict=False):
+        sections += _fill("list_item", cast | {"ordinal": ordinal, "item": item})
+    sections += _fill("list_end", cast)
+    closing = _fill("closing", cast)
     tale = _tale(rng, cast) if rng.random() < 0.5 else []
-    frames = _ITEM_FRAMES.split("|")
+    frames = _grammar()["templates"]["item_frames"]
     # Apply one frame after the other to the whole list, until the document is long enough.
     for frame in rng.sample(frames, len(frames)):
         for item in items:
-            block = _fill(frame, cast | _liken(item))
+            block = _sections(frame, cast | _liken(item))
             if len(sections) + len(block) + len(tale) + len(closing) <= _MAX_SECTIONS:
                 sections += block
         if len(sections) > _MAX_SECTIONS // 2:
@@ -132,48 +82,46 @@ def _compose(rng: random.Random) -> list[str]:
     return sections + tale + closing
 
 
-def _cast(rng: random.Random) -> tuple[_Cast, tuple[str, ...]]:
-    topic, items = rng.choice(list(words.TOPICS.items()))
-    asker, rank = rng.choice(list(words.ASKERS.items()))
-    place, spot = rng.choice(list(words.PLACES.items()))
-    fruit, bane = rng.choice(list(words.FRUITS.items()))
-    cast = {
-        "topic": topic,
-        "count": words.NUMERALS[len(items) - 1],
-        "teacher": rng.choice(words.TEACHERS),
-        "asker": asker,
-        "rank": rank,
-        "place": place,
-        "spot": spot,
-        "audience": rng.choice(words.AUDIENCES),
-        "crowd": rng.choice(words.CROWDS),
-        "being": rng.choice(words.BEINGS),
-        "fruit": fruit,
-        "bane": bane,
-        "king": rng.choice(words.KINGS),
-    }
-    return cast, items
+def _cast(rng: random.Random) -> tuple[_Cast, list[str]]:
+    words = _grammar()["words"]
+    topic, items = rng.choice(list(words["topics"].items()))
+    asker, rank = rng.choice(list(words["askers"].items()))
+    place, spot = rng.choice(list(words["places"].items()))
+    fruit, bane = rng.choice(list(words["fruits"].items()))
+    pairs = {"asker": asker, "rank": rank, "place": place, "spot": spot, "fruit": fruit, "bane": bane}
+    others = {name: rng.choice(words[f"{name}s"]) for name in ("teacher", "audience", "crowd", "being", "king")}
+    return {"topic": topic, "count": words["numerals"][len(items) - 1], **pairs, **others}, items
+
+
+def _ordinals() -> list[str]:
+    return ["དང་པོ", *(f"{numeral}་པ" for numeral in _grammar()["words"]["numerals"][1:])]
 
 
 def _liken(item: str) -> _Cast:
+    words = _grammar()["words"]
     # The same item always has the same simile, whatever the seed.
-    known = sorted({each for items in words.TOPICS.values() for each in items})
-    simile, target, act = words.SIMILES[known.index(item) % len(words.SIMILES)]
+    known = sorted({each for items in words["topics"].values() for each in items})
+    simile, target, act = words["similes"][known.index(item) % len(words["similes"])]
     return {"item": item, "simile": simile, "object": target, "act": act}
 
 
 def _tale(rng: random.Random, cast: _Cast) -> list[str]:
-    sections = _fill(_TALE_HEAD, cast)
-    gift = rng.choice(words.GIFTS)
-    for ordinal, son in zip(words.ORDINALS, rng.sample(words.SONS, 3), strict=False):
-        sections += _fill(_TALE_SON, cast | {"ordinal": ordinal, "son": son, "gift": gift})
-    return sections + _fill(_TALE_END, cast | {"gift": gift})
+    words = _grammar()["words"]
+    sections = _fill("tale_head", cast)
+    gift = rng.choice(words["gifts"])
+    for ordinal, son in zip(_ordinals(), rng.sample(words["sons"], 3), strict=False):
+        sections += _fill("tale_son", cast | {"ordinal": ordinal, "son": son, "gift": gift})
+    return sections + _fill("tale_end", cast | {"gift": gift})
 
 
-def _fill(template: str, cast: _Cast) -> list[str]:
+def _fill(name: str, cast: _Cast) -> list[str]:
+    return _sections(_grammar()["templates"][name], cast)
+
+
+def _sections(template: str, cast: _Cast) -> list[str]:
     """Fill a template, and return its sections with tshegs but no other punctuation."""
     sections = []
-    for line in template.strip().splitlines():
+    for line in template.splitlines():
         section = ""
         for token in line.split():
             if token.startswith("+"):
@@ -192,3 +140,19 @@ def _punctuate(sections: list[str]) -> list[str]:
         document.append(f"{opener}{section}{TSHEG * section.endswith(('ང', 'ངོ'))}{SHAD}")
         opener = SHAD if section.endswith("\u0f7c") else ""
     return document
+
+
+def add_particle(word: str, particle: str) -> str:
+    """Append a particle, such as "genitive", to a word without a tsheg at its end.
+
+    Example:
+        >>> add_particle("རྒྱལ་པོ", "genitive"), add_particle("མིག", "genitive"), add_particle("དགའ", "final")
+        ('རྒྱལ་པོའི', 'མིག་གི', 'དགའོ')
+    """
+    match = _SUFFIX.search(word.rpartition(TSHEG)[2])
+    last_letter = match[0] if match else "འ"
+    spellings = _grammar()["particles"][particle]
+    spelling = next(spelling for letters, spelling in spellings.items() if last_letter in letters)
+    if spelling.startswith("-"):
+        return word.removesuffix("འ") + spelling[1:]
+    return f"{word}{TSHEG}{spelling}"

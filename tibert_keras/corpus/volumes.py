@@ -43,12 +43,8 @@ _COLLECTION_NAMES = {"kangyur": "kangyur", "p000001": "kangyur", "tengyur": "ten
 class Volume:
     """A volume file and its place in the corpus.
 
-    Attributes:
-        path: Path of the file, local or remote.
-        edition: The reader of the file, never "auto".
-        collection: "kangyur", "tengyur" or "text".
-        number: Volume number in the collection.
-        is_forced: Whether the edition was given, not told by the file.
+    Its edition is that of its reader, never "auto"; `is_forced` says that it was given, not told by the file. The
+    collection is "kangyur", "tengyur" or "text".
     """
 
     path: str
@@ -203,16 +199,9 @@ def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
 
 
 def read_documents(
-    input_file: str,
-    *,
-    edition: Edition = "auto",
-    reading: Reading = "original",
-    tohoku_documents: bool = True,
-    column: str | None = None,
-    transliteration: Transliteration | None = None,
-    report: ReadingReport | None = None,
+    input_file: str, *, edition: Edition = "auto", report: ReadingReport | None = None, **options: Any
 ) -> Iterator[list[str]]:
-    """Read the documents of one or more files as a stream, volume by volume.
+    """Read the documents of one or more files as a stream, volume by volume, with the options of `read_volume`.
 
     Yields:
         Documents: lists of sections. None is empty.
@@ -224,13 +213,5 @@ def read_documents(
     total = ReadingReport() if report is None else report
     for volume in find_volumes(input_file, edition=edition):
         found = ReadingReport(volume.path)
-        sections = read_volume(
-            volume,
-            found,
-            reading=reading,
-            tohoku_documents=tohoku_documents,
-            column=column,
-            transliteration=transliteration,
-        )
-        yield from group_documents(sections)
+        yield from group_documents(read_volume(volume, found, **options))
         total.add(found)
