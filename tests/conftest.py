@@ -292,8 +292,7 @@ def box(
 ) -> Callable[[str], Path]:
     """Puts tiny models under the names of those that come with the package; gives the folder of a name."""
     from tests.support.saved_models import tagger_of
-    from tibert_keras.formats.config import ConvertConfig
-    from tibert_keras.formats.convert import convert
+    from tibert_keras.formats.convert import ConvertConfig, convert
     from tibert_keras.models import tibert_presets
 
     def make(folder: Path) -> None:
@@ -310,8 +309,7 @@ def box(
 @pytest.fixture(scope="session")
 def converted(random_preset: Path, once: Once) -> dict[str, Path]:
     """The same model in each format, by name. Tests only read them."""
-    from tibert_keras.formats.config import ConvertConfig
-    from tibert_keras.formats.convert import convert
+    from tibert_keras.formats.convert import ConvertConfig, convert
 
     def write(folder: Path) -> None:
         for to in ("google", "huggingface"):

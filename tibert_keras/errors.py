@@ -19,12 +19,7 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """The training loss or a weight is not finite, or the loss has risen far above its lowest.
-
-    Args:
-        step: The global step at which this was noticed.
-        message: What is wrong.
-    """
+    """The training loss or a weight is not finite, or the loss has risen far above its lowest."""
 
     def __init__(self, step: int, message: str) -> None:
         super().__init__(message)
@@ -32,11 +27,7 @@ class DivergedError(InputError):
 
 
 class RunInterrupted(Exception):  # noqa: N818 (nothing went wrong)
-    """A run was told to stop and has saved a checkpoint, from which the same command resumes it.
-
-    Args:
-        step: The step of the checkpoint.
-    """
+    """A run was told to stop and has saved a checkpoint, from which the same command resumes it."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"Stopped at step {step}, where a checkpoint is. Give the same command again to go on.")
@@ -67,16 +58,7 @@ def check_options(config: Any, *, positive: Sequence[str] = (), not_negative: Se
 
 
 def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, folder: str) -> None:
-    """Refuse to mix the results in a folder with those of other options.
-
-    Args:
-        previous: Options that the folder's content was made with.
-        current: Options given now.
-        folder: The folder, for the message.
-
-    Raises:
-        InputError: If an option differs, with both values.
-    """
+    """Refuse to mix the results in a folder with those of other options."""
     changed = [name for name in {**previous, **current} if previous.get(name) != current.get(name)]
     if changed:
         values = ", ".join(f"{name}={previous.get(name)!r} there, {current.get(name)!r} now" for name in changed)
@@ -88,17 +70,7 @@ def refuse_changes(previous: Mapping[str, Any], current: Mapping[str, Any], *, f
 def check_arguments(
     function: str, given: Mapping[str, Any], allowed: Collection[str], advice: str = "Leave it out."
 ) -> None:
-    """Refuse arguments that do not exist, which Keras's models would ignore.
-
-    Args:
-        function: The function that takes the arguments.
-        given: The arguments.
-        allowed: The names of those that exist.
-        advice: What to do.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Refuse arguments that do not exist, which Keras's models would ignore."""
     if unknown := [name for name in given if name not in allowed]:
         shown = ", ".join(f"{name}={given[name]!r}"[:60] for name in unknown)
         raise InputError(f"{function} takes no such argument. Received: {shown}. {advice}")

@@ -132,6 +132,17 @@ def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
     return value
 
 
+def decode_utf8(content: bytes, path: str | os.PathLike[str], *, offset: int = 0) -> str:
+    """Decode the content of a file, or a part of it from an offset on."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"Not a UTF-8 file: {error.reason} at byte {offset + error.start}. Received: {os.fspath(path)!r}. "
+            "Convert it to UTF-8 first."
+        ) from error
+
+
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     r"""Iterate over the lines of a UTF-8 file, without line ends and byte-order mark.
 
@@ -140,13 +151,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     offset = 0
     with open_binary(path) as file:
         for raw in file:
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"Not a UTF-8 file: {error.reason} at byte {offset + error.start}. "
-                    f"Received: {os.fspath(path)!r}. Convert it to UTF-8 first."
-                ) from error
+            line = decode_utf8(raw, path, offset=offset)
             if offset == 0:
                 line = line.removeprefix("\ufeff")
             offset += len(raw)

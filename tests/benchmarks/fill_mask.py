@@ -16,8 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
-from tibert_keras.formats.config import ConvertConfig
-from tibert_keras.formats.convert import convert
+from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.inference.fill import fill_texts, read_texts, write_filled
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.saved_model.export import export_saved_model

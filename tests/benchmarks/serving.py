@@ -38,8 +38,7 @@ MASK = "[MASK]"
 def make_models(preset: str, spm_model_file: str, folder: Path) -> None:
     """Write one model as a SavedModel, `tibert/1`, and for transformers, `hf`."""
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
-    from tibert_keras.formats.config import ConvertConfig
-    from tibert_keras.formats.convert import convert
+    from tibert_keras.formats.convert import ConvertConfig, convert
     from tibert_keras.saved_model.export import export_saved_model
 
     tokenizer = TibertTokenizer(spm_model_file)

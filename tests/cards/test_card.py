@@ -11,18 +11,13 @@ import pytest
 import yaml
 
 from tibert_keras.cards.card import card_text, write_card
-from tibert_keras.cards.commands import (
-    convert_command,
-    corpus_commands,
-    pretrain_command,
-    records_command,
-    tokenizer_command,
-)
+from tibert_keras.cards.commands import corpus_commands, records_command, tokenizer_command, verb_command
 from tibert_keras.cards.facts import RunFacts, gather_facts
 from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, main, split_verb
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.errors import InputError
+from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.records.build import RecordsConfig
 from tibert_keras.records.manifest import Manifest
@@ -185,7 +180,7 @@ class TestCard:
 class TestCommands:
     def test_pretrain(self, finished_run):
         recorded = read_config(str(finished_run))
-        verb, flags = split_verb(words(pretrain_command(recorded)), VERBS)
+        verb, flags = split_verb(words(verb_command("pretrain", PretrainConfig, recorded)), VERBS)
         given = parse(VERBS[verb], flags, name="tibert pretrain")
         assert {name: getattr(given, name) for name in recorded} == recorded
         # Without the rest, which are defaults.
@@ -194,12 +189,15 @@ class TestCommands:
     @pytest.mark.parametrize("changes", [{"jit_compile": False}, {"jit_compile": True}, {"output_dir": "a b's"}])
     def test_values(self, changes):
         options = PretrainConfig(**{"input_file": "a", "output_dir": "b", "preset": "tibert_nano", **changes}).__dict__
-        given = parse(VERBS["pretrain"], words(pretrain_command(options))[1:], name="tibert pretrain")
+        _, *flags = words(verb_command("pretrain", PretrainConfig, options))
+        given = parse(VERBS["pretrain"], flags, name="tibert pretrain")
         assert {name: getattr(given, name) for name in options} == options
 
     def test_values_like_the_names_of_flags(self):
         options = {"from_": "keras", "input": "from_scratch", "to": "google", "output": "into"}
-        given = parse(VERBS["convert"], words(convert_command(options))[1:], name="tibert convert")
+        given = parse(
+            VERBS["convert"], words(verb_command("convert", ConvertConfig, options))[1:], name="tibert convert"
+        )
         assert {name: getattr(given, name) for name in options} == options
 
     def test_records(self, sample_records):

@@ -19,8 +19,7 @@ from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.formats import hugging_face
-from tibert_keras.formats.config import ConvertConfig
-from tibert_keras.formats.convert import convert
+from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.google_checkpoint import find_google_files, read_google
 from tibert_keras.formats.google_names import read_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_weights

@@ -16,7 +16,7 @@ from tests.support.torch_archives import Call, archive
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.formats import google_checkpoint, hugging_face
-from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.formats.google_checkpoint import write_google, write_google_checkpoint
 from tibert_keras.formats.google_names import read_google_checkpoint, to_google
 from tibert_keras.formats.hugging_face_weights import read_weights

@@ -15,8 +15,7 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import ConvertConfig
-from tibert_keras.formats.convert import convert
+from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.portable import PortableModel, read_keras

@@ -11,8 +11,7 @@ import pytest
 from tests.support.tiny_models import inputs, log_softmax, randomize, tiny
 from tests.support.torch_archives import Call, archive
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import ConvertConfig
-from tibert_keras.formats.convert import convert
+from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.hugging_face import read_hugging_face, write_hugging_face
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.portable import PortableModel

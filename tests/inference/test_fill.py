@@ -117,7 +117,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("options", [{"top_k": 0}, {"batch_size": 0}])
     def test_numbers(self, finished_run, options):
-        with pytest.raises(InputError, match="must be at least 1"):
+        with pytest.raises(InputError, match="must be positive"):
             fill_mask(TEXTS, model=finished_run, **options)
 
     def test_no_model(self, tmp_path):
@@ -215,8 +215,8 @@ class TestConfig:
             (["[MASK]", "--model=m", "--conjectures_file=c.tsv"], "conjectures_file='c.tsv', whole_text=False"),
             (["--model=m", "--input_file=a.txt", "--whole_text", "--output_file=o.txt", "--conjectures_file=c.csv"],
              "Received: conjectures_file='c.csv'. Let it end in .tsv, .json or .xml"),
-            (["[MASK]", "--model=m", "--top_k=0"], "top_k must be at least 1. Received: top_k=0"),
-            (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be at least 1. Received: batch_size=0"),
+            (["[MASK]", "--model=m", "--top_k=0"], "top_k must be positive. Received: top_k=0"),
+            (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be positive. Received: batch_size=0"),
         ],
     )  # fmt: skip
     def test_one_line(self, given, message, capsys, monkeypatch, tmp_path):

@@ -275,7 +275,7 @@ class TestBadInput:
         refuse("Texts come from the command line or from a file", "ཀ", f"--input_file={path}")
         refuse("Cannot read the file", f"--input_file={path}")
         path.write_bytes(b"\xe0\xbd\x80\xff")
-        refuse("Not a UTF-8 text: .* at byte 3", f"--input_file={path}", f"--output_file={tmp_path}/out")
+        refuse("Not a UTF-8 file: .* at byte 3", f"--input_file={path}", f"--output_file={tmp_path}/out")
         path.write_text("No Tibetan.\n")
         refuse("no Tibetan in the text", f"--input_file={path}", f"--output_file={tmp_path}/out")
         path.write_text("")

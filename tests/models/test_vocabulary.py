@@ -93,8 +93,7 @@ class TestMoreRowsThanPieces:
     @pytest.mark.any_backend
     @pytest.mark.parametrize("to", ["google", "huggingface"])
     def test_conversion(self, larger, tmp_path, to, caplog):
-        from tibert_keras.formats.config import ConvertConfig
-        from tibert_keras.formats.convert import convert
+        from tibert_keras.formats.convert import ConvertConfig, convert
 
         caplog.set_level("INFO", "tibert_keras")
         larger.save_to_preset(str(tmp_path / "ours"))

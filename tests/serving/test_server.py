@@ -28,14 +28,14 @@ class TestRefused:
         "given, message",
         [
             (["m", "--port=65536"], "port must be from 0 to 65535. Received: 65536"),
-            (["m", "--timeout=0"], "timeout must be a positive number of seconds. Received: 0"),
-            (["m", "--max_batch_size=0"], "max_batch_size must be at least 1. Received: 0"),
-            (["m", "--max_queue_size=-1"], "max_queue_size must be at least 1. Received: -1"),
+            (["m", "--timeout=0"], "timeout must be positive. Received: timeout=0"),
+            (["m", "--max_batch_size=0"], "max_batch_size must be positive. Received: max_batch_size=0"),
+            (["m", "--max_queue_size=-1"], "max_queue_size must be positive. Received: max_queue_size=-1"),
             (["m", "--port=0"], "Neither a SavedModel nor a folder of versions 1/, 2/, ... Received: 'm'"),
             (["m", "--host=192.0.2.1"], "Cannot listen there: "),
             (["m", f"--host={'a' * 64}"], "Cannot listen there: "),
             (["m", "--token_file=none"], "Cannot read the file"),
-            (["m", "--max_connections=0"], "max_connections must be at least 1. Received: 0"),
+            (["m", "--max_connections=0"], "max_connections must be positive. Received: max_connections=0"),
             (["m", "--allowed_hosts=http://a"], "allowed_hosts are names without port and path. Received: 'http://a'"),
         ],
     )

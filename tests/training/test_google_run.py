@@ -12,8 +12,7 @@ import pytest
 from tests.support import google_albert
 from tests.support.google_records import write_google_records
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import ConvertConfig
-from tibert_keras.formats.convert import convert
+from tibert_keras.formats.convert import ConvertConfig, convert
 from tibert_keras.formats.google_checkpoint import find_google_files, read_google, write_google, write_google_checkpoint
 from tibert_keras.formats.google_names import read_google_checkpoint
 from tibert_keras.formats.portable import PortableModel, read_keras

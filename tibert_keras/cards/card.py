@@ -10,15 +10,15 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tibert_keras.cards.commands import convert_command, finetune_command, reproduction_steps
+from tibert_keras.cards.commands import finetune_command, reproduction_steps, verb_command
 from tibert_keras.cards.facts import FinetuningFacts, RunFacts, gather_facts
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE
-from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.runs.evaluation import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
-from tibert_keras.storage import atomic_output, exists, join, read_bytes
+from tibert_keras.storage import atomic_output, decode_utf8, exists, join, read_bytes
 
 if TYPE_CHECKING:
     import jinja2
@@ -54,19 +54,8 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     What people wrote into an older card is kept: the header, the purpose, the limitations, the comments, and sections
     of their own, which go to the end.
 
-    Args:
-        run_dir: The run's folder; or the name of a preset that comes with the package, whose card is there already.
-
     Returns:
         The card's path.
-
-    Raises:
-        InputError: If the folder holds no run, or a file in it is damaged, an older card included.
-
-    Example:
-    ```python
-    print(Path(write_card("run")).read_text())
-    ```
     """
     if (folder := find_by_name(run_dir)) != os.fspath(run_dir) and exists(card := join(folder, CARD_FILE)):
         return card
@@ -95,18 +84,15 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
 
 
 def copy_card(config: ConvertConfig) -> None:
-    """Copy the card of a run, if it has one, to the preset that its champion was converted into, with its pictures.
-
-    Args:
-        config: The conversion, whose command goes to the others in the card.
-    """
+    """Copy the card of a run, if it has one, to the preset that its champion was converted into, with its pictures."""
     source = find_by_name(config.input)
     if not exists(path := join(source, CARD_FILE)):
         return
-    title, command = f"# Card: {os.path.basename(os.path.abspath(config.output))}", convert_command(asdict(config))
+    title = f"# Card: {os.path.basename(os.path.abspath(config.output))}"
+    conversion = verb_command("convert", ConvertConfig, asdict(config))
     changes: dict[str, Callable[[str], str]] = {
         "": lambda text: re.sub("^# Card: .*$", lambda _: title, text, count=1, flags=re.MULTILINE),
-        _STEPS: lambda text: f"{text.rstrip()}\n\nThe preset was made of the champion:\n\n```sh\n{command}\n```",
+        _STEPS: lambda text: f"{text.rstrip()}\n\nThe preset was made of the champion:\n\n```sh\n{conversion}\n```",
     }
     sections = _split_sections(_read_text(path))
     text = _join_sections([(name, changes.get(name, str)(text)) for name, text in sections])
@@ -196,12 +182,7 @@ def _table(rows: Iterable[Iterable[Any]], *header: str) -> str:
 
 
 def _read_text(path: str) -> str:
-    try:
-        return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"Not a UTF-8 file: {error.reason} at byte {error.start}. Received: {path!r}. Convert it to UTF-8 first."
-        ) from error
+    return decode_utf8(read_bytes(path), path).removeprefix("\ufeff").replace("\r\n", "\n")
 
 
 def _split_sections(text: str) -> Sections:

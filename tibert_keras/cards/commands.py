@@ -11,7 +11,6 @@ from typing import Any
 
 from tibert_keras.corpus.build import CorpusConfig
 from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
-from tibert_keras.formats.config import ConvertConfig
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.manifest import Manifest, folder_of
@@ -36,14 +35,14 @@ def reproduction_steps(
     missing, before, records = [], [], []
     for path, manifest in manifests:
         missing += _not_recorded(path, manifest)
-        if manifest is not None and (command := records_command(path, manifest)):
+        if manifest is not None and (made := records_command(path, manifest)):
             before += [*corpus_commands(manifest), tokenizer_command(manifest) or ""]
-            records.append(command)
-    if any("$TEXTS" in command for command in records):
+            records.append(made)
+    if any("$TEXTS" in each for each in records):
         records.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
     # Training and validation may share a corpus and a tokenizer. Corpora come before tokenizers.
-    before = sorted(filter(None, dict.fromkeys(before)), key=lambda command: not command.startswith("tibert corpus"))
-    return [*before, *records, pretrain_command(config)], missing
+    before = sorted(filter(None, dict.fromkeys(before)), key=lambda each: not each.startswith("tibert corpus"))
+    return [*before, *records, verb_command("pretrain", PretrainConfig, config)], missing
 
 
 def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
@@ -58,42 +57,15 @@ def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
     return parts
 
 
-def pretrain_command(options: Mapping[str, Any]) -> str:
-    """Compose the `tibert pretrain` of a run.
-
-    Args:
-        options: The run's configuration.
-    """
-    return _command("tibert pretrain", _flags(PretrainConfig, options))
-
-
 def finetune_command(options: Mapping[str, Any]) -> str:
-    """Compose the `tibert finetune` of a run.
-
-    Args:
-        options: The run's configuration.
-    """
+    """Compose the `tibert finetune` of a run."""
     if "validation_share" in options:
-        return _command("tibert finetune text", _flags(FinetuneTextConfig, options))
-    return _command("tibert finetune tokens", _flags(FinetuneTokensConfig, options))
-
-
-def convert_command(options: Mapping[str, Any]) -> str:
-    """Compose the `tibert convert` of a model.
-
-    Args:
-        options: The configuration of the conversion.
-    """
-    return _command("tibert convert", _flags(ConvertConfig, options))
+        return verb_command("finetune text", FinetuneTextConfig, options)
+    return verb_command("finetune tokens", FinetuneTokensConfig, options)
 
 
 def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:
-    """Find the corpus folder of a text; `None` if it was not recorded or the text has changed.
-
-    Args:
-        source: Its entry in the manifest.
-        manifest: The manifest of the records.
-    """
+    """Find the corpus folder of a text; `None` if it was not recorded or the text has changed."""
     folder = source.get("folder")
     if folder is None or folder not in (corpora := manifest.made_from.get("corpora", {})):
         return None
@@ -107,12 +79,8 @@ def corpus_commands(manifest: Manifest) -> list[str]:
     corpora = manifest.made_from.get("corpora", {})
     folders = {corpus_of(source, manifest) for source in manifest.sources.values()} - {None}
     return [
-        _command(
-            "tibert corpus",
-            _flags(
-                CorpusConfig,
-                {"input_file": made["input_file"], "output_dir": folder, **made["options"]},
-            ),
+        verb_command(
+            "corpus", CorpusConfig, {"input_file": made["input_file"], "output_dir": folder, **made["options"]}
         )
         for folder, made in sorted(corpora.items())
         if folder in folders
@@ -126,16 +94,16 @@ def tokenizer_command(manifest: Manifest) -> str | None:
     if not made.get("manifest") or os.path.basename(made["spm_model_file"]) != TOKENIZER_FILE:
         return None
     folder = folder_of(made["spm_model_file"])
-    return _command("tibert tokenizer", _flags(TokenizerConfig, {**made["manifest"], "output_dir": folder}))
+    return verb_command("tokenizer", TokenizerConfig, {**made["manifest"], "output_dir": folder})
 
 
-def records_command(folder: str, manifest: Manifest | None) -> str | None:
+def records_command(folder: str, manifest: Manifest) -> str | None:
     """Compose the `tibert records` of a folder of records; `None` if its texts were not recorded.
 
     If only the names of the texts were recorded, the shell variable `TEXTS` stands for their folder. The tokenizer is
     the trained one, or the copy beside the records if its training was not recorded.
     """
-    if manifest is None or not manifest.sources:
+    if not manifest.sources:
         return None
     sources = {source["file"]: source.get("folder") for source in manifest.sources.values()}
     # A comma separates two names.
@@ -145,12 +113,15 @@ def records_command(folder: str, manifest: Manifest | None) -> str | None:
     ]
     model = manifest.made_from["tokenizer"]["spm_model_file"] if tokenizer_command(manifest) else None
     paths = {"output_dir": folder, "spm_model_file": model or join(folder, TOKENIZER_FILE)}
-    flags = _flags(RecordsConfig, {**paths, **manifest.options})
-    return _command("tibert records", [f"--input_file={','.join(texts)}", *flags])
+    return verb_command("records", RecordsConfig, {**paths, **manifest.options}, f"--input_file={','.join(texts)}")
+
+
+def verb_command(verb: str, config_class: type, options: Mapping[str, Any], *flags: str) -> str:
+    """Compose a command of `flags` as they are, and of those of the options that differ from their defaults."""
+    return " \\\n    ".join([f"tibert {verb}", *flags, *_flags(config_class, options)])
 
 
 def _flags(config_class: type, options: Mapping[str, Any]) -> list[str]:
-    """The flags of the options that differ from their defaults."""
     defaults = {
         field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         for field in dataclasses.fields(config_class)
@@ -164,7 +135,3 @@ def _flags(config_class: type, options: Mapping[str, Any]) -> list[str]:
 
 def _word(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-
-
-def _command(name: str, flags: list[str]) -> str:
-    return " \\\n    ".join([name, *flags])

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import ConvertConfig
+from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.inference.classify import ClassifyConfig
 from tibert_keras.inference.fill import FilledText, FillMaskConfig
 from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig

@@ -103,9 +103,6 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     and an empty line separates documents. `corpus.json` beside the files records all options, counts and hashes. If
     any file cannot be read, nothing is written. A folder that already holds this very corpus is left unchanged.
 
-    Returns:
-        The content of `corpus.json`: what was written and what was left out.
-
     Raises:
         InputError: If the input cannot be used, or the folder holds another corpus.
 

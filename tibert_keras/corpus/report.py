@@ -105,19 +105,11 @@ class _CorpusFile(_Content, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusReport:
-    """The `corpus.json` of a folder of corpus files.
-
-    Attributes:
-        options: The options that decide the content of the corpus.
-        inputs: SHA-256 of each input file, by collection, volume and name.
-        input_file: The pattern of the input files as it was given; `None` in reports of older versions.
-        files: Counts by name of corpus file.
-        reading: What was left out of the text.
-    """
+    """The `corpus.json` of a folder of corpus files."""
 
     options: dict[str, Any]
     inputs: dict[str, str]
-    input_file: str | None = None
+    input_file: str | None = None  # in reports of older versions
     files: dict[str, FileCounts] = field(default_factory=dict)
     reading: ReadingReport = field(default_factory=ReadingReport)
 

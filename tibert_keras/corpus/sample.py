@@ -34,9 +34,6 @@ def _grammar() -> dict[str, Any]:
 def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[list[str]]:
     """Generate documents. The same seed gives the same documents.
 
-    Yields:
-        Documents: lists of 20 to 60 sections, most of them of 6 to 15 syllables.
-
     Example:
         >>> document = next(sample_documents(seed=1))
         >>> document[0].startswith("༄༅༅། །"), 20 <= len(document) <= 60

@@ -24,9 +24,6 @@ _LETTER = re.compile(r"\w")
 def split_sections(lines: Iterable[str]) -> Iterator[str]:
     """Split running text into sections, as a stream.
 
-    Args:
-        lines: Lines without line ends. Each continues the one before.
-
     Yields:
         The lines of a corpus file: sections, and an empty string between two documents.
     """

@@ -31,22 +31,8 @@ _ROOTS = {"TEI", "TEI.2", "teiCorpus", "text"}
 _LEFT_OUT = {"teiHeader", "note", "fw", "figDesc", "del", "facsimile", "sourceDoc", "standOff"}
 _MARKERS = {"pb": "page marker", "cb": "column marker", "milestone": "milestone", "lb": "line marker"}
 _BLOCKS = {
-    "ab",
-    "p",
-    "l",
-    "lg",
-    "div",
-    "div1",
-    "div2",
-    "head",
-    "item",
-    "list",
-    "row",
-    "cell",
-    "table",
-    "quote",
-    "trailer",
-}
+    "ab", "p", "l", "lg", "div", "div1", "div2", "head", "item", "list", "row", "cell", "table", "quote", "trailer",
+}  # fmt: skip
 _CHOSEN: dict[Reading, set[str]] = {"original": {"sic", "orig", "abbr"}, "corrected": {"corr", "reg", "expan"}}
 _LINE_END = re.compile(r"[ \t]*\n\s*")
 _SPACES = re.compile(EDITION_SPACES)

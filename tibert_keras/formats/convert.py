@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import ConvertConfig, Format
 from tibert_keras.formats.google_names import find_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_config_file
 from tibert_keras.locks import only_writer
@@ -22,10 +21,62 @@ if TYPE_CHECKING:
     from tibert_keras.formats.portable import PortableModel
     from tibert_keras.formats.proof import Proof
 
+Format = Literal["google", "huggingface", "keras"]
+
 # The file that is written last, by which readers tell that a remote folder is complete.
 _LAST_FILES = {"google": "albert_config.json", "huggingface": "config.json", "keras": "task.json"}
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Converts a model.
+
+    Args:
+        from_: Format of the input: `google` (TensorFlow 1 checkpoints of Google's ALBERT), `huggingface` (folders of
+            transformers) or `keras` (presets and runs of this package).
+        input: What to convert. `google`: a folder with albert_config.json and model.ckpt-N, or the path up to
+            `model.ckpt-N`. `huggingface`: a folder with config.json and model.safetensors or pytorch_model.bin (which
+            needs torch), whole or in parts with their index.
+            `keras`: a preset; a run, for its champion; or RUN/checkpoints/STEP, with the state of its training.
+        to: Format of the output.
+        output: A new or empty folder. With `google` weights, moments and step go to `model.ckpt-N`.
+        albert_config_file: Configuration of a Google checkpoint, with `check` on either side; by default the one in
+            its folder.
+        spm_model_file: SentencePiece model of a foreign input; by default the only `.model` file beside a Google
+            checkpoint, or the `spiece.model` of a folder of transformers.
+        precision: How a preset stores its weights: `float32`, or `float16` for half the size. It loads as float32
+            either way; the differences are then those of rounding.
+        check: Write nothing; compare an input and an output that both exist.
+    """
+
+    from_: Format
+    input: str
+    to: Format
+    output: str
+    albert_config_file: str | None = None
+    spm_model_file: str | None = None
+    precision: Literal["float32", "float16"] = "float32"
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("from", self.from_), ("to", self.to)):
+            if value not in (formats := get_args(Format)):
+                raise InputError(f"No such format. Received: {name}={value!r}. Give one of {', '.join(formats)}.")
+        if self.precision != "float32" and self.to != "keras":
+            raise InputError(
+                "Only a preset stores its weights in another precision. "
+                f"Received: precision={self.precision!r}, to={self.to!r}. Leave precision out."
+            )
+        # With `check`, the configuration may belong to either side.
+        configured = (self.from_, self.to) if self.check else (self.from_,)
+        if (self.albert_config_file and "google" not in configured) or (self.spm_model_file and self.from_ == "keras"):
+            raise InputError(
+                "albert_config_file goes with a checkpoint of Google's, spm_model_file with a foreign model. Received: "
+                f"from={self.from_!r}, to={self.to!r}, albert_config_file={self.albert_config_file!r}, "
+                f"spm_model_file={self.spm_model_file!r}. Leave them out."
+            )
 
 
 def convert(config: ConvertConfig) -> Proof:
@@ -33,16 +84,6 @@ def convert(config: ConvertConfig) -> Proof:
 
     A foreign model runs in plain NumPy on the variables of its files, without the tables that the conversion reads.
     Ours runs in Keras.
-
-    Args:
-        config: What to convert.
-
-    Returns:
-        The differences.
-
-    Raises:
-        InputError: If an input cannot be used, the target is not empty, or the two differ by more than `TOLERANCES`
-            allow. Then nothing is written.
 
     Example:
     ```python

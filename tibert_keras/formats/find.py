@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.config import Format
+from tibert_keras.formats.convert import Format
 from tibert_keras.formats.google_names import find_google_checkpoint, is_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, read_config_file
 from tibert_keras.models.tibert_presets import find_by_name
@@ -30,9 +30,6 @@ def find_model(path: str | os.PathLike[str]) -> FoundModel:
         path: A preset, the name of one with weights, or a handle such as `hf://user/model`; a run, of which the
             champion is taken or, before there is one, the last checkpoint; `RUN/checkpoints/STEP`; a folder of
             transformers; or a checkpoint of Google's, `model.ckpt-N` or its folder.
-
-    Raises:
-        InputError: If there is no model.
     """
     place = find_by_name(path).rstrip("/")
     if is_handle(place):

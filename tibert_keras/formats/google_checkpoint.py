@@ -86,11 +86,7 @@ def read_google(files: GoogleFiles) -> PortableModel:
 
 
 def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read variables and configuration, with a group for each layer where `split_layers` makes one.
-
-    Returns:
-        The variables by Google's names, and the content of `albert_config.json`.
-    """
+    """Read variables and configuration, with a group for each layer where `split_layers` makes one."""
     advice = "Give the model's `albert_config_file`."
     config = clean_albert_config(read_json(files.config, what="an ALBERT configuration", advice=advice))
     return split_layers(read_google_checkpoint(files.prefix), config)

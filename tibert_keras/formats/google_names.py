@@ -93,12 +93,7 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
 
 
 def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convert our variables and moments, by path, into Google's.
-
-    Raises:
-        InputError: If the embedding size equals the hidden size and the projection between them is not the identity:
-            Google has no projection then.
-    """
+    """Convert our variables and moments, by path, into Google's."""
     kernel, bias = arrays["embedding_projection/kernel"], arrays["embedding_projection/bias"]
     if kernel.shape[0] == kernel.shape[1]:
         if bias.any() or (kernel != np.eye(len(kernel))).any():

@@ -98,21 +98,7 @@ def make_portable(
     step: int | None = None,
     tokenizer: TibertTokenizer | None = None,
 ) -> PortableModel:
-    """Assign foreign values to a model, and drop the heads that the foreign format did not bring.
-
-    Args:
-        full: A model with every part that the format may bring: a `TibertPretraining` or a classifier.
-        arrays: Variables and moments by path.
-        step: The global step.
-        tokenizer: The tokenizer.
-
-    Returns:
-        A classifier, a model for pretraining with both heads, a masked language model, or an encoder alone.
-
-    Raises:
-        InputError: If the tokenizer has more pieces than the model has rows, or there is a sentence-order head but none
-            for masked tokens.
-    """
+    """Assign foreign values to a model, and drop the heads that the foreign format did not bring."""
     if tokenizer is not None:
         check_vocabulary(full.backbone.vocabulary_size, tokenizer.vocabulary_size())
     masked_lm, order = ("mlm_head/output_bias" in arrays), ("sop_head/kernel" in arrays)
@@ -143,18 +129,7 @@ def make_portable(
 
 
 def read_keras(path: str, *, dtype: str = "float32") -> PortableModel:
-    """Read a preset, a run's champion, or a checkpoint, `RUN/checkpoints/STEP`, with its moments and step.
-
-    Args:
-        path: Its folder, or the name or the handle of a preset with weights.
-        dtype: The precision of the weights in memory.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: If it is none of these, or damaged.
-    """
+    """Read a preset, a run's champion, or a checkpoint, `RUN/checkpoints/STEP`, with its moments and step."""
     path = find_by_name(path).rstrip("/")
     if (parts := split_checkpoint(path)) is not None:
         return _read_checkpoint(*parts, dtype)

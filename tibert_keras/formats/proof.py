@@ -98,11 +98,7 @@ class Side(NamedTuple):
 
 
 def fixed_batch(sizes: dict[str, Any]) -> Batch:
-    """Make the batch of a proof: four sequences of up to 64 tokens, with all segments; one is half padding.
-
-    Args:
-        sizes: The model's sizes, under the names of `albert_config.json`.
-    """
+    """Make the batch of a proof: four sequences of up to 64 tokens, with all segments; one is half padding."""
     rng = np.random.default_rng(0)
     length = min(64, sizes["max_position_embeddings"])
     padding_mask = np.ones((4, length), "int32")
@@ -131,11 +127,7 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
 
 
 def prove(source: Side, target: Side, tolerance: float) -> Proof:
-    """Run the same batch through both sides and compare their outputs.
-
-    Raises:
-        InputError: If they differ by more than `tolerance`, or one cannot be run.
-    """
+    """Run the same batch through both sides and compare their outputs."""
     with _double_precision():
         return _compare(source.load(), target.load(), tolerance)
 
@@ -187,11 +179,7 @@ def _compare(source: Loaded, target: Loaded, tolerance: float) -> Proof:
 
 
 def check_training(before: PortableModel, after: PortableModel) -> None:
-    """Check that moments and step, which no output depends on, were written unchanged.
-
-    Raises:
-        InputError: If one of them differs.
-    """
+    """Check that moments and step, which no output depends on, were written unchanged."""
     names = sorted({*before.moments, *after.moments})
     if before.backbone.embedding_dim == before.backbone.hidden_dim:
         # Google has no variables for the projection then, which is the identity.

@@ -34,13 +34,7 @@ class ClassifyConfig(TextConfig):
 
 
 class ClassifiedText(NamedTuple):
-    """A text with its label.
-
-    Attributes:
-        text: The text.
-        label: The likeliest label.
-        probabilities: The probability of each label.
-    """
+    """A text with its label."""
 
     text: str
     label: str
@@ -48,15 +42,7 @@ class ClassifiedText(NamedTuple):
 
 
 def classify_text(config: ClassifyConfig) -> Iterator[str]:
-    """Classify the texts in a configuration or its file.
-
-    Yields:
-        A line for each text that is not empty, in the chosen format.
-
-    Raises:
-        InputError: If the model is no text classifier, the text cannot be read or has no Tibetan in it, or a line
-            has not as many columns as the model reads texts.
-    """
+    """Classify the texts in a configuration or its file."""
     preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
     texts = (line for line, _ in lines if line.strip())
@@ -64,11 +50,7 @@ def classify_text(config: ClassifyConfig) -> Iterator[str]:
 
 
 def load_classifier(preset: str) -> Any:
-    """Load a text classifier that takes strings.
-
-    Raises:
-        InputError: If the preset is no text classifier, or has no tokenizer.
-    """
+    """Load a text classifier that takes strings."""
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 
     model = TibertTextClassifier.from_preset(preset)
@@ -79,14 +61,6 @@ def load_classifier(preset: str) -> Any:
 
 def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[ClassifiedText]:
     """Classify any number of texts.
-
-    Args:
-        model: A `TibertTextClassifier` with a preprocessor.
-        texts: Texts; for a classifier of pairs, with a tab between the two.
-        batch_size: Texts per step.
-
-    Yields:
-        The texts with their labels, in order.
 
     Raises:
         InputError: If a text has not as many columns as the model reads texts, or would take too long to tokenize.

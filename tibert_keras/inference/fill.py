@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.conjectures import check_conjectures_file
 from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask
 from tibert_keras.inference.gap_search import Candidate, search_gaps
@@ -53,9 +53,6 @@ class FillMaskConfig:
         show_wylie: Add each guess in Wylie (EWTS): beside its Tibetan, in a further column, or as `wylie` in JSON.
         top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
-
-    Raises:
-        InputError: If a field has an invalid value.
     """
 
     text: list[str]
@@ -91,8 +88,7 @@ class FillMaskConfig:
             _check_format(self.output_file)
         if self.gap_signs is not None:
             mark_gaps("", self.gap_signs)
-        _check_unit(self.unit)
-        check_counts(top_k=self.top_k, batch_size=self.batch_size)
+        check_options(self, positive=("top_k", "batch_size"))
 
     def _check_whole_text(self) -> None:
         if self.input_file is None or self.input_file.endswith(".jsonl") or self.unit != "syllables":
@@ -192,20 +188,9 @@ def fill_texts(
 ) -> Iterator[FilledText]:
     """Fill the gaps of any number of texts.
 
-    Args:
-        texts: Numbers and texts.
-        model: As for `load_fill_mask`.
-        unit: Guess whole syllables with `fill_gaps`, or the piece behind each mask with `fill_mask`.
-        top_k: Maximum number of guesses for a gap.
-        batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
-
-    Yields:
-        The texts with their guesses, in order.
-
     Raises:
         InputError: As `fill_gaps` and `fill_mask`, with the number of the text; or if an option is invalid.
     """
-    _check_unit(unit)
     check_counts(top_k=top_k, batch_size=batch_size)
     # Read more texts at once for pieces: `fill_mask` batches them by length, to keep the padding small.
     at_once, fill = (batch_size, _fill_syllables) if unit == "syllables" else (64 * batch_size, _fill_pieces)
@@ -248,19 +233,7 @@ def _fill_pieces(loaded: Any, texts: list[tuple[int, str]], top_k: int, batch_si
 
 
 def write_filled(filled: Iterable[FilledText], path: str | os.PathLike[str], *, show_wylie: bool = False) -> int:
-    """Write texts with their guesses to a file, which appears only when it is complete.
-
-    Args:
-        filled: The texts.
-        path: `.tsv` for a table with a guess per line, or `.jsonl` for a JSON object per text.
-        show_wylie: Whether to add the guesses in Wylie.
-
-    Returns:
-        The number of texts.
-
-    Raises:
-        InputError: If the name ends otherwise.
-    """
+    """Write texts with their guesses to a file, which appears only when it is complete."""
     name = os.fspath(path)
     _check_format(name)
     count = 0
@@ -294,8 +267,3 @@ def _json_line(text: FilledText, show_wylie: bool) -> str:
 def _check_format(name: str) -> None:
     if not name.endswith((".tsv", ".jsonl")):
         raise InputError(f"The file's name says its format. Received: {name!r}. Let it end in .tsv or .jsonl.")
-
-
-def _check_unit(unit: str) -> None:
-    if unit not in get_args(Unit):
-        raise InputError(f"No such unit. Received: unit={unit!r}. Give one of {', '.join(get_args(Unit))}.")

@@ -113,4 +113,4 @@ def check_counts(**counts: int) -> None:
     """Raise `InputError` if a count is less than 1."""
     for name, count in counts.items():
         if count < 1:
-            raise InputError(f"{name} must be at least 1. Received: {name}={count}. Give more.")
+            raise InputError(f"{name} must be positive. Received: {name}={count}.")

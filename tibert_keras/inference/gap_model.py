@@ -22,32 +22,14 @@ class SearchStopped(Exception):  # noqa: N818 (it is no error)
 
 
 class Window(NamedTuple):
-    """The part of a text that the model sees.
-
-    Attributes:
-        ids: Ids with masks, [CLS] and [SEP].
-        place: Index of the mask to predict.
-    """
+    """The part of a text that the model sees, with masks, [CLS] and [SEP], and the place of the mask to predict."""
 
     ids: tuple[int, ...]
     place: int
 
 
 class GapModel:
-    """A loaded model for one search.
-
-    Args:
-        model: What `load_fill_mask` returns.
-        should_stop: Called before each call of the model; `True` stops the search.
-
-    Attributes:
-        table: Its vocabulary.
-        max_tokens: The length of its sequences.
-        mask: The id of `[MASK]`.
-
-    Raises:
-        InputError: If the model was exported by a version that could not search gaps.
-    """
+    """A loaded model for one search."""
 
     def __init__(self, model: Any, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         self._model = model
@@ -68,17 +50,7 @@ class GapModel:
         return [row[1 : length - 1].tolist() for row, length in zip(rows, lengths, strict=True)]
 
     def window(self, before: Sequence[int], ids: Sequence[int], masks: int, after: Sequence[int]) -> Window:
-        """Cut a text to the length of the model's sequences, to predict the first of some masks.
-
-        Args:
-            before: Ids before the gap.
-            ids: Ids found so far.
-            masks: Number of pieces still to find.
-            after: Ids after the gap.
-
-        Raises:
-            InputError: If the gap is longer than the model's sequences.
-        """
+        """Cut a text to the length of the model's sequences, to predict the first of some masks."""
         room = self.max_tokens - 2 - len(ids) - masks
         if room < 0:
             raise InputError(
@@ -93,9 +65,6 @@ class GapModel:
 
         Yields:
             The index of a window, in any order, and the log-probabilities, float32 `[vocabulary]`.
-
-        Raises:
-            SearchStopped: If `should_stop` returns `True`.
         """
         numbers = defaultdict(list)
         for number, window in enumerate(windows):

@@ -47,12 +47,7 @@ class Candidate:
 def search_gaps(
     model: Any, gaps: Sequence[Gap], top_k: int, *, should_stop: Callable[[], bool] = lambda: False
 ) -> list[list[Candidate]]:
-    """Search the fillings of gaps as `fill_gaps` describes: for each gap the candidates, the likeliest first.
-
-    Raises:
-        InputError: If the model cannot search gaps, or a gap is longer than its sequences.
-        SearchStopped: If `should_stop` returns `True`.
-    """
+    """Search the fillings of gaps as `fill_gaps` describes: for each gap the candidates, the likeliest first."""
     return _Search(GapModel(model, should_stop=should_stop), gaps, max(top_k, _WIDTH)).run(top_k) if gaps else []
 
 

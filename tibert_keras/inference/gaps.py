@@ -180,11 +180,6 @@ _FOREIGN = re.compile(
 def mark_gaps(text: str, signs: str) -> str:
     """Write other editors' signs for gaps as `[GAP:...]`.
 
-    Args:
-        text: A text.
-        signs: A number of syllables, such as `1-2`, for all known signs (`[---]`, `[...]`, `(…)`, `xxx`, `[lacuna]`)
-            and for TEI's gaps that count anything but syllables; or signs with their numbers, such as `[---]=1-3,…=1`.
-
     Example:
         >>> mark_gaps("བཅོམ་[---]་འདས་…", "[---]=1-2,…=1")
         'བཅོམ་[GAP:1-2]་འདས་[GAP:1]'

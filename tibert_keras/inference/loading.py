@@ -27,9 +27,6 @@ def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> A
 
     Returns:
         An object with the methods of `FillMask`, or a `PlainFillMask`.
-
-    Raises:
-        InputError: If `model` is none of them.
     """
     if hasattr(model, "backbone"):
         return _in_memory(model, top_k)

@@ -33,11 +33,7 @@ class _Kind(NamedTuple):
 
 
 class PieceTable:
-    """The pieces of a vocabulary, with their edges and numbers of syllables.
-
-    Attributes:
-        pieces: The vocabulary, with a space for `▁`.
-    """
+    """The pieces of a vocabulary, with their edges and numbers of syllables."""
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = [piece.replace("▁", " ") for piece in pieces]
@@ -115,11 +111,7 @@ class PieceTable:
 
 
 class Completions:
-    """Tells whether pieces can still complete a text in a gap, as far as their edges and syllables decide.
-
-    Args:
-        table: The vocabulary.
-    """
+    """Tells whether pieces can still complete a text in a gap, as far as their edges and syllables decide."""
 
     def __init__(self, table: PieceTable) -> None:
         self._kinds = table.kinds()

@@ -37,11 +37,7 @@ _MOST_WORK = 1 << 23
 
 
 class _PlainModel:
-    """A preset: its options, weights and tokenizer.
-
-    Args:
-        folder: The preset, a local folder for which `is_plain` is true.
-    """
+    """A preset: its options, weights and tokenizer."""
 
     tsheg_pretokenization = False
 
@@ -80,10 +76,6 @@ class _PlainModel:
 class PlainFillMask(_PlainModel):
     """The methods of `FillMask` by which masks are filled. They take and return arrays.
 
-    Args:
-        folder: The preset of a masked language model.
-        top_k: The number of pieces that `fill_mask` returns for each mask.
-
     Example:
     ```python
     PlainFillMask("run/champion").fill_mask(["བཀྲ་ཤིས་[MASK]ལེགས།"])["pieces"]  # [1, 1, 5]
@@ -117,11 +109,7 @@ class PlainFillMask(_PlainModel):
         return {"token_ids": token_ids, "padding_mask": padding_mask}
 
     def fill_mask(self, text: Sequence[str]) -> dict[str, np.ndarray]:
-        """Predict the piece at each `[MASK]`, as `FillMask.fill_mask`.
-
-        Raises:
-            InputError: If a text is too long.
-        """
+        """Predict the piece at each `[MASK]`, as `FillMask.fill_mask`."""
         inputs = self.tokenize(text)
         for each, length in zip(text, inputs["padding_mask"].sum(axis=1), strict=True):
             if length > self.sequence_length:
@@ -152,9 +140,6 @@ class PlainFillMask(_PlainModel):
 
 class PlainTagger(_PlainModel):
     """What `tag_lines` needs of a `TibertTokenClassifier` and its preprocessor.
-
-    Args:
-        folder: The preset of a tagger.
 
     Example:
     ```python
@@ -199,9 +184,6 @@ def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
         preset: The preset.
         task: The name of the class, such as `TibertMaskedLM`.
         count: The number of syllables to fill, or of windows of text to tag.
-
-    Raises:
-        InputError: If it is incomplete or changed.
     """
     if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
         return False

@@ -46,9 +46,6 @@ def segment_text(config: SegmentConfig) -> Iterator[str]:
     Yields:
         The sentences, one per line, with line breaks escaped as `\n`, tabs as `\t` and backslashes as `\\`. Unescaped
         and joined, they are the text.
-
-    Raises:
-        InputError: If the model is no classifier of section ends, or the text cannot be read or has no Tibetan.
     """
     preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
@@ -80,10 +77,6 @@ def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Ite
 
     Returns:
         The sentences, which joined are the text. A text without shads is a single one.
-
-    Raises:
-        InputError: If the model has other labels, or a block has more characters in a row that are not Tibetan than
-            `check_text` allows.
     """
     if sorted(model.labels) != sorted((SENTENCE, SECTION)):
         raise InputError(
@@ -135,14 +128,7 @@ class SegmentExamplesConfig:
 
 
 def segment_examples(config: SegmentExamplesConfig) -> dict[str, int]:
-    """Write examples: the text before and after each section end, and whether a sentence ends there.
-
-    Returns:
-        The number of examples of each label.
-
-    Raises:
-        InputError: If a file cannot be read, or one of the two labels does not occur.
-    """
+    """Write examples: the text before and after each section end, and whether a sentence ends there."""
     counts = {SENTENCE: 0, SECTION: 0}
     with atomic_output(config.output_file) as path, path.open("w", encoding="utf-8", newline="\n") as file:
         for source in expand_glob(config.input_file):

@@ -18,11 +18,11 @@ from tqdm import tqdm
 from tibert_keras.corpus.foreign import noting_foreign
 from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
 from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.plain import PlainTagger, is_plain
 from tibert_keras.models.tibert_presets import TAGGER
 from tibert_keras.runs.folder import find_preset
-from tibert_keras.storage import atomic_output, expand_glob, open_binary
+from tibert_keras.storage import atomic_output, decode_utf8, expand_glob, open_binary
 from tibert_keras.tagging.windows import tag_lines
 from tibert_keras.tagging.words import TaggedWord
 from tibert_keras.tagging.writing import FORMATS, IN_WYLIE
@@ -74,8 +74,7 @@ class TextConfig:
                 f"Texts come from the command line or from a file. Received: {len(self.text)} texts and "
                 f"input_file={self.input_file!r}. Give one or the other."
             )
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be positive. Received: batch_size={self.batch_size}.")
+        check_options(self, positive=("batch_size",))
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of the texts with their ends, as `read_text`; after each text an empty one without end."""
@@ -103,11 +102,7 @@ class TextConfig:
             _LOG.warning("%s: %s", name, note)
 
     def paths(self) -> list[str]:
-        """List the input files. Of a folder these are its texts, at any depth.
-
-        Raises:
-            InputError: If a pattern or folder has no file.
-        """
+        """List the input files. Of a folder these are its texts, at any depth."""
         if self.input_file is None:
             return []
         if not Path(self.input_file).is_dir() and not any(sign in self.input_file for sign in "*?[,"):
@@ -159,14 +154,7 @@ class TagConfig(TextConfig):
 
 
 class TaggedLine(NamedTuple):
-    """A line of text as words.
-
-    Attributes:
-        number: Its number, from 1.
-        words: Its words, whose forms joined are the line; none for an empty one.
-        end: Its end: a line break, or nothing for a last line without one.
-        document: The number of its document, from 1.
-    """
+    """A line of text as words, whose forms joined are the line, and its end; it and its document are counted from 1."""
 
     number: int
     words: list[TaggedWord]
@@ -179,9 +167,6 @@ def tag_text(config: TagConfig) -> Iterator[str]:
 
     Yields:
         The result in the chosen format, piece by piece. Only the part being tagged is held in memory.
-
-    Raises:
-        InputError: If the model is no tagger, or the text cannot be read or has no Tibetan in it.
     """
     preset, lines = find_input(config, task=_TASK)
     if config.text or len(config.paths()) > 1:
@@ -201,14 +186,7 @@ def _load_tagger(preset: str) -> Any:
 
 
 def tag_files(config: TagConfig) -> Iterator[str]:
-    """Tag each file of a configuration, and write the result beside it.
-
-    Yields:
-        The path of each result, when it is written.
-
-    Raises:
-        InputError: As `tag_text`, before anything is written.
-    """
+    """Tag each file of a configuration, and write the result beside it."""
     preset = find_preset(config.model, task=_TASK)
     paths = config.paths()
     results = [tagged_path(path, config.format) for path in paths]
@@ -232,14 +210,7 @@ def tagged_path(path: str, form: Format) -> str:
 
 
 def find_input(config: TextConfig, *, task: str) -> tuple[str, Iterator[tuple[str, str]]]:
-    """Find the model of a configuration, of the class `task`, and its text, before anything heavy is imported.
-
-    Returns:
-        The preset folder, and the lines with their ends.
-
-    Raises:
-        InputError: If there is no such model, or the text cannot be read or has no Tibetan in it.
-    """
+    """Find the model of a configuration, of the class `task`, and its text, before anything heavy is imported."""
     return find_preset(config.model, task=task), with_tibetan(config.lines())
 
 
@@ -250,9 +221,6 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
         model: A `TibertTokenClassifier` or a `PlainTagger`.
         lines: Lines with their ends. An empty one without end is no line, and only separates texts.
         batch_size: Windows of text per step.
-
-    Yields:
-        The lines as words, in order.
     """
     # `tag_lines` reads ahead.
     ends: deque[tuple[str, int]] = deque()
@@ -276,11 +244,7 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
 
 
 def read_file(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a text file with their ends, as `read_text`, or those of a TEI file's text.
-
-    Raises:
-        InputError: If it cannot be read or is no text in UTF-8.
-    """
+    """Yield the lines of a text file with their ends, as `read_text`, or those of a TEI file's text."""
     check_kind(path)
     if is_xml(path):
         return ((line, "\n") for line in tei_lines(path))
@@ -291,22 +255,12 @@ def read_text(file: IO[bytes], name: str) -> Iterator[tuple[str, str]]:
     r"""Yield the lines of a UTF-8 file with their ends, `\n`, `\r\n` or nothing, so that no character is lost.
 
     A `\r` alone ends a line, too, and becomes `\n`. Byte-order marks are no text, and are left out.
-
-    Raises:
-        InputError: If it is not UTF-8 (naming the byte).
     """
     offset = 0
     with file:
         for raw in file:
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError(
-                    f"Not a UTF-8 text: {error.reason} at byte {offset + error.start}. Received: {name!r}. "
-                    "Convert it to UTF-8 first."
-                ) from error
+            yield from split_lines(decode_utf8(raw, name, offset=offset))
             offset += len(raw)
-            yield from split_lines(line)
 
 
 def split_lines(text: str) -> Iterator[tuple[str, str]]:
@@ -317,15 +271,7 @@ def split_lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def with_tibetan(lines: Iterable[tuple[str, str]], name: str | None = None) -> Iterator[tuple[str, str]]:
-    """Check that a line has Tibetan in it, and return an iterator over all lines.
-
-    Args:
-        lines: The lines of a text, with their ends.
-        name: The text's name, for the message.
-
-    Raises:
-        InputError: If no line has.
-    """
+    """Check that a line has Tibetan in it, and return an iterator over all lines."""
     waiting = []
     remaining = iter(lines)
     for line, end in remaining:

@@ -10,11 +10,7 @@ from tibert_keras.transcription import GAP
 
 
 def list_texts(texts: Iterable[str] | str) -> list[str]:
-    """Return texts, or a single one, as a list.
-
-    Raises:
-        InputError: If there is something else.
-    """
+    """Return texts, or a single one, as a list."""
     if isinstance(texts, str):
         return [texts]
     if not isinstance(texts, Iterable) or isinstance(texts, Mapping):

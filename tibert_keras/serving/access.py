@@ -1,4 +1,4 @@
-"""Who may ask: the token, and the names under which web pages may address the server."""
+"""Who may ask: the token, and the names under which web pages may address the server; and how many have."""
 
 import hmac
 import ipaddress
@@ -6,13 +6,12 @@ import socket
 import time
 from urllib.parse import urlsplit
 
+import prometheus_client as prometheus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.metrics import Metrics
-from tibert_keras.serving.protocol import RequestError
-from tibert_keras.serving.responses import refuse
+from tibert_keras.serving.protocol import RequestError, refuse
 
 # Paths that need no token: they reveal nothing of the models.
 _PUBLIC = ("/", "/healthz", "/docs", "/openapi.json")
@@ -24,6 +23,32 @@ _HEADERS = {
 # curl says `x-www-form-urlencoded` if it is told nothing else. Web pages may send it to anyone, but say where they come
 # from.
 _JSON_TYPES = ("", "application/json", "text/json", "application/x-www-form-urlencoded", "application/octet-stream")
+
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The metrics of one server, for Prometheus."""
+
+    def __init__(self) -> None:
+        self.registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        prometheus.PlatformCollector(registry=registry)
+        self.requests = prometheus.Counter(
+            "tibert_requests", "Requests, by endpoint and HTTP status", ["endpoint", "status"], registry=registry
+        )
+        self.seconds = prometheus.Histogram(
+            "tibert_request_seconds", "Time to the answer", ["endpoint"], buckets=_SECONDS, registry=registry
+        )
+        self.batches = prometheus.Histogram(
+            "tibert_batch_size", "Items computed together", ["queue"], buckets=_SIZES, registry=registry
+        )
+        self.waiting = prometheus.Gauge("tibert_waiting_items", "Items that wait", ["queue"], registry=registry)
+        self.versions = prometheus.Gauge(
+            "tibert_served_version", "Versions served", ["model", "version"], registry=registry
+        )
 
 
 class AccessMiddleware:

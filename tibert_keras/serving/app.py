@@ -22,8 +22,7 @@ from tibert_keras.serving.connections import AcceptErrors
 from tibert_keras.serving.endpoints import Endpoints
 from tibert_keras.serving.models import ServedModel
 from tibert_keras.serving.openapi import describe, reference_page
-from tibert_keras.serving.protocol import RequestError
-from tibert_keras.serving.responses import answer, refuse
+from tibert_keras.serving.protocol import RequestError, answer, refuse
 
 _LOG = logging.getLogger(__name__)
 

@@ -93,12 +93,7 @@ class Batcher:
             raise RequestError(400, f"A request may have {self._max_queue_size} items at most. Received: {count}.")
 
     async def submit(self, items: Sequence[BatchItem]) -> list[Any]:
-        """Compute items.
-
-        Raises:
-            RequestError: If the queue has no room for the items (429), or never has (400), or the batcher is stopping
-                (503); or the error of one of the items.
-        """
+        """Compute items, or raise the `RequestError` of one of them: 429 of a full queue, 503 of a stopping server."""
         if self._stopped:
             raise RequestError(503, "The server is stopping.")
         self.check_count(len(items))

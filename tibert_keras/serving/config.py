@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_options
 from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, find_by_name, list_presets
 from tibert_keras.saved_model.versions import find_saved_model
 
-_POSITIVE_INTEGERS = (
+_POSITIVE = (
     "num_versions", "max_connections", "max_batch_size", "max_queue_size", "max_queue_bytes", "max_gap_queue_size",
-    "max_request_bytes", "max_answer_bytes",
+    "max_request_bytes", "max_answer_bytes", "timeout", "poll_seconds",
 )  # fmt: skip
 
 
@@ -67,13 +66,7 @@ class ServeConfig:
         if not self.models:
             found = [name for name in (MASKED_LM, TAGGER) if name in list_presets()]
             object.__setattr__(self, "models", found or [MASKED_LM])
-        for name in _POSITIVE_INTEGERS:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
-        for name in ("timeout", "poll_seconds"):
-            # Rejects NaN too.
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be a positive number of seconds. Received: {getattr(self, name)}.")
+        check_options(self, positive=_POSITIVE)
         if not 0 <= self.port < 65536:
             raise InputError(f"port must be from 0 to 65535. Received: {self.port}.")
         for name in self.host_names - {"*"}:
@@ -94,12 +87,6 @@ def find_models(models: Sequence[str]) -> dict[str, str]:
 
     Args:
         models: Each a folder, `NAME=FOLDER`, or the name of a preset that comes with the package.
-
-    Returns:
-        The folders, of SavedModels and of those presets.
-
-    Raises:
-        InputError: If a folder holds no SavedModel, this build lacks a preset, or a name is invalid or taken.
     """
     folders: dict[str, str] = {}
     for given in models:

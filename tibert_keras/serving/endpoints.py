@@ -12,15 +12,13 @@ import prometheus_client as prometheus
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tibert_keras.serving.access import Metrics
 from tibert_keras.serving.batching import Batcher, BatchItem
 from tibert_keras.serving.config import ServeConfig
-from tibert_keras.serving.gaps import fill, parse_gaps
-from tibert_keras.serving.metrics import Metrics
 from tibert_keras.serving.models import ServedModel, Version
-from tibert_keras.serving.protocol import RequestError, parse_predict, to_arrays, to_json
-from tibert_keras.serving.responses import answer
+from tibert_keras.serving.protocol import RequestError, answer, parse_predict, to_arrays, to_json
 from tibert_keras.serving.signature import Signature, size_of
-from tibert_keras.serving.transliteration import transliterate
+from tibert_keras.serving.texts import fill, parse_gaps, transliterate
 
 # Gaps that are searched together: a larger batch would go on long after all but one of its clients have gone.
 _GAPS_TOGETHER = 4

@@ -29,11 +29,7 @@ _RETRY_SECONDS = 60.0
 
 
 class Version:
-    """A loaded SavedModel, which requests may keep using after it has been replaced.
-
-    Raises:
-        InputError: If it cannot be loaded, or has no signatures.
-    """
+    """A loaded SavedModel, which requests may keep using after it has been replaced."""
 
     def __init__(self, folder: str, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint

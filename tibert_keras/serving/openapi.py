@@ -10,9 +10,9 @@ import jinja2
 import numpy as np
 import yaml
 
-from tibert_keras.serving.gaps import MAX_CANDIDATES, MAX_GAPS
 from tibert_keras.serving.models import ServedModel
 from tibert_keras.serving.protocol import BYTES_SUFFIX, DEFAULT_SIGNATURE, TensorSpec
+from tibert_keras.serving.texts import MAX_CANDIDATES, MAX_GAPS
 
 _FOLDER = Path(__file__).parent
 _STRING = {"type": "string"}

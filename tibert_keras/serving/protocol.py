@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+from starlette.responses import Response
 
 # Ends the names of tensors that hold bytes, which JSON can only express as base64.
 BYTES_SUFFIX = "_bytes"
 DEFAULT_SIGNATURE = "serving_default"
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
 
 
 class RequestError(Exception):
@@ -25,6 +27,16 @@ class RequestError(Exception):
         self.reason = reason
 
 
+def answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Make a response of JSON."""
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+def refuse(error: RequestError) -> Response:
+    """Make the response to a request that cannot be answered."""
+    return answer({"error": error.reason}, status=error.status, headers=_HEADERS.get(error.status))
+
+
 class TensorSpec(NamedTuple):
     """The type of a tensor in a signature: NumPy's type, `object` for strings, and the sizes, -1 for any size."""
 
@@ -33,13 +45,7 @@ class TensorSpec(NamedTuple):
 
 
 class PredictRequest(NamedTuple):
-    """The body of a `:predict` request.
-
-    Attributes:
-        signature_name: The signature to run.
-        by_row: Whether it has `instances`, a list of rows, and not `inputs`, whole tensors.
-        value: The `instances` or `inputs`, as parsed from JSON.
-    """
+    """The body of a `:predict` request: a signature, and `instances`, a list of rows, or `inputs`, whole tensors."""
 
     signature_name: str
     by_row: bool
@@ -63,11 +69,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_texts(fields: Mapping[str, Any]) -> list[str]:
-    """Return the `texts` of a request of ours.
-
-    Raises:
-        RequestError: If they are no list of strings.
-    """
+    """Return the `texts` of a request of ours."""
     texts = fields.get("texts")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts)):
         raise RequestError(400, "'texts' must be a list of at least one string.")
@@ -107,25 +109,20 @@ def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[
 
 
 def to_json(outputs: Mapping[str, np.ndarray], *, rows: int | None) -> bytes:
-    """Write the outputs of a signature, in the form of the request.
-
-    Args:
-        outputs: The arrays.
-        rows: The number of instances in the request, for a list of as many predictions; `None` for whole tensors.
-    """
+    """Write the outputs of a signature: as many predictions as the request has rows, or whole tensors."""
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if rows is None:
-        answer = {"outputs": next(iter(values.values())) if len(values) == 1 else values}
+        content = {"outputs": next(iter(values.values())) if len(values) == 1 else values}
     elif any(array.shape[:1] != (rows,) for array in outputs.values()):
         raise RequestError(
             400, f"The signature's outputs are not {rows} rows, one an instance. Give 'inputs', not 'instances'."
         )
     elif len(values) == 1:
-        answer = {"predictions": next(iter(values.values()))}
+        content = {"predictions": next(iter(values.values()))}
     else:
         table = zip(*values.values(), strict=True)
-        answer = {"predictions": [dict(zip(values, row, strict=True)) for row in table]}
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+        content = {"predictions": [dict(zip(values, row, strict=True)) for row in table]}
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _named(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:

@@ -33,13 +33,6 @@ def serve(config: ServeConfig, *, on_ready: Callable[[str], None] = lambda url: 
     """Serve models until SIGTERM, SIGINT or SIGHUP, then finish the requests under way.
 
     Requests unfinished `config.timeout` seconds later are given up, and the process ends with status 1.
-
-    Args:
-        config: What to serve, and where.
-        on_ready: Called with the URL once requests are answered.
-
-    Raises:
-        InputError: If a model cannot be loaded, the token cannot be read, or the address is unavailable.
     """
     token = _read_token(config.token_file)
     with _listen(config.host, config.port) as listener, tempfile.TemporaryDirectory() as exports:

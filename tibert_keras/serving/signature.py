@@ -78,11 +78,7 @@ class Signature:
         self.is_by_row = by_row and rows == {len(output) for output in outputs.values()}
 
     def items(self, arrays: Arrays, *, max_bytes: float = math.inf) -> list[BatchItem]:
-        """Split the inputs of one request into rows, if possible, to be computed together with those of others.
-
-        Raises:
-            RequestError: If there is no row, or a value that no model accepts.
-        """
+        """Split the inputs of one request into rows, if possible, to be computed together with those of others."""
         self._check(arrays)
         allowance = _Allowance(max_bytes)
         if not self.is_by_row:

@@ -21,12 +21,7 @@ AVERAGES: tuple[Average, ...] = ("weighted", "macro")
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionMatrix:
-    """How often each label was mistaken for each other one.
-
-    Attributes:
-        labels: All true and predicted labels, the most frequent true one first.
-        counts: int array of shape `[labels, labels]`: true label by predicted label.
-    """
+    """How often each label was mistaken for another: `counts`, int `[true labels, labels found]`, frequent first."""
 
     labels: list[str]
     counts: np.ndarray

@@ -28,13 +28,7 @@ class PackedSyllables(NamedTuple):
 
 
 def pack_syllables(tokenizer: Any, syllables: Sequence[Sequence[str]], sequence_length: int) -> PackedSyllables:
-    """Pack the pieces of texts.
-
-    Args:
-        tokenizer: A `TibertTokenizer` or a `SentencePieceEncoder`, with `tsheg_pretokenization`.
-        syllables: The syllables of each text, from `split_syllables`.
-        sequence_length: The length of all sequences, to which they are cut or padded.
-    """
+    """Pack the pieces of texts."""
     pieces = tokenizer.encode_syllables(syllables)
     token_ids = np.full((len(syllables), sequence_length), tokenizer.pad_token_id, "int32")
     padding_mask = np.zeros_like(token_ids)

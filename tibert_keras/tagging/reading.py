@@ -199,14 +199,7 @@ def _word(slips: Slips, number: int, line: str, form: str, tag: str) -> TaggedWo
 def make_split(
     documents: Collection[Document], *, seed: int = 0, validation_share: float = 0.1, test_share: float = 0.1
 ) -> dict[str, str]:
-    """Draw documents for validation and for testing, and leave the others for training.
-
-    Args:
-        documents: The documents. Only their names matter, not their order.
-        seed: Another seed gives another split.
-        validation_share: Share of the documents for validation; at least one document.
-        test_share: Likewise for testing.
-    """
+    """Draw documents for validation and for testing, and leave the others for training."""
     # Sorted, so that the split does not depend on the order of the files.
     names = sorted(document.name for document in documents)
     random.Random(seed).shuffle(names)
@@ -245,11 +238,7 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 def split_documents(documents: Collection[Document], split: Mapping[str, str]) -> dict[str, list[Document]]:
-    """Sort documents into the parts of a split.
-
-    Example:
-        >>> parts = split_documents(read_tagged("pos/*.txt"), read_split("examples/splits/soas.tsv"))  # doctest: +SKIP
-    """
+    """Sort documents into the parts of a split."""
     names = {document.name for document in documents}
     for missing, where in ((names - split.keys(), "split"), (split.keys() - names, "documents")):
         if missing:

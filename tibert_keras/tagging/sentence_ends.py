@@ -25,11 +25,7 @@ class SectionEnd(NamedTuple):
 
 
 def cut_sections(blocks: Iterable[str]) -> Iterator[str]:
-    """Cut a text after each run of shads and white space, without losing a character.
-
-    Yields:
-        The sections, which joined are the text. The last one may have no shad.
-    """
+    """Cut a text after each run of shads and white space, without losing a character."""
     rest: list[str] = []
     for block in blocks:
         rest.append(block)

@@ -110,16 +110,8 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
     always ends there. An empty line, or one of nothing
     but white space, ends a document: the model does not look across it.
 
-    Args:
-        model: A `TibertTokenClassifier` with its preprocessor, or a `PlainTagger`.
-        lines: The lines of the text, without line ends.
-        batch_size: Windows per step. Only these and the line that they end in are held in memory.
-
     Yields:
         The words of each line, whose forms joined are the line; none for an empty line.
-
-    Raises:
-        InputError: If a line has more characters in a row that are not Tibetan than `check_text` allows.
     """
     preprocessor = model.preprocessor
     waiting: deque[tuple[str, list[str]]] = deque()

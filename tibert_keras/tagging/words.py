@@ -30,12 +30,7 @@ class TaggedWord:
 
 @dataclass(frozen=True)
 class Document:
-    """A named stretch of tagged text, which goes to training or to testing as a whole.
-
-    Attributes:
-        name: Its name, unique in a split.
-        words: Its words, at least one. Their forms joined are the text.
-    """
+    """A named stretch of tagged text, which goes to training or to testing as a whole."""
 
     name: str
     words: tuple[TaggedWord, ...]
@@ -91,11 +86,7 @@ def labels_of(documents: Iterable[Document]) -> list[str]:
 
 
 def syllable_labels(words: Sequence[TaggedWord]) -> list[str]:
-    """Label each syllable of a text: the first of a word with the tag, the others with `CONT`.
-
-    Raises:
-        InputError: If a word ends in the middle of a syllable.
-    """
+    """Label each syllable of a text: the first of a word with the tag, the others with `CONT`."""
     syllables = iter(split_syllables("".join(word.form for word in words)))
     labels = []
     for word in words:

@@ -19,12 +19,7 @@ MAX_RUN = 2**13
 
 
 def check_text(text: str, *, max_bytes: float = MAX_TEXT_BYTES) -> None:
-    """Refuse a text that would take too long to tokenize.
-
-    Args:
-        text: The text.
-        max_bytes: Its maximum size in UTF-8; infinite for a text that is tokenized in parts.
-    """
+    """Refuse a text that would take too long to tokenize."""
     if max_bytes < math.inf and (size := len(text.encode(errors="surrogatepass"))) > max_bytes:
         raise InputError(f"A text has more than {max_bytes} bytes. Received: {size}. Give it in parts.")
     if len(text) > MAX_RUN and (longest := max(map(len, re.split(RUN_ENDS, text)))) > MAX_RUN:

@@ -1,4 +1,4 @@
-"""Parses requests to fill gaps, and searches the gaps."""
+"""Answers requests about texts: fills their gaps, and transliterates them for those who read or type Wylie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tibert_keras.corpus.transliteration import lacks_tibetan, no_tibetan
+from tibert_keras.corpus.transliteration import (
+    TibetanConverter,
+    lacks_tibetan,
+    no_tibetan,
+    recognize_transliteration,
+    to_wylie,
+)
 from tibert_keras.errors import InputError
 from tibert_keras.inference.conjectures import certainty
 from tibert_keras.inference.gap_model import SearchStopped
@@ -22,14 +28,13 @@ MAX_GAPS = 32
 MAX_CANDIDATES = 50
 # Gaps in texts, searched or not: each takes 10 microseconds to find.
 _MOST_FOUND = 10_000
+# They take a fifth of a second.
+MAX_CHARACTERS = 100_000
+SCRIPTS = ("tibetan", "wylie")
 
 
 def parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
-    """Parse the gaps to fill in each text, and the maximum number of candidates for each.
-
-    Raises:
-        RequestError: If the body is malformed, a text has no gap or no Tibetan, or there are too many gaps.
-    """
+    """Parse the gaps to fill in each text, and the maximum number of candidates for each."""
     fields = parse_object(body)
     texts, top_k, only = parse_texts(fields), whole_number(fields.get("top_k", 5)), fields.get("only")
     if top_k is None or not 1 <= top_k <= MAX_CANDIDATES:
@@ -62,11 +67,7 @@ def parse_gaps(body: bytes) -> tuple[list[list[Gap]], int]:
 
 
 def fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.Event]]) -> Sequence[Any]:
-    """Search gaps, as long as one of their clients is connected.
-
-    Raises:
-        RequestError: If the model cannot fill them.
-    """
+    """Search gaps, as long as one of their clients is connected."""
     try:
         found = search_gaps(
             version.loaded,
@@ -81,3 +82,24 @@ def fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.E
     return [
         {"candidates": [asdict(each) | {"cert": certainty(each.score)} for each in candidates]} for candidates in found
     ]
+
+
+def transliterate(body: bytes) -> list[str]:
+    """Answer a request: convert texts to Tibetan script from what they look like, Wylie or ACIP, or to Wylie."""
+    fields = parse_object(body)
+    texts, script = parse_texts(fields), fields.get("to")
+    if script not in SCRIPTS:
+        raise RequestError(400, f"'to' must be one of {', '.join(SCRIPTS)}.")
+    if (size := sum(map(len, texts))) > MAX_CHARACTERS:
+        raise RequestError(
+            400, f"A request may have {MAX_CHARACTERS} characters. Received: {size}. Send less at a time."
+        )
+    return [to_wylie(text) if script == "wylie" else _to_tibetan(text) for text in texts]
+
+
+def _to_tibetan(text: str) -> str:
+    if not lacks_tibetan(text):
+        return text
+    if (kind := recognize_transliteration(text)) is None:
+        raise RequestError(400, str(no_tibetan(text)))
+    return TibetanConverter(kind).convert(text)
