@@ -67,7 +67,7 @@ MUTATIONS = [
     Mutation(
         "the readings of a pair are swapped", "corpus/markup.py",
         'side=0 if reading == "original" else 1', 'side=1 if reading == "original" else 0',
-        "tests/corpus/test_esukhia.py",
+        "tests/corpus/test_markup.py",
     ),
     # === tokenizers ===
     Mutation(

@@ -25,9 +25,9 @@ from tibert_keras.formats.google_names import read_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import read_weights
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, HUGGING_FACE_NAMES, Batch, plain_outputs
 from tibert_keras.formats.portable import PortableModel, read_keras
-from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.formats.proof import TOLERANCES
 from tibert_keras.formats.renaming import to_theirs
+from tibert_keras.inference.plain import read_preset_weights
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining

@@ -11,8 +11,7 @@ from tibert_keras.inference.loading import load_fill_mask
 HEAVY = ["tensorflow", "keras", "keras_hub", "keras_nlp", "sklearn", "matplotlib"]
 LIGHT = [
     *(f"tagging.{name}" for name in ["words", "reading", "preparation", "windows", "metrics", "writing"]),
-    "tagging.sentence_ends",
-    *(f"inference.{name}" for name in ["fill", "gaps", "gap_search", "gap_context", "gap_model", "piece_table"]),
+    *(f"inference.{name}" for name in ["fill", "gaps", "gap_search", "gap_model", "piece_table"]),
     *(f"inference.{name}" for name in ["loading", "tag", "segment"]),
     "tibetan",
 ]

@@ -17,10 +17,9 @@ from tests.support.saved_models import tagger_of
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenClassifier, TibertTokenizer
 from tibert_keras.errors import InputError
-from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.inference.fill import fill_gaps
 from tibert_keras.inference.loading import load_fill_mask
-from tibert_keras.inference.plain import PlainFillMask, PlainTagger, is_plain
+from tibert_keras.inference.plain import PlainFillMask, PlainTagger, is_plain, read_preset_weights
 from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, list_preset_files
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.tagging.windows import tag_lines

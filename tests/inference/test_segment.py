@@ -11,10 +11,17 @@ from tests.support.made_up_tags import write_texts
 from tibert_keras.cli.main import main
 from tibert_keras.finetuning.config import FinetuneTextConfig
 from tibert_keras.finetuning.text import _Classification, finetune_text
-from tibert_keras.inference.segment import SegmentConfig, segment_text, sentences
+from tibert_keras.inference.segment import (
+    _SECTION,
+    SegmentConfig,
+    cut_sections,
+    section_ends,
+    segment_text,
+    sentence_examples,
+    sentences,
+)
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.runs.folder import read_config
-from tibert_keras.tagging.sentence_ends import _SECTION, cut_sections, section_ends, sentence_examples
 from tibert_keras.tibetan import SHADS
 
 # A sentence ends after སོ།, and after nothing else.
@@ -115,7 +122,7 @@ class TestSections:
                 looked_at.append(len(text))
                 return _SECTION.findall(text)
 
-        monkeypatch.setattr("tibert_keras.tagging.sentence_ends._SECTION", Pattern())
+        monkeypatch.setattr("tibert_keras.inference.segment._SECTION", Pattern())
         assert list(cut_sections(["ཀ་\n"] * 1000)) == ["ཀ་\n" * 1000] and looked_at == [3000]
 
 

@@ -1,5 +1,6 @@
-"""An exported model to serve."""
+"""An exported model to serve, and a browser that shows its page."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,3 +16,48 @@ def exported(finished_run: Path, once: Callable[[str, Callable[[Path], object]],
     from tibert_keras.saved_model.export import export_saved_model
 
     return once("served/tibert", lambda folder: export_saved_model(finished_run, folder / "1", top_k=3))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs a browser: `apt-get install chromium chromium-driver`")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    # Root has no sandbox, and containers have little shared memory.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def url(exported):
+    from tests.support.page import tagger
+    from tests.support.running import running
+    from tibert_keras.serving.models import load_models
+
+    models = load_models([str(exported)], num_versions=1)
+    models["tibert"].versions[1].signatures["tag"] = tagger()
+    with running(models) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, url):
+    from tests.support.page import TEXT, Page
+
+    page = Page(browser, url)
+    page.write(TEXT)
+    return page
+
+
+@pytest.fixture
+def keys(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    return Keys

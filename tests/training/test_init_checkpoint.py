@@ -10,7 +10,7 @@ import pytest
 from tests.support.tiny_models import randomize, tiny
 from tibert_keras import TibertMaskedLM, TibertPretraining, resize_vocabulary
 from tibert_keras.errors import InputError
-from tibert_keras.formats.find import find_model
+from tibert_keras.formats.convert import find_model
 from tibert_keras.formats.portable import PortableModel, read_keras
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History

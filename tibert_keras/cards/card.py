@@ -160,16 +160,13 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML
     )
-    environment.filters |= {"number": _number, "duration": _duration, "table": _table}
+    environment.filters |= {"number": _number, "table": _table}
+    environment.filters["duration"] = lambda seconds: str(timedelta(seconds=round(seconds)))
     return environment
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
 
 
 def _table(rows: Iterable[Iterable[Any]], *header: str) -> str:

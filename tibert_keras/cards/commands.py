@@ -24,10 +24,6 @@ def reproduction_steps(
 ) -> tuple[list[str], list[str]]:
     """Compose the commands that reproduce a pretraining run, from the editions' files on.
 
-    Args:
-        config: The run's options.
-        manifests: The folders of its records, each with its manifest if it has one.
-
     Returns:
         The commands, and what was not recorded. If that is the folder of the texts, the first of the commands for the
         records sets the shell variable `TEXTS`.

@@ -62,36 +62,23 @@ class RecordFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """The facts in the files of a pretraining run.
-
-    Attributes:
-        run_dir: Its folder.
-        config: Its options.
-        step: The step of its last checkpoint; 0 without one.
-        rows: Its history.
-        num_examples: The number of examples that it counted in its training records.
-        environment: The versions that it ran with, each with the step from which it did.
-        champion: Its champion, if one has been chosen.
-        evaluation: The champion's scores on held-out records, if `tibert evaluate` has noted them.
-        backbone: The configuration of its encoder.
-        parameter_count: The number of parameters of its encoder.
-        tokenizer_sha256: The hash of its SentencePiece model.
-        records: The folders of records that still exist, by option (`input_file`, `validation_file`).
-        lost_records: The hashes that it noted of records that are gone, by the names that `hash_records` gives them.
-    """
+    """The facts in the files of a pretraining run."""
 
     run_dir: str
     config: dict[str, Any]
-    step: int = 0
+    step: int = 0  # of the last checkpoint
     rows: list[dict[str, float]] = field(default_factory=list)
     num_examples: int | None = None
+    # The versions that it ran with, each with the step from which it did.
     environment: list[dict[str, Any]] = field(default_factory=list)
     champion: Champion | None = None
     evaluation: dict[str, Any] | None = None
     backbone: dict[str, Any] | None = None
     parameter_count: int | None = None
     tokenizer_sha256: str | None = None
+    # By option: `input_file`, `validation_file`.
     records: dict[str, list[RecordFolder]] = field(default_factory=dict)
+    # The hashes that it noted of records that are gone, by the names that `hash_records` gives them.
     lost_records: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -159,9 +146,11 @@ def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:
 def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
     environment = read_environment(run_dir)
     noted = environment[-1]["manifests"] if environment else {}
+    digests = {_folder_of(name): digest for name, digest in noted.items()}
     paths = {option: _paths(config[option]) for option in ("input_file", "validation_file") if config.get(option)}
     # One hash for all files of a folder, as the run noted it: training and validation may share a folder.
-    now = hash_records(path for found in paths.values() for path in found)
+    found = hash_records(path for found in paths.values() for path in found)
+    now = {_folder_of(name): digest for name, digest in found.items()}
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
     initial = join(run_dir, INITIAL_PRESET)
@@ -179,8 +168,8 @@ def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
         backbone=(_json(join(initial, "config.json")) or {}).get("config"),
         parameter_count=(_json(join(initial, "metadata.json")) or {}).get("parameter_count"),
         tokenizer_sha256=sha256(vocabulary) if exists(vocabulary) else None,
-        records={option: _folders(found, now, noted) for option, found in paths.items()},
-        lost_records={name: digest for name, digest in noted.items() if not now.keys() & _names(_folder_of(name))},
+        records={option: _folders(found, now, digests) for option, found in paths.items()},
+        lost_records={name: digest for name, digest in noted.items() if _folder_of(name) not in now},
     )
 
 
@@ -196,12 +185,8 @@ def _paths(pattern: str) -> list[str]:
         return []
 
 
-def _names(folder: str) -> set[str]:
-    """The names under which `hash_records` may have a folder."""
-    return {folder, join(folder, MANIFEST_FILE)}
-
-
 def _folder_of(name: str) -> str:
+    """The folder that `hash_records` names, or of which it names the manifest."""
     return os.path.dirname(name) if os.path.basename(name) == MANIFEST_FILE else name
 
 
@@ -210,11 +195,13 @@ def _folders(paths: list[str], now: dict[str, str], noted: dict[str, str]) -> li
     for path in paths:
         folder, name = os.path.split(path)
         names.setdefault(folder or ".", []).append(name)
-    return [_folder(folder, files, now, noted) for folder, files in names.items()]
-
-
-def _folder(folder: str, files: list[str], now: dict[str, str], noted: dict[str, str]) -> RecordFolder:
-    (digest,) = (now[name] for name in _names(folder) if name in now)
-    before = [noted[name] for name in _names(folder) if name in noted]
-    changed = digest not in before if before else None
-    return RecordFolder(path=folder, files=files, manifest=Manifest.read(folder), sha256=digest, changed=changed)
+    return [
+        RecordFolder(
+            path=folder,
+            files=files,
+            manifest=Manifest.read(folder),
+            sha256=now[folder],
+            changed=noted[folder] != now[folder] if folder in noted else None,
+        )
+        for folder, files in names.items()
+    ]

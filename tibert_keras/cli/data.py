@@ -2,23 +2,19 @@
 
 from dataclasses import dataclass
 
-from tibert_keras.corpus.build import CorpusConfig
+from tibert_keras.corpus.build import CorpusConfig, build_corpus
 from tibert_keras.errors import InputError
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.tokenizers.training import TokenizerConfig
+from tibert_keras.tokenizers.training import TokenizerConfig, train_tokenizer
 
 
 def corpus(config: CorpusConfig) -> None:
     """Turn an edition of the canon into text files with one section per line."""
-    from tibert_keras.corpus.build import build_corpus
-
     print(build_corpus(config).summary())
 
 
 def tokenizer(config: TokenizerConfig) -> None:
     """Train a SentencePiece model on text files."""
-    from tibert_keras.tokenizers.training import train_tokenizer
-
     manifest = train_tokenizer(config)
     print(f"{manifest['vocab_size']} pieces ({manifest['model_type']}) in {config.output_dir}/spiece.model")
 

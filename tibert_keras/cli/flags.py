@@ -23,12 +23,7 @@ _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "fals
 
 
 def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -> Any:
-    """Parse a command line into the dataclass that a function takes. Flags override `--config FILE.yaml`.
-
-    Raises:
-        ArgumentError: If a flag or value is unknown.
-        InputError: If the values contradict each other.
-    """
+    """Parse a command line into the dataclass that a function takes. Flags override `--config FILE.yaml`."""
     (config_class,) = [kind for field, kind in get_type_hints(function).items() if field != "return"]
     # No abbreviations: a flag added later must not change the meaning of an old command.
     parser = ArgumentParser(prog=name, description=inspect.getdoc(function), exit_on_error=False, allow_abbrev=False)
@@ -52,7 +47,10 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     for word in words:
         check_name(word)
     # Before jsonargparse reads them: it has no bounds.
-    files = [_read_config_file(path) for path in _config_files(words)]
+    files = [
+        read_yaml(path, what="a file of flags", advice="Give a YAML file of `flag: value`.")
+        for path in _config_files(words)
+    ]
     for field, config in product(positional, files):
         if misfit(config.get(field), str | list[str] | None) is not None:
             raise InputError(f"{field} has another type. Received: {field}={config[field]!r}. Give a list of words.")
@@ -70,7 +68,7 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         name = _KEYWORDS.get(field, field)
         _check_range(name, value)
         # What jsonargparse lets through.
-        if value is None and not _may_be_none(kinds[field]):
+        if value is None and kinds[field] is not Any and type(None) not in get_args(kinds[field]):
             raise InputError(f"{name} needs a value. Received: {name}=null. Give one, or leave it out.")
     return config_class(**values)
 
@@ -80,19 +78,11 @@ def _config_files(words: Sequence[str]) -> list[str]:
     return given + [path for word, path in pairwise(words) if word == "--config"]
 
 
-def _read_config_file(path: str) -> dict[str, Any]:
-    return read_yaml(path, what="a file of flags", advice="Give a YAML file of `flag: value`.")
-
-
 def _check_range(name: str, value: Any) -> None:
     """Refuse numbers that the libraries behind the verbs, which count in 32 bits, would refuse in their own words."""
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int) and abs(number) >= 1 << 31:
             raise InputError(f"{name} is out of range. Received: {name}={number}. Give a number below {1 << 31}.")
-
-
-def _may_be_none(kind: Any) -> bool:
-    return kind is Any or type(None) in get_args(kind)
 
 
 def _field_help(config_class: type, name: str) -> str | None:

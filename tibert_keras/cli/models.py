@@ -10,10 +10,13 @@ from typing import Literal
 from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import ConvertConfig
-from tibert_keras.inference.classify import ClassifyConfig
-from tibert_keras.inference.fill import FilledText, FillMaskConfig
-from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig
-from tibert_keras.inference.tag import TagConfig
+from tibert_keras.formats.convert import convert as convert_model
+from tibert_keras.inference.classify import ClassifyConfig, classify_text
+from tibert_keras.inference.conjectures import write_conjectures
+from tibert_keras.inference.fill import FilledText, FillMaskConfig, fill_file, write_filled
+from tibert_keras.inference.segment import SegmentConfig, SegmentExamplesConfig, segment_text
+from tibert_keras.inference.segment import segment_examples as write_examples
+from tibert_keras.inference.tag import TagConfig, tag_files, tag_text, write_pieces
 from tibert_keras.locks import only_writer
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.runs.folder import find_preset
@@ -89,9 +92,8 @@ def export(flags: ExportFlags) -> None:
 def convert(config: ConvertConfig) -> None:
     """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and verify it."""
     from tibert_keras.cards.card import copy_card
-    from tibert_keras.formats.convert import convert
 
-    proof = convert(config)
+    proof = convert_model(config)
     if config.to == "keras" and not config.check:
         copy_card(config)
     for name, difference in proof.differences.items():
@@ -101,9 +103,6 @@ def convert(config: ConvertConfig) -> None:
 
 def fill_mask(config: FillMaskConfig) -> None:
     """Fill gaps in texts with ranked guesses."""
-    from tibert_keras.inference.conjectures import write_conjectures
-    from tibert_keras.inference.fill import fill_file, write_filled
-
     filled = fill_file(config)
     if config.whole_text:
         (text,) = filled
@@ -131,8 +130,6 @@ def print_filled(filled: Iterable[FilledText], *, show_wylie: bool = False) -> N
 
 def tag(config: TagConfig) -> None:
     """Find the words in texts and their parts of speech."""
-    from tibert_keras.inference.tag import tag_files, tag_text
-
     if config.writes_beside:
         for path in tag_files(config):
             print(path)
@@ -142,30 +139,22 @@ def tag(config: TagConfig) -> None:
 
 def classify(config: ClassifyConfig) -> None:
     """Classify texts, one per line."""
-    from tibert_keras.inference.classify import classify_text
-
     _write_pieces(classify_text(config), config.output_file)
 
 
 def segment(config: SegmentConfig) -> None:
     """Split texts into sentences, at the ends of sections."""
-    from tibert_keras.inference.segment import segment_text
-
     _write_pieces(segment_text(config), config.output_file)
 
 
 def segment_examples(config: SegmentExamplesConfig) -> None:
     """Make examples for `tibert finetune text` from text with one sentence per line."""
-    from tibert_keras.inference.segment import segment_examples
-
-    for label, count in segment_examples(config).items():
+    for label, count in write_examples(config).items():
         print(f"{label}: {count}")
 
 
 def _write_pieces(pieces: Iterable[str], output_file: str | None) -> None:
     if output_file is not None:
-        from tibert_keras.inference.tag import write_pieces
-
         write_pieces(pieces, output_file)
         return
     for piece in pieces:

@@ -103,9 +103,6 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     and an empty line separates documents. `corpus.json` beside the files records all options, counts and hashes. If
     any file cannot be read, nothing is written. A folder that already holds this very corpus is left unchanged.
 
-    Raises:
-        InputError: If the input cannot be used, or the folder holds another corpus.
-
     Example:
         >>> from tibert_keras.corpus.build import CorpusConfig, build_corpus
         >>> from tibert_keras.corpus.sample import write_sample

@@ -1,5 +1,7 @@
 """Resolve the editorial markup shared by Esukhia's editions and OpenPecha's base texts.
 
+Esukhia's `derge-kangyur` and `derge-tengyur` have one text file for each volume. A folio number used twice is `33xa`.
+
 | markup | meaning | result |
 |---|---|---|
 | `{D1}` `{D1-1}` `{D7a}` `{T1}` | start of a text in the Tohoku catalogue | starts a document, if wanted |
@@ -7,6 +9,7 @@
 | `(error,correction)` `<error,correction>` | correction, either side may be empty | one of the two |
 | `[X]` | error candidate | the text without the brackets |
 | `{X}` | the same, mistyped (its one verse needs the text for its metre) | the text without the braces |
+| `[1a]` `[1a.1]` `[33xa]` `[12.3]` | Esukhia's marker of a folio or a line | dropped |
 | `#` `:` | anchors of notes on the Peydurma edition | dropped |
 | `@` `*` `p` `]` `‘` `’`, digits, U+FFFD ... | typing errors, bad bytes | dropped |
 
@@ -15,7 +18,7 @@ The comma may be a low quotation mark (U+201A). Everything else that is not Tibe
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
@@ -53,6 +56,27 @@ _STRAY_KINDS = {
 _STRAY = re.compile("|".join(f"({pattern})" for pattern in _STRAY_KINDS.values()))
 _STRAY_NAMES = list(_STRAY_KINDS)
 _CONTEXT = 12
+
+_FOLIO = re.compile(r"\[[\d ]+x?[ab]?(?:\.\d+)?\]")
+_VOLUME_START = re.compile(r"\ufeff?\[\d+x?[ab](?:\.\d+)?\]")
+
+
+def has_esukhia_markup(line: str) -> bool:
+    """Return whether a line starts with a folio or line marker."""
+    return _VOLUME_START.match(line) is not None
+
+
+def esukhia_text(lines: Iterable[str], report: ReadingReport, **options: Any) -> Iterator[str]:
+    """Remove the markup from the lines of a volume; the options are those of `resolve_markup`."""
+    return resolve_markup((_drop_markers(line, report) for line in lines), report, **options)
+
+
+def _drop_markers(line: str, report: ReadingReport) -> str:
+    def drop(match: re.Match[str]) -> str:
+        report.count("line marker" if "." in match[0] else "folio marker", len(match[0]))
+        return ""
+
+    return _FOLIO.sub(drop, line)
 
 
 def resolve_markup(

@@ -8,7 +8,7 @@ from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.corpus.tei import tei_text
 from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration
 from tibert_keras.errors import InputError
-from tibert_keras.storage import open_binary, read_lines
+from tibert_keras.storage import open_binary
 
 _HEAD_BYTES = 4096
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!DOCTYPE (?!html)|(?:\w+:)?(?:TEI|teiCorpus|text))\b", re.IGNORECASE)
@@ -62,12 +62,6 @@ def convert_lines(
     yield from map(converter.convert_line, lines)
     if note := converter.note():
         report.notes.append(f"{report.file}: {note}")
-
-
-def text_lines(path: str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, or those of a TEI file's text; raises `InputError` for other kinds of files."""
-    check_kind(path)
-    return tei_lines(path) if is_xml(path) else read_lines(path)
 
 
 def tei_lines(path: str) -> Iterator[str]:

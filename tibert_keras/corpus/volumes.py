@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup
-from tibert_keras.corpus.foreign import ForeignCounter
-from tibert_keras.corpus.markup import Reading
+from tibert_keras.corpus.markup import Reading, esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.plain import plain_text
 from tibert_keras.corpus.recognition import check_kind, convert_lines, is_xml
@@ -18,7 +16,7 @@ from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.corpus.table import TABLE_ENDINGS, table_text
 from tibert_keras.corpus.tei import tei_text
-from tibert_keras.corpus.transliteration import Transliteration, no_tibetan
+from tibert_keras.corpus.transliteration import ForeignCounter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tibetan import TSHEGS, has_tibetan
@@ -89,10 +87,6 @@ def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
     Returns:
         The volumes by collection and number. A collection is numbered from 1 in the order of the paths if a file name
         in it does not start with a number, or if two of its plain text files have the same number.
-
-    Raises:
-        InputError: If a pattern matches nothing, a file is no text or cannot be of the edition, or two files are the
-            same volume.
     """
     parts = (part.strip().rstrip("/") for part in input_file.split(","))
     paths = expand_glob(",".join(f"{part}/base/*.txt" if part.endswith(".opf") else part for part in parts))

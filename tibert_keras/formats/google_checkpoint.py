@@ -46,13 +46,7 @@ class GoogleFiles(NamedTuple):
 def find_google_files(
     path: str, *, albert_config_file: str | None = None, spm_model_file: str | None = None
 ) -> GoogleFiles:
-    """Find the checkpoint, its configuration and its tokenizer.
-
-    Args:
-        path: The checkpoint, or a folder with one or several, of which the last is taken.
-        albert_config_file: The configuration; by default the one in the checkpoint's folder.
-        spm_model_file: The tokenizer; by default the only `.model` file in that folder, if there is one.
-    """
+    """Find the checkpoint, its configuration and its tokenizer."""
     prefix = find_google_checkpoint(path)
     folder = os.path.dirname(prefix) or "."
     models = [join(folder, name) for name in list_folder(folder) if name.endswith(".model")]

@@ -83,16 +83,13 @@ def read_tokenizer(path: str, *, spm_model_file: str | None = None) -> TibertTok
 def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int, by_syllable: bool = False) -> None:
     """Write `tokenizer.json`, `spiece.model` and their configuration.
 
-    Args:
-        tokenizer: The tokenizer.
-        folder: The model's folder.
-        max_length: The most tokens that the model takes.
-        by_syllable: Whether to split before marks too, as `encode_syllables` does, so that no piece crosses one.
+    `by_syllable` splits before marks too, as `encode_syllables` does, so that no piece crosses one.
     """
     (folder / TOKENIZER_FILE).write_bytes(tokenizer.proto)
     # Written here, because the library reports a full disk in its own way.
     fast = _fast_tokenizer(tokenizer, by_syllable=by_syllable).to_str(pretty=True)
     (folder / "tokenizer.json").write_text(fast, encoding="utf-8")
+    unknown = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto).trainer_spec.unk_id
     special = {
         "bos_token": tokenizer.cls_token,
         "cls_token": tokenizer.cls_token,
@@ -100,7 +97,7 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
         "sep_token": tokenizer.sep_token,
         "pad_token": tokenizer.pad_token,
         "mask_token": tokenizer.mask_token,
-        "unk_token": tokenizer.id_to_token(_unknown(tokenizer.proto)),
+        "unk_token": tokenizer.id_to_token(unknown),
     }
     config = {
         **special,
@@ -115,10 +112,6 @@ def write_tokenizer(tokenizer: TibertTokenizer, folder: Path, *, max_length: int
     }
     for name, content in ((TOKENIZER_CONFIG_FILE, config), ("special_tokens_map.json", special)):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _unknown(proto: bytes) -> int:
-    return sentencepiece_model_pb2.ModelProto.FromString(proto).trainer_spec.unk_id
 
 
 def _fast_tokenizer(tokenizer: TibertTokenizer, *, by_syllable: bool) -> Any:

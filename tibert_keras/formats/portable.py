@@ -33,23 +33,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PortableModel:
-    """A model on its way from one format to another, with the state of its training if there is one.
-
-    Attributes:
-        model: A `TibertBackbone`, `TibertMaskedLM`, `TibertPretraining` or a classifier, in float32.
-        moments: The optimizer's moments, by the path of their variable followed by `/adam_m` or `/adam_v`; may be
-            empty.
-        step: The global step, or `None` if it is not known.
-        tokenizer: The tokenizer, or `None`.
-
-    Example:
-    ```python
-    portable = PortableModel(model=TibertMaskedLM.from_preset("run/champion"))
-    portable.weights["mlm_head/output_bias"].shape  # (vocabulary_size,)
-    ```
-    """
+    """A model on its way from one format to another, with the state of its training if there is one."""
 
     model: Any
+    # Of the optimizer, by the path of their variable followed by `/adam_m` or `/adam_v`.
     moments: Mapping[str, np.ndarray] = field(default_factory=dict)
     step: int | None = None
     tokenizer: TibertTokenizer | None = None

@@ -36,11 +36,6 @@ class Proof(NamedTuple):
     Attributes:
         differences: The largest absolute difference of each output of the input model: `sequence_output`,
             `pooled_output`, and the log-probabilities `masked_lm`, `sentence_order` and, for a classifier, `classes`.
-
-    Example:
-    ```python
-    Proof({"sequence_output": 9.5e-07, "masked_lm": 2.1e-06}).largest  # 2.1e-06
-    ```
     """
 
     differences: dict[str, float]

@@ -11,17 +11,18 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
+from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.conjectures import check_conjectures_file
-from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask
+from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask, list_texts
 from tibert_keras.inference.gap_search import Candidate, search_gaps
 from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps, most_syllables
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
-from tibert_keras.inference.texts import list_texts, read_texts
 from tibert_keras.models.tibert_presets import MASKED_LM
-from tibert_keras.storage import atomic_output
+from tibert_keras.storage import atomic_output, read_lines
+from tibert_keras.transcription import GAP
 
 Unit = Literal["syllables", "pieces"]
 
@@ -106,16 +107,10 @@ class FillMaskConfig:
 
 
 class FilledText(NamedTuple):
-    """The guesses for a text.
+    """The guesses for a text, the likeliest first, and the text with the likeliest in each gap.
 
-    Attributes:
-        number: Number of the text: of its line in the file, from 1.
-        text: The text with its gaps.
-        gaps: For each gap the guesses with their scores, the likeliest first.
-        filled: The text with the likeliest guess in each gap.
-        measure: What the scores are: `score`, the geometric mean of the probabilities of a filling's pieces, which
-            compares fillings; or `probability`, those of the pieces behind one mask, which sum to one over the
-            vocabulary.
+    `measure` tells what their scores are: `score`, the geometric mean of the probabilities of a filling's pieces, which
+    compares fillings; or `probability`, those of the pieces behind one mask, which sum to one over the vocabulary.
     """
 
     number: int
@@ -172,15 +167,40 @@ def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
     """Fill the gaps of the texts in a configuration or its file; see `fill_texts`."""
     texts: Iterable[tuple[int, str]] = enumerate(config.text, 1)
     if config.input_file is not None:
-        texts = _whole(config.input_file) if config.whole_text else read_texts(config.input_file)
+        texts = read_texts(config.input_file)
+        if config.whole_text:
+            texts = [(1, "".join(line + end for line, end in read_file(config.input_file)))]
     if (signs := config.gap_signs) is not None:
         texts = ((number, mark_gaps(text, signs)) for number, text in texts)
     texts = texts_in_tibetan(texts, config.transliteration)
     return fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
 
 
-def _whole(path: str) -> Iterator[tuple[int, str]]:
-    yield 1, "".join(line + end for line, end in read_file(path))
+def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Yield the texts of a file with the numbers of their lines, except empty lines.
+
+    Args:
+        path: A UTF-8 file with a text per line, or, if its name ends in `.jsonl`, a JSON object with a `text` per line.
+            Of a TEI file, the lines that have gaps.
+    """
+    name = os.fspath(path)
+    check_kind(name)
+    lines, is_text = (tei_lines(name), GAP.search) if is_xml(name) else (read_lines(name), bool)
+    for number, line in enumerate(lines, 1):
+        if is_text(line):
+            yield number, _text_of(line, number) if name.endswith(".jsonl") else line
+
+
+def _text_of(line: str, number: int) -> str:
+    try:
+        text = json.loads(line)["text"]
+        if not isinstance(text, str):
+            raise TypeError
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f'Line {number} is not a JSON object with a text. Received: {line[:100]!r}. Write {{"text": "..."}}.'
+        ) from error
+    return text
 
 
 def fill_texts(

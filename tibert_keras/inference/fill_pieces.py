@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK, is_masks, shorten
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.plain import PlainFillMask
-from tibert_keras.inference.texts import list_texts
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import GAP, join_lines
@@ -107,6 +106,18 @@ def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k
         FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled.strip())
         for mask in range(count)
     ]
+
+
+def list_texts(texts: Iterable[str] | str) -> list[str]:
+    """Return texts, or a single one, as a list."""
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable) or isinstance(texts, Mapping):
+        raise InputError(f"Texts come in a list. Received: {texts!r:.80}. Give strings.")
+    texts = list(texts)
+    if others := [text for text in texts if not isinstance(text, str)]:
+        raise InputError(f"A text is not a string. Received: {others[0]!r:.80}. Give strings in a list.")
+    return texts
 
 
 def check_counts(**counts: int) -> None:

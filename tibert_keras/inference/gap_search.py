@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tibert_keras.inference.gap_context import Context, contexts_of, surroundings
-from tibert_keras.inference.gap_model import GapModel, Window
+from tibert_keras.inference.gap_model import Context, GapModel, Window, contexts_of, surroundings
 from tibert_keras.inference.gaps import (
     MASK,
     Gap,

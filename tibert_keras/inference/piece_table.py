@@ -119,15 +119,7 @@ class Completions:
         self.is_possible = cache(self._is_possible)
 
     def _is_possible(self, last: int, count: int, pieces: int, syllables: tuple[int, int], ending: str | None) -> bool:
-        """Whether it is possible. If not, the search would find nothing.
-
-        Args:
-            last: The edge of the text so far.
-            count: Its number of syllables.
-            pieces: The number of pieces that are missing, at least 1.
-            syllables: Minimum and maximum number of syllables.
-            ending: As for `PieceTable.may_end`.
-        """
+        """Whether it is possible. If not, the search would find nothing."""
         goes_on, (low, high) = last in (LETTER, SIGN), syllables
         after = {
             (kind.last, count + kind.syllables - (goes_on and kind.first in (LETTER, SIGN)))

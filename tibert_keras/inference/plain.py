@@ -5,7 +5,9 @@ The answers are those of Keras, but for the rounding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import partial
 from operator import index
 from typing import Any
 
@@ -14,7 +16,6 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import GOOGLE
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, Batch, log_softmax, plain_outputs
-from tibert_keras.formats.preset_weights import read_preset_weights
 from tibert_keras.formats.renaming import Row, to_theirs
 from tibert_keras.inference.gaps import shorten
 from tibert_keras.integrity import MANIFEST_FILE
@@ -28,6 +29,24 @@ from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 # The forward pass in NumPy knows variables by Google's names, which has no classifiers of tokens.
 _TABLE = (*GOOGLE, *(Row(f"logits/{name}", f"{GOOGLE_NAMES['classes']}/{name}") for name in ("kernel", "bias")))
+
+# The names of the layers in each file, where Keras names them by their class and number, and in the model.
+_FILES = {
+    "model.weights.h5": {
+        "reversible_embedding": "token_embedding",
+        "embedding": "segment_embedding",
+        "layer_normalization": "embeddings_layer_norm",
+        "dense": "embedding_projection",
+        "dense_1": "pooled_dense",
+        # Inside a layer of the encoder.
+        "query_dense": "query",
+        "key_dense": "key",
+        "value_dense": "value",
+        "output_dense": "attention_output",
+    },
+    "task.weights.h5": {"masked_lm_head": "mlm_head", "dense": "logits"},
+}
+_LAYER = re.compile(r"transformer_encoder(?:_(\d+))?")
 
 # Inputs that show whether the weights are complete.
 _ONE_TOKEN = Batch(*[np.zeros((1, 1), "int32")] * 4)._asdict()
@@ -214,3 +233,50 @@ def _config(preset: str, name: str) -> Any:
 def _read(preset: str, name: str) -> dict[str, Any]:
     path = join(preset, name)
     return read_json(path, what="a part of a preset", advice="Copy the whole preset anew.") if exists(path) else {}
+
+
+# === Weights, without Keras ===
+
+
+def read_preset_weights(folder: str, *, inner: int) -> dict[str, np.ndarray]:
+    """Read the weights of the preset of a masked language model or a classifier.
+
+    Returns:
+        The weights in float32, by the path that they have in the model.
+    """
+    import h5py
+    import ml_dtypes
+
+    weights: dict[str, np.ndarray] = {}
+
+    def read(names: dict[str, str], place: str, item: Any) -> None:
+        # Not the state of dropout.
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in place:
+            array = item[()]
+            if item.attrs.get("dtype") == "bfloat16":
+                # HDF5 does not know the type, and Keras stores its bytes.
+                array = array.view(ml_dtypes.bfloat16)
+            weights[_path(place.split("/"), names, inner)] = array.astype("float32")
+
+    for name, names in _FILES.items():
+        with h5py.File(join(folder, name)) as file:
+            file.visititems(partial(read, names))
+    return weights
+
+
+def _path(parts: list[str], names: dict[str, str], inner: int) -> str:
+    """Return the path of a variable, such as `["layers", "dense", "vars", "0"]`."""
+    _, *layers, _, number = parts
+    if match := _LAYER.fullmatch(layers[0]):
+        group, place = divmod(int(match[1] or 0), inner)
+        layers[0] = f"group_{group}_inner_layer_{place}"
+    layers = [names.get(layer, layer.removeprefix("_")) for layer in layers]
+    return "/".join([*layers, _variable(layers[-1], int(number))])
+
+
+def _variable(layer: str, number: int) -> str:
+    if layer == "mlm_head":
+        return "output_bias"
+    if layer.endswith("embedding"):
+        return "embeddings"
+    return (("gamma", "beta") if layer.endswith("norm") else ("kernel", "bias"))[number]

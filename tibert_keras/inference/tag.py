@@ -15,9 +15,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.foreign import noting_foreign
 from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
-from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan
+from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan, noting_foreign
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.plain import PlainTagger, is_plain
 from tibert_keras.models.tibert_presets import TAGGER

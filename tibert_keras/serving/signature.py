@@ -40,13 +40,7 @@ _Payload = tuple[Arrays, _Allowance]
 
 
 class Signature:
-    """A function of a loaded SavedModel.
-
-    Attributes:
-        inputs: The types and shapes of the inputs.
-        outputs: The types and shapes of the outputs.
-        is_by_row: Whether rows of different requests can be computed together.
-    """
+    """A function of a loaded SavedModel."""
 
     def __init__(self, function: Any) -> None:
         self._function = function
@@ -54,6 +48,7 @@ class Signature:
         self._segments = _rows_of(function, "segment_embedding/")
         self.inputs = _specs(function.structured_input_signature[1])
         self.outputs = _specs(function.structured_outputs)
+        # Whether rows of different requests can be computed together.
         self.is_by_row = self._has_rows()
 
     def sample(self) -> Arrays:

@@ -51,11 +51,6 @@ def pack_syllables(tokenizer: Any, syllables: Sequence[Sequence[str]], sequence_
 def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[str]) -> list[TaggedWord]:
     """Join syllables into words, by the likeliest label of each.
 
-    Args:
-        syllables: The syllables of a text.
-        scores: Logits or probabilities, `[syllables, labels]`.
-        labels: The labels.
-
     Returns:
         The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores, and so does
         a mark after a syllable, or a syllable after a mark. A tsheg without a syllable belongs to the word before it,

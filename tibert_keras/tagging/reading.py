@@ -51,14 +51,6 @@ def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
         shad_spaces: Whether words have the white space of the text. If so, a file whose forms have none gets back the
             spaces of an edition: between two shads, and between a shad and a letter.
 
-    Returns:
-        The documents in the order of the paths.
-
-    Raises:
-        InputError: If no file matches; if a file is no text in UTF-8 or in none of these formats, lacks a column, has
-            an empty sentence or no Tibetan (all slips of a file at once, with their lines); or if two documents have
-            the same name.
-
     Example:
         >>> documents = read_tagged("pos/soas-rebuilt/*.txt")  # doctest: +SKIP
     """

@@ -39,16 +39,8 @@ def overlapping_windows(syllables: Iterable[tuple[str, int]], *, size: int, over
     """Cut a text into windows so that each syllable is decided with context on both sides.
 
     Two windows share about `overlap` pieces. The first window decides the first half of them and the second window
-    the other half, so that each syllable is decided where it is farther from the edge.
-
-    Args:
-        syllables: The syllables of a text of any length, each with its number of pieces. Only one window is held
-            in memory.
-        size: Maximum number of pieces in a window. A syllable with more is a window of its own.
-        overlap: Maximum number of pieces that two windows share, less than `size`.
-
-    Yields:
-        The windows, in order. Together they decide every syllable exactly once.
+    the other half, so that each syllable is decided once, where it is farther from the edge. A syllable with more
+    pieces than `size` is a window of its own. Only one window is held in memory.
     """
     held: list[tuple[str, int]] = []
     # Of the syllables held: the first undecided one, and the number of pieces.

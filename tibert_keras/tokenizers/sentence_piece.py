@@ -33,20 +33,9 @@ _SEED_LOCK = threading.Lock()
 
 
 class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
-    """SentencePiece model with the options of `TibertTokenizer`.
+    """SentencePiece model with the options of `TibertTokenizer`; `[MASK]` in a text is the mask, if `masks_in_text`.
 
     Extends SentencePiece's own class because KerasHub's tokenizer calls its `Encode`, `Decode` and vocabulary methods.
-
-    Args:
-        proto: The content of the SentencePiece model.
-        tsheg_pretokenization: Cut the text after each mark between syllables before encoding. This and the next
-            three are the options of `TibertTokenizer`.
-        underline_between_sections: Encode the space before a section as `▁`; `"between"` leaves out that before the
-            first section of a text, and makes each a piece of its own.
-        nbest_size: Sample among this many best encodings; 0 returns the best.
-        alpha: Smoothing of the sampling.
-        out_type: `int` for ids, `str` for pieces.
-        masks_in_text: Encode `[MASK]` in a text as the mask. Otherwise it is text like any other.
 
     Attributes:
         proto: The content of the SentencePiece model.

@@ -93,9 +93,6 @@ class TokenizerConfig:
 def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
     """Train a SentencePiece model and write it with its vocabulary and a manifest.
 
-    Returns:
-        The manifest that is written to `tokenizer_manifest.json`: options, inputs and the SHA-256 of the model.
-
     Example:
     ```python
     train_tokenizer(TokenizerConfig(input_file="corpus/train_*.txt", output_dir="tokenizer", vocab_size=5000))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from tibert_keras.errors import InputError, check_options
-from tibert_keras.formats.find import find_model
+from tibert_keras.formats.convert import find_model
 from tibert_keras.models.tibert_presets import backbone_presets, find_by_name, list_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder

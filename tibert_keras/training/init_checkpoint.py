@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.find import find_model
+from tibert_keras.formats.convert import find_model
 from tibert_keras.formats.google_checkpoint import CONFIG_FILE, find_google_files, read_google
 from tibert_keras.formats.hugging_face import read_hugging_face
 from tibert_keras.formats.portable import PortableModel, read_keras

@@ -1,11 +1,11 @@
-"""Every kind of markup in Esukhia's editions."""
+"""Every kind of markup in Esukhia's editions, most of which OpenPecha's have too."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-from tibert_keras.corpus.esukhia import esukhia_text, has_esukhia_markup
+from tibert_keras.corpus.markup import esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.storage import read_lines
