@@ -1,7 +1,5 @@
 """Finds models of any format, converts them into another, and proves that both sides compute the same."""
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile
@@ -19,6 +17,7 @@ from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
 from tibert_keras.runs.folder import CHAMPION_PRESET, find_preset
 from tibert_keras.storage import atomic_output, exists, join, list_folder
 
+# Named in quotes below, and not by postponed annotations: to resolve those jsonargparse would import Keras.
 if TYPE_CHECKING:
     from tibert_keras.formats.portable import PortableModel
     from tibert_keras.formats.proof import Proof
@@ -81,7 +80,7 @@ class ConvertConfig:
             )
 
 
-def convert(config: ConvertConfig) -> Proof:
+def convert(config: ConvertConfig) -> "Proof":
     """Convert a model, read the result back, and compare the two. With `check`, only compare.
 
     A foreign model runs in plain NumPy on the variables of its files, without the tables that the conversion reads.
@@ -168,7 +167,7 @@ def _check_exists(format_: Format, path: str) -> None:
         find_preset(path)
 
 
-def _write(config: ConvertConfig, portable: PortableModel, folder: Path) -> None:
+def _write(config: ConvertConfig, portable: "PortableModel", folder: Path) -> None:
     from tibert_keras.formats import google_checkpoint, hugging_face
     from tibert_keras.formats import portable as keras_format
 
