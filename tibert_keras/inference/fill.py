@@ -213,7 +213,10 @@ def fill_texts(
     """
     check_counts(top_k=top_k, batch_size=batch_size)
     # Read more texts at once for pieces: `fill_mask` batches them by length, to keep the padding small.
-    at_once, fill = (batch_size, _fill_syllables) if unit == "syllables" else (64 * batch_size, _fill_pieces)
+    fillings = {"syllables": (batch_size, _fill_syllables), "pieces": (64 * batch_size, _fill_pieces)}
+    if unit not in fillings:
+        raise InputError(f"No such unit. Received: unit={unit!r}. Give one of {', '.join(fillings)}.")
+    at_once, fill = fillings[unit]
     remaining = iter(texts)
     # Read first, so that a missing file is refused before a model is loaded.
     some = list(islice(remaining, at_once))
