@@ -150,7 +150,7 @@ class TestCommandLineErrors:
         def stop(config):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("tibert_keras.corpus.build.build_corpus", stop)
+        monkeypatch.setattr("tibert_keras.cli.data.build_corpus", stop)
         assert main(["corpus", "--input_file=a", f"--output_dir={tmp_path}"]) == 130
         assert capsys.readouterr().err == "tibert corpus: Stopped.\n"
 

@@ -41,19 +41,6 @@ class TestWriting:
             for name, value in session.run(variables).items():
                 np.testing.assert_array_equal(value, expected[name])
 
-    def test_mapping_that_google_lacks(self, tmp_path):
-        model = randomize(TibertPretraining(tiny(embedding_dim=8)))
-        with pytest.raises(InputError, match="embedding_size=8, hidden_size=8. Convert to huggingface"):
-            write_google(PortableModel(model=model), tmp_path / "google")
-        assert not (tmp_path / "google").exists()
-
-    def test_values_that_are_not_finite(self, tmp_path):
-        model = TibertPretraining(tiny())
-        (bias,) = [weight for weight in model.weights if weight.path == "mlm_head/output_bias"]
-        bias.assign(np.full(20, np.nan))
-        with pytest.raises(InputError, match="not finite. Received: mlm_head/output_bias with 20 of 20 values inf"):
-            write_google(PortableModel(model=model), tmp_path / "google")
-
 
 class TestFinding:
     def test_the_last_of_several(self, folder):

@@ -128,19 +128,14 @@ class TestConvert:
          {"architectures": 1}],
     )  # fmt: skip
     def test_no_word_on_the_classes(self, changes, spm_models, tmp_path):
-        model = make("TokenClassification", spm_models["bpe"])
-        write_hugging_face(PortableModel(model=model), tmp_path / "hf")
-        config = json.loads((tmp_path / "hf/config.json").read_text())
-        (tmp_path / "hf/config.json").write_text(json.dumps({**config, **changes}))
+        folder = self.changed("TokenClassification", spm_models, tmp_path, **changes)
         with pytest.raises(InputError, match="does not name the classes. Received: architectures="):
-            read_hugging_face(str(tmp_path / "hf"))
+            read_hugging_face(folder)
 
     def test_fewer_labels_than_classes(self, spm_models, tmp_path):
-        write_hugging_face(PortableModel(model=make("TokenClassification", spm_models["bpe"])), tmp_path / "hf")
-        config = json.loads((tmp_path / "hf/config.json").read_text())
-        (tmp_path / "hf/config.json").write_text(json.dumps({**config, "id2label": {"0": "A"}}))
+        folder = self.changed("TokenClassification", spm_models, tmp_path, id2label={"0": "A"})
         with pytest.raises(InputError, match=r"Received: classifier\.\w+ of shape \(3,.*\), \(1,.*\) in the model"):
-            read_hugging_face(str(tmp_path / "hf"))
+            read_hugging_face(folder)
 
     @pytest.mark.parametrize("dropout", ["x", None, 1.0, -0.1, True])
     def test_dropout(self, dropout, spm_models, tmp_path):

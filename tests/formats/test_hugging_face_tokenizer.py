@@ -77,10 +77,6 @@ class TestReading:
         assert again.proto == ours.proto
         assert again.tsheg_pretokenization and not again.underline_between_sections
 
-    def test_none(self, tmp_path, caplog):
-        assert read_tokenizer(str(tmp_path)) is None
-        assert "No spiece.model is in" in caplog.text
-
     @pytest.mark.parametrize(
         "config", [None, {}, {"do_lower_case": True, "keep_accents": True}, {"do_lower_case": False}]
     )

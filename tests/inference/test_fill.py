@@ -171,10 +171,6 @@ class TestFillTexts:
                 *(gap[0].text if gap else "[MASK]" for gap in gaps)
             )
 
-    def test_a_gap_of_syllables_has_no_pieces(self, loaded):
-        with pytest.raises(InputError, match="Text 2: There is a gap of syllables, .* with unit=syllables"):
-            list(fill_texts([(1, "[MASK]"), (2, "[GAP:1]")], model=loaded, unit="pieces"))
-
 
 class TestBadTexts:
     """The error names the text, and shows no more of it than fits in a line."""
@@ -184,6 +180,7 @@ class TestBadTexts:
         [
             ("pieces", "ཀ" * 300_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
             ("pieces", "[MASK]" + "ཀ" * 300_000, "Text 7: A text is longer than 32 tokens. Received: '[MASK]ཀ"),
+            ("pieces", "[GAP:1]", "Text 7: There is a gap of syllables, and here a mask is one piece."),
             ("syllables", "ཀ" * 300_000, "Text 7: There is nothing to fill. Received: 'ཀ"),
             ("syllables", "[GAP:4-2]", "Text 7: A gap is written [GAP:2-4]"),
         ],

@@ -251,10 +251,6 @@ def tokens_of(loaded, text):
 
 
 class TestRefused:
-    def test_no_gap(self, loaded):
-        with pytest.raises(InputError, match="There is nothing to fill"):
-            fill_gaps([TEXTS[0], "བཀྲ་ཤིས"], model=loaded)
-
     def test_top_k(self, loaded):
         with pytest.raises(InputError, match="Received: top_k=0"):
             fill_gaps(TEXTS, model=loaded, top_k=0)

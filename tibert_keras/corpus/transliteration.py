@@ -34,7 +34,7 @@ _MAX_READ, _MAX_TRIED, _SHARE, _NATIVE_SHARE = 10_000, 300, 0.8, 0.4
 _FOREIGN = re.compile(rf"[^{BLOCK}\s]")
 _KNOWN = re.compile(f"{GAP.pattern}|{MARKER}")
 # A name in brackets or a page number here and there is worth no line.
-_SHARE = 0.02
+_FOREIGN_SHARE = 0.02
 _MAX_SHOWN = 8
 _BEGINNING = 4000
 
@@ -186,7 +186,7 @@ class ForeignCounter:
     def note(self) -> str:
         """Return a sentence about the characters, or nothing if they are few."""
         total = self._foreign.total()
-        if total <= _SHARE * self._characters:
+        if total <= _FOREIGN_SHARE * self._characters:
             return ""
         shown = ", ".join(f"`{sign}`" for sign, _ in self._foreign.most_common(_MAX_SHOWN))
         shown += ", ..." * (len(self._foreign) > _MAX_SHOWN)

@@ -93,13 +93,7 @@ class _PlainModel:
 
 
 class PlainFillMask(_PlainModel):
-    """The methods of `FillMask` by which masks are filled. They take and return arrays.
-
-    Example:
-    ```python
-    PlainFillMask("run/champion").fill_mask(["བཀྲ་ཤིས་[MASK]ལེགས།"])["pieces"]  # [1, 1, 5]
-    ```
-    """
+    """The methods of `FillMask` by which masks are filled. They take and return arrays."""
 
     def __init__(self, folder: str, *, top_k: int = 5) -> None:
         super().__init__(folder)
@@ -158,13 +152,7 @@ class PlainFillMask(_PlainModel):
 
 
 class PlainTagger(_PlainModel):
-    """What `tag_lines` needs of a `TibertTokenClassifier` and its preprocessor.
-
-    Example:
-    ```python
-    list(tag_lines(PlainTagger("tagger/champion"), ["ཆོས་ལ།"]))
-    ```
-    """
+    """What `tag_lines` needs of a `TibertTokenClassifier` and its preprocessor."""
 
     tsheg_pretokenization = True
 
