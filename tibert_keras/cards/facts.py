@@ -149,8 +149,8 @@ def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
     digests = {_folder_of(name): digest for name, digest in noted.items()}
     paths = {option: _paths(config[option]) for option in ("input_file", "validation_file") if config.get(option)}
     # One hash for all files of a folder, as the run noted it: training and validation may share a folder.
-    found = hash_records(path for found in paths.values() for path in found)
-    now = {_folder_of(name): digest for name, digest in found.items()}
+    hashes = hash_records(path for found in paths.values() for path in found)
+    now = {_folder_of(name): digest for name, digest in hashes.items()}
     checkpoints = Checkpoints(run_dir)
     step = max(checkpoints.steps, default=0)
     initial = join(run_dir, INITIAL_PRESET)

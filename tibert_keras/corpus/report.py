@@ -109,7 +109,7 @@ class CorpusReport:
 
     options: dict[str, Any]
     inputs: dict[str, str]
-    input_file: str | None = None  # in reports of older versions
+    input_file: str | None = None  # as it was given; `None` in older reports
     files: dict[str, FileCounts] = field(default_factory=dict)
     reading: ReadingReport = field(default_factory=ReadingReport)
 

@@ -167,9 +167,10 @@ def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
     """Fill the gaps of the texts in a configuration or its file; see `fill_texts`."""
     texts: Iterable[tuple[int, str]] = enumerate(config.text, 1)
     if config.input_file is not None:
-        texts = read_texts(config.input_file)
         if config.whole_text:
             texts = [(1, "".join(line + end for line, end in read_file(config.input_file)))]
+        else:
+            texts = read_texts(config.input_file)
     if (signs := config.gap_signs) is not None:
         texts = ((number, mark_gaps(text, signs)) for number, text in texts)
     texts = texts_in_tibetan(texts, config.transliteration)
