@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+
+from tests.support.browser import chromium
 
 SITE = Path(__file__).resolve().parents[1] / "site"
 
@@ -48,18 +49,8 @@ QUESTIONS = {
 def browser() -> Iterator[Any]:
     if not SITE.is_dir():
         pytest.skip("needs the site: `sphinx-build docs site`")
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs a browser: `apt-get install chromium chromium-driver`")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    # Root has no sandbox, and containers have little shared memory.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.mark.any_backend

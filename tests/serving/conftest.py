@@ -1,6 +1,5 @@
 """An exported model to serve, and a browser that shows its page."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,19 +19,10 @@ def exported(finished_run: Path, once: Callable[[str, Callable[[Path], object]],
 
 @pytest.fixture(scope="session")
 def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs a browser: `apt-get install chromium chromium-driver`")
-    from selenium import webdriver
+    from tests.support.browser import chromium
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    # Root has no sandbox, and containers have little shared memory.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
