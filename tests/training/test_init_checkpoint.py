@@ -32,15 +32,15 @@ def assert_same(weights, others):
 class TestReadAny:
     @pytest.mark.parametrize("kind", ["keras", "google", "huggingface"])
     def test_formats(self, converted, kind):
-        assert find_model(converted[kind]).format == kind
+        assert find_model(converted[kind])[0] == kind
         assert_same(read_any(f"{converted[kind]}/").weights, read_keras(str(converted["keras"])).weights)
 
     def test_runs(self, finished_run, tmp_path):
         """A run is its champion or, without one, its last checkpoint."""
-        assert find_model(finished_run).path == f"{finished_run}/champion"
-        assert find_model(f"{finished_run}/checkpoints/20").path == f"{finished_run}/checkpoints/20"
+        assert find_model(finished_run)[1] == f"{finished_run}/champion"
+        assert find_model(f"{finished_run}/checkpoints/20")[1] == f"{finished_run}/checkpoints/20"
         shutil.copytree(finished_run / "checkpoints", tmp_path / "checkpoints")
-        assert find_model(tmp_path).path == f"{tmp_path}/checkpoints/22"
+        assert find_model(tmp_path)[1] == f"{tmp_path}/checkpoints/22"
 
     def test_a_checkpoint_of_googles_by_itself(self, converted, tmp_path):
         """Its architecture is that of the new run."""

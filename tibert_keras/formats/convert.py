@@ -5,7 +5,7 @@ import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import find_google_checkpoint, is_google_checkpoint
@@ -118,15 +118,8 @@ def convert(config: ConvertConfig) -> "Proof":
         return proof
 
 
-class FoundModel(NamedTuple):
-    """The format of a model, and the path under which that format's reader finds it."""
-
-    format: Format
-    path: str
-
-
-def find_model(path: str | os.PathLike[str]) -> FoundModel:
-    """Find the model that a path names, by the files there.
+def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
+    """Find the model that a path names, by the files there: its format, and the path for the reader of that format.
 
     Args:
         path: A preset, the name of one with weights, or a handle such as `hf://user/model`; a run, of which the
@@ -135,21 +128,21 @@ def find_model(path: str | os.PathLike[str]) -> FoundModel:
     """
     place = find_by_name(path).rstrip("/")
     if is_handle(place):
-        return FoundModel("keras", place)
+        return "keras", place
     run_dir, step = split_checkpoint(place) or (place, None)
     steps = Checkpoints(run_dir).steps
     if step is not None and step in steps:
-        return FoundModel("keras", place)
+        return "keras", place
     for folder in (place, join(place, CHAMPION_PRESET)):
         if exists(join(folder, "task.json")):
-            return FoundModel("keras", folder)
+            return "keras", folder
     if step is None and steps:
-        return FoundModel("keras", f"{Checkpoints(run_dir).folder}/{steps[-1]}")
+        return "keras", f"{Checkpoints(run_dir).folder}/{steps[-1]}"
     if exists(join(place, CONFIG_FILE)):
         # A preset of an encoder alone has a file of this name too.
-        return FoundModel("huggingface" if "model_type" in read_config_file(place) else "keras", place)
+        return "huggingface" if "model_type" in read_config_file(place) else "keras", place
     if is_google_checkpoint(place) or any(name.endswith(".index") for name in list_folder(place)):
-        return FoundModel("google", find_google_checkpoint(place))
+        return "google", find_google_checkpoint(place)
     raise InputError(
         f"No model is there. Received: {os.fspath(path)!r}. Give a preset, a run, RUN/checkpoints/STEP, a folder of "
         "transformers, or a checkpoint of Google's such as model.ckpt-800000."
