@@ -128,7 +128,7 @@ def guess_by_counting(passages: list[Passage], paths: Iterable[Path]) -> list[li
     """Guess each gap by the syllables that stood between the same neighbours in other texts."""
     # Syllables and shads, and at number 0 the end of a document.
     numbers: dict[str, int] = defaultdict(lambda: len(numbers) + 1)
-    texts = [np.array(list(_numbered(path, numbers)), np.int64) for path in paths]
+    texts = [np.fromiter(_numbered(path, numbers), np.int32) for path in paths]
     num_ids = len(numbers) + 1
     spelled = list(numbers)
     guesses: list[list[str]] = [[] for _ in passages]
@@ -136,10 +136,11 @@ def guess_by_counting(passages: list[Passage], paths: Iterable[Path]) -> list[li
         own = [number for number, passage in enumerate(passages) if passage.length == length]
         contexts = np.array([_context(passages[number], numbers) for number in own])
         # Runs of syllables that stood anywhere, as numbers in the base `num_ids`, and these numbered in their turn.
-        runs = [_runs(text, length, num_ids) for text in texts]
-        different, tokens = np.unique(np.concatenate([run for run, _ in runs]), return_inverse=True)
-        ends = np.cumsum([len(run) for run, _ in runs])
-        seen = zip((around for _, around in runs), np.split(tokens, ends[:-1]), strict=True)
+        runs = np.concatenate([_runs(text, length, num_ids) for text in texts])
+        different, tokens = np.unique(runs, return_inverse=True)
+        ends = np.cumsum([len(text) - length - 3 for text in texts])
+        around = (_neighbours(text, length) for text in texts)
+        seen = zip(around, np.split(tokens, ends[:-1]), strict=True)
         found = guess_by_ngrams(contexts, seen, num_ids=max(len(different), num_ids + len(numbers)))
         for number, row in zip(own, found, strict=True):
             guesses[number] = [_spell(int(different[each]), length, num_ids, spelled) for each in row if each >= 0]
@@ -159,13 +160,19 @@ def _context(passage: Passage, numbers: dict[str, int]) -> list[int]:
     return [numbers[each] if each else 0 for each in before + after]
 
 
-def _runs(text: np.ndarray, length: int, num_ids: int) -> tuple[np.ndarray, np.ndarray]:
-    """All runs of some length in a text, as numbers `[N]`, and the two syllables on either side of each `[N, 4]`."""
+def _runs(text: np.ndarray, length: int, num_ids: int) -> np.ndarray:
+    """All N runs of some length in a text that have two syllables on either side, as numbers, int64 `[N]`."""
     count = len(text) - length - 3
     run = np.zeros(count, np.int64)
     for place in range(length):
         run = run * num_ids + text[2 + place :][:count]
-    return run, np.stack([text[shift:][:count] for shift in (0, 1, 2 + length, 3 + length)], axis=-1)
+    return run
+
+
+def _neighbours(text: np.ndarray, length: int) -> np.ndarray:
+    """The two syllables on either side of each run, int32 `[N, 4]`."""
+    count = len(text) - length - 3
+    return np.stack([text[shift:][:count] for shift in (0, 1, 2 + length, 3 + length)], axis=-1)
 
 
 def _spell(run: int, length: int, num_ids: int, spelled: list[str]) -> str:
