@@ -8,6 +8,7 @@ from tibert_keras.registration import KERAS_OBJECTS, register_classes
 if TYPE_CHECKING:
     from tibert_keras.inference.fill import fill_gaps
     from tibert_keras.inference.fill_pieces import fill_mask
+    from tibert_keras.models.model_parts import resize_vocabulary
     from tibert_keras.models.tibert_backbone import TibertBackbone
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
     from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
     from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
     from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-    from tibert_keras.models.vocabulary import resize_vocabulary
     from tibert_keras.optimizers.lamb import LAMB
     from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
     from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
@@ -55,7 +55,7 @@ _MODULES = {
     "fill_gaps": "inference.fill",
     "fill_mask": "inference.fill_pieces",
     "pretrain": "training.pretrain",
-    "resize_vocabulary": "models.vocabulary",
+    "resize_vocabulary": "models.model_parts",
 }
 
 

@@ -21,7 +21,7 @@ _READERS: dict[str, Any] = {"tf.data": tensorflow_batches, "NumPy": batches}
 
 def stream(name: str, records: Records, batch_size: int) -> Iterator[Any]:
     options = {"seed": 1, "start_step": 0, "masking": None}
-    dataset = _READERS[name].training_batches(records._files(sop=False), batch_size, **options)
+    dataset = _READERS[name].training_batches(records, batch_size, sop=False, **options)
     return (dataset[index] for index in count()) if name == "NumPy" else iter(dataset)
 
 

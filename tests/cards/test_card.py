@@ -21,8 +21,8 @@ from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.records.build import RecordsConfig
 from tibert_keras.records.manifest import Manifest
+from tibert_keras.runs.champion import write_evaluation
 from tibert_keras.runs.environment import environment, note_environment, read_environment
-from tibert_keras.runs.evaluation import write_evaluation
 from tibert_keras.runs.folder import read_config, write_config
 from tibert_keras.storage import sha256
 from tibert_keras.training.config import PretrainConfig

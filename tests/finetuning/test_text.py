@@ -1,7 +1,5 @@
 """Fine-tuning of a classifier of texts."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fine-tuning of a tagger: the best epoch of each seed, resuming, what is trained, and bad input."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -18,7 +18,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.continue_from import read_continue_from
+from tibert_keras.training.init_checkpoint import read_continue_from
 
 
 def go(input_, to, output, from_="google"):

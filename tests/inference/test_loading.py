@@ -48,7 +48,7 @@ from tibert_keras.inference.fill import fill_gaps, fill_mask
 for fill in fill_mask, fill_gaps:
     assert fill(["[MASK]"], model={str(tmp_path / "saved_model")!r})
 assert "keras" not in sys.modules
-from tibert_keras.saved_model.loading import load_saved_model
+from tibert_keras.saved_model.versions import load_saved_model
 assert load_saved_model({str(tmp_path / "foreign")!r}).words(["a b"]).shape == (1, 2)
 """
     # The foreign one needs all of TensorFlow Text, which imports Keras, and so registers our classes.

@@ -1,7 +1,5 @@
 """What is refused under a strategy before training, and what a model on a TPU is given."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import keras

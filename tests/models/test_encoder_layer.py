@@ -1,7 +1,5 @@
 """What is changed in KerasHub's encoder layer, and every private attribute of Keras and KerasHub in use."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 
@@ -44,9 +42,10 @@ PRIVATE = {
     "models/neighbour_attention.py": {"TransformerEncoder": {"_self_attention_layer"}},
     "models/tibert_preprocessor.py": {"Preprocessor": {"_add_missing_kwargs", "_trackable_children"}},
     "models/tibert_tokenizer.py": {"AlbertTokenizer": {"_check_vocabulary", "_maybe_initialized_tf"}},
-    "optimizers/clipping.py": {"Optimizer": {"_all_reduce_sum_gradients", "_clip_gradients"}},
     "optimizers/lamb.py": {
         "Optimizer": {
+            "_all_reduce_sum_gradients",
+            "_clip_gradients",
             "_get_current_learning_rate",
             "_get_variable_index",
             "_learning_rate",

@@ -1,7 +1,5 @@
 """A step in micro-batches is that of the whole batch: weights, logs, replicas, errors."""
 
-from __future__ import annotations
-
 import functools
 import os
 

@@ -1,7 +1,5 @@
 """What KerasHub's own ALBERT tests ask of its classes, asked of ours; and models that pass between the two."""
 
-from __future__ import annotations
-
 import json
 
 import keras

@@ -1,7 +1,5 @@
 """The encoder: Google's forward pass and configuration files, presets, saving."""
 
-from __future__ import annotations
-
 import inspect
 import json
 

@@ -1,7 +1,5 @@
 """A preset is loaded by name or from its folder, whole or not at all."""
 
-from __future__ import annotations
-
 import resource
 import shutil
 import signal

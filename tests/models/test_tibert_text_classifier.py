@@ -1,7 +1,5 @@
 """The text classifier: training on raw strings with labels, presets, class weights, bad input."""
 
-from __future__ import annotations
-
 import keras
 import keras_nlp
 import numpy as np

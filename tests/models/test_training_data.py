@@ -1,7 +1,5 @@
 """Strings and ids in any container, in `fit`, `evaluate` and `predict`."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 

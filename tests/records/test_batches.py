@@ -1,7 +1,5 @@
 """The order of examples in an endless stream, and batches that are read ahead."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tibert_keras.records.batches import shuffled_numbers

@@ -14,10 +14,9 @@ import tensorflow as tf
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 from tibert_keras.records.build import build_records
-from tibert_keras.records.config import RecordsConfig
+from tibert_keras.records.config import OriginalFlags, RecordsConfig
 from tibert_keras.records.examples import Sections, cut_document, lay_out
 from tibert_keras.records.manifest import Manifest
-from tibert_keras.records.original_flags import OriginalFlags
 from tibert_keras.storage import expand_glob
 
 

@@ -1,7 +1,5 @@
 """Masks that are drawn anew in each epoch, from what the records were before they were masked."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What `tibert records inspect` says of a record file: Google's own numbers, and those of a slow count by hand."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """From record files to batches: every example once an epoch, in an order that only seed and epoch decide."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Examples by number: what protobuf reads, in any order, whatever the layout of their fields."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

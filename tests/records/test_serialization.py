@@ -1,7 +1,5 @@
 """Serialized examples and record files: the bytes that TensorFlow writes, and what it reads."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files for TensorBoard; tests/training/test_pretrain.py reads those of a run with TensorBoard itself."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """SavedModels of classifiers: strings in, words and tags or a label out, as the Keras models have them."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import get_args

@@ -22,7 +22,7 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.history import History
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.continue_from import restore_continue_from
+from tibert_keras.training.init_checkpoint import restore_continue_from
 from tibert_keras.training.pretrain import pretrain
 
 LOSSES = ("masked_lm_loss", "sentence_order_loss")

@@ -1,7 +1,5 @@
 """Whole runs: their files, that a stopped one ends like one that was not, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

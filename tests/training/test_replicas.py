@@ -1,7 +1,5 @@
 """N replicas give what one gives: on logical devices, in processes that talk over the network, on JAX."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

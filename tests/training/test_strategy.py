@@ -1,7 +1,5 @@
 """Where a run takes place, with the devices made up."""
 
-from __future__ import annotations
-
 import logging
 import re
 from types import SimpleNamespace

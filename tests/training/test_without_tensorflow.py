@@ -1,7 +1,5 @@
 """From records and strings to champions on JAX, in a process in which TensorFlow cannot be imported."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -16,7 +16,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE
 from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_presets import find_by_name
-from tibert_keras.runs.evaluation import evaluation_rows
+from tibert_keras.runs.champion import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
 from tibert_keras.storage import atomic_output, decode_utf8, exists, join, read_bytes
 

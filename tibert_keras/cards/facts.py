@@ -7,10 +7,9 @@ from typing import Any
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores, read_scores, score_rows
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.runs.champion import Champion, read_champion
+from tibert_keras.runs.champion import Champion, read_champion, read_evaluation
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import hash_records, read_environment
-from tibert_keras.runs.evaluation import read_evaluation
 from tibert_keras.runs.folder import (
     CHAMPION_FILE,
     CHAMPION_PRESET,

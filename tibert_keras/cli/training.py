@@ -9,7 +9,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
 from tibert_keras.models.tibert_presets import MASKED_LM, find_by_name
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.evaluation import evaluation_rows, write_evaluation
+from tibert_keras.runs.champion import evaluation_rows, write_evaluation
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import load_model
 from tibert_keras.runs.summary import in_columns

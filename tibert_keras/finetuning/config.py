@@ -1,10 +1,8 @@
 """The options of a fine-tuning, and checks that need no Keras."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
@@ -163,7 +161,7 @@ class FinetuneTokensConfig(FinetuneConfig):
             )
         check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"], not_negative=[])
 
-    def as_begun(self) -> FinetuneTokensConfig:
+    def as_begun(self) -> Self:
         """Return the options with `shad_spaces` as the run in the output folder has it, or true for a new run."""
         if not exists(join(self.output_dir, CONFIG_FILE)):
             return self if self.shad_spaces is not None else replace(self, shad_spaces=True)
@@ -198,10 +196,7 @@ class FinetuneTextConfig(FinetuneConfig):
 def check_run(config: FinetuneConfig) -> None:
     """Check a run's folder, files, model and the runs to compare with, before any work.
 
-    Raises:
-        InputError: If the folder holds anything but the same run, or more seeds than asked for, a run to compare with
-            has no scores, a file is missing or in two parts of the data, the model is unsuitable, or `TF_CONFIG` names
-            several hosts.
+    The folder may hold the same run with as many seeds or fewer. A file must not be in two parts of the data.
     """
     refuse_workers("A fine-tuning runs on one host")
     for folder in config.others:
@@ -226,11 +221,7 @@ def check_run(config: FinetuneConfig) -> None:
 
 
 def find_encoder(config: FinetuneConfig) -> str:
-    """Return the folder of the preset that a fine-tuning starts from.
-
-    Raises:
-        InputError: If there is none, or its encoder has fewer positions than the sequences.
-    """
+    """Return the folder of the preset that a fine-tuning starts from, if its encoder has enough positions."""
     preset = find_preset(config.model)
     if is_handle(preset):
         # To be downloaded; the model checks its positions itself.
@@ -250,17 +241,9 @@ def find_encoder(config: FinetuneConfig) -> str:
 
 
 def read_unchanged(config: Any, read: Callable[[Any], _Data]) -> tuple[_Data, dict[str, str]]:
-    """Read the data of a fine-tuning, and hash the files as they were read.
+    """Read the data of a fine-tuning, and return it with the SHA-256 of each file, including the split.
 
-    Args:
-        config: The options.
-        read: Reads the files that the options name.
-
-    Returns:
-        The data, and the SHA-256 of each file, including the split.
-
-    Raises:
-        InputError: If a file changes meanwhile.
+    A file that changes meanwhile is an `InputError`.
     """
     before = _data_hashes(config)
     data = read(config)

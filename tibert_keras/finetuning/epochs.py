@@ -17,8 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
 from tibert_keras.finetuning.task import FinetuningTask, Sequences
-from tibert_keras.optimizers.clipping import Adam
-from tibert_keras.optimizers.lamb import google_optimizer
+from tibert_keras.optimizers.lamb import Adam, google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import LOG_FOLDER
@@ -39,21 +38,12 @@ def can_go_on(folder: str, files: Mapping[str, str]) -> bool:
 def train(
     config: FinetuneConfig, task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed: int, folder: str
 ) -> dict[str, Any]:
-    """Train a model, or go on with a training that was killed, and restore its best epoch.
+    """Train a model that is not compiled, or go on with a training that was killed, and restore its best epoch.
 
-    Args:
-        config: The options.
-        task: What to learn.
-        model: The model, not compiled.
-        strategy: Where it was made.
-        seed: Seed of the order of the data.
-        folder: Folder of the seed.
+    The seed is that of the order of the data, and the folder that of the seed.
 
     Returns:
         The number of the best epoch, that of all epochs, the seconds, and the scores on the validation data.
-
-    Raises:
-        InputError: If the loss is not finite, or a checkpoint is damaged.
     """
     batches = _ShuffledBatches(task.sequences, batch_size=batch_size(config, task, strategy), seed=seed)
     steps = len(batches) * config.num_epochs
@@ -73,11 +63,7 @@ def train(
 
 
 def batch_size(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy) -> int:
-    """Return the size of all batches, which replicas and parts share evenly.
-
-    Raises:
-        InputError: If there are fewer sequences than parts.
-    """
+    """Return the size of all batches, which replicas and parts share evenly."""
     count, parts = len(task.sequences[1]), strategy.num_replicas * config.gradient_accumulation_steps
     if count < parts:
         raise InputError(

@@ -1,7 +1,5 @@
 """Trains a fine-tuning once per seed, keeps the best epoch of each, and gathers the scores."""
 
-from __future__ import annotations
-
 import logging
 import os
 from contextlib import nullcontext
@@ -24,17 +22,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
-    """Train each seed that is missing, and write the scores of all seeds after each.
+    """Train each seed that is missing, write the scores of all seeds after each, and return them.
 
-    Args:
-        config: The options, which `check_run` has checked.
-        task: What to learn.
-
-    Returns:
-        The scores.
-
-    Raises:
-        InputError: If the seeds in the folder, or a run to compare with, are of other data, or a loss is not finite.
+    The options have been checked by `check_run`. Seeds in the folder, or runs to compare with, must be of the same
+    data.
     """
     with only_writer(config.output_dir):
         return _run_seeds(config, task)

@@ -98,5 +98,4 @@ def load_encoder(config: FinetuneConfig) -> tuple[str, TibertTokenizer]:
                 trained,
                 config.max_seq_length,
             )
-    with local_preset(preset) as folder:
         return preset, TibertTokenizer.from_preset(folder)

@@ -136,13 +136,9 @@ def encode_documents(
     dupe_count: int = 1,
     dupe_offset: int = 20,
 ) -> Sequences:
-    """Encode documents for all epochs, cut between words into sequences that fit the model.
+    """Encode prepared documents for all epochs, cut between words into sequences that fit the model.
 
-    Args:
-        preprocessor: A preprocessor with the documents' labels.
-        documents: Prepared documents of any length.
-        dupe_count: Number of passes over the documents.
-        dupe_offset: The first sequence of pass k has k times as many words, which moves the cuts.
+    The first sequence of pass k over the documents has k times `dupe_offset` words, which moves the cuts.
     """
     sentences: list[Sequence[TaggedWord]] = []
     size = preprocessor.sequence_length - _SPECIAL_TOKENS

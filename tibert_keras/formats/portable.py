@@ -15,13 +15,13 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import SLOTS, split_slot
+from tibert_keras.models.model_parts import check_vocabulary
 from tibert_keras.models.tibert_backbone import TibertBackbone, check_albert_config
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.models.vocabulary import check_vocabulary
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints, moment_name, split_checkpoint
 from tibert_keras.runs.folder import INITIAL_PRESET, read_config

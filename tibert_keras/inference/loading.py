@@ -12,8 +12,7 @@ from tibert_keras.inference.plain import PlainFillMask, is_plain
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import load_model
-from tibert_keras.saved_model.loading import load_saved_model
-from tibert_keras.saved_model.versions import find_saved_model
+from tibert_keras.saved_model.versions import find_saved_model, load_saved_model
 
 
 def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> Any:

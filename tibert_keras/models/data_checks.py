@@ -1,7 +1,5 @@
 """Checks ids, labels and weights before training. Keras would fail in a graph, and a GPU would train on them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -24,11 +22,7 @@ Shape = tuple[int | None, ...] | None
 def check_data(model: Any, data: Mapping[str, Any], *, targets: bool = True) -> None:
     """Check the data of `fit()` or `predict()` as `check_batch`; of a `tf.data.Dataset` only its shapes.
 
-    Args:
-        model: A model.
-        data: As `x` arrays, a `tf.data.Dataset`, or another stream; and the arrays `y` and `sample_weight`. The batches
-            of a generator or a `PyDataset` are checked when they come, those of torch's `DataLoader` are not.
-        targets: Whether to check labels and weights too.
+    The batches of a generator or a `PyDataset` are checked when they come, those of torch's `DataLoader` are not.
     """
     parts = (data["x"], data["y"], data["sample_weight"])
     if is_dataset(parts[0]):
@@ -41,17 +35,10 @@ def check_data(model: Any, data: Mapping[str, Any], *, targets: bool = True) -> 
 def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *, targets: bool = True) -> None:
     """Check a batch of ids, and its labels and weights where the model's loss compares with the numbers of classes.
 
-    Args:
-        model: A model.
-        x: Its inputs: arrays, or the specifications of a dataset, which tell only shapes.
-        y: The labels.
-        sample_weight: Their weights.
-        targets: Whether to check labels and weights.
-
-    Raises:
-        InputError: If an input is missing, or has another shape or type than the others or numbers that the model
-            does not know; the labels are missing, or not one number of a class for each output; or there are not as
-            many weights, or they are not numbers from 0.
+    It may be one of arrays, or the specifications of a dataset, which tell only shapes; `targets` tells whether to
+    check labels and weights. An `InputError` is raised for inputs that are missing, have another shape or type than the
+    others or numbers that the model does not know; for labels that are missing, or not one number of a class for each
+    output; and for weights that are not as many, or not numbers from 0.
     """
     by_name, in_order = isinstance(model.input, Mapping), isinstance(x, list | tuple) and len(x) == len(model.input)
     # Anything else may be a container of Keras's.
@@ -60,7 +47,7 @@ def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
     _check_inputs(model, x)
     if targets:
         _check_targets(model, x, y, sample_weight)
-    for what, values, limit in _all_limits(model, x, y, sample_weight, targets=targets):
+    for what, values, limit in _limits(model, x, y, sample_weight, targets=targets):
         _check_numbers(what, values, limit)
 
 
@@ -94,7 +81,7 @@ def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
     def check(*batch: Any) -> Any:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         checks = []
-        for what, values, limit in _all_limits(model, x, y, sample_weight, targets=targets):
+        for what, values, limit in _limits(model, x, y, sample_weight, targets=targets):
             if limit == math.inf or values.dtype not in (tf.int32, tf.int64):
                 values = tf.cast(values, tf.float64)
             right = (values >= 0) & (values < limit)
@@ -111,11 +98,7 @@ def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
 
 @contextmanager
 def reporting_input_errors() -> Iterator[None]:
-    """Raise the `InputError`s of TensorFlow's graphs, which wraps them in errors of many lines, as they are.
-
-    Raises:
-        InputError: If Python in a graph raised one, or a `tf.debugging.Assert` of ours failed.
-    """
+    """Raise the `InputError`s of TensorFlow's graphs, which wraps them in errors of many lines, as they are."""
     try:
         yield
     except Exception as error:
@@ -129,11 +112,7 @@ def reporting_input_errors() -> Iterator[None]:
 
 
 def as_weights(values: Any) -> np.ndarray:
-    """Return weights that a user has given as a float32 array.
-
-    Raises:
-        InputError: If they are not numbers, or nested lists of different lengths.
-    """
+    """Return weights that a user has given as a float32 array; anything but numbers is an `InputError`."""
     try:
         return np.asarray(values, "float32")
     except (ValueError, TypeError) as error:
@@ -167,20 +146,16 @@ def _check_inputs(model: Any, x: Any) -> None:
         )
 
 
-def _all_limits(model: Any, x: Any, y: Any, sample_weight: Any, *, targets: bool) -> list[tuple[str, Any, float]]:
+def _limits(model: Any, x: Any, y: Any, sample_weight: Any, *, targets: bool) -> list[tuple[str, Any, float]]:
     """Return what is wrong if numbers of a batch are not below a limit, the numbers, and the limit."""
-    return _limits(model, x) + (_limits_of_targets(model, y, sample_weight) if targets else [])
-
-
-def _limits(model: Any, x: Any) -> list[tuple[str, Any, float]]:
-    """Return the limits of the inputs."""
     sizes = {
         "token_ids": model.backbone.vocabulary_size,
         "segment_ids": model.backbone.num_segments,
         "mask_positions": (_shape(x["token_ids"]) or (None, None))[1],
     }
-    return [(f"The model has no such number among its {name}", x[name], size) for name, size in sizes.items()
-            if size is not None and name in x]  # fmt: skip
+    limits = [(f"The model has no such number among its {name}", x[name], size) for name, size in sizes.items()
+              if size is not None and name in x]  # fmt: skip
+    return limits + (_limits_of_targets(model, y, sample_weight) if targets else [])
 
 
 def _limits_of_targets(model: Any, y: Any, sample_weight: Any) -> list[tuple[str, Any, float]]:

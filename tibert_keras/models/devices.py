@@ -1,7 +1,5 @@
 """What Keras lacks to train and use models on several devices, under TensorFlow's strategies and on JAX."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,11 +12,7 @@ from tibert_keras.models.training_data import is_dataset, is_stream
 
 
 def prepare_strategy(model: Any) -> None:
-    """Prepare the strategy of TensorFlow's that a model was made under, if there is one.
-
-    Raises:
-        InputError: If the model is compiled in a way that fails there.
-    """
+    """Prepare the TensorFlow strategy that a model was made under. A model that would fail there is an `InputError`."""
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
@@ -45,11 +39,8 @@ def prepare_strategy(model: Any) -> None:
 def build_for_training(model: Any, data: Mapping[str, Any]) -> None:
     """Make the variables that Keras makes in the first step, which TensorFlow traces twice then.
 
-    These are the optimizer's and, for several outputs, the averages of their losses.
-
-    Args:
-        model: A model, compiled or not.
-        data: Its `x`, `y` and `sample_weight`. The averages need arrays or a `tf.data.Dataset`.
+    These are the optimizer's and, for several outputs whose data are arrays or a `tf.data.Dataset`, the averages of
+    their losses.
     """
     if keras.backend.backend() != "tensorflow" or getattr(model, "optimizer", None) is None:
         return

@@ -60,11 +60,7 @@ def _after_attention(layer: Any, inputs: Any, attended: Any, training: bool | No
 
 
 def _replace_call(layer: keras.layers.Layer, call: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """Make a layer run `call` in place of its class's method, or the method itself if `call` is None.
-
-    Returns:
-        The former replacement, or None.
-    """
+    """Make a layer run `call`, or its class's method if that is None, and return the former replacement, or None."""
     before = vars(layer).pop("call", None)
     if call is not None:
         # Not `setattr`, which Keras tracks.
@@ -194,12 +190,10 @@ def flat_layers(backbone: keras_nlp.models.AlbertBackbone) -> Iterator[None]:
 
     KerasHub's layers work on `[batch, tokens, hidden_dim]`, where TensorFlow on CPUs computes each bias, activation and
     residual by itself, and attention's projections as a slower `einsum`. On `[batch * tokens, hidden_dim]` it fuses
-    them. The results are the same. The last layer stays KerasHub's where `encode_positions` computes it.
+    them. The results are the same. The last layer stays KerasHub's where `encode_positions` computes it, and quantized
+    layers stay as they are.
 
-    No other thread may train the model meanwhile.
-
-    Args:
-        backbone: An encoder on the TensorFlow backend. Its quantized layers stay as they are.
+    The backend must be TensorFlow. No other thread may train the model meanwhile.
     """
     layers = [layer for group in backbone.transformer_layers for layer in group]
     layers = [layer for layer in layers if layer._self_attention_layer.query_dense.quantization_mode is None]

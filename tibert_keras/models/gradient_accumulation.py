@@ -1,7 +1,5 @@
 """Takes a training step in micro-batches: the step of the whole batch, in less memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,20 +17,7 @@ _UNEQUAL = (
 
 
 def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
-    """Take the step of `keras.Model.train_step` in micro-batches.
-
-    Args:
-        model: A compiled model.
-        *args: What `train_step` gets: a replica's share of a batch (TensorFlow), or the values of the variables and a
-            batch (JAX).
-        steps: The number of micro-batches.
-
-    Returns:
-        What `train_step` returns: the logs (TensorFlow), or the logs and the new values (JAX).
-
-    Raises:
-        InputError: If the micro-batches cannot be equally large.
-    """
+    """Take the step of `keras.Model.train_step`, with its arguments and results, in a number of micro-batches."""
     if keras.backend.backend() == "torch":
         raise InputError(
             "Gradients are accumulated on TensorFlow and JAX only. "
@@ -179,16 +164,9 @@ def _check_size(size: int, steps: int) -> None:
 
 
 def check_batches(model: Any, x: Any, batch_size: int | None, validation_split: float) -> None:
-    """Check that the parts of a step can share each batch of data in memory, before the first step.
+    """Refuse data in memory whose batches the parts of a step cannot share, before the first step.
 
-    Args:
-        model: A compiled model.
-        x: The inputs of `keras.Model.fit`.
-        batch_size: Its argument.
-        validation_split: Its argument.
-
-    Raises:
-        InputError: If they cannot, and the losses know no rows of weight 0 to fill a batch up with.
+    The other arguments are those of `keras.Model.fit`. Losses that know rows of weight 0 fill a batch up with them.
     """
     if model.gradient_accumulation_steps == 1 or is_stream(x) or _count_weights(model.loss):
         return

@@ -1,7 +1,5 @@
 """Tells KerasHub's own classes of our presets: their names, and whether a folder is whole."""
 
-from __future__ import annotations
-
 import functools
 import os
 from typing import Any

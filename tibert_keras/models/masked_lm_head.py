@@ -1,8 +1,6 @@
 """The head of the masked language model, which stays tied to the embeddings when a model is cloned."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 import keras
 import keras_nlp
@@ -51,6 +49,6 @@ class MaskedLMHead(keras_nlp.layers.MaskedLMHead):
         return super().__call__(inputs, *args, **kwargs)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> MaskedLMHead:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a head from the result of `get_config`, without an embedding yet."""
         return super().from_config({**config, "token_embedding": None})

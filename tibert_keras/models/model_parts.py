@@ -1,23 +1,23 @@
-"""Checks that the parts of a model fit together."""
+"""The parts of a model: checks that they fit together, and other sizes of the table of embeddings."""
 
-from __future__ import annotations
-
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import keras_nlp
+from keras import ops
 
 from tibert_keras.errors import InputError, check_arguments
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.vocabulary import check_vocabulary
+
+# The weights with a row for each piece. The table may have more rows than the tokenizer has pieces.
+_TABLES = ("token_embedding/embeddings", "mlm_head/output_bias")
+
+_LOG = logging.getLogger(__name__)
 
 
 def as_tibert_backbone(backbone: keras_nlp.models.AlbertBackbone) -> TibertBackbone:
-    """Return the backbone, or, for KerasHub's `AlbertBackbone`, a copy of it as a `TibertBackbone`.
-
-    Raises:
-        InputError: If it is a backbone of another kind.
-    """
+    """Return the backbone, or, for KerasHub's `AlbertBackbone`, a copy of it as a `TibertBackbone`."""
     if isinstance(backbone, TibertBackbone):
         return backbone
     if not isinstance(backbone, keras_nlp.models.AlbertBackbone):
@@ -31,19 +31,10 @@ def as_tibert_backbone(backbone: keras_nlp.models.AlbertBackbone) -> TibertBackb
 
 
 def check_parts(backbone: Any, preprocessor: Any, arguments: Mapping[str, Any] | None = None) -> TibertBackbone:
-    """Check that the parts of a model fit together.
+    """Return the encoder as a `TibertBackbone`, if it fits the preprocessor, which may be None.
 
-    Args:
-        backbone: The encoder.
-        preprocessor: The preprocessor, or None.
-        arguments: The other arguments of the model's constructor.
-
-    Returns:
-        The encoder as a `TibertBackbone`.
-
-    Raises:
-        InputError: If there is no such argument, the tokenizer has more pieces than the encoder has embeddings, or the
-            sequences are longer than the encoder has positions.
+    An `InputError` is raised for a tokenizer of more pieces than there are embeddings, for sequences longer than the
+    positions, and for other `arguments` of the model's constructor than it has.
     """
     advice = "Give sizes and dropout of the encoder to TibertBackbone.from_preset."
     check_arguments("The model", arguments or {}, {"name", "trainable", "compile"}, advice)
@@ -79,3 +70,62 @@ def vocabulary_size_for(given: int | None, preprocessor: Any) -> int | None:
         return size
     check_vocabulary(given, size)
     return given
+
+
+def check_vocabulary(rows: int, pieces: int) -> None:
+    """Check that a table has a row for each piece of a tokenizer, and log if it has more, which are never predicted."""
+    if pieces > rows:
+        raise InputError(
+            f"The tokenizer and the model disagree. Received: {pieces} pieces in the tokenizer, vocab_size={rows} in "
+            "the model. Give the tokenizer that it was trained with."
+        )
+    if pieces < rows:
+        _LOG.info("The table of embeddings has %d rows for %d pieces: the others are never predicted.", rows, pieces)
+
+
+def resize_vocabulary(model: Any, vocabulary_size: int) -> Any:
+    """Make a copy of a model with more rows in its table of embeddings, or fewer.
+
+    Rows keep their ids, and new ones have initial values. Google's checkpoints, for example, may have 30,000 rows for a
+    tokenizer of 10,000 pieces, which can be dropped.
+
+    Args:
+        model: A `TibertBackbone` or any task.
+        vocabulary_size: The number of rows.
+
+    Returns:
+        A model of the same class, not compiled, with the other weights as they are.
+
+    Raises:
+        InputError: If the model's tokenizer has more pieces.
+
+    Example:
+    ```python
+    model = TibertMaskedLM.from_preset("run/champion")
+    smaller = resize_vocabulary(model, model.preprocessor.tokenizer.vocabulary_size())
+    ```
+    """
+    preprocessor = getattr(model, "preprocessor", None)
+    pieces = 1 if preprocessor is None else preprocessor.tokenizer.vocabulary_size()
+    if vocabulary_size < pieces:
+        raise InputError(
+            f"Each piece of the tokenizer needs a row. Received: vocabulary_size={vocabulary_size}, {pieces} pieces."
+        )
+    config = model.get_config()
+    if "backbone" in config:
+        config["backbone"]["config"]["vocabulary_size"] = vocabulary_size
+        # Its configuration lacks the tokenizer's pieces.
+        config["preprocessor"] = None
+    else:
+        config["vocabulary_size"] = vocabulary_size
+    resized = type(model).from_config(config)
+    if preprocessor is not None:
+        resized.preprocessor = preprocessor
+    values = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
+    for weight in resized.weights:
+        value = values[weight.path]
+        if weight.path in _TABLES:
+            kept = min(len(value), vocabulary_size)
+            value = [*value[:kept], *ops.convert_to_numpy(weight)[kept:]]
+        weight.assign(value)
+    return resized

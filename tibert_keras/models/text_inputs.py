@@ -1,10 +1,7 @@
 """Lets `fit()`, `evaluate()` and `predict()` of a task take strings and ids alike."""
 
-from __future__ import annotations
-
 import logging
 import random
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +20,6 @@ from tibert_keras.models.devices import build_for_training, needs_full_batches, 
 from tibert_keras.models.gradient_accumulation import check_batches
 from tibert_keras.models.tibert_preprocessor import in_graph
 from tibert_keras.models.training_data import (
-    Preprocess,
     as_texts,
     batches_of,
     check_container,
@@ -95,8 +91,9 @@ class TextInputs:
         check_batches(self, data["x"], data["batch_size"], validation_split or 0.0)
         if validation_data is not None:
             size = kwargs.get("validation_batch_size") or batch_size
-            validation = self._prepared(*_parts(validation_data), batch_size=size)
-            kwargs["validation_data"] = _tuple(validation)
+            of_validation = self._prepared(*_parts(validation_data), batch_size=size)
+            parts = tuple(of_validation[name] for name in ("x", "y", "sample_weight"))
+            kwargs["validation_data"] = parts[0] if is_stream(parts[0]) else parts
         # Keras warns that it does not shuffle a dataset. Batches that were made of lists are shuffled already.
         shuffle = shuffle and not is_dataset(x) and is_stream(x) == is_stream(data["x"])
         build_for_training(self, data)
@@ -144,18 +141,14 @@ class TextInputs:
         prepare_strategy(self)
         # Not packed without labels: a tuple of texts would look like one.
         seed = self._next_seed() if holds_strings(x) else 0
-        batch = preprocessed_batch((x, y, sample_weight), self._preprocessing(targets=targets), seed)
+        batch = preprocessed_batch((x, y, sample_weight), partial(self._preprocessed, targets=targets), seed)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         return keras.tree.map_structure(
             lambda part: None if part is None else keras.ops.convert_to_tensor(part), (x, *_as_arrays(y, sample_weight))
         )
 
-    def _preprocessing(self, *, targets: bool) -> Preprocess:
-        """Return the function that preprocesses and, in Python, checks a batch; a batch of ids is only checked."""
-        # Not a local function: the processes of a `PyDataset` receive it by pickle.
-        return partial(self._preprocessed, targets=targets)
-
     def _preprocessed(self, x: Any, y: Any, sample_weight: Any, seed: Any, *, targets: bool) -> Any:
+        """Preprocess and, in Python, check a batch; a batch of ids is only checked."""
         if not holds_strings(x):
             check_batch(self, x, y, sample_weight, targets=targets)
             return None
@@ -187,7 +180,9 @@ class TextInputs:
             data = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
         if is_stream(x):
             seed = 0 if self.preprocessor is None else seed_of_all_workers(self, self._next_seed())
-            data["x"] = preprocessed(x, self._preprocessing(targets=targets), seed=seed, anew=training)
+            # Not a local function: the processes of a `PyDataset` receive it by pickle.
+            preprocess = partial(self._preprocessed, targets=targets)
+            data["x"] = preprocessed(x, preprocess, seed=seed, anew=training)
         check_data(self, data, targets=targets)
         if is_dataset(x):
             data["x"] = with_checked_numbers(self, data["x"], targets=targets)
@@ -223,10 +218,6 @@ def _parts(data: Any) -> tuple[Any, ...]:
             )
         return tuple(data)
     return (data,)
-
-
-def _tuple(data: Mapping[str, Any]) -> Any:
-    return data["x"] if is_stream(data["x"]) else (data["x"], data["y"], data["sample_weight"])
 
 
 def _as_arrays(y: Any, sample_weight: Any) -> tuple[Any, Any]:

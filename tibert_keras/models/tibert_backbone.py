@@ -1,12 +1,10 @@
 """The ALBERT encoder, and Google's configuration files."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import keras
 import keras_nlp
@@ -250,7 +248,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         list_preset_files(preset_dir)
 
     @classmethod
-    def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> TibertBackbone:
+    def from_albert_config(cls, config: str | os.PathLike[str] | Mapping[str, Any], **kwargs: Any) -> Self:
         """Make an untrained backbone with the architecture in Google's `albert_config.json`.
 
         If the embedding size is the hidden size, the projection between the two is the identity, as in Google's code.
@@ -287,11 +285,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
 
 
 def _check_sizes(sizes: Mapping[str, Any]) -> None:
-    """Refuse sizes that are no positive whole numbers, or of a model that no machine could build.
-
-    Raises:
-        InputError: If a size is not allowed.
-    """
+    """Refuse sizes that are no positive whole numbers, or of a model that no machine could build."""
     for name, value in sizes.items():
         if not isinstance(value, Integral) or value < 1:
             raise InputError(f"{name} must be a whole number from 1 on. Received: {name}={value!r}.")
@@ -308,11 +302,7 @@ def _check_sizes(sizes: Mapping[str, Any]) -> None:
 
 
 def check_albert_config(config: Mapping[str, Any]) -> None:
-    """Check that `TibertBackbone` supports the architecture of an `albert_config.json`.
-
-    Raises:
-        InputError: If a key is missing or unknown, or a value is not supported.
-    """
+    """Refuse an `albert_config.json` whose keys are missing or unknown, or whose values are not supported."""
     required = {*_RENAMES, "hidden_act", "attention_probs_dropout_prob"}
     missing, unknown = sorted(required - config.keys()), sorted(config.keys() - required - _FIXED.keys())
     if missing or unknown:

@@ -1,7 +1,5 @@
 """The base of the token and text classifiers: labels, presets, and data in Python lists."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -97,25 +95,10 @@ class TibertClassifier(TibertTask):
         class_weight: Mapping[str | int, float] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Train, as `keras.Model.fit`.
+        """Train, as `TextInputs.fit`, with labels by name or number.
 
-        Args:
-            x: The preprocessor's input: a list or an array, which is preprocessed once, or a stream of batches with
-                their labels, as in `TextInputs.fit`. Or ids, as arrays.
-            y: The labels, by name or number, unless `x` is a stream.
-            batch_size: Examples per step, 32 by default.
-            sample_weight: The weight of each example.
-            validation_data: A tuple `(x, y)` or `(x, y, sample_weight)`, or a stream.
-            validation_split: The share of the last examples to validate on.
-            class_weight: The weights of labels other than 1 in training, by name or number. Needs a preprocessor.
-            **kwargs: Other arguments of `keras.Model.fit`.
-
-        Returns:
-            The history.
-
-        Raises:
-            InputError: If labels and examples do not fit together, class weights come without a preprocessor, or
-                lists or arrays of strings contain no Tibetan letter (see `check_tibetan`).
+        A list or an array of strings is preprocessed once, and must contain a Tibetan letter (see `check_tibetan`). The
+        preprocessor applies `class_weight`: the weights of labels other than 1 in training, by name or number.
         """
         if class_weight is not None:
             x, y, sample_weight, batch_size = self._weighted(x, y, sample_weight, batch_size, class_weight)
@@ -158,11 +141,7 @@ class TibertClassifier(TibertTask):
 
 
 def with_labels(preprocessor: Any, labels: Sequence[str]) -> Any:
-    """Return a preprocessor with a model's labels: itself, or a copy if it has none.
-
-    Raises:
-        InputError: If its labels differ.
-    """
+    """Return a preprocessor of a model's labels: itself, or a copy if it has none. Other labels are refused."""
     if not isinstance(preprocessor, TibertClassifierPreprocessor):
         return preprocessor
     if preprocessor.labels is None:
@@ -176,11 +155,7 @@ def with_labels(preprocessor: Any, labels: Sequence[str]) -> Any:
 
 
 def labels_or_numbers(labels: Sequence[str] | None, num_classes: int | None) -> list[str]:
-    """Return the labels, or numbers in their place.
-
-    Raises:
-        InputError: If both are missing, or they disagree.
-    """
+    """Return the labels, or numbers in their place."""
     if isinstance(num_classes, list | tuple):
         # Older code gives labels second.
         labels, num_classes = num_classes, None
@@ -197,13 +172,10 @@ def labels_or_numbers(labels: Sequence[str] | None, num_classes: int | None) -> 
 
 
 def check_tibetan(texts: Any) -> None:
-    """Raise `InputError` if there is text without any Tibetan letter.
+    """Refuse strings, in lists and tuples of any depth, without any Tibetan letter.
 
     All texts of a call are checked together, as single ones may be Latin or just a shad. The inputs of preprocessors
     and `tf.data.Dataset`s are not checked, as a batch holds only a part.
-
-    Args:
-        texts: Strings in lists and tuples of any depth.
     """
     strings = [each for each in keras.tree.flatten(texts) if isinstance(each, str) and each.strip()]
     if strings and not any(map(has_tibetan, strings)):

@@ -1,7 +1,5 @@
 """The base of the classifiers' preprocessors: labels, and the weights of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -39,11 +37,7 @@ class TibertClassifierPreprocessor(TibertPreprocessor):
         )
 
     def label_ids(self, given: Sequence[str]) -> np.ndarray:
-        """Return the number of each given label, int32.
-
-        Raises:
-            InputError: If the classifier has no such label.
-        """
+        """Return the number of each given label, int32."""
         if self.labels is None:
             raise InputError(
                 f"Classes without names are numbers. Received: {given[0]!r}. Give numbers, or make labels."
@@ -81,11 +75,7 @@ class TibertClassifierPreprocessor(TibertPreprocessor):
 
 
 def check_labels(labels: Sequence[str]) -> list[str]:
-    """Return the labels of a classifier as a list.
-
-    Raises:
-        InputError: If there are none, or one occurs twice.
-    """
+    """Return the labels of a classifier as a list; there must be one or more, and all different."""
     if isinstance(labels, str):
         raise InputError(f"Labels are a list of names. Received: {labels=}. Give a list.")
     labels = [str(label) for label in labels]

@@ -26,10 +26,10 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
     `mask_positions`, `[batch, predictions]`. Outputs are logits, `[batch, predictions, vocabulary_size]`.
     With a preprocessor, `fit()`, `evaluate()` and `predict()` take strings.
 
-    The loss is `MaskedLanguageModelLoss` unless `compile()` is given another. The masked language model does not use
-    the backbone's pooler and does not train it: `trainable_variables` leaves it out, as an optimizer would decay it
-    under a gradient of zero. It is saved and loaded with the rest, and stays trainable in the backbone for other
-    tasks.
+    Unless `compile()` is given others, the loss is `MaskedLanguageModelLoss`, and the metric `masked_lm_accuracy`. The
+    masked language model does not use the backbone's pooler and does not train it: `trainable_variables` leaves it out,
+    as an optimizer would decay it under a gradient of zero. It is saved and loaded with the rest, and stays trainable
+    in the backbone for other tasks.
 
     Args:
         backbone: A `TibertBackbone`; an `AlbertBackbone` is copied.
@@ -131,48 +131,16 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
         )
 
     def fill_mask(self, texts: Sequence[str] | str, *, top_k: int = 5, batch_size: int = 32) -> list[Any]:
-        """Fill the masks in texts, as `tibert_keras.fill_mask`.
-
-        Args:
-            texts: Texts with `[MASK]` in place of a piece of the vocabulary, or a single one.
-            top_k: How many guesses for each mask.
-            batch_size: Texts per step.
-
-        Returns:
-            One `FilledMask` per mask, in order, with `pieces`, `probabilities` and the `filled` text.
-        """
+        """Fill the `[MASK]`s in texts, as `tibert_keras.fill_mask` does with this model."""
         import tibert_keras
 
         return tibert_keras.fill_mask(texts, model=self, top_k=top_k, batch_size=batch_size)
 
     def fill_gaps(self, texts: Sequence[str] | str, *, top_k: int = 5) -> list[list[list[Any]]]:
-        """Guess whole syllables in the gaps of texts, as `tibert_keras.fill_gaps`.
-
-        Args:
-            texts: Texts with gaps, such as `[GAP:2-4]` in place of 2 to 4 syllables, or a single one.
-            top_k: Maximum number of candidates for a gap.
-
-        Returns:
-            The `Candidate`s for each gap of each text, the likeliest first, with `text`, `score` and `syllables`.
-        """
+        """Guess whole syllables in the gaps of texts, as `tibert_keras.fill_gaps` does with this model."""
         import tibert_keras
 
         return tibert_keras.fill_gaps(texts, model=self, top_k=top_k)
 
-    # === Training ===
-    def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
-    ) -> None:
-        """Configure the training.
-
-        Args:
-            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
-            loss: As in `keras.Model.compile`; `"auto"` for `MaskedLanguageModelLoss`.
-            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `masked_lm_accuracy`, on masked tokens.
-            **kwargs: Other arguments of `TibertTask.compile`, such as `gradient_accumulation_steps`.
-        """
-        if isinstance(loss, str) and loss == "auto":
-            loss = MaskedLanguageModelLoss()
-        if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]
-        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+    def _loss_and_metrics(self) -> tuple[Any, Any]:
+        return MaskedLanguageModelLoss(), [keras.metrics.SparseCategoricalAccuracy(name="masked_lm_accuracy")]

@@ -1,7 +1,5 @@
 """Turns raw strings into masked batches, so that `TibertMaskedLM.fit()` takes text."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

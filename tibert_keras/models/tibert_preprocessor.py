@@ -1,7 +1,5 @@
 """The base of all preprocessors: how they load from presets, and their common checks and outputs."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import sys
@@ -88,11 +86,7 @@ class TibertPreprocessor:
 
 
 def check_packing(sequence_length: Any, truncate: str = "round_robin") -> None:
-    """Check how texts are packed into sequences, when a preprocessor is made.
-
-    Raises:
-        InputError: If a sequence has no room for a token, or there is no such way to truncate.
-    """
+    """Refuse sequences without room for a token, and unknown ways to truncate, when a preprocessor is made."""
     if not isinstance(sequence_length, Integral) or sequence_length < 3:
         raise InputError(f"A sequence needs room for a token. Received: sequence_length={sequence_length!r}.")
     if truncate not in ("round_robin", "waterfall"):

@@ -1,7 +1,5 @@
 """Presets by name, with weights and without, and checks of presets."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -87,13 +85,8 @@ _TASKS = {
 def check_task(preset: str, task: str, *, model: str | os.PathLike[str]) -> None:
     """Refuse a preset that was saved for another task than the one wanted, before Keras is imported.
 
-    Args:
-        preset: The folder of the preset.
-        task: The name of the class wanted: `TibertMaskedLM`, `TibertTokenClassifier` or `TibertTextClassifier`.
-        model: The model as it was given, for the message.
-
-    Raises:
-        InputError: If it is one of the others.
+    The task is the name of a class: `TibertMaskedLM`, `TibertTokenClassifier` or `TibertTextClassifier`. The model, as
+    it was given, is for the message.
     """
     try:
         saved = read_json(join(preset, "task.json"), what="a part of a preset", advice=_ADVICE)
@@ -110,11 +103,7 @@ def check_task(preset: str, task: str, *, model: str | os.PathLike[str]) -> None
 
 
 def find_by_name(preset: str | os.PathLike[str]) -> str:
-    """Return the folder of a preset that comes with the package, given its name; anything else as it is.
-
-    Raises:
-        InputError: If it is such a name, and this build lacks the weights.
-    """
+    """Return the folder of a preset that comes with the package, given its name; anything else as it is."""
     preset = os.fspath(preset)
     if preset not in _WITH_WEIGHTS:
         return preset
@@ -129,8 +118,7 @@ def find_by_name(preset: str | os.PathLike[str]) -> str:
 def check_preset(preset: str | os.PathLike[str]) -> str:
     """Return `preset` if it is an architecture, a folder or something that KerasHub downloads; of a name, its folder.
 
-    Raises:
-        InputError: If it is none of these. KerasHub's error would suggest its own names.
+    For anything else, KerasHub's error would suggest its own names.
     """
     preset = find_by_name(preset)
     if (
@@ -155,11 +143,7 @@ class _Weights(io.BytesIO):
 
 @contextmanager
 def weights_in_memory(path: str | os.PathLike[str]) -> Iterator[_Weights]:
-    """Yield memory for weights, and write it to a file afterwards. HDF5 ends the process when it finds a disk full.
-
-    Raises:
-        ValueError: If the name does not end in `.weights.h5`, as Keras would.
-    """
+    """Yield memory for weights, and write it to a file afterwards. HDF5 ends the process when it finds a disk full."""
     if not os.fspath(path).endswith(".weights.h5"):
         raise ValueError(f"The filename must end in `.weights.h5`. Received: filepath={os.fspath(path)}")
     memory = _Weights()
@@ -169,11 +153,7 @@ def weights_in_memory(path: str | os.PathLike[str]) -> Iterator[_Weights]:
 
 
 def check_trained_preset(preset: str | os.PathLike[str]) -> str:
-    """Return `preset` as `check_preset` does, if it may have a tokenizer.
-
-    Raises:
-        InputError: If it is the name of an architecture, or nothing.
-    """
+    """Return `preset` as `check_preset` does, unless it is the name of an architecture, which has no tokenizer."""
     preset = check_preset(preset)
     if preset in backbone_presets:
         raise InputError(
@@ -187,10 +167,8 @@ def local_preset(preset: str) -> Iterator[str]:
     """Yield a preset of ours that KerasHub can load: a handle, a local folder, or a temporary copy of anything else.
 
     A copy is made of a remote folder, as KerasHub caches its own copies from `gs://` for good and would miss a new
-    champion; and of presets of other libraries: of KerasHub's ALBERT, and of transformers' ALBERT.
-
-    Raises:
-        InputError: If a folder is incomplete or changed, or anything goes wrong while it is loaded.
+    champion; and of presets of other libraries: of KerasHub's ALBERT, and of transformers' ALBERT. Any error while
+    it is loaded becomes an `InputError`.
     """
     # KerasHub asks Keras for the class that the preset was saved with, whichever class of ours is to load it.
     register_classes()
@@ -208,11 +186,7 @@ def local_preset(preset: str) -> Iterator[str]:
 
 
 def check_files(folder: str) -> None:
-    """Check that a preset is whole: by its list of files or, for older versions, by files that belong together.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Check that a preset is whole: by its list of files or, for older versions, by files that belong together."""
     what = "The preset"
     if check_manifest(folder, what=what, advice=_ADVICE):
         return

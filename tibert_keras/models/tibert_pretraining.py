@@ -15,8 +15,6 @@ from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.training_data import holds_strings
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
-_LOSSES = {"masked_lm": MaskedLanguageModelLoss, "sentence_order": SentenceOrderLoss}
-
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class TibertPretraining(TibertMaskedLM):
@@ -81,19 +79,9 @@ class TibertPretraining(TibertMaskedLM):
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], load_weights: bool = True, **kwargs: Any) -> TibertPretraining:
-        """Make a model from an architecture's name, or load one.
+        """Make a model from an architecture's name, or load one, as `TibertMaskedLM.from_preset`.
 
-        Args:
-            preset: As for `TibertMaskedLM.from_preset`. The folder of a masked language model gives the backbone and
-                its head; the sentence-order head is then new.
-            load_weights: Whether to load a folder's weights.
-            **kwargs: As for `TibertMaskedLM.from_preset`.
-
-        Returns:
-            The model.
-
-        Raises:
-            InputError: If there is no such preset, or the vocabulary size is missing or not the tokenizer's.
+        The folder of a masked language model gives the backbone and its head; the sentence-order head is then new.
         """
         # Loads the folder's own class, if that is a subclass of `TibertMaskedLM`.
         model = TibertMaskedLM.from_preset(preset, load_weights=load_weights, **kwargs)
@@ -132,25 +120,10 @@ class TibertPretraining(TibertMaskedLM):
     def _to_predict(self, x: Any) -> Any:
         return x
 
-    def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
-    ) -> None:
-        """Configure the training.
-
-        Args:
-            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
-            loss: As in `keras.Model.compile`; `"auto"` for the sum of both tasks' losses.
-            weighted_metrics: As in `keras.Model.compile`; `"auto"` for the accuracy of both tasks.
-            **kwargs: Other arguments of `keras.Model.compile`.
-        """
-        if isinstance(loss, str) and loss == "auto":
-            loss = {output: kind() for output, kind in _LOSSES.items()}
-        if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            # Keras prefixes the name of the output.
-            weighted_metrics = {
-                output: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for output in _LOSSES
-            }
-        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+    def _loss_and_metrics(self) -> tuple[Any, Any]:
+        losses = {"masked_lm": MaskedLanguageModelLoss(), "sentence_order": SentenceOrderLoss()}
+        # Keras prefixes the name of the output.
+        return losses, {output: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for output in losses}
 
     def _trained(self, variables: list[Any]) -> list[Any]:
         # The pooler too, under the sentence-order head.

@@ -1,7 +1,5 @@
 """The base of all tasks on the encoder: presets by name, and saving without the optimizer."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Iterator
@@ -93,6 +91,7 @@ class TibertTask(TextInputs):
         optimizer: Any = "auto",
         loss: Any = "auto",
         *,
+        weighted_metrics: Any = "auto",
         gradient_accumulation_steps: int = 1,
         rematerialize: bool = False,
         **kwargs: Any,
@@ -101,7 +100,8 @@ class TibertTask(TextInputs):
 
         Args:
             optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
-            loss: As in `keras.Model.compile`; `"auto"` for the task's own.
+            loss: As in `keras.Model.compile`; `"auto"` for the task's own, as its class describes.
+            weighted_metrics: As in `keras.Model.compile`; `"auto"` for the accuracy, on labelled tokens.
             gradient_accumulation_steps: The number of micro-batches in which a training step computes the gradient of
                 its batch, to save memory. But for dropout's draws, the step equals that of the whole batch, however
                 weights are spread over the parts. A batch that is no multiple, as the last one of an epoch may be, is
@@ -120,11 +120,22 @@ class TibertTask(TextInputs):
                 "The number of parts of a batch must be positive. "
                 f"Received: gradient_accumulation_steps={gradient_accumulation_steps}."
             )
+        own_loss, own_metrics = self._loss_and_metrics()
+        if optimizer == "auto":
+            optimizer = keras.optimizers.Adam(5e-5)
+        if loss == "auto":
+            loss = own_loss
+        if weighted_metrics == "auto":
+            weighted_metrics = own_metrics
         self.gradient_accumulation_steps, self.rematerialize = gradient_accumulation_steps, rematerialize
         for group in self.backbone.transformer_layers:
             for layer in group:
                 set_rematerialization(layer, rematerialize)
-        super().compile(optimizer=optimizer, loss=loss, **kwargs)  # type: ignore[misc]
+        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)  # type: ignore[misc]
+
+    def _loss_and_metrics(self) -> tuple[Any, Any]:
+        """Return the loss and metrics that `"auto"` stands for; by default those of KerasHub's class of the task."""
+        return "auto", None
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile()`."""

@@ -1,9 +1,7 @@
 """The text classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import keras_nlp
@@ -108,7 +106,7 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
         return ops.convert_to_numpy(ops.softmax(ops.cast(outputs, "float32")))
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> TibertTextClassifier:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a model from the result of `get_config`. Another `num_classes` replaces the labels, as in KerasHub."""
         if config.get("labels") and config.get("num_classes") not in (None, len(config["labels"])):
             config = {**config, "labels": None}

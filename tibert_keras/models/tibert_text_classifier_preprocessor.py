@@ -1,7 +1,5 @@
 """Turns raw strings and their labels into batches for `TibertTextClassifier`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

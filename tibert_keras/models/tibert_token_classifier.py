@@ -89,25 +89,9 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         self.num_classes = len(labels)
         self.dropout = dropout
 
-    def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **kwargs: Any
-    ) -> None:
-        """Configure the training.
-
-        Args:
-            optimizer: As in `keras.Model.compile`; `"auto"` for Adam at 5e-5.
-            loss: As in `keras.Model.compile`; `"auto"` for the mean cross-entropy over the labelled tokens.
-            weighted_metrics: As in `keras.Model.compile`; `"auto"` for `accuracy`, on labelled tokens.
-            **kwargs: Other arguments of `keras.Model.compile`.
-        """
-        if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.Adam(5e-5)
-        if isinstance(loss, str) and loss == "auto":
-            # As in `TibertMaskedLM`: a mean over the weights of the whole batch.
-            loss = MaskedLanguageModelLoss()
-        if isinstance(weighted_metrics, str) and weighted_metrics == "auto":
-            weighted_metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-        super().compile(optimizer=optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+    def _loss_and_metrics(self) -> tuple[Any, Any]:
+        # As in `TibertMaskedLM`: a mean over the weights of the whole batch.
+        return MaskedLanguageModelLoss(), [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def predict_words(self, texts: Sequence[str], batch_size: int = 32) -> list[list[Any]]:
         """Segment texts into words and tag them.

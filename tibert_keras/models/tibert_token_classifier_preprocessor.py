@@ -1,7 +1,5 @@
 """Turns raw strings, or words with their tags, into batches of syllables for `TibertTokenClassifier`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

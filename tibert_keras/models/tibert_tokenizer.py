@@ -254,11 +254,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         list_preset_files(preset_dir)
 
     def save_assets(self, dir_path: str) -> None:
-        """Save the vocabulary to a folder.
-
-        Raises:
-            InputError: If there is none, as in a tokenizer that was made of a configuration alone.
-        """
+        """Save the vocabulary to a folder; a tokenizer that was made of a configuration alone has none."""
         if self.proto is None:
             raise InputError(
                 "The tokenizer has no vocabulary, as a configuration holds none. Received: proto=None. "
@@ -285,11 +281,7 @@ def in_dataset() -> bool:
 
 
 def as_tibert_tokenizer(tokenizer: keras_nlp.models.AlbertTokenizer) -> TibertTokenizer:
-    """Return the tokenizer, or, for KerasHub's `AlbertTokenizer`, a `TibertTokenizer` with its vocabulary.
-
-    Raises:
-        InputError: If it is a tokenizer of another kind.
-    """
+    """Return the tokenizer, or, for KerasHub's `AlbertTokenizer`, a `TibertTokenizer` with its vocabulary."""
     if isinstance(tokenizer, TibertTokenizer):
         return tokenizer
     if not isinstance(tokenizer, keras_nlp.models.AlbertTokenizer):

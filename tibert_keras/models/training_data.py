@@ -1,7 +1,5 @@
 """Turns the data given to `fit()`, strings in any container, into data that Keras trains on."""
 
-from __future__ import annotations
-
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -54,11 +52,7 @@ def is_grain(x: Any) -> bool:
 
 
 def check_container(x: Any) -> None:
-    """Refuse data that Keras does not take, and would show in full.
-
-    Raises:
-        InputError: If they have no order or no length, are strings in a dictionary, or missing.
-    """
+    """Refuse data that Keras does not take, and would show in full: without order or length, or strings by name."""
     strings_by_name = isinstance(x, Mapping) and not holds_ids(x) and any(map(holds_strings, x.values()))
     if x is None or isinstance(x, Iterator | Set) or strings_by_name:
         _refuse_container(x)
@@ -97,13 +91,8 @@ def _as_str(text: Any) -> Any:
 def as_texts(x: Any, *, of_words: bool = False) -> Any:
     """Return a batch of strings, in any container, as a list of `str`, or as a tuple of lists of segments.
 
-    Args:
-        x: The strings.
-        of_words: Whether a text may be a list of words.
-
-    Raises:
-        InputError: If there are none, there is no batch but a single string, something else is among the strings, or
-            the lists of segments are of different lengths.
+    With `of_words`, a text may be a list of words. An `InputError` is raised for no strings, a single one, other things
+    among them, and lists of segments of different lengths.
     """
     check_container(x)
     if is_stream(x) or isinstance(x, Mapping):
@@ -128,14 +117,7 @@ def as_texts(x: Any, *, of_words: bool = False) -> Any:
 
 
 def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any, Any]:
-    """Split the last texts off, as Keras's `validation_split` does with arrays.
-
-    Returns:
-        Two tuples `(x, y, sample_weight)`.
-
-    Raises:
-        InputError: If one of them would be empty.
-    """
+    """Split the last texts off, as Keras's `validation_split` does: into two tuples `(x, y, sample_weight)`."""
     x = as_texts(x, of_words=True)
     size = len(x[0]) if isinstance(x, tuple) else len(x)
     start = int(size * (1 - fraction))
@@ -157,17 +139,9 @@ def split_off(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any,
 
 
 def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int, drop_remainder: bool = False) -> Any:
-    """Make batches of texts: on TensorFlow a `tf.data.Dataset`, on other backends a `PyDataset`.
+    """Make batches of texts, or of a tuple of lists of segments, which may be shuffled anew in each epoch.
 
-    Args:
-        x: A list of texts, or a tuple of lists of segments.
-        batch_size: Texts per batch.
-        shuffle: Whether to shuffle the texts, anew in each epoch.
-        seed: The seed of the order.
-        drop_remainder: Whether to leave out a last batch that is smaller than the others.
-
-    Raises:
-        InputError: If there are too few texts for a batch.
+    They are a `tf.data.Dataset` on TensorFlow, and a `PyDataset` on other backends.
     """
     size = len(x[0] if isinstance(x, tuple) else x)
     if drop_remainder and size < batch_size:
@@ -212,19 +186,11 @@ class _TextBatches(keras.utils.PyDataset):
 
 
 def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> Any:
-    """Preprocess each batch of a stream. A dataset or a loader of ids is returned as it is.
+    """Preprocess each batch of a stream: of a dataset, a `PyDataset`, a generator or a loader.
 
-    Args:
-        x: A dataset, a `PyDataset`, a generator or a loader, of batches `x`, `(x, y)` or `(x, y, sample_weight)`.
-        preprocess: The function. It is also given batches of ids, to check them.
-        seed: The seed of the first seed that the function gets; the others follow from it.
-        anew: Whether the seeds of batches differ in each epoch.
-
-    Returns:
-        A stream of the same kind.
-
-    Raises:
-        InputError: If a dataset is not batched, or a loader holds strings.
+    Batches are `x`, `(x, y)` or `(x, y, sample_weight)`. The function is also given batches of ids, to check them; a
+    dataset or a loader of ids is returned as it is. The seeds that the function gets follow from `seed`, and differ in
+    each epoch if `anew`.
     """
     if is_dataset(x):
         return _preprocessed_dataset(x, preprocess, seed, anew)
@@ -273,15 +239,9 @@ def _preprocessed_dataset(dataset: Any, preprocess: Preprocess, seed: int, anew:
 
 
 def preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
-    """Preprocess one batch in Python.
+    """Preprocess one batch in Python, `x`, `(x, y)` or `(x, y, sample_weight)`, to a tuple of arrays.
 
-    Args:
-        batch: `x`, `(x, y)` or `(x, y, sample_weight)`.
-        preprocess: As for `preprocessed`.
-        seed: The seed that the function gets.
-
-    Returns:
-        A tuple of arrays. A batch of ids is returned as it is.
+    A batch of ids is returned as it is.
     """
     if isinstance(batch, tuple) and not all(isinstance(each, str) for each in batch):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)

@@ -1,21 +1,61 @@
-"""LAMB, as Google trained ALBERT with it."""
-
-from __future__ import annotations
+"""LAMB, as Google trained ALBERT with it, and optimizers that clip the gradient alike on any number of replicas."""
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from tibert_keras.optimizers.clipping import ClipsSum
-
 _LOG = logging.getLogger(__name__)
 
 # Google's list. It matches KerasHub's paths too: ".../self_attention_layer_norm/gamma", ".../bias", "output_bias".
 EXCLUDED = ("LayerNorm", "layer_norm", "bias")
+
+
+class ClipsSum:
+    """Precedes an optimizer of Keras's in the bases of one that clips what it has accumulated and summed over replicas.
+
+    Keras clips before the sum, so its norm of a step grows with the number of replicas.
+
+    Attributes:
+        global_clipnorm: The norm to clip to, or None.
+        gradient_norm: A float32 variable for the norm before clipping, or None.
+    """
+
+    global_clipnorm: float | None
+    gradient_norm: Any = None
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        if not self.global_clipnorm:
+            return super()._clip_gradients(grads)  # type: ignore[misc]
+        # On TensorFlow these are one replica's gradients; `_all_reduce_sum_gradients` clips their sum.
+        return grads if keras.backend.backend() == "tensorflow" else self._clip_by_global_norm(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        """Sum over replicas, then clip; only the TensorFlow backend calls this."""
+        import tensorflow as tf
+
+        # An embedding's gradient has one row per lookup. Rows of the same token must be added before the norm is
+        # taken, and their sum is far less to send between replicas.
+        dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
+        grads, variables = zip(*super()._all_reduce_sum_gradients(dense), strict=True)  # type: ignore[misc]
+        clipped = self._clip_by_global_norm(grads) if self.global_clipnorm else grads
+        return list(zip(clipped, variables, strict=True))
+
+    def _clip_by_global_norm(self, grads: Sequence[Any]) -> list[Any]:
+        """Scale the gradients down to the norm `global_clipnorm`, or make all NaN if their norm is not finite."""
+        norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(gradient, "float32"))) for gradient in grads))
+        if self.gradient_norm is not None:
+            self.gradient_norm.assign(norm)
+        scale = self.global_clipnorm / ops.maximum(norm, self.global_clipnorm)
+        scale = ops.where(ops.isfinite(norm), scale, float("nan"))
+        return [gradient * ops.cast(scale, gradient.dtype) for gradient in grads]
+
+
+class Adam(ClipsSum, keras.optimizers.Adam):
+    """`keras.optimizers.Adam`, whose updates are the same on any number of replicas."""
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -95,11 +135,7 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
         self._adaptation_exclusions = list(exclude_from_layer_adaptation)
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Create the moments, and resolve which variables take decay and ratio.
-
-        Args:
-            variables: The variables to train.
-        """
+        """Create the moments of the variables to train, and resolve which of these take decay and ratio."""
         if self.built:
             return
         super().build(variables)
@@ -125,13 +161,7 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
         return {"adam_m": self._adam_m[index], "adam_v": self._adam_v[index]}
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable and its moments.
-
-        Args:
-            gradient: Its gradient, clipped.
-            variable: The variable, of any shape.
-            learning_rate: The rate of this step, a scalar.
-        """
+        """Update one variable and its moments by its clipped gradient, at the rate of this step."""
         index = self._get_variable_index(variable)
         gradient = ops.cast(gradient, variable.dtype)
         m = self.beta_1 * self._adam_m[index] + (1 - self.beta_1) * gradient
@@ -185,12 +215,9 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
 
 
 def google_optimizer(name: str, learning_rate: Any, **kwargs: Any) -> LAMB:
-    """Make one of the optimizers of Google's ALBERT.
+    """Make one of the optimizers of Google's ALBERT, with the arguments of `LAMB`.
 
-    Args:
-        name: `lamb`, or `adamw`: `AdamWeightDecayOptimizer`, which is the same update without the trust ratio.
-        learning_rate: As in `LAMB`.
-        **kwargs: Other arguments of `LAMB`.
+    Their names are `lamb`, and `adamw`: `AdamWeightDecayOptimizer`, the same update without the trust ratio.
     """
     if name == "adamw":
         # An empty pattern matches every path.

@@ -21,14 +21,7 @@ class _GlobalBatchLoss(keras.losses.Loss):
         self._given_divisor: Any = None
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Compute the loss of a batch.
-
-        Returns:
-            The loss, a float32 scalar; under `tf.distribute` this replica's share of it.
-
-        Raises:
-            ValueError: If the ranks of the labels or weights do not fit the logits.
-        """
+        """Compute the loss of a batch, a float32 scalar; under `tf.distribute` this replica's share of it."""
         loss = ops.sum(_weights(y_true, sample_weight) * self.call(y_true, y_pred))
         return loss / (self.divisor(y_true, sample_weight) if self._given_divisor is None else self._given_divisor)
 

@@ -67,14 +67,7 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate at a global step.
-
-        Args:
-            step: The number of updates before this one, a scalar integer.
-
-        Returns:
-            The learning rate, a float32 scalar.
-        """
+        """Return the rate, a float32 scalar, at a global step, the number of updates before this one."""
         step = ops.cast(step, "float32")
         left = 1.0 - ops.minimum(step / self.decay_steps, 1.0)
         span = self.initial_learning_rate - self.end_learning_rate

@@ -1,7 +1,5 @@
 """Reads record files as batches of arrays for `fit()`, on any backend and without TensorFlow."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +10,7 @@ import numpy as np
 
 from tibert_keras.records.masking import DynamicMasking
 from tibert_keras.records.reader import ExampleReader
+from tibert_keras.records.serialization import MAX_IDS, MAX_SEGMENTS, feature_sizes
 
 # KerasHub's input names, and the features of Google's schema that they are read from.
 _INPUTS = {
@@ -24,36 +23,34 @@ _INPUTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFiles:
-    """The files and options of the readers of records.
-
-    Attributes:
-        paths: The files.
-        num_examples: Examples in all of them.
-        sizes: The number of values of each feature that is read.
-        num_ids: The number of token ids.
-        num_segments: The number of segments.
-    """
+    """Record files as their readers see them; for the attributes see `Records`."""
 
     paths: list[str]
     num_examples: int
-    sizes: dict[str, int]
-    num_ids: int
-    num_segments: int
+    max_seq_length: int
+    max_predictions_per_seq: int
+    num_ids: int = MAX_IDS
+    num_segments: int = MAX_SEGMENTS
+
+    def sizes(self, sop: bool) -> dict[str, int]:
+        """Return the number of values of each feature to read, that of the sentence order only with `sop`."""
+        sizes = feature_sizes(self.max_seq_length, self.max_predictions_per_seq)
+        return {name: count for name, count in sizes.items() if sop or name != "next_sentence_labels"}
 
     def num_batches(self, batch_size: int, drop_remainder: bool = False) -> int:
         """Return the number of batches of an epoch."""
         return self.num_examples // batch_size if drop_remainder else -(-self.num_examples // batch_size)
 
-    def reader(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    def reader(self, sop: bool) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         """Return a reader of examples by their numbers."""
-        return ExampleReader(self.paths, self.sizes, num_ids=self.num_ids, num_segments=self.num_segments).read
+        return ExampleReader(self.paths, self.sizes(sop), num_ids=self.num_ids, num_segments=self.num_segments).read
 
 
 def training_batches(
-    files: RecordFiles, batch_size: int, *, seed: int, start_step: int, masking: DynamicMasking | None
+    files: RecordFiles, batch_size: int, *, seed: int, start_step: int, sop: bool, masking: DynamicMasking | None
 ) -> Any:
     """Make the `PyDataset` of `Records.training_batches`."""
-    read = files.reader()
+    read = files.reader(sop)
 
     def batch(index: int) -> Any:
         first = (start_step + index) * batch_size
@@ -63,18 +60,18 @@ def training_batches(
     return keras_batches(batch, None)
 
 
-def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool) -> Any:
+def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool, sop: bool) -> Any:
     """Make the `PyDataset` of `Records.evaluation_batches`."""
-    read = files.reader()
+    read = files.reader(sop)
     return keras_batches(
         lambda index: as_inputs(read(_numbers(files, index, batch_size))),
         files.num_batches(batch_size, drop_remainder),
     )
 
 
-def numpy_batches(files: RecordFiles, batch_size: int) -> Iterator[Any]:
+def numpy_batches(files: RecordFiles, batch_size: int, *, sop: bool) -> Iterator[Any]:
     """Read the same batches one after another."""
-    read = files.reader()
+    read = files.reader(sop)
     for index in range(files.num_batches(batch_size)):
         yield as_inputs(read(_numbers(files, index, batch_size)))
 
@@ -84,11 +81,10 @@ def _numbers(files: RecordFiles, index: int, batch_size: int) -> np.ndarray:
 
 
 def as_inputs(features: Mapping[str, Any], *, cast: Callable[[Any, str], Any] = np.asarray) -> Any:
-    """Return `(x, y, sample_weight)`, as `Records.training_batches` describes it.
+    """Return `(x, y, sample_weight)`, as `Records.training_batches` describes it, from features of Google's schema.
 
-    Args:
-        features: Arrays or tensors `[batch, values]` of Google's schema, with the sentence order if it is wanted.
-        cast: Casts them to a type; `tf.cast` for tensors.
+    They are arrays or tensors `[batch, values]`, with the sentence order if it is wanted; `cast` is `tf.cast` for
+    tensors.
     """
     x = {name: cast(features[feature], "int32") for name, feature in _INPUTS.items()}
     labels, weights = cast(features["masked_lm_ids"], "int32"), features["masked_lm_weights"]
@@ -117,14 +113,9 @@ def _order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def keras_batches(read: Callable[[int], Any], num_batches: int | None) -> Any:
-    """Make data for `fit()` of batches that are read by number, each while the one before is in use.
+    """Make a `keras.utils.PyDataset` of batches that are read by number, each while the one before is in use.
 
-    Args:
-        read: Reads a batch.
-        num_batches: Their number, or `None` if they never end.
-
-    Returns:
-        A `keras.utils.PyDataset` with the method `take` of a `tf.data.Dataset`.
+    `num_batches` is `None` if they never end. As a `tf.data.Dataset`, it has a method `take`.
     """
     import keras
 

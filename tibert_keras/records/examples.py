@@ -1,12 +1,10 @@
 """Pack documents into sequences of one length: `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]` with `sop`."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -60,7 +58,7 @@ class Sections(NamedTuple):
     ends: np.ndarray  # int64 [sections], the number of tokens up to the end of each section
 
     @classmethod
-    def join(cls, encoded: Sequence[Sequence[int]]) -> Sections:
+    def join(cls, encoded: Sequence[Sequence[int]]) -> Self:
         """Join the token ids of each section."""
         ends = np.fromiter(map(len, encoded), np.int64, len(encoded)).cumsum()
         return cls(np.fromiter(chain.from_iterable(encoded), np.int32, int(ends[-1]) if len(ends) else 0), ends)

@@ -1,7 +1,5 @@
 """Describe a record file for people: statistics, and examples as text with the masks marked."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Iterator

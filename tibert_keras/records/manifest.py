@@ -1,14 +1,12 @@
 """`manifest.json` beside record files: their origin, their options and their contents."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
@@ -45,18 +43,15 @@ class _RecordFile(ListedFile):
     examples: int
 
 
-class _Counted(TypedDict):
+class _Source(TypedDict):
     file: str
     sha256: str
     documents: int
     tokens: int
     unknown_tokens: int
-
-
-class _Source(_Counted, total=False):
-    folder: str
-    skipped_lines: int
-    unknown_characters: dict[str, int]
+    folder: NotRequired[str]
+    skipped_lines: NotRequired[int]
+    unknown_characters: NotRequired[dict[str, int]]
 
 
 class _Corpus(TypedDict, total=False):
@@ -76,17 +71,12 @@ class _Origin(TypedDict, total=False):
     tokenizer: _TrainedTokenizer
 
 
-class _Content(TypedDict):
+class _ManifestFile(TypedDict):
     options: _Options
     tokenizer: _Tokenizer
     sources: dict[str, _Source]
     files: dict[str, _RecordFile]
-
-
-class _ManifestFile(_Content, total=False):
-    """What is in `manifest.json`."""
-
-    made_from: _Origin
+    made_from: NotRequired[_Origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +101,7 @@ class Manifest:
     made_from: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Manifest | None:
+    def read(cls, folder: str | os.PathLike[str]) -> Self | None:
         """Read the manifest of a folder, or return `None` if it has none, as folders of Google's records."""
         if MANIFEST_FILE not in list_folder(folder):
             return None
@@ -147,7 +137,7 @@ class Manifest:
         # Files are finished in any order.
         return content | {part: dict(sorted(content[part].items())) for part in ("sources", "files")}
 
-    def only(self, *names: str) -> Manifest:
+    def only(self, *names: str) -> Self:
         """Copy the manifest with the entries of these record files only."""
         return dataclasses.replace(
             self,
@@ -220,11 +210,7 @@ def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def describe_tokenizer(spm_model_file: str) -> dict[str, Any]:
-    """Read what `tibert tokenizer` recorded beside a SentencePiece model.
-
-    Returns:
-        `spm_model_file` as it was given, and as `manifest` the tokenizer's manifest, or `None` if it has none.
-    """
+    """Return `spm_model_file` as given, and as `manifest` what `tibert tokenizer` recorded beside it, if anything."""
     from tibert_keras.tokenizers.training import read_tokenizer_manifest
 
     return {"spm_model_file": spm_model_file, "manifest": read_tokenizer_manifest(spm_model_file)}

@@ -1,7 +1,5 @@
 """Mask n-grams of token ids: one policy and one pure function, used everywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -194,28 +192,17 @@ def original_tokens(token_ids: np.ndarray, positions: np.ndarray, ids: np.ndarra
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicMasking:
-    """Masks the examples of records anew, from the tokens that they had before.
-
-    Args:
-        policy: Rates and span lengths.
-        tokenizer: The `SentencePieceEncoder` or `TibertTokenizer` of the records.
-        seed: Seed of the masks.
-    """
+    """Masks the examples of records anew, with their tokenizer, from the tokens that they had before."""
 
     policy: MaskingPolicy
     tokenizer: Any
     seed: int
 
     def __call__(self, features: Mapping[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
-        """Mask a batch.
+        """Mask a batch of Google's schema, arrays `[B, values]`, and return it with other `LABEL_FEATURES`.
 
-        Args:
-            features: Arrays `[B, values]` of Google's schema.
-            first: The place of the first example in an endless stream of epochs. The masks of an example depend on
-                the seed and its place alone.
-
-        Returns:
-            The features, with other `LABEL_FEATURES`.
+        The masks of an example depend on the seed and its place alone. `first` is the place of the first example in an
+        endless stream of epochs.
         """
         token_ids = original_tokens(*(features[name] for name in LABEL_FEATURES))
         num_draws = self.policy.num_draws(token_ids.shape[1])
@@ -275,11 +262,7 @@ def _select_tokens(
 
 
 def _choose_places(places: np.ndarray, wanted: np.ndarray, width: int, draws: np.ndarray) -> np.ndarray:
-    """Choose `wanted` `[B]` of the first `places` `[B]` columns, all choices equally likely (Floyd's algorithm).
-
-    Returns:
-        bool `[B, width]`.
-    """
+    """Choose `wanted` `[B]` of the first `places` `[B]` columns by Floyd's algorithm, and return bool `[B, width]`."""
     taken = np.zeros((len(places), width), bool)
     for step in range(wanted.max(initial=0)):
         rows = np.flatnonzero(step < wanted)

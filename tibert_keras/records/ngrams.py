@@ -1,7 +1,5 @@
 """Guesses hidden tokens by counting: the n-grams of their neighbours in other texts, the baseline of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -75,11 +73,7 @@ def contexts_of(token_ids: np.ndarray) -> np.ndarray:
 
 
 def contexts_in(records: Records, *, batch_size: int = 4096) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read the contexts of all ordinary tokens of records, as they were before masking.
-
-    Yields:
-        Contexts `[N, 4]` and the tokens in them `[N]`.
-    """
+    """Yield the contexts `[N, 4]` of all ordinary tokens of records before masking, and these tokens `[N]`."""
     for x, labels, weights in records.numpy_batches(batch_size):
         token_ids = original_tokens(x["token_ids"], x["mask_positions"], labels, weights)
         # [CLS] is first and [SEP] last.

@@ -13,7 +13,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.examples import Cuts, Sections, cut_document, lay_out
-from tibert_keras.records.masking import mask_tokens
+from tibert_keras.records.masking import mask_sequences
 from tibert_keras.records.serialization import serialize_examples, write_records
 from tibert_keras.records.text_reader import LONGEST_SAMPLED_SECTION, LONGEST_SECTION, SectionReader
 from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
@@ -52,11 +52,8 @@ def write_records_file(
 ) -> tuple[SourceCounts, int]:
     """Write the examples of one text file, and return the counts of the text and the number of examples.
 
-    Memory holds a few megabytes of text and a batch of examples at a time, for files, documents and lines
-    of any size.
-
-    Raises:
-        InputError: If the text gives no example, or does not have the given hash when it is read.
+    Memory holds a few megabytes of text and a batch of examples at a time, for files, documents and lines of any size.
+    A text that gives no example, or does not have the given hash when it is read, is an `InputError`.
     """
     longest = LONGEST_SAMPLED_SECTION if config.stochastic_tokens else LONGEST_SECTION
     reader = SectionReader(source, errors=config.errors, longest_section=longest)
@@ -170,24 +167,15 @@ def _masked_examples(
         pad_token_id=tokenizer.pad_token_id,
         space_token_id=tokenizer.space_token_id if config.underline_between_sections == "between" else None,
     )
-    starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else None
-    masked = mask_tokens(
-        token_ids,
-        policy=config,
-        special_token_ids=tokenizer.special_token_ids,
-        ordinary_token_ids=tokenizer.ordinary_token_ids,
-        mask_token_id=tokenizer.mask_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        draws=draws,
-        starts_word=starts_word,
-    )
+    masked = mask_sequences(token_ids, policy=config, tokenizer=tokenizer, draws=draws)
+    # Without whole words each piece of Tibetan counts as the start of one, as in the original's records.
+    starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else 1
     input_mask = (token_ids != tokenizer.pad_token_id).astype(np.int32)
     return {
         "input_ids": masked.token_ids,
         "input_mask": input_mask,
         "segment_ids": segment_ids,
-        # Without whole words each piece of Tibetan counts as the start of one, as in the original's records.
-        "token_boundary": input_mask if starts_word is None else input_mask * starts_word,
+        "token_boundary": input_mask * starts_word,
         "masked_lm_positions": masked.mask_positions,
         "masked_lm_ids": masked.mask_ids,
         "masked_lm_weights": masked.mask_weights,

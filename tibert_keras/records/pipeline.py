@@ -1,12 +1,10 @@
 """Finds record files, and reads them as batches for training and evaluation."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,18 +15,16 @@ from tibert_keras.records.masking import DynamicMasking, MaskingPolicy
 from tibert_keras.records.reader import find_records, open_records
 from tibert_keras.records.serialization import (
     MAX_IDS,
-    MAX_SEGMENTS,
     SHAPE,
     example_shape,
     feature_dtype,
-    feature_sizes,
     read_records,
 )
 from tibert_keras.storage import expand_glob, is_remote, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
+class Records(batches.RecordFiles):
     """A set of record files that belong together.
 
     Attributes:
@@ -45,18 +41,12 @@ class Records:
         num_segments: The number of segments, if it is known.
     """
 
-    paths: list[str]
-    num_examples: int
-    max_seq_length: int
-    max_predictions_per_seq: int
     tokenizer: dict[str, Any] | None
     masking: dict[str, Any]
     sop: bool | None
-    num_ids: int = MAX_IDS
-    num_segments: int = MAX_SEGMENTS
 
     @classmethod
-    def find(cls, pattern: str) -> Records:
+    def find(cls, pattern: str) -> Self:
         """Find record files, and read their sizes from their manifests or, without one, from the files.
 
         Args:
@@ -101,11 +91,7 @@ class Records:
         )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
-        """Check that the records fit a model of these sizes, whose vocabulary may be larger than their tokenizer's.
-
-        Raises:
-            InputError: If they do not, with both values.
-        """
+        """Refuse records that do not fit a model of these sizes; its vocabulary may be larger than the tokenizer's."""
         wanted = {
             "max_seq_length": (self.max_seq_length, max_seq_length),
             "max_predictions_per_seq": (self.max_predictions_per_seq, max_predictions_per_seq),
@@ -120,11 +106,7 @@ class Records:
                 )
 
     def check_tokenizer(self, proto: bytes) -> None:
-        """Check that the records were made with this SentencePiece model, if their manifest records which it was.
-
-        Raises:
-            InputError: If they were made with another, with both hashes.
-        """
+        """Refuse a SentencePiece model other than the one of the records, if their manifest records which it was."""
         refuse_other_tokenizer(self.tokenizer, proto, folder=os.path.dirname(self.paths[0]))
 
     def training_batches(
@@ -157,43 +139,24 @@ class Records:
             their weights (float32), shaped like `mask_positions`. With `sop` both are dictionaries of these as
             `masked_lm`, and `sentence_order` `[batch]`: 1 where the two segments are swapped, with weights of 1.
         """
-        options = {"seed": seed, "start_step": start_step, "masking": masking}
-        return _batches_of_backend().training_batches(self._files(sop), batch_size, **options)
+        options = {"seed": seed, "start_step": start_step, "sop": sop, "masking": masking}
+        return _batches_of_backend().training_batches(self, batch_size, **options)
 
     def evaluation_batches(self, batch_size: int, *, drop_remainder: bool = False, sop: bool = False) -> Any:
         """Read the examples once, in order, as batches like those of `training_batches`.
 
-        Args:
-            batch_size: Examples in a batch.
-            drop_remainder: Leave out the last batch if it is smaller, so that shapes are static.
-            sop: Add the labels of the sentence order.
+        With `drop_remainder`, a last batch that is smaller is left out, so that shapes are static.
         """
-        return _batches_of_backend().evaluation_batches(self._files(sop), batch_size, drop_remainder=drop_remainder)
+        return _batches_of_backend().evaluation_batches(self, batch_size, drop_remainder=drop_remainder, sop=sop)
 
     def numpy_batches(self, batch_size: int, *, sop: bool = False) -> Iterator[tuple[dict[str, np.ndarray], Any, Any]]:
-        """Read the examples once, in order, as arrays like the batches of `evaluation_batches`, on any backend.
-
-        Raises:
-            InputError: If an example is damaged, or not like the others.
-        """
-        return batches.numpy_batches(self._files(sop), batch_size)
+        """Read the examples once, in order, as arrays like the batches of `evaluation_batches`, on any backend."""
+        return batches.numpy_batches(self, batch_size, sop=sop)
 
     def empty_batch(self, batch_size: int, *, sop: bool = False) -> tuple[dict[str, np.ndarray], Any, Any]:
         """Make a batch of zeros, of the shapes and types of `training_batches`."""
-        sizes = self._files(sop).sizes
-        return batches.as_inputs({name: np.zeros((batch_size, n), feature_dtype(name)) for name, n in sizes.items()})
-
-    def _files(self, sop: bool) -> batches.RecordFiles:
-        sizes = feature_sizes(self.max_seq_length, self.max_predictions_per_seq)
-        if not sop:
-            del sizes["next_sentence_labels"]
-        return batches.RecordFiles(
-            paths=self.paths,
-            num_examples=self.num_examples,
-            sizes=sizes,
-            num_ids=self.num_ids,
-            num_segments=self.num_segments,
-        )
+        sizes = self.sizes(sop).items()
+        return batches.as_inputs({name: np.zeros((batch_size, count), feature_dtype(name)) for name, count in sizes})
 
 
 def _batches_of_backend() -> Any:
@@ -234,11 +197,7 @@ def _listed_examples(path: str, manifest: Manifest) -> int:
 
 
 def count_examples(path: str) -> int:
-    """Count the examples in a record file by reading it.
-
-    Raises:
-        InputError: If the file is cut short or damaged (with the index of the example), or holds none.
-    """
+    """Count the examples in a record file by reading it; an empty or damaged one is an `InputError`."""
     count = sum(1 for _ in read_records(path))
     if count == 0:
         raise InputError(f"The record file holds no example. Received: {path!r}.")

@@ -18,6 +18,7 @@ from tibert_keras.records.serialization import (
     MAX_IDS,
     MAX_SEGMENTS,
     damaged,
+    example_class,
     feature_dtype,
     parse_example,
     record_checksum,
@@ -73,10 +74,7 @@ class ExampleReader:
         return int(self._starts[-1])
 
     def read(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """Read examples.
-
-        Args:
-            numbers: int64 `[examples]`, their numbers, counted from 0 through all files.
+        """Read examples by their numbers, int64 `[examples]`, counted from 0 through all files.
 
         Returns:
             An array `[examples, values]` for each feature, int64 or, for weights, float32.
@@ -87,7 +85,7 @@ class ExampleReader:
         files = np.searchsorted(self._starts, numbers, side="right") - 1
         places = list(zip(files.tolist(), (numbers - self._starts[files]).tolist(), strict=True))
         records = [self._record(place) for place in places]
-        # What is parsed one by one is damaged, or has its fields in another order, which protobuf allows.
+        # What is parsed one by one is damaged, or has values that are not packed, which protobuf allows.
         arrays = _parse(records, self._sizes) or self._parse_one_by_one(records, places)
         self._check_values(arrays, places)
         return arrays
@@ -138,9 +136,6 @@ def open_records(path: str) -> IO[bytes]:
     """Open a record file, a remote one as a temporary copy.
 
     It is not mapped into memory: reading a map of a file that is cut short meanwhile would end the process.
-
-    Raises:
-        InputError: If it cannot be read.
     """
     if not is_remote(path):
         return open_binary(path)
@@ -152,16 +147,10 @@ def open_records(path: str) -> IO[bytes]:
 
 
 def find_records(file: IO[bytes], *, path: str) -> array[int]:
-    """Return where each record of a TFRecord file ends, by their lengths alone.
+    """Return where each record of a file from `open_records` ends, by their lengths alone.
 
-    TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large.
-
-    Args:
-        file: The file, from `open_records`.
-        path: Its path, for the message of an error.
-
-    Raises:
-        InputError: If the lengths do not lead from record to record to the end, with the index of the record.
+    TensorFlow believes a length whose checksum is right, and ends the process if no memory is that large. Lengths that
+    do not lead from record to record to the end are an `InputError`, with the index of the record and the `path`.
     """
     ends = array("q")
     end, size = 0, os.fstat(file.fileno()).st_size
@@ -176,57 +165,26 @@ def find_records(file: IO[bytes], *, path: str) -> array[int]:
 
 
 # === Parsing by array operations ===
-# `tf.train.Example` in the order in which TensorFlow and `serialize_examples` write its fields. Each of these has a tag
-# (its number x 8 + 2), a length and a content: https://protobuf.dev/programming-guides/encoding/
-_FIRST, _SECOND, _THIRD = 0x0A, 0x12, 0x1A
 
 
 def _parse(records: Sequence[bytes], sizes: Mapping[str, int]) -> dict[str, np.ndarray] | None:
     """Parse examples of one shape into an array for each feature, or return `None` if one of them differs."""
-    arrays = {}
+    from google.protobuf.message import DecodeError
+
+    packed_class, arrays = example_class(packed=True), {}
     try:
-        found = [_packed_values(record) for record in records]
+        examples = [
+            {each.key: each.value for each in packed_class.FromString(record).features.feature} for record in records
+        ]
         for name, count in sizes.items():
-            floats = feature_dtype(name) is np.float32
-            packed = [values[name.encode(), _SECOND if floats else _THIRD] for values in found]
-            arrays[name] = (_floats if floats else _integers)(packed, count)
-    except (IndexError, KeyError, ValueError):
+            values = [example[name] for example in examples]
+            if feature_dtype(name) is np.float32:
+                arrays[name] = _floats([each.float_list.value for each in values], count)
+            else:
+                arrays[name] = _integers([each.int64_list.value for each in values], count)
+    except (DecodeError, KeyError, ValueError):
         return None
     return arrays
-
-
-def _packed_values(record: bytes) -> dict[tuple[bytes, int], bytes]:
-    """Return the packed values of each feature of a serialized example, by its name and the tag of its kind."""
-    values = {}
-    at, end = _field(record, 0, _FIRST)
-    if end != len(record):
-        raise ValueError("more than the features")
-    while at < end:
-        at, entry_end = _field(record, at, _FIRST)
-        key, key_end = _field(record, at, _FIRST)
-        feature, feature_end = _field(record, key_end, _SECOND)
-        # A list of floats or of int64, in which the values are packed.
-        kind = record[feature]
-        begin, kind_end = _field(record, feature, kind)
-        begin, values_end = _field(record, begin, _FIRST)
-        if not entry_end == feature_end == kind_end == values_end <= end:
-            raise ValueError("fields in another order")
-        values[record[key:key_end], kind] = record[begin:values_end]
-        at = entry_end
-    return values
-
-
-def _field(record: bytes, at: int, tag: int) -> tuple[int, int]:
-    """Return where the content of a field begins and ends."""
-    if record[at] != tag:
-        raise ValueError("another field")
-    length, shift = 0, 0
-    while True:
-        at += 1
-        length |= (record[at] & 0x7F) << shift
-        if record[at] < 0x80:
-            return at + 1, at + 1 + length
-        shift += 7
 
 
 def _floats(packed: Sequence[bytes], count: int) -> np.ndarray:
@@ -241,7 +199,7 @@ def _integers(packed: Sequence[bytes], count: int) -> np.ndarray:
     last = np.flatnonzero(content < 0x80)
     # The number of integers up to the end of each example.
     counts = np.searchsorted(last, np.cumsum([len(values) for values in packed]))
-    if any(values[-1] > 0x7F for values in packed) or (counts != count * np.arange(1, len(packed) + 1)).any():
+    if any(values[-1:] > b"\x7f" for values in packed) or (counts != count * np.arange(1, len(packed) + 1)).any():
         raise ValueError("more or fewer values")
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1

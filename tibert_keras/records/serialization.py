@@ -1,7 +1,5 @@
 """Arrays to `tf.train.Example` messages in TFRecord files, and back, without TensorFlow."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import os
@@ -34,11 +32,7 @@ def write_records(file: IO[bytes], records: Iterable[bytes]) -> int:
 
 
 def read_records(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """Read the records of a local or remote TFRecord file.
-
-    Raises:
-        InputError: If the file cannot be read, or is cut short or damaged (with the index of the record).
-    """
+    """Read the records of a local or remote TFRecord file; damage is an `InputError` with the index of the record."""
     with open_binary(path) as file:
         end = size(path)
         for index in itertools.count():
@@ -105,19 +99,11 @@ def value_limits(max_seq_length: int, num_ids: int, num_segments: int) -> dict[s
 
 
 def parse_example(serialized: bytes, *, path: str) -> dict[str, np.ndarray]:
-    """Parse a `tf.train.Example` into int64 and float32 arrays by name of feature.
-
-    Args:
-        serialized: The message.
-        path: The record file, for the message of an error.
-
-    Raises:
-        InputError: If it is another message.
-    """
+    """Parse a `tf.train.Example` into int64 and float32 arrays by name of feature; `path` is for errors."""
     from google.protobuf.message import DecodeError
 
     try:
-        features = _example_class().FromString(serialized).features.feature
+        features = example_class().FromString(serialized).features.feature
     except DecodeError as error:
         raise InputError(f"Not a record of masked examples: {error}. Received: {path!r}.") from error
     arrays = {}
@@ -130,11 +116,7 @@ def parse_example(serialized: bytes, *, path: str) -> dict[str, np.ndarray]:
 
 
 def example_shape(path: str) -> dict[str, int]:
-    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a record file.
-
-    Raises:
-        InputError: If it is no masked example.
-    """
+    """Read `max_seq_length` and `max_predictions_per_seq` from the first example of a record file."""
     record = next(read_records(path), None)
     if record is None:
         raise InputError(f"The record file holds no example. Received: {path!r}. Build it again, or leave it out.")
@@ -146,16 +128,19 @@ def example_shape(path: str) -> dict[str, int]:
 
 
 @functools.cache
-def _example_class() -> Any:
-    """Make the message class `tf.train.Example`; the map of features is read as the list of pairs that it is."""
+def example_class(*, packed: bool = False) -> Any:
+    """Make the message class `tf.train.Example`; the map of features is read as the list of pairs that it is.
+
+    If `packed`, its lists of values are the bytes in which they are packed.
+    """
     from google.protobuf import descriptor_pool, message_factory
     from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
     many, one = Field.LABEL_REPEATED, Field.LABEL_OPTIONAL
     messages = {
-        "FloatList": [("value", 1, many, Field.TYPE_FLOAT)],
-        "Int64List": [("value", 1, many, Field.TYPE_INT64)],
+        "FloatList": [("value", 1, one, Field.TYPE_BYTES) if packed else ("value", 1, many, Field.TYPE_FLOAT)],
+        "Int64List": [("value", 1, one, Field.TYPE_BYTES) if packed else ("value", 1, many, Field.TYPE_INT64)],
         "Feature": [("float_list", 2, one, "FloatList"), ("int64_list", 3, one, "Int64List")],
         "Entry": [("key", 1, one, Field.TYPE_STRING), ("value", 2, one, "Feature")],
         "Features": [("feature", 1, many, "Entry")],
@@ -180,16 +165,10 @@ def _example_class() -> Any:
 
 
 def serialize_examples(features: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    """Serialize arrays into one `tf.train.Example` for each row.
+    """Serialize arrays `[examples, values]` into one `tf.train.Example` for each row.
 
-    The bytes are those of `Example.SerializeToString(deterministic=True)`, about sixty times as fast.
-
-    Args:
-        features: Arrays `[examples, values]`. Integers, which must not be negative, become int64 lists, others float
-            lists.
-
-    Yields:
-        The messages, in order.
+    The bytes are those of `Example.SerializeToString(deterministic=True)`, about sixty times as fast. Integers, which
+    must not be negative, become int64 lists, others float lists.
     """
     entries = [
         part

@@ -19,7 +19,7 @@ _FILES_READ_TOGETHER = 8
 
 
 def training_batches(
-    files: RecordFiles, batch_size: int, *, seed: int, start_step: int, masking: DynamicMasking | None
+    files: RecordFiles, batch_size: int, *, seed: int, start_step: int, sop: bool, masking: DynamicMasking | None
 ) -> tf.data.Dataset:
     """Make the `tf.data.Dataset` of `Records.training_batches`.
 
@@ -47,7 +47,7 @@ def training_batches(
     batches = examples.batch(batch_size, drop_remainder=True).enumerate(start_step)
 
     def parse(step: tf.Tensor, serialized: tf.Tensor) -> Any:
-        features = _parse(serialized, files)
+        features = _parse(serialized, files, sop)
         if masking is not None:
             features |= _masked_in_graph(features, step * batch_size, masking)
         return as_inputs(features, cast=tf.cast)
@@ -55,12 +55,12 @@ def training_batches(
     return _mapped(batches, parse)
 
 
-def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool) -> tf.data.Dataset:
+def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool, sop: bool) -> tf.data.Dataset:
     """Make the `tf.data.Dataset` of `Records.evaluation_batches`."""
     import tensorflow as tf
 
     batches = tf.data.TFRecordDataset(files.paths).batch(batch_size, drop_remainder=drop_remainder)
-    batches = _mapped(batches, lambda serialized: as_inputs(_parse(serialized, files), cast=tf.cast))
+    batches = _mapped(batches, lambda serialized: as_inputs(_parse(serialized, files, sop), cast=tf.cast))
     # Without a cardinality Keras warns when the data ends.
     return batches.apply(tf.data.experimental.assert_cardinality(files.num_batches(batch_size, drop_remainder)))
 
@@ -74,16 +74,17 @@ def _mapped(batches: tf.data.Dataset, parse: Any) -> tf.data.Dataset:
     return batches.with_options(options).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _parse(serialized: tf.Tensor, files: RecordFiles) -> dict[str, tf.Tensor]:
+def _parse(serialized: tf.Tensor, files: RecordFiles, sop: bool) -> dict[str, tf.Tensor]:
     """Parse and check a batch, which is several times as fast as to parse single examples."""
     import tensorflow as tf
 
     features = {
-        name: tf.io.FixedLenFeature([count], tf.as_dtype(feature_dtype(name))) for name, count in files.sizes.items()
+        name: tf.io.FixedLenFeature([count], tf.as_dtype(feature_dtype(name)))
+        for name, count in files.sizes(sop).items()
     }
     parsed = tf.io.parse_example(serialized, features)
     # XLA and GPUs take ids beyond a table without complaint.
-    for name, limit in value_limits(files.sizes["input_ids"], files.num_ids, files.num_segments).items():
+    for name, limit in value_limits(files.max_seq_length, files.num_ids, files.num_segments).items():
         if name in parsed:
             right = tf.reduce_all((parsed[name] >= 0) & (parsed[name] < limit))
             tf.debugging.Assert(right, [f"{name} must be from 0 to {limit - 1}."])

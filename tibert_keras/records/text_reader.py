@@ -47,11 +47,7 @@ class SectionReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[list[str]]:
-        """Yield sections, stripped of white space, in blocks of about 4 MB.
-
-        Raises:
-            InputError: If the file cannot be read, is empty, or is not UTF-8 (naming the byte).
-        """
+        """Yield sections, stripped of white space, in blocks of about 4 MB; a file without any is an `InputError`."""
         rest, offset, inside_line = b"", 0, False
         with open_binary(self.path) as file:
             while content := file.read(_BLOCK_BYTES):

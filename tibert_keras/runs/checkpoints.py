@@ -174,10 +174,7 @@ class Checkpoints:
     def restore(self, model: keras.Model, step: int, *, metrics: bool = False) -> None:
         """Restore the variables of a model and, if it is compiled, those of its optimizer.
 
-        Args:
-            model: The model.
-            step: The step of the checkpoint.
-            metrics: Restore the states of the metrics instead, to resume a window of the training loss.
+        With `metrics`, only the states of the metrics are restored, to resume a window of the training loss.
         """
         if model.compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)

@@ -8,14 +8,25 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tibert_keras.errors import InputError
+from tibert_keras.json_types import read_typed_json
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.storage import atomic_output, exists, join, read_json, sha256, size
+from tibert_keras.storage import atomic_output, exists, join, sha256, size
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-text", "jax", "sentencepiece")
+
+
+class _Phase(TypedDict):
+    from_step: int
+    versions: dict[str, Any]
+    manifests: dict[str, Any]
+
+
+class _Environment(TypedDict):
+    phases: list[_Phase]
 
 
 def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> None:
@@ -29,24 +40,11 @@ def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> No
 
 
 def read_environment(run_dir: str) -> list[dict[str, Any]]:
-    """Read the environments of a run.
-
-    Returns:
-        A dictionary for each time it changed, none for runs of versions that did not note it. Each has `from_step`,
-        the keys of `environment`, and as `manifests` the result of `hash_records`.
-    """
+    """Read the environment of a run from each step on at which it changed; none of versions that did not note it."""
     path = join(run_dir, ENVIRONMENT_FILE)
     if not exists(path):
         return []
-    content = read_json(path, what="the environment of a run", advice="Remove it.")
-    try:
-        phases = list(content["phases"])
-        for phase in phases:
-            int(phase["from_step"]), dict(phase["versions"]), dict(phase["manifests"])
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"Not the environment of a run: {reason}. Received: {path!r}. Remove it.") from error
-    return phases
+    return read_typed_json(path, _Environment, what="the environment of a run", advice="Remove it.")["phases"]
 
 
 def environment() -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """The files in the folder of a run: their names, its options, and the presets it holds."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Collection
@@ -47,22 +45,14 @@ def write_config(config: RunConfig) -> None:
 
 
 def read_config(run_dir: str) -> dict[str, Any]:
-    """Read the options of a run as they were written; a run of an older version may lack some.
-
-    Raises:
-        InputError: If the folder holds no run.
-    """
+    """Read the options of a run as they were written; a run of an older version may lack some."""
     config = _read(run_dir)
     config.pop("kind", None)
     return config
 
 
 def read_kind(run_dir: str) -> Kind:
-    """Read which verb made a run.
-
-    Raises:
-        InputError: If the folder holds no run, or one of an unknown kind.
-    """
+    """Read which verb made a run."""
     config = _read(run_dir)
     if "kind" not in config:
         # Older runs have no kind, but options that only one kind has.
@@ -88,15 +78,7 @@ def _read(run_dir: str) -> dict[str, Any]:
 
 
 def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
-    """Check that the output folder is empty, or holds a run of the same kind and options.
-
-    Args:
-        config: The options.
-        changeable: Names of the options that may differ from the run's.
-
-    Raises:
-        InputError: If it holds anything else.
-    """
+    """Check that the output folder is empty, or holds a run of the same kind and options, except changeable ones."""
     folder = config.output_dir
     if exists(join(folder, CONFIG_FILE)):
         refuse_changes({"kind": read_kind(folder)}, {"kind": config.kind}, folder=folder)

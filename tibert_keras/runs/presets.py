@@ -47,11 +47,7 @@ def describe_preset(model: str | os.PathLike[str]) -> str:
 
 
 def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> TibertTask:
-    """Load a preset or a run's champion with the class that it was saved with. A model is returned as it is.
-
-    Raises:
-        InputError: If the path is neither a preset nor a run with a champion.
-    """
+    """Load a preset or a run's champion with the class that it was saved with. A model is returned as it is."""
     if not isinstance(model, str | os.PathLike):
         return model
     preset = find_preset(model)

@@ -41,15 +41,7 @@ class RunState:
 class Run:
     """A run: its folder, kind, options, checkpoints and history, and the state of its training.
 
-    Args:
-        folder: The run's folder. It need not exist yet.
-        keep: As in `Checkpoints`.
-        writes: Whether this process writes to the folder. Of several workers, only the chief does.
-
-    Attributes:
-        checkpoints: The checkpoints in the folder.
-        history: The history in the folder.
-        state: Where the training stands.
+    The folder need not exist yet; `keep` and `writes` are as in `Checkpoints`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 1, writes: bool = True) -> None:

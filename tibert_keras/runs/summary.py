@@ -71,11 +71,7 @@ class RunSummary:
 
 
 def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummary]:
-    """Summarize runs from their files, during or after training.
-
-    Returns:
-        A summary of each run in the same order; for a fine-tuning, one for each seed.
-    """
+    """Summarize runs from their files, during or after training, in the same order; a fine-tuning by its seeds."""
     return [summary for run_dir in run_dirs for summary in _summaries(Run(run_dir))]
 
 

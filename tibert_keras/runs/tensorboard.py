@@ -1,7 +1,5 @@
 """TensorBoard's files: figures over the steps of a run, without TensorFlow."""
 
-from __future__ import annotations
-
 import io
 import os
 import socket
@@ -31,12 +29,7 @@ class ScalarWriter:
         self._is_new = True
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Append the figures of a step.
-
-        Raises:
-            InputError: If the file is remote and cannot be written.
-            OSError: If it is local and cannot be written, with its path.
-        """
+        """Append the figures of a step."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

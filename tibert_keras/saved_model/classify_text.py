@@ -1,7 +1,5 @@
 """A text classifier in a SavedModel: text to a label and probabilities."""
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 

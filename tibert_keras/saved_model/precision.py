@@ -164,6 +164,5 @@ def _accuracy(model: TibertTextClassifier, texts: Sequence[LabelledText]) -> flo
             f"{len(texts[0].segments)} texts a line, not {model.preprocessor.num_segments}. Give other files."
         )
     segments = tuple(list(column) for column in zip(*(text.segments for text in texts), strict=True))
-    x = model.preprocessor(segments if len(segments) > 1 else segments[0], y=None)
-    logits = model.predict(keras.tree.map_structure(keras.ops.convert_to_numpy, x), verbose=0)
-    return float(np.mean(np.asarray(logits, "float32").argmax(axis=-1) == true))
+    probabilities = model.predict_probabilities(segments if len(segments) > 1 else segments[0])
+    return float(np.mean(probabilities.argmax(axis=-1) == true))

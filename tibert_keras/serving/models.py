@@ -13,8 +13,14 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.loading import load_saved_model
-from tibert_keras.saved_model.versions import SAVED_MODEL, is_saved_model, list_versions, read_description, read_warm_up
+from tibert_keras.saved_model.versions import (
+    SAVED_MODEL,
+    is_saved_model,
+    list_versions,
+    load_saved_model,
+    read_description,
+    read_warm_up,
+)
 from tibert_keras.serving.config import find_models
 from tibert_keras.serving.protocol import DEFAULT_SIGNATURE, RequestError
 from tibert_keras.serving.signature import Signature

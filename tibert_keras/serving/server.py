@@ -20,8 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tibert_keras.errors import InputError
-from tibert_keras.saved_model.loading import import_tensorflow
-from tibert_keras.saved_model.versions import find_saved_model
+from tibert_keras.saved_model.versions import find_saved_model, import_tensorflow
 from tibert_keras.serving.config import ServeConfig, find_models
 from tibert_keras.serving.connections import BoundedProtocol, cap_connections
 from tibert_keras.storage import join, read_bytes

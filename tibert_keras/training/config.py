@@ -1,7 +1,5 @@
 """The options of a pretraining run, and the checks of them that need neither TensorFlow nor Keras."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
@@ -252,11 +250,7 @@ class PretrainConfig(TpuOptions):
 
 
 def check_files(config: PretrainConfig) -> None:
-    """Check, without TensorFlow or Keras, that the files a run needs exist and its folder is empty or holds the run.
-
-    Raises:
-        InputError: If a file is missing, or the folder holds anything else.
-    """
+    """Check, without TensorFlow or Keras, that the files a run needs exist and its folder is empty or holds the run."""
     expand_glob(config.input_file)
     if config.validation_file is not None:
         expand_glob(config.validation_file)
@@ -287,16 +281,10 @@ def _find_preset(preset: str) -> None:
 
 
 def find_continue_from(continue_from: str) -> tuple[str, int | None] | None:
-    """Find a checkpoint to begin with.
-
-    Args:
-        continue_from: The folder of a run, `RUN/checkpoints/STEP`, or a checkpoint of Google's.
+    """Find a checkpoint of a run (its folder, or `RUN/checkpoints/STEP`) or of Google's code to begin with.
 
     Returns:
         The folder of a run and a step, or `None` for its last undamaged checkpoint; `None` for one of Google's.
-
-    Raises:
-        InputError: If there is no checkpoint.
     """
     path = continue_from.rstrip("/")
     run_dir, step = split_checkpoint(path) or (path, None)

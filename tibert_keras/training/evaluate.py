@@ -1,7 +1,5 @@
 """Evaluates masked language models on held-out records, with Keras and with transformers, and checks that they fit."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os
@@ -79,8 +77,7 @@ def evaluate(
                 "The baseline guesses the tokens that [MASK] hides, and only a tokenizer knows [MASK]. "
                 "Received: baseline, and a model without a preprocessor. Give one with its tokenizer."
             )
-    with reporting_damaged_records(records):
-        tokens, losses, ranks = model_guesses(model, records, batch_size=batch_size)
+    tokens, losses, ranks = model_guesses(model, records, batch_size=batch_size)
     scores = _scores(tokens, losses, ranks)
     if model.preprocessor is None:
         return scores
@@ -135,17 +132,8 @@ def check_records(
 ) -> Records:
     """Check that records fit a model's tokenizer, sizes and tasks, as far as it shows before all of them are read.
 
-    Args:
-        records: The records.
-        model: The model.
-        max_seq_length: The length that their sequences should have; by default any.
-        max_predictions_per_seq: The number of predictions that their sequences should have; by default any.
-
-    Returns:
-        The same records. Reading them raises an error at an id or a segment that the model does not know.
-
-    Raises:
-        InputError: If they do not, with both values.
+    The lengths that their sequences and predictions should have are any by default. Reading the records that are
+    returned raises an error at an id or a segment that the model does not know.
     """
     max_seq_length = max_seq_length or records.max_seq_length
     vocabulary_size, positions = model.backbone.vocabulary_size, model.backbone.max_sequence_length
@@ -184,12 +172,7 @@ def check_records(
 def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> Iterator[None]:
     """Report which file is damaged, and at which example; TensorFlow's own errors do not.
 
-    Args:
-        *sources: The records that are read.
-        sop: Whether the labels of the sentence order are read too.
-
-    Raises:
-        InputError: In place of TensorFlow's error, if a damaged example is found.
+    With `sop`, the labels of the sentence order are read too.
     """
     if keras.backend.backend() != "tensorflow":
         # Only our own reader reads records there.
@@ -283,11 +266,7 @@ def _cross_entropy(model: Any, x: dict[str, np.ndarray], labels: np.ndarray) -> 
 
 
 def check_same_loss(ours: float, theirs: float, *, model: str) -> None:
-    """Check that two losses of a model are equal within `LOSS_TOLERANCE`.
-
-    Raises:
-        InputError: If they are not, with both values.
-    """
+    """Check that two losses of a model are equal within `LOSS_TOLERANCE`."""
     # Rejects NaN too.
     if not abs(ours - theirs) <= LOSS_TOLERANCE:
         raise InputError(

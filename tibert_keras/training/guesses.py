@@ -1,7 +1,5 @@
 """How well hidden tokens and syllables are guessed, by a model or by counting n-grams."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -49,11 +47,6 @@ def model_guesses(
 ) -> tuple[MaskedTokens, np.ndarray, np.ndarray]:
     """Let a model guess all masked tokens of records.
 
-    Args:
-        model: The model.
-        records: The records.
-        batch_size: Examples in a batch.
-
     Returns:
         The masked tokens; for each the cross-entropy in nats, float64 `[P]`; and the rank of the right one among the
         model's guesses, from 1, int `[P]`.
@@ -96,10 +89,9 @@ def _scorer(model: TibertMaskedLM) -> keras.Model:
 
 
 def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int, num_guesses: int = 5) -> np.ndarray:
-    """Guess masked tokens by the n-grams of other records, and rank the right ones, from 1.
+    """Guess masked tokens by the n-grams of other records, and rank the right ones, from 1, int `[P]`.
 
-    Returns:
-        int `[P]`; `num_guesses + 1` where the right token is not among the guesses.
+    The rank is `num_guesses + 1` where the right token is not among the guesses.
     """
     contexts = contexts_of(tokens.token_ids)[tokens.rows, tokens.columns]
     guesses = guess_by_ngrams(contexts, contexts_in(texts), num_ids=num_ids, num_guesses=num_guesses)

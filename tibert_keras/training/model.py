@@ -1,20 +1,18 @@
 """The model of a run: made from the options, saved as the initial preset, and compiled for training."""
 
-from __future__ import annotations
-
 import logging
 import os
 
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.models.model_parts import check_vocabulary
 from tibert_keras.models.neighbour_attention import attend_to_neighbours
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_masked_lm_preprocessor import TibertMaskedLMPreprocessor
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
-from tibert_keras.models.vocabulary import check_vocabulary
 from tibert_keras.optimizers.lamb import google_optimizer
 from tibert_keras.optimizers.muon import Muon
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
@@ -23,9 +21,8 @@ from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.folder import INITIAL_PRESET, write_config
 from tibert_keras.storage import atomic_output, exists, join, read_bytes
 from tibert_keras.training.config import PretrainConfig
-from tibert_keras.training.continue_from import check_continue_from
 from tibert_keras.training.evaluate import check_records
-from tibert_keras.training.init_checkpoint import read_any, report_taken_over, take_weights
+from tibert_keras.training.init_checkpoint import check_continue_from, read_any, report_taken_over, take_weights
 from tibert_keras.training.strategy import Strategy, may_jit_compile
 
 _LOG = logging.getLogger(__name__)
@@ -36,11 +33,8 @@ def make_model(
 ) -> tuple[TibertMaskedLM, Records, Records | None]:
     """Make the compiled model of a run from its initial preset, which is first made from the options if it is missing.
 
-    Returns:
-        The model, and the records, which are checked against it when they are read.
-
-    Raises:
-        InputError: If the options, the records and the model do not fit together. Nothing is written then.
+    The records are returned too: they are checked against the model when they are read. If they, the options and the
+    model do not fit together, nothing is written.
     """
     initial = join(config.output_dir, INITIAL_PRESET)
     # Workers wait for each other to make variables, so all of them must take the same branch.
@@ -78,9 +72,6 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
     """Make the model of a run, with a preprocessor if the tokenizer of the records is known.
 
     Its weights are float32 for any precision of the run: KerasHub cannot load a preset saved with mixed precision.
-
-    Raises:
-        InputError: If the architecture, the tokenizer and the records do not fit together.
     """
     preprocessor = _preprocessor(config, records)
     size = preprocessor and preprocessor.tokenizer.vocabulary_size()

@@ -1,11 +1,11 @@
 """Pretrains a masked language model: `compile` and `fit` under the chosen strategy, resumable at any step."""
 
-from __future__ import annotations
-
 import logging
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,16 +17,14 @@ from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.masking import DynamicMasking
 from tibert_keras.records.pipeline import Records
-from tibert_keras.runs.champion import Champion, choose_champion, read_champion
+from tibert_keras.runs.champion import Champion, choose_champion, read_champion, write_evaluation
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
-from tibert_keras.runs.evaluation import write_evaluation
 from tibert_keras.runs.run import Run
 from tibert_keras.storage import exists, remove_folder
 from tibert_keras.training.config import PretrainConfig, check_files
-from tibert_keras.training.continue_from import restore_continue_from
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
-from tibert_keras.training.loop import TrainingLoop
+from tibert_keras.training.init_checkpoint import restore_continue_from
 from tibert_keras.training.model import make_model
 from tibert_keras.training.run_callbacks import (
     CheckpointEachInterval,
@@ -36,6 +34,10 @@ from tibert_keras.training.run_callbacks import (
 )
 from tibert_keras.training.strategy import Strategy, chosen_strategy, use_deterministic_operations
 from tibert_keras.training.workers import is_chief
+
+# If the loss diverges after more rollbacks to one checkpoint, the examples are not the cause.
+_MOST_ROLLBACKS = 3
+_LAST = "lower the learning rate and give another output_dir."
 
 _LOG = logging.getLogger(__name__)
 
@@ -145,16 +147,11 @@ def _train(
             # The caller's callbacks rely on the checkpoint being written.
             asynchronous=not callbacks,
         )
-        loop = TrainingLoop(
-            run=run,
-            config=config,
-            strategy=strategy,
-            model=model,
-            records=records,
-            validation_batches=validation_batches,
-            masking=masking,
+        read = partial(
+            records.training_batches, config.train_batch_size, seed=config.seed, sop=config.sop, masking=masking
         )
-        loop.train([progress, RecordEachWindow(run, config), saving, *callbacks])
+        all_callbacks = [progress, RecordEachWindow(run, config), saving, *callbacks]
+        _fit(config, strategy, run, model, read, validation_batches, all_callbacks)
 
 
 def _restore(config: PretrainConfig, strategy: Strategy, run: Run, model: TibertMaskedLM, records: Records) -> None:
@@ -199,3 +196,75 @@ def _validation_batches(config: PretrainConfig, validation: Records, replicas: i
             f"eval_batch_size={config.eval_batch_size} on {replicas} replicas."
         )
     return validation.evaluation_batches(batch_size, drop_remainder=True, sop=config.sop).take(config.max_eval_steps)
+
+
+# === The loop over `fit()`, despite interrupted windows and diverged losses ===
+
+
+def _fit(
+    config: PretrainConfig,
+    strategy: Strategy,
+    run: Run,
+    model: TibertMaskedLM,
+    read: Callable[..., Any],
+    validation_batches: Any,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Run `fit()` until the last step, or until a callback stops it. An epoch is the window between two checkpoints.
+
+    `read` gives the batches from a step on. One of the callbacks counts the steps in `run.state`.
+    """
+    interval, rollbacks = config.save_checkpoints_steps, Counter[int]()
+    while run.state.step < config.num_train_steps:
+        epoch, passed = divmod(run.state.step, interval)
+        try:
+            model.fit(
+                # The batches never end: epochs of the data are not those of Keras.
+                read(start_step=run.state.step + run.state.skipped_batches),
+                steps_per_epoch=interval - passed,
+                # The rest of an interrupted window is shorter than the others, so it takes a `fit()` of its own.
+                epochs=epoch + 1 if passed else math.ceil(config.num_train_steps / interval),
+                initial_epoch=epoch,
+                validation_data=validation_batches,
+                shuffle=False,
+                verbose=0,
+                callbacks=list(callbacks),
+            )
+        except DivergedError as error:
+            _roll_back(config, strategy, run, model, error, rollbacks)
+            # The loss may have diverged at the last step, which has told Keras to stop.
+            continue
+        if model.stop_training:
+            # At the last step, or because a callback asked for it.
+            return
+
+
+def _roll_back(
+    config: PretrainConfig,
+    strategy: Strategy,
+    run: Run,
+    model: TibertMaskedLM,
+    error: DivergedError,
+    rollbacks: Counter[int],
+) -> None:
+    """Restore the last checkpoint, and skip the batches of the window in which the loss diverged.
+
+    As in section 5.1 of https://arxiv.org/abs/2204.02311, where the same batches did no harm from another state.
+    `rollbacks` counts those to each checkpoint.
+    """
+    run.checkpoints.wait()
+    strategy.wait_for_workers()
+    step = run.checkpoints.last_whole()
+    if config.on_divergence != "rollback":
+        advice = f"Go on without these examples by on_divergence=rollback, or {_LAST}"
+        raise DivergedError(error.step, f"{error} {advice}")
+    if step is None or rollbacks[step] == _MOST_ROLLBACKS:
+        raise DivergedError(error.step, f"{error} {_LAST.capitalize()}")
+    rollbacks[step] += 1
+    interval = config.save_checkpoints_steps
+    skipped = min(math.ceil(error.step / interval) * interval, config.num_train_steps) - step
+    _LOG.warning("The loss diverged at step %d. Rolling back to %d and skipping %d batches.", error.step, step, skipped)
+    # Those of earlier rollbacks to this checkpoint stay skipped too.
+    skipped += run.state.skipped_batches
+    run.restore(model, step)
+    run.state.skipped_batches = skipped

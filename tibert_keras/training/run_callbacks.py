@@ -1,7 +1,5 @@
 """Callbacks of a run: progress, windows, TensorBoard, and stops at SIGTERM or a diverged loss."""
 
-from __future__ import annotations
-
 import logging
 import math
 import signal
@@ -35,9 +33,7 @@ _LOG = logging.getLogger(__name__)
 class StepProgress(keras.callbacks.Callback):
     """Counts the global steps, shows a progress bar, and stops at the last step or at a loss that is not finite.
 
-    Args:
-        run: The run, whose `state.step` it counts. A run that writes no files shows no bar.
-        config: The options.
+    The steps are counted in the `state.step` of the run. A run that writes no files shows no bar.
     """
 
     def __init__(self, run: Run, config: PretrainConfig) -> None:
@@ -78,11 +74,8 @@ class RecordEachWindow(BestLoss):
     """Records each window, an epoch of `fit()`, in the history, in the log and on TensorBoard.
 
     Keras averages the loss over an epoch, so `loss` is the training loss over the window between two checkpoints. A
-    window whose loss has risen far above the lowest leaves no row.
-
-    Args:
-        run: The run. It writes files only in the chief; other workers just take part in what all must do together.
-        config: The options.
+    window whose loss has risen far above the lowest leaves no row. Only the chief writes files; other workers just take
+    part in what all must do together.
     """
 
     def __init__(self, run: Run, config: PretrainConfig) -> None:
@@ -134,14 +127,8 @@ class RecordEachWindow(BestLoss):
 class CheckpointEachInterval(SaveCheckpoints):
     """Saves a checkpoint after each window and, when the run is told to stop, in the middle of one.
 
-    Such a checkpoint has the averages so far, from which the window resumes.
-
-    Args:
-        run: The run, which has been restored.
-        config: The options.
-        strategy: Where the run trains.
-        told_to_stop: Tells whether the run should stop; see `catching_sigterm`.
-        asynchronous: Whether training may continue before a checkpoint is written.
+    Such a checkpoint has the averages so far, from which the window resumes. The run has been restored. Unless
+    `asynchronous`, training goes on only when a checkpoint is written.
     """
 
     def __init__(
@@ -187,11 +174,7 @@ class CheckpointEachInterval(SaveCheckpoints):
 
 
 def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: Checkpoints) -> None:
-    """Check that a loss is finite and not above a bound.
-
-    Raises:
-        DivergedError: If it is not. The message names the last good checkpoint.
-    """
+    """Raise `DivergedError`, which names the last good checkpoint, if a loss is not finite or above a bound."""
     if math.isfinite(loss) and loss <= bound:
         return
     problem = f"has risen above {bound:.4g}" if math.isfinite(loss) else "is not finite"
@@ -199,11 +182,9 @@ def check_loss(step: int, loss: float, *, bound: float = math.inf, checkpoints: 
 
 
 def norms(model: keras.Model) -> dict[str, float]:
-    """Compute norms over all trained variables, and the range of LAMB's trust ratios.
+    """Compute `weight_norm` over all trained variables, and `gradient_norm` of the last step before clipping.
 
-    Returns:
-        `gradient_norm` of the last step before clipping, `weight_norm`, and, if the optimizer has trust ratios,
-        `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
+    If the optimizer has trust ratios, also `trust_ratio/lowest`, `trust_ratio/median` and `trust_ratio/highest`.
     """
     optimizer: LAMB = model.optimizer
     # As arrays, because under `tf.distribute` a variable consists of several.
@@ -225,12 +206,8 @@ def norms(model: keras.Model) -> dict[str, float]:
 def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
     """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
 
-    Args:
-        any_worker: Tells whether a flag is set on any of several workers, which must stop at the same step.
-
-    Yields:
-        A function that tells whether this or another worker has received it. All workers must call it at the same
-        points.
+    Yields a function that tells whether this or, by `any_worker`, another worker has received it. All workers, which
+    must stop at the same step, must call it at the same points.
     """
     received: list[int] = []
     # Python lets only the main thread handle signals.

@@ -1,7 +1,5 @@
 """Chooses where a run trains: one device, several, several hosts, or a TPU."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """Training on several hosts: the workers in `TF_CONFIG`, and how they stay at the same step."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -18,11 +16,7 @@ _FORM = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "w
 
 
 def this_worker() -> tuple[int, int]:
-    """Read from `TF_CONFIG` in the environment the number of this worker, 0 for the chief, and the number of workers.
-
-    Raises:
-        InputError: If it does not describe a cluster of workers and the place of this one in it.
-    """
+    """Read from `TF_CONFIG` in the environment the number of this worker, 0 for the chief, and that of all workers."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return 0, 1
@@ -61,14 +55,7 @@ def refuse_workers(reason: str) -> None:
 
 @cache
 def multi_worker_strategy() -> Any:
-    """Connect with the other workers, once in a process, and wait until all are connected.
-
-    Returns:
-        A `tf.distribute.MultiWorkerMirroredStrategy`.
-
-    Raises:
-        InputError: If TensorFlow is in use already, or the workers cannot be connected.
-    """
+    """Make the `MultiWorkerMirroredStrategy` of this process, which waits until all workers are connected."""
     import tensorflow as tf
 
     try:
@@ -83,11 +70,7 @@ def multi_worker_strategy() -> Any:
 
 @contextmanager
 def reporting_lost_workers() -> Iterator[None]:
-    """Report in one line that the connection with another worker, or with a remote TPU, is lost.
-
-    Raises:
-        InputError: In place of TensorFlow's error.
-    """
+    """Report in one line that the connection with another worker, or with a remote TPU, is lost."""
     import tensorflow as tf
 
     try:

@@ -11,9 +11,8 @@ from tibert_keras.cli.flags import parse
 from tibert_keras.cli.main import VERBS, main
 from tibert_keras.errors import InputError
 from tibert_keras.records.build import build_records
-from tibert_keras.records.config import RecordsConfig
+from tibert_keras.records.config import RecordsConfig, check_vocab_file
 from tibert_keras.records.manifest import Manifest
-from tibert_keras.records.original_flags import check_vocab_file
 
 
 def words(folder: Path, spm_model: str, name: str) -> list[str]:
