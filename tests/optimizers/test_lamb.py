@@ -1,5 +1,6 @@
 """LAMB: against Google's own trajectories and edge cases, and as a Keras optimizer."""
 
+import gc
 import logging
 from contextlib import ExitStack
 
@@ -153,6 +154,21 @@ class TestLAMB(TestCase):
         model.train_on_batch(np.array([[1, 1, 1, 2]]), np.zeros((1, 8)))
         # Rows (3, 3) and (1, 1): the norm of the four lookups one by one would be sqrt(8).
         assert float(model.optimizer.gradient_norm) == pytest.approx(np.sqrt(20), rel=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow's")
+def test_the_graph_of_a_step_is_let_go():
+    def graphs():
+        gc.collect()
+        return [each for each in gc.get_objects() if type(each).__name__ == "FuncGraph"]
+
+    before = len(graphs())
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(LAMB(0.01), loss="mse")
+    model.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    assert len(graphs()) > before
+    del model
+    assert len(graphs()) == before
 
 
 def test_without_layer_adaptation_it_is_googles_adamw():

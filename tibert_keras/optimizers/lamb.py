@@ -40,7 +40,11 @@ class ClipsSum:
         # An embedding's gradient has one row per lookup. Rows of the same token must be added before the norm is
         # taken, and their sum is far less to send between replicas.
         dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
-        grads, variables = zip(*super()._all_reduce_sum_gradients(dense), strict=True)  # type: ignore[misc]
+        replica = tf.distribute.get_replica_context()
+        # TensorFlow never lets go of the graph of a step that sums over replicas, even over a single one.
+        if replica and replica.num_replicas_in_sync > 1:
+            dense = super()._all_reduce_sum_gradients(dense)  # type: ignore[misc]
+        grads, variables = zip(*dense, strict=True)
         clipped = self._clip_by_global_norm(grads) if self.global_clipnorm else grads
         return list(zip(clipped, variables, strict=True))
 
