@@ -159,7 +159,7 @@ class FinetuneTokensConfig(FinetuneConfig):
                 "The split names the test documents. Received: "
                 f"split_file={self.split_file!r}, test_file={self.test_file!r}. Give one of the two."
             )
-        check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"], not_negative=[])
+        check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"])
 
     def as_begun(self) -> Self:
         """Return the options with `shad_spaces` as the run in the output folder has it, or true for a new run."""

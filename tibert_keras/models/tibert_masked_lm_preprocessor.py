@@ -114,17 +114,9 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
     def call_to_predict(self, x: Any) -> Any:
         """Preprocess a batch for `predict()`: the tokens to predict are the `[MASK]`s in the text.
 
-        A text without any is masked at random, as in training.
-
-        Args:
-            x: As `call`.
-
-        Returns:
-            The inputs of `call`. A text has at least `mask_selection_length` slots for predictions, and in Python as
-            many as the text with most masks needs. Slots without a mask predict [CLS].
-
-        Raises:
-            InputError: If a mask lies behind the end of the sequence.
+        A text without any is masked at random, as in training. A text has at least `mask_selection_length` slots for
+        predictions, and in Python as many as the text with most masks needs. Slots without a mask predict [CLS]. A mask
+        behind the end of the sequence is an `InputError`.
         """
         if not self.built:
             self.build(None)

@@ -83,18 +83,7 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
     def predict_probabilities(
         self, texts: Sequence[str] | tuple[Sequence[str], ...], batch_size: int = 32
     ) -> np.ndarray:
-        """Compute the probabilities of the labels of texts.
-
-        Args:
-            texts: As for `predict_labels`.
-            batch_size: Texts per step.
-
-        Returns:
-            float32 `[texts, labels]`.
-
-        Raises:
-            InputError: As `predict_labels`.
-        """
+        """Compute the probabilities of the labels of texts, float32 `[texts, labels]`, as `predict_labels` does."""
         if is_empty(texts):
             return np.zeros((0, len(self.labels)), "float32")
         return self.as_probabilities(self.predict(texts, batch_size=batch_size, verbose=0))

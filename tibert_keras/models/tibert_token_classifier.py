@@ -109,17 +109,9 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         return [self.preprocessor.join(*scored) for scored in self.predict_syllables(texts, batch_size)]
 
     def predict_syllables(self, texts: Sequence[str], batch_size: int = 32) -> list[ScoredSyllables]:
-        """Split texts into syllables and compute the probabilities of their labels.
+        """Split texts into syllables and compute the probabilities of their labels, as `predict_words` does.
 
-        Args:
-            texts: As for `predict_words`.
-            batch_size: Texts per step.
-
-        Returns:
-            The syllables of each text. A syllable without tokens, such as spaces at the end, continues a word.
-
-        Raises:
-            InputError: As `predict_words`.
+        A syllable without tokens, such as spaces at the end, continues a word.
         """
         if self.preprocessor is None:
             raise InputError("The model has no tokenizer and takes only ids. Received: preprocessor=None. Pass one.")

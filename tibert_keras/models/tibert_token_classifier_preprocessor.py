@@ -90,14 +90,7 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         return keras.tree.map_structure(lambda array: array[0], outputs) if unbatched else outputs
 
     def pack(self, texts: Sequence[str]) -> PackedSyllables:
-        """Split texts into syllables and pack their pieces.
-
-        Args:
-            texts: Any strings.
-
-        Returns:
-            The sequences, and the positions of the syllables in them.
-        """
+        """Split texts into syllables and pack their pieces, with the positions of the syllables in the sequences."""
         return self.pack_syllables([split_syllables(text) for text in texts])
 
     def pack_syllables(self, syllables: Sequence[Sequence[str]]) -> PackedSyllables:

@@ -50,14 +50,6 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
             used 64. A BPE model ignores the number and drops merges with probability `alpha`.
         alpha: float. Smoothing of the sampling; the original used 0.1.
 
-    Attributes:
-        unk_token_id: int. The id of text that no piece stands for.
-        normalization: str. The rules by which texts are written before they are encoded, recorded in the SentencePiece
-            model: `"tibetan"`, `"nfc"` or `"none"`.
-        ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
-        ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
-        starts_section: bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`.
-
     Example:
     ```python
     tokenizer = tibert_keras.TibertTokenizer("spiece.model")
@@ -88,17 +80,9 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], **kwargs: Any) -> TibertTokenizer:
-        """Load the tokenizer of a preset.
+        """Load the tokenizer of a preset: of a name, a folder or a handle, as for the `from_preset` of a task.
 
-        Args:
-            preset: A name, a folder or a handle, as for the `from_preset` of a task.
-            **kwargs: Arguments of the constructor, in place of the preset's.
-
-        Returns:
-            The tokenizer.
-
-        Raises:
-            InputError: If there is no such preset, or it has no tokenizer.
+        Other arguments are those of the constructor, in place of the preset's.
         """
         preset = check_trained_preset(preset)
         allowed = {*inspect.signature(cls).parameters, *inspect.signature(keras_nlp.models.AlbertTokenizer).parameters}
@@ -113,7 +97,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
     @property
     def normalization(self) -> str:
-        """The rules by which texts are written before they are encoded; see `tibert_keras.normalization`."""
+        """The rules of the model by which texts are written before they are encoded: `tibetan`, `nfc` or `none`."""
         return self._encoder.normalization
 
     @property

@@ -79,13 +79,8 @@ class Checkpoints:
     def save(self, model: keras.Model, step: int, *, state: Mapping[str, Any], best_steps: Collection[int]) -> None:
         """Save a checkpoint in the background, and remove old ones once it has been read back.
 
-        The variables are copied before this returns; `wait` waits until they are written.
-
-        Args:
-            model: A compiled model.
-            step: The global step, which names the checkpoint.
-            state: The state of the run, which `state` reads again.
-            best_steps: Steps whose checkpoints are kept at any age.
+        The variables of the compiled model are copied before this returns; `wait` waits until they are written. `state`
+        reads the state of the run again. Checkpoints of `best_steps` are kept at any age.
         """
         from keras import ops
 

@@ -97,14 +97,8 @@ def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
 def find_preset(model: str | os.PathLike[str], *, task: str | None = None) -> str:
     """Return the folder of a preset, given that folder, a run with a champion, or the name of one with weights.
 
-    A preset may be that of KerasHub's or transformers' ALBERT, and a handle such as `hf://user/model`.
-
-    Args:
-        model: The folder or name.
-        task: The class that the preset must be of, as for `check_task`.
-
-    Raises:
-        InputError: If it is none of them, or of another task.
+    A preset may be that of KerasHub's or transformers' ALBERT, and a handle such as `hf://user/model`. With `task`, it
+    must be of that class, as for `check_task`.
     """
     given, model = model, find_by_name(model)
     if is_handle(model):

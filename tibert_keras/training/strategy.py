@@ -66,18 +66,13 @@ class Strategy:
 
 @contextmanager
 def chosen_strategy(config: Any) -> Iterator[Strategy]:
-    """Choose the strategy for a run, log it, and use it inside the `with` block.
+    """Choose the strategy for a pretraining or fine-tuning, log it, and use it inside the `with` block.
 
-    Args:
-        config: The options of a `PretrainConfig` or a `FinetuneConfig`.
-
-    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` if `TF_CONFIG` names several
-    workers, a `MirroredStrategy` over several devices, or none. On JAX: data parallelism over all devices. Nothing may
-    run on TensorFlow before.
-
-    Raises:
-        InputError: If Keras runs on another backend, the TPU or another worker is not available, the replicas cannot
-            share the batch evenly, or several steps would run in one call on replicas that are not a TPU's.
+    On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` if `TF_CONFIG` names several workers,
+    a `MirroredStrategy` over several devices, or none. On JAX: data parallelism over all devices. Nothing may run on
+    TensorFlow before. An `InputError` is raised if Keras runs on another backend, the TPU or another worker is not
+    available, the replicas cannot share the batch evenly, or several steps would run in one call on replicas that are
+    not a TPU's.
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
         raise InputError(
