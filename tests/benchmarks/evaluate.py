@@ -21,6 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input_file", required=True)
     parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--mixed_precision", default="float32", choices=("float32", "mixed_bfloat16"))
     flags = parser.parse_args()
     records = Records.find(flags.input_file)
     if records.tokenizer is None:
@@ -28,7 +29,11 @@ def main() -> None:
     tokenizer = TibertTokenizer(f"{os.path.dirname(records.paths[0])}/spiece.model", **records.tokenizer["options"])
     keras.utils.set_random_seed(1)
     backbone = TibertBackbone.from_preset(
-        "tibert_tiny", vocabulary_size=tokenizer.vocabulary_size(), num_layers=2, hidden_dim=256
+        "tibert_tiny",
+        vocabulary_size=tokenizer.vocabulary_size(),
+        num_layers=2,
+        hidden_dim=256,
+        dtype=flags.mixed_precision,
     )
     model = TibertMaskedLM(backbone, TibertMaskedLMPreprocessor(tokenizer, sequence_length=records.max_seq_length))
     evaluate(model, dataclasses.replace(records, paths=records.paths[:1], num_examples=flags.batch_size))

@@ -17,35 +17,16 @@ The peak memory is that of the process (in brackets: before there was a model), 
 
 import argparse
 import datetime
-import importlib.util
 import itertools
-import json
 import os
 import re
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 from train_step_table import Worker, load, processor, table
 from train_step_variants import Variant
 
-
-def architecture(preset: str) -> dict[str, int]:
-    """The sizes of a preset, asked of another process: the package is far too large to import here."""
-    question = f"""if True:
-        import json, train_step_variants
-        train_step_variants.without_the_rest()
-        from tibert_keras.models import TibertBackbone
-        print(json.dumps(TibertBackbone.presets[{preset!r}]["config"]))"""
-    backend = os.environ.get("KERAS_BACKEND") or ("tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment["PYTHONPATH"] = path
-    answered = subprocess.run([sys.executable, "-c", question], env=environment, capture_output=True, text=True)
-    if answered.returncode:
-        sys.exit(f"The preset {preset!r} cannot be had: {answered.stderr.strip().splitlines()[-1]}")
-    return json.loads(answered.stdout.splitlines()[-1])
+from tibert_keras.models.tibert_presets import backbone_presets
 
 
 def variants(flags: argparse.Namespace) -> list[Variant]:
@@ -57,7 +38,7 @@ def variants(flags: argparse.Namespace) -> list[Variant]:
             "gradient_accumulation_steps", "rematerialize",
         )
     }  # fmt: skip
-    sizes = architecture(flags.preset)
+    sizes = backbone_presets[flags.preset]["config"]
     found = []
     for precision, jit_compile, model in itertools.product(flags.precision, flags.jit_compile, flags.model):
         for backend in ["torch"] if model == "transformers" else flags.backend:
@@ -72,7 +53,7 @@ def variants(flags: argparse.Namespace) -> list[Variant]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="tibert_base")
+    parser.add_argument("--preset", default="tibert_base", choices=backbone_presets)
     parser.add_argument("--vocabulary_size", type=int, default=30_000)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--sequence_length", type=int, default=128)

@@ -12,7 +12,6 @@ import os
 import resource
 import sys
 import time
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -229,19 +228,8 @@ def import_all(variant: Variant) -> None:
     elif variant.model == "kerashub":
         import keras_nlp  # noqa: F401
     else:
-        without_the_rest()
-        import tibert_keras.models
-        import tibert_keras.optimizers  # noqa: F401
-
-
-def without_the_rest() -> None:
-    """Let the package's parts be imported one by one: as a whole it reads records too, which takes TensorFlow."""
-    spec = importlib.util.find_spec("tibert_keras")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("No module named 'tibert_keras'")
-    package = types.ModuleType("tibert_keras")
-    package.__path__ = list(spec.submodule_search_locations)
-    sys.modules["tibert_keras"] = package
+        import tibert_keras.models.tibert_masked_lm
+        import tibert_keras.optimizers.lamb  # noqa: F401
 
 
 def work(variant: Variant) -> None:

@@ -26,11 +26,12 @@ from tibert_keras.finetuning.scores import read_scores, score_table, write_json
 from tibert_keras.finetuning.task import load_encoder
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
 from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.folder import write_config
+from tibert_keras.runs.folder import read_config, write_config
 from tibert_keras.runs.history import History
 from tibert_keras.tagging.metrics import score_tagging
 from tibert_keras.tagging.reading import read_tagged
 from tibert_keras.tagging.words import Document, TaggedWord, known_words
+from tibert_keras.training import precision
 
 
 @pytest.fixture
@@ -240,8 +241,12 @@ class TestWhatIsTrained:
             return model
 
         monkeypatch.setattr(_Tagging, "make_model", noting_precision)
-        config = tagger_config(tmp_path / "run", num_seeds=1, mixed_precision="mixed_bfloat16")
+        # Chosen by a trial, as if bfloat16 were worth any time.
+        monkeypatch.setattr(precision, "_WORTH", 0.0)
+        monkeypatch.setattr(precision, "_SECONDS", 0.0)
+        config = tagger_config(tmp_path / "run", num_seeds=1, mixed_precision="auto", jit_compile=False)
         (seed,) = finetune_tokens(config).seeds
+        assert read_config(config.output_dir)["mixed_precision"] == "mixed_bfloat16"
         # A loaded champion computes in float32, with the same scores but for a word or two.
         model = TibertTokenClassifier.from_preset(f"{config.output_dir}/champion")
         assert (computed_in, model.backbone.compute_dtype) == (["bfloat16", "float32"], "float32")

@@ -72,8 +72,8 @@ class TestRollback:
         whole, killed = (run_config(tmp_path / name, on_divergence="rollback") for name in ("whole", "killed"))
         pretrain(whole, callbacks=[At(7, poison)])
         with pytest.raises(PowerCutError):
-            # Eight steps, five of them kept, and ten from there.
-            pretrain(killed, callbacks=[At(7, poison), At(18, cut_power)])
+            # Eight steps, five of them kept, one more before the loss is read, and ten from there.
+            pretrain(killed, callbacks=[At(7, poison), At(19, cut_power)])
         pretrain(killed)
         assert begins == [0, 10, 0, 10, 20]
         ours, theirs = state(killed.output_dir), state(whole.output_dir)

@@ -238,6 +238,16 @@ class TestAgainstHuggingFace:
         assert "transformers does not reproduce the loss. Received: " in line
 
 
+def test_in_bfloat16(model, held_out, words, capsys):
+    """Rounded scores; transformers computes in float32."""
+    words, rounded = words[:2], "--mixed_precision=bfloat16"
+    assert main(["evaluate", *words, rounded]) == 0
+    loss = float(re.search(r"^loss: (.+)", capsys.readouterr().out, re.M)[1])
+    assert 0 < abs(loss - evaluate(model, held_out)["loss"]) < 0.01
+    assert main(["evaluate", *words, rounded, "--against=huggingface"]) == 1
+    assert "Received: against='huggingface', mixed_precision='bfloat16'." in capsys.readouterr().err
+
+
 @pytest.mark.any_backend
 def test_without_the_libraries(words, capsys, monkeypatch):
     original = builtins.__import__

@@ -20,10 +20,10 @@ def make_config(folder, **options) -> PretrainConfig:
     return PretrainConfig(output_dir=str(folder), **fixed, **{"save_checkpoints_steps": 2, **options})
 
 
-def make_progress(folder, *, start_step=0) -> StepProgress:
+def make_progress(folder, *, start_step=0, **options) -> StepProgress:
     run = Run(folder)
     run.state.step = start_step
-    progress = StepProgress(run, make_config(folder))
+    progress = StepProgress(run, make_config(folder, **options))
     progress.set_model(SimpleNamespace(stop_training=False))
     progress.on_epoch_begin(0)
     return progress
@@ -48,6 +48,30 @@ class TestStepProgress:
         progress.on_train_batch_end(0, {"loss": 1.0})
         with pytest.raises(DivergedError, match=rf"at step 6\. Received: {loss}\. The last good checkpoint is '.*/4'"):
             progress.on_train_batch_end(1, {"loss": loss})
+
+    def test_a_loss_is_read_when_the_next_step_has_been_given_out(self, tmp_path):
+        read = []
+
+        class Loss(float):
+            def __float__(self):
+                read.append(super().__float__())
+                return read[-1]
+
+        progress = make_progress(tmp_path, save_checkpoints_steps=3)
+        after = []
+        for batch, loss in enumerate([4, 3, 2]):
+            progress.on_train_batch_end(batch, {"loss": Loss(loss)})
+            after.append(read.copy())
+        # That of the last step of a window at once, before a checkpoint is written.
+        assert after == [[], [4], [4, 3, 2]]
+        progress.on_epoch_begin(1)
+        progress.on_train_batch_end(0, {"loss": Loss("nan")})
+        with pytest.raises(DivergedError, match="at step 4") as caught:
+            progress.on_train_batch_end(1, {"loss": Loss("nan")})
+        assert caught.value.step == 4
+        # After a rollback only what follows counts.
+        progress.on_epoch_begin(1)
+        progress.on_train_batch_end(0, {"loss": 1.0})
 
 
 class TestWindows:

@@ -117,6 +117,8 @@ class EvaluateFlags:
         baseline: TFRecord files, usually those that the model was trained on, of which n-grams are counted to guess the
             same tokens: a model should do better.
         batch_size: Examples per step; the scores do not depend on it.
+        mixed_precision: `mixed_bfloat16` (`bfloat16` for short) computes in bfloat16, which rounds the scores and is
+            faster where the processor has it. A run's card keeps the scores in float32.
         against: `huggingface` exports the model, also measures the loss with transformers and torch, and fails if the
             two differ by more than 1e-3.
     """
@@ -125,7 +127,15 @@ class EvaluateFlags:
     model: str = MASKED_LM
     baseline: str | None = None
     batch_size: int = 64
+    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
     against: Literal["huggingface"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.against is not None and self.mixed_precision != "float32":
+            raise InputError(
+                f"The losses are compared in float32. Received: against={self.against!r}, "
+                f"mixed_precision={self.mixed_precision!r}. Leave one out."
+            )
 
 
 def evaluate(flags: EvaluateFlags) -> None:
@@ -139,7 +149,8 @@ def evaluate(flags: EvaluateFlags) -> None:
 
     if flags.against is not None:
         require_transformers()  # before minutes of work
-    model = load_model(preset)
+    in_float32 = flags.mixed_precision == "float32"
+    model = load_model(preset, dtype=None if in_float32 else "mixed_bfloat16")
     # What is behind a handle shows only now.
     if not isinstance(model, TibertMaskedLM):
         raise InputError(
@@ -149,7 +160,8 @@ def evaluate(flags: EvaluateFlags) -> None:
     scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
     _print_fields({name: scores[name] for name in _FIELDS})
     print(f"\n{in_columns(evaluation_rows(scores), left=1)}")
-    write_evaluation(find_by_name(flags.model), scores, input_file=flags.input_file, baseline=flags.baseline)
+    if in_float32:
+        write_evaluation(find_by_name(flags.model), scores, input_file=flags.input_file, baseline=flags.baseline)
     if flags.against is not None:
         theirs = hugging_face_loss(flags.model, records, batch_size=flags.batch_size)
         print(f"loss of transformers: {theirs:.4f}\ndifference: {abs(scores['loss'] - theirs):.1e}")

@@ -10,7 +10,7 @@ from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
 from tibert_keras.storage import absolute, exists, expand_glob, join, read_json, sha256
-from tibert_keras.training.config import TPU_OPTIONS, TpuOptions
+from tibert_keras.training.config import CHANGEABLE_DEVICE_OPTIONS, DeviceOptions
 from tibert_keras.training.workers import refuse_workers
 
 _POSITIVE = [
@@ -19,7 +19,7 @@ _POSITIVE = [
 ]  # fmt: skip
 _NOT_NEGATIVE = ["seed", "warmup_share", "dropout"]
 # The options that may change when a run is resumed; it keeps its seeds, and trains the missing ones.
-_CHANGEABLE = {*TPU_OPTIONS, "output_dir", "num_seeds", "compare_with", "eval_batch_size", "jit_compile"}
+_CHANGEABLE = {*CHANGEABLE_DEVICE_OPTIONS, "output_dir", "num_seeds", "compare_with", "eval_batch_size"}
 # The options that name the parts of the data.
 _PARTS = ("input_file", "validation_file", "test_file")
 _ADVICE = "Give the champion of a run."
@@ -28,7 +28,7 @@ _Data = TypeVar("_Data")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(TpuOptions):
+class FinetuneConfig(DeviceOptions):
     """Fine-tunes a model: the options that tagging and classification have in common.
 
     Each seed is trained separately, and its best epoch is kept. The same command, given again, goes on after the last
@@ -62,9 +62,6 @@ class FinetuneConfig(TpuOptions):
         class_weight: Weights of labels in the loss, as a JSON object; others weigh 1.
         freeze_backbone: Train only the head.
         lora_rank: Train only low-rank additions (LoRA) of this rank to the encoder's attention, and the head.
-        mixed_precision: `float32`, or `mixed_bfloat16` for computing in bfloat16.
-        jit_compile: Compile the step with XLA, slower to start and faster to run; `auto` leaves it to Keras. On JAX
-            `false` runs it op by op, many times slower.
     """
 
     kind: ClassVar[Kind]
@@ -93,18 +90,14 @@ class FinetuneConfig(TpuOptions):
     class_weight: dict[str, float] | None = None
     freeze_backbone: bool = False
     lora_rank: int | None = None
-    mixed_precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit_compile: bool | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
+        super().__post_init__()
         if self.freeze_backbone and self.lora_rank is not None:
             raise InputError(
                 "LoRA trains additions to the encoder, so the encoder cannot be frozen. Received: "
                 f"freeze_backbone=True, lora_rank={self.lora_rank}. Give one of the two."
             )
-        if self.jit_compile not in (True, False, "auto"):
-            raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
         if self.train_batch_size % self.gradient_accumulation_steps:
             raise InputError(
                 "The parts of a batch must be of equal size. Received: "
@@ -162,12 +155,13 @@ class FinetuneTokensConfig(FinetuneConfig):
         check_options(self, positive=["min_tag_count", "dupe_count", "dupe_offset"])
 
     def as_begun(self) -> Self:
-        """Return the options with `shad_spaces` as the run in the output folder has it, or true for a new run."""
+        """Return the options with `shad_spaces`, too, as the run in the output folder has it; a new run has true."""
         if not exists(join(self.output_dir, CONFIG_FILE)):
             return self if self.shad_spaces is not None else replace(self, shad_spaces=True)
-        begun = read_config(self.output_dir).get("shad_spaces")
+        config, begun = super().as_begun(), read_config(self.output_dir).get("shad_spaces")
         # A run of an older version has no such option, which meant false.
-        return replace(self, shad_spaces=begun) if self.shad_spaces is None or not (begun or self.shad_spaces) else self
+        taken = self.shad_spaces is None or not (begun or self.shad_spaces)
+        return replace(config, shad_spaces=begun) if taken else config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +195,7 @@ def check_run(config: FinetuneConfig) -> None:
     refuse_workers("A fine-tuning runs on one host")
     for folder in config.others:
         read_scores(folder)
-    check_folder(config.as_begun() if isinstance(config, FinetuneTokensConfig) else config, _CHANGEABLE)
+    check_folder(config.as_begun(), _CHANGEABLE)
     # The champion may be one of them.
     if exists(join(config.output_dir, f"seed_{config.num_seeds}", SCORES_FILE)):
         raise InputError(

@@ -48,7 +48,7 @@ def train(
     batches = _ShuffledBatches(task.sequences, batch_size=batch_size(config, task, strategy), seed=seed)
     steps = len(batches) * config.num_epochs
     with strategy.scope():
-        _compile(config, model, steps=steps)
+        compile_model(config, model, steps=steps)
     with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
         best = _BestEpoch(task, batches, folder, bar, files=task.files)
         with closing(best.checkpoints):
@@ -183,8 +183,8 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         self.writer.write(int(row["step"]), figures)
 
 
-def _compile(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
-    """Compile with a warm-up and a linear decay."""
+def compile_model(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:
+    """Compile a model of a fine-tuning, with a warm-up and a linear decay over `steps`."""
     schedule = WarmupPolynomialDecay(
         config.learning_rate, decay_steps=max(1, steps), warmup_steps=int(steps * config.warmup_share)
     )

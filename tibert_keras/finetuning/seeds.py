@@ -3,19 +3,22 @@
 import logging
 import os
 from contextlib import nullcontext
+from functools import partial
 from operator import itemgetter
 
 import keras
 
 from tibert_keras.finetuning.config import FinetuneConfig
-from tibert_keras.finetuning.epochs import batch_size, can_go_on, shown, train
+from tibert_keras.finetuning.epochs import batch_size, can_go_on, compile_model, shown, train
 from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
 from tibert_keras.locks import only_writer
+from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, write_config
 from tibert_keras.storage import atomic_output, exists, join, read_json, remove_folder
+from tibert_keras.training.precision import with_fastest_precision
 from tibert_keras.training.strategy import Strategy, chosen_strategy
 
 _LOG = logging.getLogger(__name__)
@@ -54,24 +57,40 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     missing = [index for index, folder in enumerate(folders) if folder not in finished]
     with chosen_strategy(config) if missing else nullcontext(Strategy()) as strategy:
         batch_size(config, task, strategy)
+        if missing and config.mixed_precision == "auto":
+            config = _with_fastest_precision(config, task, strategy)
         # The first model is made now: older presets tell only when they are loaded whether they are whole.
-        model = _new_model(task, strategy, missing[0]) if missing else None
+        model = _new_model(config, task, strategy, missing[0]) if missing else None
         # Not before all checks have passed, so that a mistake leaves nothing behind.
         write_config(config)
         note_environment(config.output_dir, 0, task.files)
         _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
         for index in missing:
-            _run_seed(config, task, strategy, scores, folders, index, model or _new_model(task, strategy, index))
+            _run_seed(
+                config, task, strategy, scores, folders, index, model or _new_model(config, task, strategy, index)
+            )
             model = None
     # All seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
 
 
-def _new_model(task: FinetuningTask, strategy: Strategy, index: int) -> keras.Model:
+def _with_fastest_precision(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy) -> FinetuneConfig:
+    def make_model(config: FinetuneConfig, backbone: TibertBackbone) -> keras.Model:
+        model = task.model_over(partial(task.model_class, backbone))
+        compile_model(config, model, steps=config.num_epochs)
+        return model
+
+    make_untrained = partial(task.model_class.from_preset, task.preset, load_weights=False, dtype="float32")
     with strategy.scope():
-        keras.utils.set_random_seed(task.config.seed + index)
-        return task.make_model(task.config.mixed_precision)
+        backbone = task.model_over(make_untrained).backbone
+        return with_fastest_precision(config, strategy, backbone, make_model=make_model, batch=task.sequences)
+
+
+def _new_model(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy, index: int) -> keras.Model:
+    with strategy.scope():
+        keras.utils.set_random_seed(config.seed + index)
+        return task.make_model(config.mixed_precision)
 
 
 def _run_seed(

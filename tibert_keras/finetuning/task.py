@@ -2,7 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -72,14 +73,13 @@ class FinetuningTask(ABC):
 
     def make_model(self, dtype: str) -> keras.Model:
         """Make the model over the preset's encoder, trainable as far as the options say."""
-        model = self.model_class.from_preset(
-            self.preset,
-            load_weights=self.config.pretrained,
-            labels=self.labels,
-            preprocessor=self.preprocessor,
-            dropout=self.config.dropout,
-            dtype=dtype,
+        return self.model_over(
+            partial(self.model_class.from_preset, self.preset, load_weights=self.config.pretrained, dtype=dtype)
         )
+
+    def model_over(self, make: Callable[..., keras.Model]) -> keras.Model:
+        """Make a model by a constructor that lacks only the labels, and make it trainable as the options say."""
+        model = make(labels=self.labels, preprocessor=self.preprocessor, dropout=self.config.dropout)
         # A preset may have been saved frozen.
         model.backbone.trainable = not self.config.freeze_backbone
         if self.config.lora_rank is not None:

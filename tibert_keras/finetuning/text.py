@@ -66,6 +66,7 @@ def finetune_text(config: FinetuneTextConfig) -> Scores:
     classifier = TibertTextClassifier.from_preset("classifier/champion")
     ```
     """
+    config = config.as_begun()
     check_run(config)
     return run_seeds(config, _Classification(config))
 

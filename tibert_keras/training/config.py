@@ -1,14 +1,14 @@
 """The options of a pretraining run, and the checks of them that need neither TensorFlow nor Keras."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.formats.convert import find_model
 from tibert_keras.models.tibert_presets import backbone_presets, find_by_name, list_presets
 from tibert_keras.runs.checkpoints import Checkpoints, split_checkpoint
-from tibert_keras.runs.folder import INITIAL_PRESET, Kind, check_folder
+from tibert_keras.runs.folder import CONFIG_FILE, INITIAL_PRESET, Kind, check_folder, read_config
 from tibert_keras.storage import exists, expand_glob, join, open_binary
 
 _POSITIVE = [
@@ -20,10 +20,15 @@ _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TpuOptions:
-    """The options of all runs that may train on a TPU.
+class DeviceOptions:
+    """The options of all runs that tell on what they compute, and how.
 
     Args:
+        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16; the weights stay
+            float32. `auto` takes what is faster here, by a trial of about ten seconds before the first step, which
+            also decides a `jit_compile` of `auto`.
+        jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
+            On JAX, `false` runs it op by op, which is many times slower.
         use_tpu: Train on a TPU, and fail if there is none.
         tpu_name: Name or address of the TPU; `local` on a TPU VM.
         tpu_zone: Google Cloud zone of the TPU, such as `us-central1-a`.
@@ -34,26 +39,49 @@ class TpuOptions:
     # After the flags of the run itself.
     shown_last: ClassVar[bool] = True
 
+    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16", "auto"] = "float32"
+    jit_compile: bool | Literal["auto"] = "auto"
     use_tpu: bool = False
     tpu_name: str | None = None
     tpu_zone: str | None = None
     gcp_project: str | None = None
     num_tpu_cores: int = 8
 
+    if TYPE_CHECKING:
+        # A field of all subclasses.
+        output_dir: str
 
-TPU_OPTIONS = {field.name for field in fields(TpuOptions)}
+    def __post_init__(self) -> None:
+        # In `gs://`, `run/` and `run` would be different folders.
+        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
+        if self.mixed_precision == "bfloat16":
+            object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
+        if self.jit_compile not in (True, False, "auto"):
+            raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
+
+    def as_begun(self) -> Self:
+        """Return the options with what the run in the output folder chose for a `mixed_precision` of `auto`."""
+        if self.mixed_precision != "auto" or not exists(join(self.output_dir, CONFIG_FILE)):
+            return self
+        begun = {"mixed_precision": "float32", "jit_compile": "auto", **read_config(self.output_dir)}
+        chosen = replace(self, mixed_precision=begun["mixed_precision"])
+        return replace(chosen, jit_compile=begun["jit_compile"]) if self.jit_compile == "auto" else chosen
+
+
+# May change when a run is resumed: where it runs, but not its weights.
+CHANGEABLE_DEVICE_OPTIONS = {field.name for field in fields(DeviceOptions)} - {"mixed_precision"}
 
 
 # Options that may change when a run is resumed: where and how it runs and what it keeps, but not its weights.
 CHANGEABLE = {
-    *TPU_OPTIONS, "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size", "max_eval_steps",
-    "keep_checkpoint_max", "divergence_factor", "on_divergence", "iterations_per_loop", "jit_compile",
+    *CHANGEABLE_DEVICE_OPTIONS, "output_dir", "validation_file", "do_train", "do_eval", "eval_batch_size",
+    "max_eval_steps", "keep_checkpoint_max", "divergence_factor", "on_divergence", "iterations_per_loop",
     "gradient_accumulation_steps", "rematerialize",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(TpuOptions):
+class PretrainConfig(DeviceOptions):
     """Pretrains a masked language model. The flags are those of the original script, and mean the same.
 
     A run that was stopped resumes from its last checkpoint when the same command is given again.
@@ -105,9 +133,6 @@ class PretrainConfig(TpuOptions):
         iterations_per_loop: Steps in one call of the compiled function. The default is many on a TPU, one elsewhere.
         seed: Seed of the initial weights and of the order of the data.
         deterministic: Avoid operations that may give other bits when repeated, as some devices have; slower there.
-        mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16.
-        jit_compile: Compile the step with XLA, which is slower to start and faster to run; `auto` leaves it to Keras.
-            On JAX, `false` runs it op by op, which is many times slower.
         rematerialize: Recompute all layers but the small last one in the backward pass instead of keeping their
             activations, which is slower and takes less memory.
         master: Refused unless empty: the address of a session of TensorFlow 1. Give `tpu_name` or `TF_CONFIG`.
@@ -150,17 +175,12 @@ class PretrainConfig(TpuOptions):
     iterations_per_loop: int | None = None
     seed: int = 12345
     deterministic: bool = False
-    mixed_precision: Literal["float32", "mixed_bfloat16", "bfloat16"] = "float32"
-    jit_compile: bool | Literal["auto"] = "auto"
     rematerialize: bool = False
     master: str | None = None
     masked_lm_budget: float = 0.0
 
     def __post_init__(self) -> None:
-        # In `gs://`, `run/` and `run` would be different folders.
-        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
-        if self.mixed_precision == "bfloat16":
-            object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
+        super().__post_init__()
         for name in ("init_checkpoint", "continue_from"):
             # As scripts give it that have none.
             object.__setattr__(self, name, getattr(self, name) or None)
@@ -171,8 +191,6 @@ class PretrainConfig(TpuOptions):
             )
         if self.do_eval and self.validation_file is None:
             raise InputError("do_eval needs records to evaluate on. Received: validation_file=None.")
-        if self.jit_compile not in (True, False, "auto"):
-            raise InputError(f"jit_compile is true, false or auto. Received: jit_compile={self.jit_compile!r}.")
         if self.start_warmup_step and self.continue_from is None:
             raise InputError(
                 "start_warmup_step is for a run that begins at a later step; before it the rate is 0. "
@@ -254,7 +272,7 @@ def check_files(config: PretrainConfig) -> None:
     expand_glob(config.input_file)
     if config.validation_file is not None:
         expand_glob(config.validation_file)
-    check_folder(config, CHANGEABLE)
+    check_folder(config.as_begun(), CHANGEABLE)
     if not config.do_train:
         return
     if not exists(join(config.output_dir, INITIAL_PRESET, "task.json")):

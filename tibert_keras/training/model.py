@@ -1,5 +1,6 @@
 """The model of a run: made from the options, saved as the initial preset, and compiled for training."""
 
+import dataclasses
 import logging
 import os
 
@@ -23,6 +24,7 @@ from tibert_keras.storage import atomic_output, exists, join, read_bytes
 from tibert_keras.training.config import PretrainConfig
 from tibert_keras.training.evaluate import check_records
 from tibert_keras.training.init_checkpoint import check_continue_from, read_any, report_taken_over, take_weights
+from tibert_keras.training.precision import with_fastest_precision
 from tibert_keras.training.strategy import Strategy, may_jit_compile
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ def make_model(
         _check_records(config, model, records, validation)
         if config.continue_from is not None:
             check_continue_from(model, config)
+        if config.mixed_precision == "auto":
+            config = _with_fastest_precision(config, strategy, model, records)
         taken = _take_initial_weights(config, model)
         # Written only once everything fits together, so that a mistake leaves nothing behind.
         if strategy.is_chief:
@@ -92,6 +96,18 @@ def initial_model(config: PretrainConfig, records: Records) -> TibertMaskedLM:
     if config.neighbour_attention:
         attend_to_neighbours(backbone, seed=config.seed)
     return (TibertPretraining if config.sop else TibertMaskedLM)(backbone, preprocessor=preprocessor)
+
+
+def _with_fastest_precision(
+    config: PretrainConfig, strategy: Strategy, model: TibertMaskedLM, records: Records
+) -> PretrainConfig:
+    def make_model(config: PretrainConfig, backbone: TibertBackbone) -> TibertMaskedLM:
+        trial = type(model)(backbone)
+        _compile(dataclasses.replace(config, iterations_per_loop=1), trial)
+        return trial
+
+    batch = next(records.numpy_batches(64, sop=config.sop))
+    return with_fastest_precision(config, strategy, model.backbone, make_model=make_model, batch=batch)
 
 
 def _take_initial_weights(config: PretrainConfig, model: TibertMaskedLM) -> dict[str, set[str]] | None:

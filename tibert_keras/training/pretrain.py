@@ -66,6 +66,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     model = TibertMaskedLM.from_preset(champion.preset)
     ```
     """
+    config = config.as_begun()
     check_files(config)
     is_new = is_chief() and not exists(config.output_dir)
     with only_writer(config.output_dir) if is_chief() else nullcontext():

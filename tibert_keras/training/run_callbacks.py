@@ -33,6 +33,9 @@ _LOG = logging.getLogger(__name__)
 class StepProgress(keras.callbacks.Callback):
     """Counts the global steps, shows a progress bar, and stops at the last step or at a loss that is not finite.
 
+    To read the loss of a step, the host waits for the device, which then waits for its next step. So a loss is read
+    when the device has the next step to compute; the last one of a window, at once.
+
     The steps are counted in the `state.step` of the run. A run that writes no files shows no bar.
     """
 
@@ -45,11 +48,13 @@ class StepProgress(keras.callbacks.Callback):
             total=config.num_train_steps,
             initial=run.state.step,
             unit="step",
+            mininterval=1.0,
             disable=None if run.writes else True,
         )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.steps_of_epoch = 0
+        self.unread: list[tuple[int, Any]] = []
         # Moves the bar back after a rollback.
         self.bar.update(self.run.state.step - self.bar.n)
 
@@ -57,17 +62,29 @@ class StepProgress(keras.callbacks.Callback):
         done = batch + 1 - self.steps_of_epoch
         self.steps_of_epoch += done
         self.run.state.step += done
-        loss = float(logs["loss"])
-        if self.bar.update(done):
-            # The bar has just been drawn, and shows these figures the next time, within a second.
+        step = self.run.state.step
+        is_last = step >= self.config.num_train_steps
+        ends_window = is_last or step % self.config.save_checkpoints_steps == 0
+        self.unread.append((step, logs["loss"]))
+        loss = self._read_losses(all_but=0 if ends_window else 1)
+        if self.bar.update(done) and loss is not None:
+            # The bar has just been drawn, and shows these figures the next time.
             rate = float(self.model.optimizer.learning_rate)
             sequences = (self.bar.format_dict["rate"] or 0) * self.config.train_batch_size
             self.bar.set_postfix_str(
                 f"loss {loss:.4f}, learning rate {rate:.3g}, {sequences:.1f} sequences/s", refresh=False
             )
-        check_loss(self.run.state.step, loss, checkpoints=self.run.checkpoints)
-        if self.run.state.step >= self.config.num_train_steps:
+        if is_last:
             self.model.stop_training = True
+
+    def _read_losses(self, *, all_but: int) -> float | None:
+        """Read and check the losses of all but the last steps, and return the last one read, if any."""
+        loss = None
+        while len(self.unread) > all_but:
+            step, value = self.unread.pop(0)
+            loss = float(value)
+            check_loss(step, loss, checkpoints=self.run.checkpoints)
+        return loss
 
 
 class RecordEachWindow(BestLoss):
@@ -102,9 +119,8 @@ class RecordEachWindow(BestLoss):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         state, history = self.run.state, self.run.history
-        if history.rows:
-            bound = self.config.divergence_factor * min(row["loss"] for row in history.rows)
-            check_loss(state.step, float(logs["loss"]), bound=bound, checkpoints=self.run.checkpoints)
+        bound = self.config.divergence_factor * min((row["loss"] for row in history.rows), default=math.inf)
+        check_loss(state.step, float(logs["loss"]), bound=bound, checkpoints=self.run.checkpoints)
         examples = (state.step - state.first_step) * self.config.train_batch_size
         figures = {
             "learning_rate": float(self.model.optimizer.learning_rate),

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.config import TpuOptions
+from tibert_keras.training.config import DeviceOptions
 from tibert_keras.training.workers import (
     is_chief,
     multi_worker_strategy,
@@ -130,7 +130,7 @@ def has_strategy() -> bool:
     return tf.distribute.has_strategy()
 
 
-def _tensorflow_strategy(config: TpuOptions) -> Any:
+def _tensorflow_strategy(config: DeviceOptions) -> Any:
     import tensorflow as tf
 
     if config.use_tpu:
@@ -158,7 +158,7 @@ def _mirrored_strategy(*devices: str) -> Any:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def _jax_devices(config: TpuOptions) -> list[str]:
+def _jax_devices(config: DeviceOptions) -> list[str]:
     refuse_workers("JAX trains on the devices of one host")
     try:
         devices = keras.distribution.list_devices("tpu" if config.use_tpu else None)
@@ -169,7 +169,7 @@ def _jax_devices(config: TpuOptions) -> list[str]:
     return devices
 
 
-def _tpu_strategy(config: TpuOptions) -> Any:
+def _tpu_strategy(config: DeviceOptions) -> Any:
     import tensorflow as tf
 
     refuse_workers("A TPU brings its own hosts")
@@ -186,7 +186,7 @@ def _tpu_strategy(config: TpuOptions) -> Any:
     return strategy
 
 
-def _no_tpu(config: TpuOptions, error: Exception) -> InputError:
+def _no_tpu(config: DeviceOptions, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:300].rstrip(".")
     return InputError(
         f"The TPU cannot be used: {reason}. Received: tpu_name={config.tpu_name!r}, "
@@ -194,7 +194,7 @@ def _no_tpu(config: TpuOptions, error: Exception) -> InputError:
     )
 
 
-def _check_cores(config: TpuOptions, cores: int) -> None:
+def _check_cores(config: DeviceOptions, cores: int) -> None:
     if cores != config.num_tpu_cores:
         raise InputError(
             "The TPU has another number of cores than expected. "
