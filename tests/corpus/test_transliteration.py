@@ -9,7 +9,6 @@ from tibert_keras.corpus.transliteration import (
     ForeignCounter,
     TibetanConverter,
     Transliteration,
-    noting_foreign,
     recognize_transliteration,
     texts_in_tibetan,
     to_wylie,
@@ -137,12 +136,3 @@ def test_note(text: str, note: str) -> None:
     counter = ForeignCounter()
     counter.add(text)
     assert counter.note() == note
-
-
-def test_lines_are_warned_of_at_their_end(caplog: pytest.LogCaptureFixture) -> None:
-    lines = noting_foreign([("<p>ཀ་ཁ", "\n"), ("ཀ", "")], "a.txt")
-    assert next(lines) == ("<p>ཀ་ཁ", "\n") and not caplog.messages
-    assert list(lines) == [("ཀ", "")]
-    assert caplog.messages[0].startswith(
-        "a.txt: 43% of the characters are not Tibetan: `<`, `p`, `>`. If this is markup"
-    )

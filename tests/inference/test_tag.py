@@ -230,6 +230,13 @@ def test_arguments_of_several_lines(monkeypatch, tmp_path):
         assert back(out) == "ཀ་\nཁ་\n\nག\nང\nཅ\n"
 
 
+def test_other_characters_are_told_at_the_end(caplog):
+    lines = TagConfig(text=["<p>ཀ་ཁ\nཀ"], model="x").lines()
+    assert next(lines) == ("<p>ཀ་ཁ", "\n") and not caplog.messages
+    assert list(lines) == [("ཀ", ""), ("", "")]
+    assert caplog.messages[0].startswith("the text: 43% of the characters are not Tibetan: `<`, `p`, `>`. If this is")
+
+
 class TestSources:
     def test_texts(self, tagger_run, capsys):
         assert main(["tag", "སངས་རྒྱས་ཡིས་རྒྱལ་པོ་ལ་ཆོས་བསྟན།", "གོས་ཕུལ།", f"--model={tagger_run}"]) == 0

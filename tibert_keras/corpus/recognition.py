@@ -1,12 +1,11 @@
-"""Recognises the kind of a file by its first bytes, and reads TEI and transliterated texts."""
+"""Recognises the kind of a file by its first bytes, and reads the text of TEI."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import DOCUMENT_BREAK
 from tibert_keras.corpus.tei import tei_text
-from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration
 from tibert_keras.errors import InputError
 from tibert_keras.storage import open_binary
 
@@ -49,19 +48,6 @@ def check_kind(path: str) -> None:
     for sign, what, advice in _KINDS:
         if sign.match(head):
             raise InputError(f"Not a UTF-8 file: it is {what}. Received: {path!r}. {advice}")
-
-
-def convert_lines(
-    lines: Iterable[str], transliteration: Transliteration | None, report: ReadingReport
-) -> Iterator[str]:
-    """Convert the lines of a text to Tibetan script, if they are transliterated."""
-    if transliteration is None:
-        yield from lines
-        return
-    converter = TibetanConverter(transliteration)
-    yield from map(converter.convert_line, lines)
-    if note := converter.note():
-        report.notes.append(f"{report.file}: {note}")
 
 
 def tei_lines(path: str) -> Iterator[str]:

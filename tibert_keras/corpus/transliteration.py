@@ -40,7 +40,7 @@ _BEGINNING = 4000
 
 
 class TibetanConverter:
-    """Converts lines of a transliteration.
+    """Converts lines of a transliteration; without one, they stay as they are.
 
     Attributes:
         unknown: What could not be converted, with its number of occurrences.
@@ -50,12 +50,14 @@ class TibetanConverter:
         'བཀྲ་ཤིས་[GAP:1]་ལེགས།'
     """
 
-    def __init__(self, transliteration: Transliteration) -> None:
+    def __init__(self, transliteration: Transliteration | None) -> None:
         self.transliteration = transliteration
         self.unknown: Counter[str] = Counter()
 
     def convert(self, text: str) -> str:
         """Convert a text. Square brackets with their content, TEI's gaps and Tibetan script stay as they are."""
+        if self.transliteration is None:
+            return text
         *lines, line = text.split("\n")
         if lines:
             return "\n".join([*map(self.convert_line, lines), self.convert(line)])
@@ -64,6 +66,8 @@ class TibetanConverter:
 
     def convert_line(self, line: str) -> str:
         """Convert a line that others follow: it ends between two syllables, unless spaces at its end end a section."""
+        if self.transliteration is None:
+            return line
         text = line.rstrip(" ")
         converted = self.convert(text)
         return converted + (line[len(text) :] or TSHEG * bool(_ENDS_IN_LETTER.search(converted)))
@@ -86,7 +90,7 @@ class TibetanConverter:
 
     def note(self) -> str:
         """Return a line about what could not be converted, or nothing."""
-        if not self.unknown:
+        if self.transliteration is None or not self.unknown:
             return ""
         shown = ", ".join(word for word, _ in self.unknown.most_common(8)) + ", ..." * (len(self.unknown) > 8)
         return f"{self.unknown.total()} syllables or signs are no {_NAMES[self.transliteration]}: {shown}"
@@ -151,15 +155,14 @@ def texts_in_tibetan(
     texts: Iterable[tuple[int, str]], transliteration: Transliteration | None
 ) -> Iterator[tuple[int, str]]:
     """Convert transliterated texts, refuse those in other scripts, and log it if much else is not Tibetan."""
-    converter = TibetanConverter(transliteration) if transliteration is not None else None
-    counter = ForeignCounter()
+    converter, counter = TibetanConverter(transliteration), ForeignCounter()
     for number, text in texts:
-        converted = converter.convert(text) if converter is not None else text
+        converted = converter.convert(text)
         if lacks_tibetan(converted):
             raise InputError(f"Text {number}: {no_tibetan(text)}")
         counter.add(converted)
         yield number, converted
-    if converter is None:
+    if transliteration is None:
         counter.warn("the texts")
     elif note := converter.note():
         _LOG.warning("%s", note)
@@ -196,12 +199,3 @@ class ForeignCounter:
         """Log a warning if there are many."""
         if note := self.note():
             _LOG.warning("%s: %s If this is markup, remove it, or give the text as TEI XML.", name, note)
-
-
-def noting_foreign(lines: Iterable[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a text with their ends, and log a warning at its end if much of it is not Tibetan."""
-    counter = ForeignCounter()
-    for line, end in lines:
-        counter.add(line)
-        yield line, end
-    counter.warn(name)

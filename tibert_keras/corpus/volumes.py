@@ -11,12 +11,12 @@ from typing import Any, Literal
 from tibert_keras.corpus.markup import Reading, esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.plain import plain_text
-from tibert_keras.corpus.recognition import check_kind, convert_lines, is_xml
+from tibert_keras.corpus.recognition import check_kind, is_xml
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.corpus.table import TABLE_ENDINGS, table_text
 from tibert_keras.corpus.tei import tei_text
-from tibert_keras.corpus.transliteration import ForeignCounter, Transliteration, no_tibetan
+from tibert_keras.corpus.transliteration import ForeignCounter, TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tibetan import TSHEGS, has_tibetan
@@ -150,7 +150,8 @@ def read_volume(
     """
     options: dict[str, Any] = {"reading": reading, "tohoku_documents": tohoku_documents}
     path = volume.path
-    convert = partial(convert_lines, transliteration=transliteration, report=report)
+    converter = TibetanConverter(transliteration)
+    convert = partial(map, converter.convert_line)
     if volume.edition == "esukhia":
         lines = esukhia_text(convert(read_lines(path)), report, **options)
     elif volume.edition == "openpecha":
@@ -173,6 +174,8 @@ def read_volume(
         yield section
     if not found_tibetan:
         raise no_tibetan(counter.beginning, path)
+    if note := converter.note():
+        report.notes.append(f"{path}: {note}")
     if note := counter.note():
         advice = "If this is markup, remove it, or choose the reader that knows it with --edition."
         report.notes.append(f"{path}: {note} {advice}")

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal, NamedTuple
 from tqdm import tqdm
 
 from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
-from tibert_keras.corpus.transliteration import TibetanConverter, Transliteration, no_tibetan, noting_foreign
+from tibert_keras.corpus.transliteration import ForeignCounter, TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.plain import PlainTagger, is_plain
 from tibert_keras.models.tibert_presets import TAGGER
@@ -91,13 +91,13 @@ class TextConfig:
         return self._converted(read_file(path), path)
 
     def _converted(self, lines: Iterable[tuple[str, str]], name: str) -> Iterator[tuple[str, str]]:
-        if self.transliteration is None:
-            yield from noting_foreign(lines, name)
-            return
-        converter = TibetanConverter(self.transliteration)
+        converter, counter = TibetanConverter(self.transliteration), ForeignCounter()
         for line, end in lines:
+            counter.add(line)
             yield converter.convert_line(line) if end else converter.convert(line), end
-        if note := converter.note():
+        if self.transliteration is None:
+            counter.warn(name)
+        elif note := converter.note():
             _LOG.warning("%s: %s", name, note)
 
     def paths(self) -> list[str]:
