@@ -32,22 +32,18 @@ _OTHERS = (
 _KINDS = [(re.compile(sign, re.DOTALL | re.IGNORECASE), what, advice) for sign, what, advice in _OTHERS]
 
 
-def _read_head(path: str) -> bytes:
+def check_kind(path: str) -> bool:
+    """Refuse files that are no UTF-8 text (Word, PDF, HTML, compressed, other encodings), and say what they are.
+
+    Returns:
+        Whether the file begins as XML does.
+    """
     with open_binary(path) as file:
-        return file.read(_HEAD_BYTES)
-
-
-def is_xml(path: str) -> bool:
-    """Return whether a file begins as XML does."""
-    return _XML.match(_read_head(path)) is not None
-
-
-def check_kind(path: str) -> None:
-    """Refuse files that are no UTF-8 text (Word, PDF, HTML, compressed, other encodings), and say what they are."""
-    head = _read_head(path)
+        head = file.read(_HEAD_BYTES)
     for sign, what, advice in _KINDS:
         if sign.match(head):
             raise InputError(f"Not a UTF-8 file: it is {what}. Received: {path!r}. {advice}")
+    return _XML.match(head) is not None
 
 
 def tei_lines(path: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tibert_keras.corpus.markup import Reading, esukhia_text, has_esukhia_markup
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.plain import plain_text
-from tibert_keras.corpus.recognition import check_kind, is_xml
+from tibert_keras.corpus.recognition import check_kind
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.corpus.sections import group_documents, split_sections
 from tibert_keras.corpus.table import TABLE_ENDINGS, table_text
@@ -64,7 +64,7 @@ class Volume:
 
 def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
     """Tell a file's edition by its path and first lines, unless it is given."""
-    check_kind(path)
+    is_xml = check_kind(path)
     if edition == "openpecha" and not is_openpecha_base(path):
         raise InputError(
             f"A volume of OpenPecha is a file base/vNNN.txt. Received: edition={edition!r} for {path!r}. "
@@ -72,7 +72,7 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
         )
     if edition != "auto":
         return edition
-    if is_xml(path):
+    if is_xml:
         return "tei"
     if any(map(has_esukhia_markup, itertools.islice(read_lines(path), _HEAD_LINES))):
         return "esukhia"

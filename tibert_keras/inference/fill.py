@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
+from tibert_keras.corpus.recognition import check_kind, tei_lines
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.conjectures import check_conjectures_file
@@ -185,8 +185,8 @@ def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
             Of a TEI file, the lines that have gaps.
     """
     name = os.fspath(path)
-    check_kind(name)
-    lines, is_text = (tei_lines(name), GAP.search) if is_xml(name) else (read_lines(name), bool)
+    is_xml = check_kind(name)
+    lines, is_text = (tei_lines(name), GAP.search) if is_xml else (read_lines(name), bool)
     for number, line in enumerate(lines, 1):
         if is_text(line):
             yield number, _text_of(line, number) if name.endswith(".jsonl") else line

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.recognition import check_kind, is_xml, tei_lines
+from tibert_keras.corpus.recognition import check_kind, tei_lines
 from tibert_keras.corpus.transliteration import ForeignCounter, TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.plain import PlainTagger, is_plain
@@ -244,8 +244,8 @@ def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 
 
 def read_file(path: str) -> Iterator[tuple[str, str]]:
     """Yield the lines of a text file with their ends, as `read_text`, or those of a TEI file's text."""
-    check_kind(path)
-    if is_xml(path):
+    is_xml = check_kind(path)
+    if is_xml:
         return ((line, "\n") for line in tei_lines(path))
     return read_text(open_binary(path), path)
 
