@@ -26,8 +26,8 @@ from tibert_keras.inference.gaps import (
     leading_marks,
     syllables_of,
 )
-from tibert_keras.inference.loading import arrays_for, batch_size_for
 from tibert_keras.inference.piece_table import PieceTable
+from tibert_keras.inference.plain import PlainFillMask
 from tibert_keras.tibetan import COMBINING_SIGNS, LETTERS, SHAD, TSHEG, TSHEGS
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import join_lines, plain_marks
@@ -55,12 +55,17 @@ class GapModel:
 
     def __init__(self, model: Any, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         self._model = model
-        self._array, self._batch_size = arrays_for(model), batch_size_for(model)
+        # As many sequences a call as fit into a processor's caches.
+        self._array: Callable[[Any], Any] = np.asarray
+        self._batch_size = 16
+        if not isinstance(model, PlainFillMask):
+            import tensorflow as tf
+
+            self._array = tf.constant
+            if tf.config.list_logical_devices("GPU"):
+                self._batch_size = 64
         self._should_stop = should_stop
-        facts = _facts_of(model)
-        self.table = facts.table
-        self.max_tokens = facts.max_tokens
-        self.mask, self._cls, self._sep = facts.specials
+        self.table, self.max_tokens, (self.mask, self._cls, self._sep) = _facts_of(model)
 
     def tokenize(self, strings: Sequence[str]) -> list[list[int]]:
         """Encode texts without [CLS] and [SEP], which `window` adds around the part that the model sees."""
@@ -118,24 +123,18 @@ class GapModel:
         return log_softmax(np.asarray(logits)[:, 0])
 
 
-class _Facts(NamedTuple):
-    table: PieceTable
-    max_tokens: int
-    specials: list[int]
+# The vocabulary, the most tokens, and the ids of special pieces, only of models that are still in use.
+_FACTS: weakref.WeakKeyDictionary[Any, tuple[PieceTable, int, list[int]]] = weakref.WeakKeyDictionary()
 
 
-# Only of models that are still in use.
-_FACTS: weakref.WeakKeyDictionary[Any, _Facts] = weakref.WeakKeyDictionary()
-
-
-def _facts_of(model: Any) -> _Facts:
+def _facts_of(model: Any) -> tuple[PieceTable, int, list[int]]:
     if model not in _FACTS:
         if not hasattr(model, "vocabulary"):
             raise InputError("The SavedModel is of an older version and cannot search gaps. Export the model again.")
         facts = model.vocabulary()
         pieces = [piece.decode() for piece in np.asarray(facts["pieces"])]
         specials = [pieces.index(piece) for piece in (MASK, "[CLS]", "[SEP]")]
-        _FACTS[model] = _Facts(PieceTable(pieces), int(facts["max_tokens"]), specials)
+        _FACTS[model] = PieceTable(pieces), int(facts["max_tokens"]), specials
     return _FACTS[model]
 
 

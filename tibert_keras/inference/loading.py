@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from tibert_keras.inference.plain import PlainFillMask, is_plain
 from tibert_keras.models.tibert_presets import find_by_name
@@ -38,24 +35,6 @@ def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> A
     if count is not None and is_plain(preset, "TibertMaskedLM", count=count):
         return PlainFillMask(preset, top_k=top_k)
     return _in_memory(load_model(preset), top_k)
-
-
-def arrays_for(model: Any) -> Callable[[Any], Any]:
-    """Return the function that makes the inputs of a model: arrays in plain NumPy, tensors for any other."""
-    if isinstance(model, PlainFillMask):
-        return np.asarray
-    import tensorflow as tf
-
-    return tf.constant
-
-
-def batch_size_for(model: Any) -> int:
-    """Return how many sequences a call should have: what keeps a GPU busy, or what fits into a processor's caches."""
-    if isinstance(model, PlainFillMask):
-        return 16
-    import tensorflow as tf
-
-    return 64 if tf.config.list_logical_devices("GPU") else 16
 
 
 def _in_memory(model: Any, top_k: int) -> Any:
