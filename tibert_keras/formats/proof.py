@@ -46,14 +46,6 @@ class Proof(NamedTuple):
         return max(self.differences.values())
 
 
-class Loaded(NamedTuple):
-    """A model that is ready to run: its path, its sizes, and the function that computes its outputs."""
-
-    path: str
-    sizes: dict[str, Any]
-    run: Callable[[Batch], dict[str, np.ndarray]]
-
-
 class Side(NamedTuple):
     """One side of a conversion: the files of a model in some format."""
 
@@ -70,11 +62,11 @@ class Side(NamedTuple):
             return hugging_face.read_hugging_face(self.path, spm_model_file=self.spm_model_file)
         return read_keras(self.path)
 
-    def load(self) -> Loaded:
-        """Load the model as its own format has it, in float64."""
+    def load(self) -> tuple[dict[str, Any], Callable[[Batch], dict[str, np.ndarray]]]:
+        """Load the model as its own format has it, in float64: its sizes, and what computes its outputs."""
         if self.format == "keras":
             portable = read_keras(self.path, dtype="float64")
-            return Loaded(self.path, portable.backbone.to_albert_config(), partial(keras_outputs, portable))
+            return portable.backbone.to_albert_config(), partial(keras_outputs, portable)
         if self.format == "google":
             variables, sizes = google_checkpoint.read_variables(self._google_files())
             variables, names = standard_names(variables), GOOGLE_NAMES
@@ -84,7 +76,7 @@ class Side(NamedTuple):
             variables, names = hugging_face.standard_weights(read_weights(self.path)), HUGGING_FACE_NAMES
             classifies = hugging_face.head_input(self.path, variables)
         variables = {name: np.asarray(array, "float64") for name, array in variables.items()}
-        return Loaded(self.path, sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies))
+        return sizes, partial(plain_outputs, variables, sizes, names, classifies=classifies)
 
     def _google_files(self) -> google_checkpoint.GoogleFiles:
         return google_checkpoint.find_google_files(
@@ -124,7 +116,38 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
 def prove(source: Side, target: Side, tolerance: float) -> Proof:
     """Run the same batch through both sides and compare their outputs."""
     with _double_precision():
-        return _compare(source.load(), target.load(), tolerance)
+        expected, actual = _outputs(source, target)
+    if missing := [name for name in expected if name not in actual]:
+        raise InputError(
+            f"The output lacks a part of the input. Received: no {', '.join(missing)} in {target.path!r}, which "
+            f"{source.path!r} has. Give a model and its conversion."
+        )
+    proof = Proof({name: float(np.abs(array - actual[name]).max()) for name, array in expected.items()})
+    for name, value in proof.differences.items():
+        # Rejects NaN too.
+        if not value <= tolerance:
+            raise InputError(
+                f"The two do not compute the same. Received: {name} differs by up to {value:.1e}, more than "
+                f"{tolerance:.0e}, between {source.path!r} and {target.path!r}. Use neither for the other."
+            )
+    return proof
+
+
+def _outputs(source: Side, target: Side) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    (sizes, run), (other_sizes, other_run) = source.load(), target.load()
+    if other := [name for name in _SIZES if sizes[name] != other_sizes[name]]:
+        values = ", ".join(f"{name}={sizes[name]} and {other_sizes[name]}" for name in other)
+        raise InputError(
+            f"The two are of different architectures. Received: {values}. Give a model and its conversion."
+        )
+    batch = fixed_batch(sizes)
+    try:
+        return run(batch), other_run(batch)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"A model cannot be run: {type(error).__name__}: {error}. Received: {source.path!r} and "
+            f"{target.path!r}. Give whole models, each with the configuration that belongs to it."
+        ) from error
 
 
 @contextmanager
@@ -141,36 +164,6 @@ def _double_precision() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_enable_x64", before)
-
-
-def _compare(source: Loaded, target: Loaded, tolerance: float) -> Proof:
-    if other := [name for name in _SIZES if source.sizes[name] != target.sizes[name]]:
-        values = ", ".join(f"{name}={source.sizes[name]} and {target.sizes[name]}" for name in other)
-        raise InputError(
-            f"The two are of different architectures. Received: {values}. Give a model and its conversion."
-        )
-    batch = fixed_batch(source.sizes)
-    try:
-        expected, actual = source.run(batch), target.run(batch)
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(
-            f"A model cannot be run: {type(error).__name__}: {error}. Received: {source.path!r} and {target.path!r}. "
-            "Give whole models, each with the configuration that belongs to it."
-        ) from error
-    if missing := [name for name in expected if name not in actual]:
-        raise InputError(
-            f"The output lacks a part of the input. Received: no {', '.join(missing)} in {target.path!r}, which "
-            f"{source.path!r} has. Give a model and its conversion."
-        )
-    proof = Proof({name: float(np.abs(array - actual[name]).max()) for name, array in expected.items()})
-    for name, value in proof.differences.items():
-        # Rejects NaN too.
-        if not value <= tolerance:
-            raise InputError(
-                f"The two do not compute the same. Received: {name} differs by up to {value:.1e}, more than "
-                f"{tolerance:.0e}, between {source.path!r} and {target.path!r}. Use neither for the other."
-            )
-    return proof
 
 
 def check_training(before: PortableModel, after: PortableModel) -> None:
