@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 if TYPE_CHECKING:
     from tibert_keras.finetuning.config import FinetuneTokensConfig
+    from tibert_keras.models.tibert_backbone import TibertBackbone
     from tibert_keras.records.pipeline import Records
     from tibert_keras.training.config import PretrainConfig
 
@@ -175,15 +177,28 @@ def sample_records(build_sample: Callable[..., None], once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_config(sample_records: Path) -> Callable[..., PretrainConfig]:
+def one_layer() -> TibertBackbone:
+    """The smallest architecture with one layer in place of two: each takes as long to trace. Tests only read it."""
+    from tibert_keras.models.tibert_backbone import TibertBackbone
+
+    return TibertBackbone.from_preset("tibert_nano", vocabulary_size=400, num_layers=1)
+
+
+@pytest.fixture(scope="session")
+def run_config(sample_records: Path, one_layer: TibertBackbone, once: Once) -> Callable[..., PretrainConfig]:
     """Makes the options of a short run on the sample records: 22 steps, more than an epoch, a checkpoint every 5."""
     from tibert_keras.training.config import PretrainConfig
+
+    def write(folder: Path) -> None:
+        (folder / "albert_config.json").write_text(json.dumps(one_layer.to_albert_config()))
+
+    architecture = once("one_layer", write) / "albert_config.json"
 
     def make(output_dir: Path | str, **changes: Any) -> PretrainConfig:
         options = {
             "input_file": f"{sample_records}/train/*.tf_record",
             "output_dir": str(output_dir),
-            "preset": "tibert_nano",
+            **({} if "preset" in changes else {"albert_config_file": str(architecture)}),
             "train_batch_size": 32,
             "max_seq_length": 32,
             "max_predictions_per_seq": 5,
@@ -207,7 +222,7 @@ def finished_run(run_config: Callable[..., PretrainConfig], sample_records: Path
 
 
 @pytest.fixture(scope="session")
-def small_preset(spm_models: dict[str, str], once: Once) -> str:
+def small_preset(spm_models: dict[str, str], one_layer: TibertBackbone, once: Once) -> str:
     """The folder of an untrained masked language model of the smallest architecture. Tests only read it."""
     import keras
 
@@ -218,7 +233,7 @@ def small_preset(spm_models: dict[str, str], once: Once) -> str:
         preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32, mask_selection_length=5)
         # Not what a test before has left: a training with the same seed would begin with the same weights.
         keras.utils.set_random_seed(0)
-        model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=preprocessor)
+        model = TibertMaskedLM(one_layer.from_config(one_layer.get_config()), preprocessor)
         model.compile()
         model.save_to_preset(str(folder))
 

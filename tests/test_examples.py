@@ -84,20 +84,21 @@ def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):
 def test_deepen_a_model(monkeypatch, tmp_path, small_preset):
     """Twice the layers, and the same predictions."""
     rng = np.random.default_rng(0)
-    config = TibertBackbone.from_preset(small_preset).get_config()
-    model = TibertMaskedLM(TibertBackbone.from_config({**config, "num_groups": config["num_layers"]}))
+    config = {**TibertBackbone.from_preset(small_preset).get_config(), "num_layers": 2}
+    TibertMaskedLM(TibertBackbone.from_config(config)).save_to_preset(tmp_path / "shared_layers")
+    model = TibertMaskedLM(TibertBackbone.from_config({**config, "num_groups": 2}))
     model.set_weights([weight + rng.normal(size=weight.shape, scale=0.1) for weight in model.get_weights()])
     model.save_to_preset(tmp_path / "model")
     run("deepen_a_model.py", monkeypatch, f"{tmp_path}/model", f"{tmp_path}/deeper")
     deeper = TibertMaskedLM.from_preset(f"{tmp_path}/deeper")
-    assert deeper.backbone.num_layers == 2 * config["num_layers"]
+    assert deeper.backbone.num_layers == 4
     inputs = {
         "token_ids": rng.integers(0, config["vocabulary_size"], (2, 12)), "padding_mask": np.ones((2, 12), "int32"),
         "segment_ids": np.zeros((2, 12), "int32"), "mask_positions": np.array([[1, 5], [2, 7]]),
     }  # fmt: skip
     assert np.abs(deeper.predict(inputs, verbose=0) - model.predict(inputs, verbose=0)).max() < 1e-5
     with pytest.raises(SystemExit, match="num_groups=1"):
-        run("deepen_a_model.py", monkeypatch, small_preset, f"{tmp_path}/other")
+        run("deepen_a_model.py", monkeypatch, f"{tmp_path}/shared_layers", f"{tmp_path}/other")
 
 
 def test_classify_sections(monkeypatch, tmp_path, capsys):

@@ -16,7 +16,6 @@ import pytest
 
 from tests.support.power_cuts import every_moment
 from tests.support.preloaded import Command
-from tests.support.tiny_models import tiny
 from tibert_keras.runs.checkpoints import VARIABLES_FILE, Checkpoints
 from tibert_keras.runs.history import History
 from tibert_keras.storage import sha256
@@ -132,11 +131,10 @@ tensorflow_only = pytest.mark.skipif(
 def test_killed_again_and_again(run_config, tmp_path, kills):
     whole, killed, logs = (tmp_path / name for name in ("whole", "killed", "logs"))
     logs.mkdir()
-    options = one_narrow_layer(tmp_path)
     # As many as the blows can use up, two intervals each, on a machine of any speed.
     steps = 2 * INTERVAL * (kills + 1)
-    finish(command(run_config(whole, **options), whole, steps), logs)
-    words, random_times = command(run_config(killed, **options), killed, steps), random.Random(1)
+    finish(command(run_config(whole), whole, steps), logs)
+    words, random_times = command(run_config(killed), killed, steps), random.Random(1)
     ends: list[End] = []
     # One that ends before the blow does not count, and another takes its place.
     for number in range(2 * kills):
@@ -173,7 +171,7 @@ def test_a_power_cut_at_every_moment(run_config, tmp_path):
     """Before each sync, rename and removal on the disk; what was not synced is lost."""
 
     def config(folder):
-        options = {**one_narrow_layer(tmp_path), "train_batch_size": 4, "jit_compile": False}
+        options = {"train_batch_size": 4, "jit_compile": False}
         # The second save replaces the champion and removes the first checkpoint, as every later one would.
         steps = {"num_train_steps": 4, "num_warmup_steps": 1, "save_checkpoints_steps": 2, "keep_checkpoint_max": 1}
         return run_config(folder, **options, **steps)
@@ -188,14 +186,6 @@ def test_a_power_cut_at_every_moment(run_config, tmp_path):
         folder.mkdir(exist_ok=True)
         pretrain(config(folder))
         assert_same_end(folder, whole, 4)
-
-
-def one_narrow_layer(folder: Path) -> dict[str, str | None]:
-    """The options of the smallest architecture."""
-    path = folder / "albert_config.json"
-    backbone = tiny(vocabulary_size=400, num_layers=1, max_sequence_length=32)
-    path.write_text(json.dumps(backbone.to_albert_config()))
-    return {"preset": None, "albert_config_file": str(path)}
 
 
 def assert_same_end(killed: Path, whole: Path, steps: int) -> None:

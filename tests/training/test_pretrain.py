@@ -195,7 +195,7 @@ class TestStopped:
         config_file = small_config(tmp_path)
         whole, stopped = (
             run_config(
-                tmp_path / name, preset=None, albert_config_file=config_file, optimizer="muon",
+                tmp_path / name, albert_config_file=config_file, optimizer="muon",
                 neighbour_attention=True, dynamic_masking=True, num_train_steps=4, num_warmup_steps=1,
                 save_checkpoints_steps=2,
             )
@@ -215,7 +215,7 @@ class TestStopped:
         config_file = small_config(tmp_path, dropout=0.1)
         whole, stopped = (
             run_config(
-                tmp_path / name, preset=None, albert_config_file=config_file, mixed_precision="mixed_bfloat16",
+                tmp_path / name, albert_config_file=config_file, mixed_precision="mixed_bfloat16",
                 num_train_steps=12, save_checkpoints_steps=4, keep_checkpoint_max=1,
             )
             for name in ("whole", "stopped")
@@ -277,7 +277,7 @@ class TestHowItRuns:
     def test_in_remote_storage(self, run_config, tmp_path):
         """On TensorFlow's in-memory file system, which stands for `gs://`."""
         config = run_config(
-            "ram://tibert-pretrain/run/", preset=None, albert_config_file=small_config(tmp_path),
+            "ram://tibert-pretrain/run/", albert_config_file=small_config(tmp_path),
             num_train_steps=4, save_checkpoints_steps=2,
         )  # fmt: skip
         champion = pretrain(config)
@@ -325,7 +325,7 @@ class TestRefused:
     )
     def test_what_does_not_go_together(self, options, message, run_config, spm_models, sample_corpus, tmp_path):
         if "vocabulary_size" in options:
-            options = {"preset": None, "albert_config_file": small_config(tmp_path, **options)}
+            options = {"albert_config_file": small_config(tmp_path, **options)}
         if "spm_model_file" in options:
             options = {"spm_model_file": spm_models["unigram"]}
         if "validation_file" in options:
@@ -356,9 +356,7 @@ class TestRefused:
 
     @pytest.mark.any_backend
     def test_a_loss_that_is_not_finite(self, run_config, tmp_path):
-        config = run_config(
-            tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), save_checkpoints_steps=2
-        )
+        config = run_config(tmp_path / "run", albert_config_file=small_config(tmp_path), save_checkpoints_steps=2)
         self.refuse(
             config, "not finite at step 6. Received: nan. The last good checkpoint is '.*/4'", callbacks=[At(5, poison)]
         )
@@ -385,7 +383,7 @@ def test_a_damaged_record_is_named(run_config, sample_records, tmp_path, damage,
     shutil.copytree(sample_records / "held_out", validation)
     index = damage(validation / "train_2.tf_record")
     config = run_config(
-        tmp_path / "run", preset=None, albert_config_file=small_config(tmp_path), num_train_steps=1,
+        tmp_path / "run", albert_config_file=small_config(tmp_path), num_train_steps=1,
         save_checkpoints_steps=1, validation_file=f"{validation}/*.tf_record",
     )  # fmt: skip
     with pytest.raises(InputError, match=message.format(index)):
@@ -402,8 +400,9 @@ class TestGoogleRecords:
         return shared / "golden" / "records"
 
     def config(self, run_config, records, folder, **options):
-        lengths = {"max_seq_length": 128, "max_predictions_per_seq": 20, "train_batch_size": 4, "num_train_steps": 2}
-        return run_config(folder, input_file=f"{records}/*.tfrecord", **lengths, **options)
+        sizes = {"max_seq_length": 128, "max_predictions_per_seq": 20, "train_batch_size": 4, "num_train_steps": 2}
+        preset = None if "albert_config_file" in options else "tibert_nano"
+        return run_config(folder, input_file=f"{records}/*.tfrecord", preset=preset, **sizes, **options)
 
     def test_with_their_tokenizer(self, records, run_config, tmp_path):
         config = self.config(run_config, records, tmp_path, spm_model_file=f"{records}/bo.model")
@@ -412,7 +411,7 @@ class TestGoogleRecords:
         assert TibertMaskedLM.from_preset(champion.preset).preprocessor.tokenizer.vocabulary_size() == 10_000
 
     def test_without(self, records, run_config, tmp_path, caplog):
-        size = {"preset": None, "albert_config_file": small_config(tmp_path, vocabulary_size=10_000)}
+        size = {"albert_config_file": small_config(tmp_path, vocabulary_size=10_000)}
         champion = pretrain(self.config(run_config, records, tmp_path / "run", **size))
         assert "the champion takes only ids" in caplog.text
         model = TibertMaskedLM.from_preset(champion.preset)
@@ -436,7 +435,7 @@ class TestGoogleRecords:
     )
     def test_a_vocabulary_that_is_too_small_or_unknown(self, records, run_config, tmp_path, options, message):
         if "vocabulary_size" in options:
-            options = {"preset": None, "albert_config_file": small_config(tmp_path, **options)}
+            options = {"albert_config_file": small_config(tmp_path, **options)}
         with pytest.raises(InputError, match=message):
             pretrain(self.config(run_config, records, tmp_path / "run", **options))
         assert not (tmp_path / "run").exists()

@@ -137,10 +137,10 @@ class TestSwitch:
         deeper = TibertBackbone(**{**config, "num_layers": 6, "dtype": "float32", "name": None})
         path = tmp_path / "albert_config.json"
         path.write_text(json.dumps(deeper.to_albert_config()))
-        with pytest.raises(InputError, match="num_layers=2 in .*, 6 now. Give its architecture"):
+        with pytest.raises(InputError, match="num_layers=1 in .*, 6 now. Give its architecture"):
             pretrain(
                 run_config(
-                    tmp_path / "run", preset=None, albert_config_file=str(path), continue_from=str(sop_run),
+                    tmp_path / "run", albert_config_file=str(path), continue_from=str(sop_run),
                     num_train_steps=80,
                 )
             )  # fmt: skip

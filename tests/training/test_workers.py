@@ -104,8 +104,9 @@ class TestTwoWorkers:
         return run_config(folder, jit_compile=False, **changes)
 
     def start(self, config, logs):
-        names = ["input_file", "output_dir", "preset", "train_batch_size", "max_seq_length", "max_predictions_per_seq",
-                 "learning_rate", "num_train_steps", "num_warmup_steps", "save_checkpoints_steps"]  # fmt: skip
+        names = ["input_file", "output_dir", "albert_config_file", "train_batch_size", "max_seq_length",
+                 "max_predictions_per_seq", "learning_rate", "num_train_steps", "num_warmup_steps",
+                 "save_checkpoints_steps"]  # fmt: skip
         flags = [f"--{name}={getattr(config, name)}" for name in names]
         words = ["tibert_keras.cli", "pretrain", *flags]
         return [Command(words, logs, environment) for environment in environments(2)]
