@@ -35,7 +35,7 @@ import requests
 MASK = "[MASK]"
 
 
-def make_models(preset: str, spm_model_file: str, folder: Path) -> None:
+def make_models(preset: str, spm_model_file: str, folder: Path, precision: str) -> None:
     """Write one model as a SavedModel, `tibert/1`, and for transformers, `hf`."""
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
     from tibert_keras.formats.convert import ConvertConfig, convert
@@ -45,7 +45,7 @@ def make_models(preset: str, spm_model_file: str, folder: Path) -> None:
     preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=128)
     model = TibertMaskedLM.from_preset(preset, vocabulary_size=tokenizer.vocabulary_size(), preprocessor=preprocessor)
     model.save_to_preset(str(folder / "preset"))
-    export_saved_model(model, folder / "tibert" / "1")
+    export_saved_model(model, folder / "tibert" / "1", precision=precision)
     convert(ConvertConfig(from_="keras", to="huggingface", input=str(folder / "preset"), output=str(folder / "hf")))
 
 
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--preset", default="tibert_base")
     parser.add_argument("--spm_model_file", required=True)
     parser.add_argument("--input_file", required=True, help="text files, a section a line")
+    parser.add_argument("--precision", default="float32", help="of the SavedModel, as in `tibert export`")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--requests", type=int, default=384, help="of each, for each number of clients")
     parser.add_argument("--repeats", type=int, default=3)
@@ -183,7 +184,7 @@ def main() -> None:
         folder = Path(name)
         # In a process of its own, so that TensorFlow's threads are none of those that torch is timed with.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(make_models, flags.preset, flags.spm_model_file, folder).result()
+            pool.submit(make_models, flags.preset, flags.spm_model_file, folder, flags.precision).result()
         import torch
         import transformers
 
@@ -191,7 +192,7 @@ def main() -> None:
         texts = make_texts(flags.input_file, lambda text: len(tokenizer(text)["input_ids"]), count=512)
         tokens = [len(tokenizer(text)["input_ids"]) for text in texts]
         print(
-            f"{datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {flags.preset}; texts of "
+            f"{datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {flags.preset}, {flags.precision}; texts of "
             f"{min(tokens)} to {max(tokens)} tokens, {statistics.mean(tokens):.0f} on average; "
             f"torch {torch.__version__} with {torch.get_num_threads()} threads, transformers {transformers.__version__}"
         )

@@ -55,7 +55,7 @@ def export_saved_model(
         output_dir: The SavedModel's folder. An older SavedModel there is replaced once the new one is complete.
             TensorFlow Serving expects a number in a folder of the model's name, as `next_version` returns.
         top_k: The number of pieces that a masked language model returns for each mask.
-        precision: As in `FillMask`.
+        precision: As in `TextModule`.
         description: A line about the model, which the server's page shows. By default, for a preset or run, what
             `describe_preset` returns.
 

@@ -17,7 +17,7 @@ class FillMask(TextModule):
     Args:
         model: A masked language model with a preprocessor, on the TensorFlow backend.
         top_k: The number of pieces that `fill_mask` returns for each mask.
-        precision: How to store the weights: `"float32"`, `"float16"` (half the size), or `"dynamic_range"` (a quarter).
+        precision: As in `TextModule`.
 
     Example:
     ```python

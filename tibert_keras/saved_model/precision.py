@@ -1,5 +1,6 @@
 """Holds a SavedModel's weights in fewer bits, and measures what that costs on held-out data."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -15,16 +16,24 @@ from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.records.pipeline import Records
+from tibert_keras.runs.presets import load_model
 from tibert_keras.tagging.metrics import score_tagging
 from tibert_keras.tagging.preparation import prepare_documents
 from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
 from tibert_keras.tagging.words import CONTINUATION, Document
 
-Precision = Literal["float32", "float16", "dynamic_range"]
+Precision = Literal["float32", "bfloat16", "float16", "dynamic_range"]
 HeldOut = Records | Sequence[Document] | Sequence[LabelledText]
 
 # Smaller matrices stay float32 under `dynamic_range`.
 _MIN_SIZE = 1024
+
+
+def in_bfloat16(model: TibertTask) -> TibertTask:
+    """Return a copy of a model that holds its weights in bfloat16, and computes in it."""
+    with tempfile.TemporaryDirectory() as preset:
+        model.save_to_preset(preset)
+        return load_model(preset, dtype="bfloat16")
 
 
 class CompactWeights(tf.Module):
@@ -133,8 +142,11 @@ def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut
             f"{type(model).__name__}. Give {expected.__name__}, as `read_held_out` does."
         )
     full = _figures(model, held_out)
-    with CompactWeights(model, precision).assigned():
-        compact = _figures(model, held_out)
+    if precision == "bfloat16":
+        compact = _figures(in_bfloat16(model), held_out)
+    else:
+        with CompactWeights(model, precision).assigned():
+            compact = _figures(model, held_out)
     return "\n".join(
         f"{name}: {full[name]:.4f} in float32, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"
         for name in full
