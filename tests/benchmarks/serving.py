@@ -192,8 +192,9 @@ def main() -> None:
         texts = make_texts(flags.input_file, lambda text: len(tokenizer(text)["input_ids"]), count=512)
         tokens = [len(tokenizer(text)["input_ids"]) for text in texts]
         print(
-            f"{datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {flags.preset}, {flags.precision}; texts of "
-            f"{min(tokens)} to {max(tokens)} tokens, {statistics.mean(tokens):.0f} on average; "
+            f"{datetime.date.today()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+            f"{flags.preset}, {flags.precision}; "
+            f"texts of {min(tokens)} to {max(tokens)} tokens, {statistics.mean(tokens):.0f} on average; "
             f"torch {torch.__version__} with {torch.get_num_threads()} threads, transformers {transformers.__version__}"
         )
         with serving(folder) as (url, pid):
