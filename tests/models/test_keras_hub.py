@@ -251,7 +251,7 @@ class TestPresets:
     def test_a_handle(self, converted, monkeypatch):
         """What stands behind `hf://` is downloaded file by file."""
         import huggingface_hub
-        from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
+        from huggingface_hub.utils import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
         def download(repo_id, filename):
             if repo_id == "no/network":
@@ -262,7 +262,14 @@ class TestPresets:
                 raise EntryNotFoundError(filename)
             return str(path)
 
+        def metadata(url, timeout):
+            if "no/connection" in url:
+                raise ConnectionError("Name or service not known")
+            if "somebody" in url:
+                raise HfHubHTTPError("404", response=None)
+
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
         model = TibertMaskedLM.from_preset("hf://somebody/model")
         expected = TibertMaskedLM.from_preset(str(converted["huggingface"]))
         tree.map_structure(lambda a, b: close(a, b, atol=0), model.get_weights(), expected.get_weights())
@@ -271,8 +278,10 @@ class TestPresets:
                 if np.array_equal(read[path], array)} == read.keys()  # fmt: skip
         filled = tibert_keras.fill_mask("བཀྲ་[MASK]", model="hf://somebody/model")
         assert filled == tibert_keras.fill_mask("བཀྲ་[MASK]", model=expected)
-        with pytest.raises(InputError, match="The Hub is not reached. Received: preset='hf://no/network'"):
+        with pytest.raises(InputError, match="The Hub is not reached. Received: preset='hf://no/network'. Check"):
             TibertMaskedLM.from_preset("hf://no/network")
+        with pytest.raises(InputError, match=r"no connection to the Hub \(Name or service not known\). Received: "):
+            TibertMaskedLM.from_preset("hf://no/connection")
 
     def test_names(self):
         published = {"tibert_xlarge": (24, 16, 2048, 8192), "tibert_xxlarge": (12, 64, 4096, 16384)}

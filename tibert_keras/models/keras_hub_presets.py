@@ -23,6 +23,7 @@ def preset_file(preset: str, name: str) -> Path | None:
     from keras_hub.src.utils.preset_utils import get_file
 
     try:
+        _reach_hub(preset, name)
         return Path(get_file(preset, name))
     # Any library may be behind a handle, with any error.
     except Exception as error:
@@ -30,8 +31,27 @@ def preset_file(preset: str, name: str) -> Path | None:
         # A file may also not be found because the network is down.
         if isinstance(error, FileNotFoundError) and type(cause).__name__ != "LocalEntryNotFoundError":
             return None
-        reason = " ".join(str(cause).split())[:200]
-        raise InputError(f"The preset cannot be read: {reason} Received: preset={preset!r}. Give another.") from error
+        reason = " ".join(str(cause).split())[:200].rstrip(".")
+        raise InputError(
+            f"The preset cannot be read: {reason}. Received: preset={preset!r}. Check its name and the network."
+        ) from error
+
+
+def _reach_hub(preset: str, name: str) -> None:
+    """Fail at once if there is no network: for what is not in its cache, Hugging Face's library tries half a minute."""
+    if not preset.startswith("hf://"):
+        return
+    import huggingface_hub
+
+    repository = preset.removeprefix("hf://")
+    if huggingface_hub.try_to_load_from_cache(repository, name) is not None:
+        return
+    try:
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, name), timeout=10)
+    # Its versions use different libraries, and deal with anything else themselves.
+    except Exception as error:
+        if type(error).__name__ in ("ConnectError", "ConnectionError"):
+            raise ConnectionError(f"no connection to the Hub ({error})") from None
 
 
 def read_preset_file(preset: str, name: str) -> dict[str, Any]:
