@@ -348,6 +348,10 @@ class TestFiles:
         from_preset = type(model).from_preset(str(folder / "preset"))
         for copy in (from_preset, keras.saving.load_model(folder / "model.keras")):
             tree.map_structure(close, copy(inputs), expected)
+        for cls, dtype in ((type(model), "mixed_bfloat16"), (TibertBackbone, "float32")):
+            with pytest.raises(InputError, match=f"quantized model keeps its precision.* Received: dtype='{dtype}', "):
+                cls.from_preset(str(folder / "preset"), dtype=dtype)
+        TibertBackbone.from_preset(str(folder / "preset"), load_weights=False, dtype="float32")
 
     @pytest.mark.any_backend
     def test_int8_and_lora(self, ours, tmp_path):

@@ -19,6 +19,7 @@ from tibert_keras.models.tibert_presets import (
     list_presets,
     local_preset,
     name_readable_policy,
+    policy_of,
     weights_in_memory,
 )
 from tibert_keras.storage import read_json
@@ -218,6 +219,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
         )
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
+                policy_of(folder, kwargs.get("dtype"), load_weights=load_weights)
                 return super().from_preset(folder, load_weights=load_weights, **kwargs)
         if kwargs.get("vocabulary_size") is None:
             raise InputError(

@@ -162,6 +162,19 @@ def check_trained_preset(preset: str | os.PathLike[str]) -> str:
     return preset
 
 
+def policy_of(folder: str, dtype: Any, *, load_weights: bool = True) -> Any:
+    """Return the policy to load a preset under: the one given, or else that of a quantized preset; `None` for any."""
+    saved = read_preset_file(folder, "config.json").get("config", {}).get("dtype")
+    if not (isinstance(saved, dict) and saved.get("class_name") == "DTypePolicyMap" and load_weights):
+        return dtype
+    if dtype is not None and type(dtype).__name__ != "DTypePolicyMap":
+        raise InputError(
+            "A quantized model keeps its precision: it cannot be trained, converted or computed in another. "
+            f"Received: dtype={dtype!r}, preset={folder!r}. Give the model that it was made from."
+        )
+    return dtype or saved
+
+
 @contextmanager
 def local_preset(preset: str) -> Iterator[str]:
     """Yield a preset of ours that KerasHub can load: a handle, a local folder, or a temporary copy of anything else.

@@ -20,6 +20,7 @@ from tibert_keras.models.tibert_presets import (
     check_preset,
     list_preset_files,
     local_preset,
+    policy_of,
     weights_in_memory,
 )
 from tibert_keras.models.weight_files import name_encoder_twice, readable_weights
@@ -61,8 +62,9 @@ class TibertTask(TextInputs):
         refuse_backbone(cls, kwargs)
         if preset not in backbone_presets:
             with local_preset(preset) as folder:
-                if kwargs.get("dtype") is None:
-                    kwargs["dtype"] = _dtype_of(folder)
+                # KerasHub cannot read the name of a mixed policy in a preset.
+                policy = policy_of(folder, kwargs.get("dtype"), load_weights=load_weights)
+                kwargs["dtype"] = keras.config.dtype_policy() if policy is None else policy
                 model = super().from_preset(folder, load_weights=load_weights, **kwargs)  # type: ignore[misc]
                 # Its tokenizer had no vocabulary before.
                 check_parts(model.backbone, model.preprocessor)
@@ -258,12 +260,3 @@ def _has_head(model: Any, folder: str) -> bool:
             # Its layers are others.
             return False
     return True
-
-
-def _dtype_of(folder: str) -> Any:
-    """Return the policy to load a preset under: its own if it is quantized, else the current one.
-
-    KerasHub does the same, but cannot read the name of a mixed policy.
-    """
-    saved = read_preset_file(folder, "config.json").get("config", {}).get("dtype") or {}
-    return saved if saved.get("class_name") == "DTypePolicyMap" else keras.config.dtype_policy()
