@@ -73,3 +73,9 @@ class TestFindPreset:
     def test_neither(self, tmp_path):
         with pytest.raises(InputError, match=f"Received: '{tmp_path}'"):
             find_preset(tmp_path)
+
+    def test_an_encoder_alone(self, tmp_path):
+        (tmp_path / "config.json").write_text('{"registered_name": "tibert_keras>TibertBackbone"}')
+        assert find_preset(tmp_path) == str(tmp_path)
+        with pytest.raises(InputError, match="is an encoder without a head, and a tagger is needed. Received: "):
+            find_preset(tmp_path, task="TibertTokenClassifier")

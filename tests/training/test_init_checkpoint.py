@@ -58,7 +58,7 @@ class TestReadAny:
 
 
 class TestTakeWeights:
-    def test_of_both_tasks_and_of_an_encoder(self):
+    def test_of_both_tasks_and_of_an_encoder(self, caplog):
         both = randomize(TibertPretraining(tiny()))
         model = TibertMaskedLM(tiny())
         names = take_weights(model, PortableModel(model=both), place="there")
@@ -67,6 +67,8 @@ class TestTakeWeights:
         assert_same(PortableModel(model=model).weights, PortableModel(model=both.masked_lm()).weights)
         encoder = take_weights(model, PortableModel(model=both.backbone), place="there")
         assert encoder["new_here"] == HEAD and not encoder["left_there"]
+        told = "there is a TibertBackbone: its encoder is taken over, and the head for masked tokens begins anew."
+        assert caplog.messages == [told]
 
     def test_groups(self):
         other = randomize(TibertMaskedLM(tiny()))

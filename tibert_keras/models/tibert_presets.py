@@ -88,16 +88,19 @@ def check_task(preset: str, task: str, *, model: str | os.PathLike[str]) -> None
     The task is the name of a class: `TibertMaskedLM`, `TibertTokenClassifier` or `TibertTextClassifier`. The model, as
     it was given, is for the message.
     """
+    # An encoder alone has no task.
+    name = "task.json" if exists(join(preset, "task.json")) else "config.json"
     try:
-        saved = read_json(join(preset, "task.json"), what="a part of a preset", advice=_ADVICE)
+        saved = read_json(join(preset, name), what="a part of a preset", advice=_ADVICE)
     except InputError:
         # A damaged file is reported when the whole preset is loaded.
         return
     kind = str(saved.get("registered_name")).removeprefix("tibert_keras>")
     kind = kind.replace("TibertPretraining", "TibertMaskedLM")
-    if kind in _TASKS and kind != task:
+    known = {**_TASKS, "TibertBackbone": ("an encoder without a head",)}
+    if kind in known and kind != task:
         raise InputError(
-            f"The model is {_TASKS[kind][0]}, and {_TASKS[task][0]} is needed. Received: model={os.fspath(model)!r}. "
+            f"The model is {known[kind][0]}, and {_TASKS[task][0]} is needed. Received: model={os.fspath(model)!r}. "
             f"Give {_TASKS[task][1]}."
         )
 

@@ -103,14 +103,13 @@ def find_preset(model: str | os.PathLike[str], *, task: str | None = None) -> st
     given, model = model, find_by_name(model)
     if is_handle(model):
         return model
-    for folder in [model, join(model, CHAMPION_PRESET)]:
-        if exists(join(folder, "task.json")):
+    champion = join(model, CHAMPION_PRESET)
+    # The last is an encoder alone, or a model of transformers.
+    for folder, name in ((model, "task.json"), (champion, "task.json"), (model, "config.json")):
+        if exists(join(folder, name)):
             if task is not None:
                 check_task(folder, task, model=given)
             return folder
-    # An encoder alone, or a model of transformers.
-    if exists(join(model, "config.json")):
-        return model
     raise InputError(
         f"Neither a preset nor a run with a champion. Received: {model!r}. Give a folder that holds task.json, a run "
         f"after `tibert champion`, or the name of a model of the package: {MASKED_LM} or {TAGGER}."

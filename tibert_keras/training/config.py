@@ -97,8 +97,8 @@ class PretrainConfig(DeviceOptions):
         validation_file: Held-out TFRecord files for a validation loss at each checkpoint, by which the champion is then
             chosen.
         init_checkpoint: Begin with the weights of a preset, of a run (its champion), of a checkpoint
-            (`RUN/checkpoints/STEP`), of a folder of transformers or of a checkpoint of Google's (`model.ckpt-800000`).
-            The optimizer and the schedule begin anew, at step 0.
+            (`RUN/checkpoints/STEP`), of a folder of transformers or of a checkpoint of Google's (`model.ckpt-800000`);
+            of a tagger or a text classifier, those of its encoder. Optimizer and schedule begin anew, at step 0.
         init_from_group0: With `init_checkpoint`, give groups of layers that are missing there the weights of group 0.
         continue_from: Continue the training of another run, from its last checkpoint or a certain one
             (`RUN/checkpoints/STEP`), or of Google's code (`model.ckpt-800000`): with its weights, the optimizer's

@@ -81,6 +81,9 @@ def take_weights(
                 f"The weights are of another model. Received: {other} of shape {theirs[other].shape} in {place!r}, "
                 f"{tuple(ours[path].shape)} now. Give its architecture; `resize_vocabulary` changes the vocabulary's."
             )
+    if not isinstance(origin.model, TibertMaskedLM):
+        kind = type(origin.model).__name__
+        _LOG.warning("%s is a %s: its encoder is taken over, and the head for masked tokens begins anew.", place, kind)
     _warn_of_differences(model.backbone, origin.backbone, place)
     for path, other in source.items():
         ours[path].assign(theirs[other])
