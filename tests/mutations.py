@@ -52,8 +52,8 @@ MUTATIONS = [
         "tests/corpus/test_sections.py",
     ),
     Mutation(
-        "the last document is dropped", "corpus/sections.py",
-        "            document = []\n    if document:\n        yield document", "            document = []",
+        "all documents are one", "corpus/sections.py",
+        "itertools.groupby(sections, bool)", "[(True, filter(None, sections))]",
         "tests/corpus/test_build.py tests/corpus/test_sections.py",
     ),
     Mutation(
@@ -90,7 +90,7 @@ MUTATIONS = [
     ),
     Mutation(
         "the space before a mask stays", "tokenizers/sentence_piece.py",
-        "if (token, after) != self._space_and_mask]", "if (after, token) != self._space_and_mask]",
+        "if (token, after) != self.space_and_mask]", "if (after, token) != self.space_and_mask]",
         "tests/tokenizers/test_sentence_piece.py tests/models/test_tibert_tokenizer.py",
     ),
     Mutation(
@@ -231,8 +231,8 @@ MUTATIONS = [
     # === training ===
     Mutation(
         "a run takes a step too many", "training/run_callbacks.py",
-        "if self.run.state.step >= self.config.num_train_steps:",
-        "if self.run.state.step > self.config.num_train_steps:",
+        "is_last = step >= self.config.num_train_steps",
+        "is_last = step > self.config.num_train_steps",
         "tests/training/test_run_callbacks.py tests/training/test_pretrain.py -k callbacks or TestFiles",
     ),
     Mutation(

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import UNFINISHED, atomic_output, exists, is_remote, join, read_bytes, remove_file
+from tibert_keras.storage import UNFINISHED, exists, is_remote, join, read_bytes, remove_file, write_text
 
 _LOCK = f".lock{UNFINISHED}"
 
@@ -63,8 +63,7 @@ def _remote_note(folder: str, _: float) -> Iterator[None]:
     path = join(folder, _LOCK)
     if exists(path):
         _LOG.warning("Another process may be writing to %r: %s.", folder, _read_holder(path))
-    with atomic_output(path) as note:
-        note.write_text(_holder(), encoding="utf-8")
+    write_text(path, _holder())
     try:
         yield
     finally:

@@ -55,15 +55,6 @@ _ZERO_WIDTH = re.compile(ZERO_WIDTH)
 _REPLACED = re.compile(f"[{ZERO_WIDTH[1:-1]}{''.join(sorted({old[0] for old in REPLACEMENTS}))}]")
 
 
-def check_normalization(name: str) -> str:
-    """Return the name of a set of rules."""
-    if name not in NORMALIZATIONS:
-        raise InputError(
-            f"No such normalization. Received: normalization={name!r}. Choose one of {', '.join(NORMALIZATIONS)}."
-        )
-    return name
-
-
 def normalize_text(text: str, normalization: str = "tibetan") -> str:
     r"""Write a text by the rules `none`, `nfc` or `tibetan`.
 
@@ -71,7 +62,10 @@ def normalize_text(text: str, normalization: str = "tibetan") -> str:
         >>> normalize_text("\u0f67\u0f83\u0f74\u0f71") == normalize_text("\u0f67\u0f75\u0f83") == "ཧཱུྃ"
         True
     """
-    if check_normalization(normalization) == "none":
+    if normalization not in NORMALIZATIONS:
+        shown = ", ".join(NORMALIZATIONS)
+        raise InputError(f"No such normalization. Received: normalization={normalization!r}. Choose one of {shown}.")
+    if normalization == "none":
         return text
     text = _canonical(text)
     if normalization == "tibetan" and _REPLACED.search(text):

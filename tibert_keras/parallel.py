@@ -61,7 +61,11 @@ def run_tasks(
         elif isinstance(error, (InputError, OSError)):
             errors.append(error)
         elif type(error).__module__.startswith("tensorflow"):
-            errors.append(_as_input_error(error, tasks[number]))
+            # A full disk, too many open files or a missing bucket. The reason follows the path of the unfinished file.
+            reason = " ".join(str(getattr(error, "message", error)).rpartition("; ")[2].split())
+            errors.append(
+                InputError(f"A file cannot be read or written: {reason}. Received: the work on {tasks[number][0]!r}.")
+            )
         else:
             raise error
 
@@ -157,10 +161,3 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
                 f"The Dask cluster cannot run this package. Received: scheduler={scheduler!r}. Install the same "
                 "versions of tibert-keras, dask and distributed with the scheduler and with the workers."
             ) from error
-
-
-def _as_input_error(error: BaseException, task: tuple[Any, ...]) -> InputError:
-    """Translate TensorFlow's errors of a full disk, too many open files or a missing bucket."""
-    # The reason follows the path of the unfinished file.
-    reason = " ".join(str(getattr(error, "message", error)).rpartition("; ")[2].split())
-    return InputError(f"A file cannot be read or written: {reason}. Received: the work on {task[0]!r}.")

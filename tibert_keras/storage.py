@@ -289,6 +289,12 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a local or remote file, as `atomic_output`."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
 @contextmanager
 def _beside(target: Path, path: str) -> Iterator[Path]:
     """Yield a path beside an output, and move it there. `path` is the output's name for messages."""

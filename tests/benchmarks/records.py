@@ -74,7 +74,7 @@ def measure(source: str, output_dir: str, options: dict[str, Any]) -> dict[str, 
     one_file.SentencePieceEncoder.encode = watch.time("tokenize", one_file.SentencePieceEncoder.encode)
     one_file.cut_document = watch.time("pack", one_file.cut_document)
     one_file.lay_out = watch.time("pack", one_file.lay_out)
-    one_file.mask_sequences = watch.time("mask", one_file.mask_sequences)
+    one_file.mask_tokens = watch.time("mask", one_file.mask_tokens)
     one_file.serialize_examples = watch.time("encode", one_file.serialize_examples)
     one_file.write_records = watch.time("write", one_file.write_records)
     for module in (one_file, records):

@@ -78,7 +78,7 @@ def test_openpecha_needs_its_folders(tmp_path: Path) -> None:
 )
 def test_collection_and_number(tmp_path: Path, name: str, text: str, collection: str, number: int) -> None:
     (volume,) = find_volumes(str(write(tmp_path, name, text)))
-    assert (volume.collection, volume.number, volume.partition) == (collection, number, number % 20)
+    assert (volume.collection, volume.number) == (collection, number)
 
 
 def test_a_volume_without_ids_goes_with_its_neighbours(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def run_without_training(tagger_config, tmp_path):
 
 def joint_f1(model, path: str, known: set[str]) -> float:
     documents = read_tagged(path)
-    return score_tagging(documents, list(tag_documents(model, documents)), known=known).as_dict()["joint_f1"]
+    return score_tagging(documents, list(tag_documents(model, documents)), known=known).values["joint_f1"]
 
 
 def test_a_run_keeps_to_the_spaces_that_it_was_begun_with(tagger_config, tmp_path):

@@ -12,7 +12,6 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import (
     STEP,
     from_google,
-    is_google_checkpoint,
     read_google_checkpoint,
     standard_names,
     to_google,
@@ -135,7 +134,6 @@ class TestOtherNames:
 class TestReading:
     def test_what_is_there(self, shared):
         golden = google_albert.folder(shared)
-        assert is_google_checkpoint(golden / "model.ckpt-0") and not is_google_checkpoint(golden)
         variables = read_google_checkpoint(golden / "model.ckpt-30")
         assert variables[STEP] == 30 and variables[STEP].dtype == "int64"
         assert len(variables) == 97
@@ -143,7 +141,9 @@ class TestReading:
     def test_a_pipe(self, tmp_path):
         """TensorFlow would wait for somebody to write to it."""
         os.mkfifo(tmp_path / "model.ckpt-1.data-00000-of-00001")
-        with pytest.raises(InputError, match=r"data-00000-of-00001 is not a file. Received: '.*model.ckpt-1'"):
+        with pytest.raises(
+            InputError, match="it is a pipe or a device. Received: '.*model.ckpt-1.data-00000-of-00001'"
+        ):
             read_google_checkpoint(tmp_path / "model.ckpt-1")
 
     def test_nothing_there(self, tmp_path):

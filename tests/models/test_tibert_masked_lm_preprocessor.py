@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import tree
 
 from tests.support.base import TestCase
+from tests.support.masking import tokenizer
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.records.masking import MaskingPolicy, mask_tokens
 
@@ -34,16 +35,9 @@ class TestTibertMaskedLMPreprocessor(TestCase):
     def assert_outputs(self, outputs, token_ids, **options):
         """The outputs are what `mask_tokens` makes of the ids with the preprocessor's seed and defaults."""
         policy = MaskingPolicy(max_predictions_per_seq=SLOTS, **options)
-        masked = mask_tokens(
-            token_ids,
-            policy=policy,
-            special_token_ids=[0, 2, 3, 4],
-            ordinary_token_ids=range(5, 400),
-            mask_token_id=4,
-            pad_token_id=0,
-            draws=np.random.default_rng(1).random((len(token_ids), policy.num_draws(LENGTH))),
-            starts_word=self.tokenizer.starts_syllable(token_ids),
-        )
+        draws = np.random.default_rng(1).random((len(token_ids), policy.num_draws(LENGTH)))
+        ids = tokenizer(range(5, 400), self.tokenizer.starts_syllable(token_ids))
+        masked = mask_tokens(token_ids, policy=policy, tokenizer=ids, draws=draws)
         x, y, sample_weight = tree.map_structure(np.asarray, outputs)
         expected = {
             "token_ids": masked.token_ids,

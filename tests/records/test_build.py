@@ -351,7 +351,7 @@ class TestBadInput:
         [
             ({"max_seq_length": 4}, "max_seq_length must be from 5 to 65536"),
             ({"masked_lm_prob": 0.0}, "Nothing would be masked, and nothing learned. Received: masked_lm_prob=0"),
-            ({"random_seed": -1}, "random_seed must not be negative. Received: -1"),
+            ({"random_seed": -1}, "random_seed must be at least 0. Received: random_seed=-1"),
         ],
     )
     def test_options_of_both_policies_are_checked(self, config, change, message):

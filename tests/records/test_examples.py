@@ -347,7 +347,7 @@ class TestGoogle:
     [
         ({"max_seq_length": 4}, "max_seq_length must be from 5 to 65536. Received: 4"),
         ({"short_seq_prob": 1.5}, "Received: 1.5"),
-        ({"offset_steps": 0}, "offset_steps must be at least 1. Received: offset_steps=0"),
+        ({"offset_steps": 0}, "offset_steps must be positive. Received: offset_steps=0"),
         ({"offset_stride": 0}, "Received: offset_stride=0"),
         ({"dupe_factor": 0}, "Received: dupe_factor=0"),
     ],

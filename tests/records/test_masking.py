@@ -21,6 +21,7 @@ from tests.support.masking import (
     mask,
     run_lengths,
     sequences,
+    tokenizer,
 )
 from tibert_keras.errors import InputError
 from tibert_keras.records.masking import MaskingPolicy, mask_tokens
@@ -205,15 +206,8 @@ class TestGoogle:
         rows, slots = np.nonzero(arrays["masked_lm_weights"])
         original[rows, arrays["masked_lm_positions"][rows, slots]] = arrays["masked_lm_ids"][rows, slots]
         policy = MaskingPolicy(favor_shorter_ngram=name == "b")
-        masked = mask_tokens(
-            original,
-            policy=policy,
-            special_token_ids=[0, 2, 3, 4],
-            ordinary_token_ids=np.arange(5, 10_000),
-            mask_token_id=4,
-            pad_token_id=0,
-            draws=draw(original.shape, policy),
-        )
+        draws = draw(original.shape, policy)
+        masked = mask_tokens(original, policy=policy, tokenizer=tokenizer(np.arange(5, 10_000)), draws=draws)
         assert np.array_equal(masked.mask_weights, arrays["masked_lm_weights"])
         assert masked.mask_weights.sum() == stats["masked_tokens"]
         share = masked.mask_weights.sum() / np.count_nonzero(original)

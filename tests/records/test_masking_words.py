@@ -74,10 +74,6 @@ class TestWholeWords:
         masked = mask(rows, starts_word=starts_word, masked_lm_prob=0.3, do_whole_word_mask=True)
         assert np.unique(masked.mask_positions[:, :3], axis=0).tolist() == [[1, 2, 0], [4, 5, 0]]
 
-    def test_needs_words(self):
-        with pytest.raises(ValueError, match="Received: starts_word=None"):
-            mask(sequences([9]), do_whole_word_mask=True)
-
 
 class TestPermutation:
     def exchange(self, count=500, length=40, whole_word=False, **options):

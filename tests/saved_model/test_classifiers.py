@@ -230,7 +230,7 @@ class TestPrecision:
     def test_tagger(self, exported, tagger, tmp_path, capsys):
         assert self.export(exported, "tagger", tmp_path, self.TAGGED) == 0
         documents = read_tagged(f"{tmp_path}/held_out.txt")
-        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).values["joint_f1"]
         figures, folder = capsys.readouterr().out.splitlines()
         assert re.fullmatch(rf"joint_f1: {full:.4f} in float32, [01]\.\d{{4}} in float16, [+-]0\.\d{{4}}", figures)
         assert folder == f"{tmp_path}/out" and "tag" in tf.saved_model.load(folder).signatures
@@ -245,7 +245,7 @@ class TestPrecision:
         assert self.export(exported, "tagger", tmp_path, content, *flags, "--universal_tags=true") == 0
         (tmp_path / "test.txt").write_text(self.TAGGED.splitlines()[1], encoding="utf-8")
         documents = read_tagged(f"{tmp_path}/test.txt")
-        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).as_dict()["joint_f1"]
+        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).values["joint_f1"]
         assert capsys.readouterr().out.startswith(f"joint_f1: {full:.4f} in float32, ")
 
     def test_classifier(self, exported, classifier, tmp_path, capsys):

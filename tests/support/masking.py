@@ -1,5 +1,7 @@
 """Made-up token ids, masked, and what holds for every policy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from tibert_keras.records.masking import MaskingPolicy, mask_tokens
@@ -16,15 +18,18 @@ def draw(shape, policy, seed=0):
 
 def mask(token_ids, seed=0, starts_word=None, draws=None, **options):
     token_ids, policy = np.asarray(token_ids), MaskingPolicy(**options)
-    return mask_tokens(
-        token_ids,
-        policy=policy,
+    draws = draw(token_ids.shape, policy, seed) if draws is None else draws
+    return mask_tokens(token_ids, policy=policy, tokenizer=tokenizer(ORDINARY, starts_word), draws=draws)
+
+
+def tokenizer(ordinary_token_ids, starts_word=None):
+    """What masking must know of a tokenizer."""
+    return SimpleNamespace(
         special_token_ids=SPECIAL,
-        ordinary_token_ids=ORDINARY,
+        ordinary_token_ids=ordinary_token_ids,
         mask_token_id=MASK,
         pad_token_id=PAD,
-        draws=draw(token_ids.shape, policy, seed) if draws is None else draws,
-        starts_word=starts_word,
+        starts_syllable=lambda token_ids: starts_word,
     )
 
 

@@ -21,11 +21,11 @@ FOUND = "ཀ་|NOUN ཁ་|ADP ག་|NOUN ང་ཅ|NOUN །|PUNCT"
 
 @pytest.fixture
 def figures(page: Callable[..., Document]) -> dict[str, float]:
-    return score_tagging([page(TRUE)], [page(FOUND).words], known={"ག་", "ང", "།", "ཀ"}).as_dict()
+    return score_tagging([page(TRUE)], [page(FOUND).words], known={"ག་", "ང", "།", "ཀ"}).values
 
 
 def test_a_perfect_tagger(page: Callable[..., Document]) -> None:
-    figures = score_tagging([page(TRUE)] * 2, [page(TRUE).words] * 2, known={"ག"}).as_dict()
+    figures = score_tagging([page(TRUE)] * 2, [page(TRUE).words] * 2, known={"ག"}).values
     assert {figures.pop("words"), figures.pop("syllables")} == {10, 12}
     assert set(figures.values()) == {1.0}
 
@@ -54,7 +54,7 @@ def test_words_as_scikit_learn_counts_them() -> None:
             )
             documents[name].append(Document(f"a:{index}", words))
             spans[name] |= {(index, *bound): tag for bound, tag in zip(bounds, tags, strict=True)}
-    figures = score_tagging(documents["true"], [document.words for document in documents["found"]], known=()).as_dict()
+    figures = score_tagging(documents["true"], [document.words for document in documents["found"]], known=()).values
     either = list(spans["true"] | spans["found"])
     true, found = ([spans[name].get(span, "none") for span in either] for name in ("true", "found"))
     for kind, labels in (("joint", ["NOUN", "VERB", "ADP"]), ("word", ["word"])):
@@ -97,7 +97,7 @@ def test_labels_of_words_seen_and_unseen(figures: dict[str, float]) -> None:
 
 
 def test_what_there_is_nothing_to_count_for(page: Callable[..., Document]) -> None:
-    figures = score_tagging([page(TRUE)], [page(FOUND).words], known=[word.form for word in page(TRUE).words]).as_dict()
+    figures = score_tagging([page(TRUE)], [page(FOUND).words], known=[word.form for word in page(TRUE).words]).values
     # Unseen words were found, but none is true.
     assert figures["unseen_word_precision"] == 0
     assert math.isnan(figures["unseen_word_recall"])
@@ -210,6 +210,6 @@ def test_real_text(soas: list[Document]) -> None:
     train = prepare_documents(soas[::10], universal_tags=True, min_tag_count=20)
     test = prepare_documents(soas[5::50], universal_tags=True, keep_tags=labels_of(train))
     tagger = MostFrequentTag().fit(train)
-    figures = score_tagging(test, [tagger.tag(document.text) for document in test], known=known_words(train)).as_dict()
+    figures = score_tagging(test, [tagger.tag(document.text) for document in test], known=known_words(train)).values
     assert 0.75 < figures["joint_f1"] < 0.9
     assert figures["seen_tag_weighted_f1"] > 0.9 > 0.5 > figures["unseen_tag_weighted_f1"] > 0.1

@@ -1,7 +1,6 @@
 """Readers of tagged text."""
 
 import tarfile
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from tibert_keras.errors import InputError
 from tibert_keras.tagging.preparation import UNIVERSAL_TAGS
-from tibert_keras.tagging.reading import make_split, read_split, read_tagged, split_documents, write_split
+from tibert_keras.tagging.reading import read_split, read_tagged, split_documents
 from tibert_keras.tagging.words import Document, TaggedWord
 
 
@@ -260,9 +259,15 @@ def pages(page: Callable[..., Document]) -> list[Document]:
     return [page("ང་|PRON", name=f"mila:{number}") for number in range(1, 31)]
 
 
-def test_the_committed_split_is_that_of_seed_0(soas: list[Document]) -> None:
+@pytest.fixture
+def split() -> dict[str, str]:
+    return {
+        f"mila:{number}": "test" if number > 27 else "train" if number % 3 else "validation" for number in range(1, 31)
+    }
+
+
+def test_the_committed_split(soas: list[Document]) -> None:
     split = read_split(COMMITTED)
-    assert split == make_split(soas, seed=0)
     assert {part: len(documents) for part, documents in split_documents(soas, split).items()} == {
         "train": 793,
         "validation": 99,
@@ -272,26 +277,12 @@ def test_the_committed_split_is_that_of_seed_0(soas: list[Document]) -> None:
     assert len({name.split(":")[0] for name, part in split.items() if part == "test"}) == 4
 
 
-def test_a_split_depends_on_the_seed_and_not_on_the_order(pages: list[Document]) -> None:
-    split = make_split(pages, seed=1, test_share=0.2)
-    assert Counter(split.values()) == {"train": 21, "validation": 3, "test": 6}
-    assert split == make_split(pages[::-1], seed=1, test_share=0.2)
-    assert split != make_split(pages, seed=2, test_share=0.2)
-
-
-def test_written_and_read(pages: list[Document], tmp_path: Path) -> None:
-    split = make_split(pages)
-    write_split(split, tmp_path / "split.tsv")
+def test_documents_go_to_the_parts_of_a_split(pages: list[Document], split: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "split.tsv").write_text("".join(f"{name}\t{part}\n" for name, part in split.items()), "utf-8")
     assert list(read_split(tmp_path / "split.tsv").items()) == list(split.items())
     parts = split_documents(pages, split)
     assert sorted(document.name for part in parts.values() for document in part) == sorted(split)
     assert all(split[document.name] == part for part, documents in parts.items() for document in documents)
-
-
-def test_too_few_documents(pages: list[Document]) -> None:
-    assert Counter(make_split(pages[:3]).values()) == {"train": 1, "validation": 1, "test": 1}
-    with pytest.raises(InputError, match="no document left for training. Received: 2 documents"):
-        make_split(pages[:2])
 
 
 @pytest.mark.parametrize("line", ["mila:2", "mila:2 test", "mila:2\tdev", "mila:1\ttest", ""])
@@ -308,8 +299,7 @@ def test_all_bad_lines_at_once(tmp_path: Path) -> None:
         read_split(tmp_path / "split.tsv")
 
 
-def test_names_have_to_agree(pages: list[Document]) -> None:
-    split = make_split(pages)
+def test_names_have_to_agree(pages: list[Document], split: dict[str, str]) -> None:
     with pytest.raises(InputError, match="1 names that the documents lack, such as 'mila:1'"):
         split_documents(pages[1:], split)
     del split["mila:7"]

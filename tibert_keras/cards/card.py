@@ -18,7 +18,7 @@ from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.runs.champion import evaluation_rows
 from tibert_keras.runs.summary import plot_runs, summarize_runs
-from tibert_keras.storage import atomic_output, decode_utf8, exists, join, read_bytes
+from tibert_keras.storage import atomic_output, decode_utf8, exists, join, read_bytes, write_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -76,8 +76,7 @@ def write_card(run_dir: str | os.PathLike[str]) -> str:
     path = join(facts.run_dir, CARD_FILE)
     if exists(path):
         text = _join_sections(_keep_sections(_split_sections(text), _split_sections(_read_text(path))))
-    with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     if drawn:
         plot_runs(drawn, join(facts.run_dir, PICTURE))
     return path

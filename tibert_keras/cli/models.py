@@ -94,12 +94,12 @@ def convert(config: ConvertConfig) -> None:
     """Convert a model between Google's checkpoints, transformers' folders and Keras presets, and verify it."""
     from tibert_keras.cards.card import copy_card
 
-    proof = convert_model(config)
+    differences = convert_model(config)
     if config.to == "keras" and not config.check:
         copy_card(config)
-    for name, difference in proof.differences.items():
+    for name, difference in differences.items():
         print(f"{name}: {difference:.1e}")
-    print(f"largest difference: {proof.largest:.1e}")
+    print(f"largest difference: {max(differences.values()):.1e}")
 
 
 def fill_mask(config: FillMaskConfig) -> None:

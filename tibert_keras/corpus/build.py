@@ -6,15 +6,14 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
 
 from tqdm import tqdm
 
 from tibert_keras.corpus.markup import Reading
 from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
 from tibert_keras.corpus.transliteration import Transliteration
-from tibert_keras.corpus.volumes import Edition, Volume, find_volumes, read_volume
+from tibert_keras.corpus.volumes import NUM_PARTITIONS, Edition, Volume, find_volumes, read_volume
 from tibert_keras.errors import InputError, check_options, refuse_changes
 from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
@@ -102,21 +101,18 @@ def build_corpus(config: CorpusConfig) -> CorpusReport:
     Volume `v` of the Kangyur goes to `train_kangyur{v % 20}.txt`, after the lower volumes there. A section is a line,
     and an empty line separates documents. `corpus.json` beside the files records all options, counts and hashes. If
     any file cannot be read, nothing is written. A folder that already holds this very corpus is left unchanged.
-
-    Example:
-        >>> from tibert_keras.corpus.build import CorpusConfig, build_corpus
-        >>> from tibert_keras.corpus.sample import write_sample
-        >>> _ = write_sample("sample", seed=1, num_documents=40, num_files=4)
-        >>> report = build_corpus(CorpusConfig(
-        ...     input_file="sample/*.txt", output_dir="corpus", workers=1))
-        >>> sorted(report.files)
-        ['train_text1.txt', 'train_text2.txt', 'train_text3.txt', 'train_text4.txt']
     """
     volumes = find_volumes(config.input_file, edition=config.edition)
     # Absolute, for workers with another working directory.
     volumes = [replace(volume, path=absolute(volume.path)) for volume in volumes]
     partitions = _partition(volumes, list(config.validation_volumes))
-    planned = CorpusReport(options=_options(config), inputs=_fingerprint(volumes), input_file=config.input_file)
+    # What changes nothing is not recorded: older corpora have no such options.
+    options = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in _NOT_IN_CORPUS and value not in (None, "none")
+    }
+    planned = CorpusReport(options=options, inputs=_fingerprint(volumes), input_file=config.input_file)
     with only_writer(config.output_dir):
         return _build(partitions, planned, config)
 
@@ -139,29 +135,18 @@ def _partition(volumes: list[Volume], validation_volumes: list[int | str]) -> di
     names = {volume: {volume.number, f"{volume.collection}:{volume.number}"} for volume in volumes}
     missing = set(validation_volumes) - set[int | str]().union(*names.values())
     if missing:
+        groups = itertools.groupby(volumes, lambda volume: volume.collection)
+        found = ", ".join(f"{name}: {[volume.number for volume in members]}" for name, members in groups)
         raise InputError(
             f"No such volumes in the input to hold out. Received: validation_volumes={sorted(missing, key=str)}. "
-            f"The input has {_numbers(volumes)}."
+            f"The input has {found}."
         )
     partitions: dict[str, list[Volume]] = {}
     for volume in volumes:
         part = "validation" if names[volume].intersection(validation_volumes) else "train"
-        partitions.setdefault(f"{part}_{volume.collection}{volume.partition}.txt", []).append(volume)
+        name = f"{part}_{volume.collection}{volume.number % NUM_PARTITIONS}.txt"
+        partitions.setdefault(name, []).append(volume)
     return partitions
-
-
-def _numbers(volumes: list[Volume]) -> str:
-    groups = itertools.groupby(volumes, lambda volume: volume.collection)
-    return ", ".join(f"{name}: {[volume.number for volume in members]}" for name, members in groups)
-
-
-def _options(config: CorpusConfig) -> dict[str, Any]:
-    """Select the options that decide the content of the corpus."""
-    options = asdict(config)
-    # What changes nothing is not recorded: older corpora have no such options.
-    return {
-        name: value for name, value in options.items() if name not in _NOT_IN_CORPUS and value not in (None, "none")
-    }
 
 
 def _fingerprint(volumes: Sequence[Volume]) -> dict[str, str]:
@@ -224,39 +209,29 @@ def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
 def _make_file(
     volumes: Sequence[Volume], path: str, inputs: dict[str, str], config: CorpusConfig
 ) -> tuple[FileCounts, ReadingReport]:
+    """Write volumes, in this order, to one corpus file. It depends on nothing else, so it can run anywhere."""
+    counts, total = FileCounts(volumes=[volume.number for volume in volumes]), ReadingReport()
+    names = ("reading", "tohoku_documents", "column", "transliteration")
+    options = {name: getattr(config, name) for name in names}
     with atomic_output(path) as local:
-        result = _write_corpus_file(volumes, local, config)
+        with local.open("w", encoding="utf-8", newline="\n") as file:
+            for volume in volumes:
+                report = ReadingReport(volume.path)
+                if counts.documents:
+                    file.write("\n")
+                counts.documents += 1
+                for section in read_volume(volume, report, **options):
+                    section = normalize_text(section, config.normalization)
+                    file.write(f"{section}\n")
+                    if section:
+                        counts.sections += 1
+                        counts.characters += len(section)
+                        counts.tshegs += sum(map(section.count, TSHEGS))
+                    else:
+                        counts.documents += 1
+                total.add(report)
         for name, digest in _fingerprint(volumes).items():
             if inputs[name] != digest:
                 raise InputError(f"The file changed while it was read. Received: {name!r}. Give the command again.")
-        return result
-
-
-def _write_corpus_file(volumes: Sequence[Volume], path: Path, config: CorpusConfig) -> tuple[FileCounts, ReadingReport]:
-    """Write volumes, in this order, to one corpus file. It depends on nothing else, so it can run anywhere."""
-    counts, total = FileCounts(volumes=[volume.number for volume in volumes]), ReadingReport()
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for volume in volumes:
-            report = ReadingReport(volume.path)
-            if counts.documents:
-                file.write("\n")
-            counts.documents += 1
-            for section in read_volume(
-                volume,
-                report,
-                reading=config.reading,
-                tohoku_documents=config.tohoku_documents,
-                column=config.column,
-                transliteration=config.transliteration,
-            ):
-                section = normalize_text(section, config.normalization)
-                file.write(f"{section}\n")
-                if section:
-                    counts.sections += 1
-                    counts.characters += len(section)
-                    counts.tshegs += sum(map(section.count, TSHEGS))
-                else:
-                    counts.documents += 1
-            total.add(report)
-    counts.sha256 = sha256(path)
+        counts.sha256 = sha256(local)
     return counts, total

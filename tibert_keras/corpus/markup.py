@@ -58,12 +58,8 @@ _STRAY_NAMES = list(_STRAY_KINDS)
 _CONTEXT = 12
 
 _FOLIO = re.compile(r"\[[\d ]+x?[ab]?(?:\.\d+)?\]")
-_VOLUME_START = re.compile(r"\ufeff?\[\d+x?[ab](?:\.\d+)?\]")
-
-
-def has_esukhia_markup(line: str) -> bool:
-    """Return whether a line starts with a folio or line marker."""
-    return _VOLUME_START.match(line) is not None
+# How a line of Esukhia's editions may start.
+LINE_START = re.compile(r"\ufeff?\[\d+x?[ab](?:\.\d+)?\]")
 
 
 def esukhia_text(lines: Iterable[str], report: ReadingReport, **options: Any) -> Iterator[str]:

@@ -21,7 +21,8 @@ from tibert_keras.tibetan import SHADS, YIG_MGO
 from tibert_keras.yaml_files import load_yaml
 
 _BASE_PATH = re.compile(r"(?:^|(?P<opf>.*)/)base/(?P<volume>v(?P<number>\d+))\.txt")
-_LAYERS = {"Correction.yml": "correction", "Archaic.yml": "modern"}
+# The kind of a layer's annotations, and the name of the text in each.
+_LAYERS = {"Correction.yml": ("correction", "correction"), "Archaic.yml": ("archaic spelling", "modern")}
 # A work's offset may be off by a few characters, even inside a word: move it to the next place where a section can
 # start.
 _SECTION_START = re.compile(rf"(?<=[{SHADS} \n])(?![{SHADS}])|(?=[{YIG_MGO}])")
@@ -102,17 +103,15 @@ def _locate(path: str) -> tuple[str, str, int]:
 
 
 # Every volume needs the index, which takes a third of a second to parse. Files may change, so the key is the content.
-@functools.lru_cache(maxsize=4)
-def _parse_yaml(content: bytes, path: str) -> Any:
-    try:
-        return load_yaml(content, aliases=True)
-    except ValueError as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"Not valid YAML: {reason}. Received: {path!r}. Fetch the file again.") from error
+_parse_yaml = functools.lru_cache(maxsize=4)(load_yaml)
 
 
 def _annotations(path: str) -> list[dict[str, Any]]:
-    content = _parse_yaml(read_bytes(path), path)
+    try:
+        content = _parse_yaml(read_bytes(path), aliases=True)
+    except ValueError as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"Not valid YAML: {reason}. Received: {path!r}. Fetch the file again.") from error
     found = content.get("annotations") if isinstance(content, dict) else None
     if isinstance(found, dict):
         found = list(found.values())
@@ -122,17 +121,14 @@ def _annotations(path: str) -> list[dict[str, Any]]:
 
 
 def _read_layer(path: str) -> list[Edit]:
-    name = PurePosixPath(path).name
-    kind = {"Correction.yml": "correction", "Archaic.yml": "archaic spelling"}[name]
+    kind, name = _LAYERS[PurePosixPath(path).name]
     edits = []
     for each in _annotations(path):
-        span, text = each.get("span"), each.get(_LAYERS[name], 0)
+        span, text = each.get("span"), each.get(name, 0)
         if text is None:
             continue  # A span marked without another reading.
         if not isinstance(text, str):
-            raise InputError(
-                f"An annotation lacks {_LAYERS[name]!r}. Received: {each!r} in {path!r}. Fetch the file again."
-            )
+            raise InputError(f"An annotation lacks {name!r}. Received: {each!r} in {path!r}. Fetch the file again.")
         edits.append(Edit(_offset(span, "start", path), _offset(span, "end", path) + 1, text, kind))
     return edits
 

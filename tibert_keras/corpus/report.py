@@ -6,10 +6,10 @@ import json
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from tibert_keras.json_types import known_fields, read_typed_json
-from tibert_keras.storage import atomic_output, join, list_folder
+from tibert_keras.storage import join, list_folder, write_text
 
 CORPUS_FILE = "corpus.json"
 # A kind of markup.
@@ -66,7 +66,6 @@ class ReadingReport:
             _LOG.warning("%s: more unknown markup, listed in the report only", self.file)
 
     def add(self, other: ReadingReport) -> None:
-        """Add the counts of another report to this one."""
         self.markup.update(other.markup)
         self.dropped.update(other.dropped)
         self.unknown.extend(other.unknown[: _MAX_LISTED - len(self.unknown)])
@@ -86,21 +85,16 @@ class FileCounts:
     sha256: str = ""
 
 
-class _Content(TypedDict):
+class _CorpusFile(TypedDict):
     options: dict[str, Any]
+    input_file: NotRequired[str | None]
     inputs: dict[str, str]
     files: dict[str, FileCounts]
     dropped_characters: dict[str, int]
     markup: dict[str, int]
     num_unknown_markup: int
     unknown_markup: list[UnknownMarkup]
-
-
-class _CorpusFile(_Content, total=False):
-    """What is in `corpus.json`."""
-
-    input_file: str | None
-    notes: list[str]
+    notes: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +109,7 @@ class CorpusReport:
 
     @classmethod
     def read(cls, folder: str) -> CorpusReport | None:
-        """Read the report of a folder, or return `None` if it has none."""
+        """Read the report of a folder; `None` if it has none."""
         if CORPUS_FILE not in list_folder(folder):
             return None
         path, advice = join(folder, CORPUS_FILE), "Take another output_dir."
@@ -135,7 +129,6 @@ class CorpusReport:
         )
 
     def write(self, folder: str) -> None:
-        """Write `corpus.json` to a folder."""
         content = {
             "options": self.options,
             "input_file": self.input_file,
@@ -147,8 +140,7 @@ class CorpusReport:
             "unknown_markup": [asdict(place) for place in self.reading.unknown],
             "notes": self.reading.notes,
         }
-        with atomic_output(join(folder, CORPUS_FILE)) as path:
-            path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_text(join(folder, CORPUS_FILE), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     def total(self, name: str) -> int:
         """Sum one of the counts ("documents", "sections", "characters", "tshegs") over all files."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output
+from tibert_keras.storage import write_text
 from tibert_keras.tibetan import LETTERS, SHAD, SUFFIXES, TSHEG
 from tibert_keras.yaml_files import load_yaml
 
@@ -32,13 +32,7 @@ def _grammar() -> dict[str, Any]:
 
 
 def sample_documents(*, seed: int = 1, num_documents: int = 400) -> Iterator[list[str]]:
-    """Generate documents. The same seed gives the same documents.
-
-    Example:
-        >>> document = next(sample_documents(seed=1))
-        >>> document[0].startswith("༄༅༅། །"), 20 <= len(document) <= 60
-        (True, True)
-    """
+    """Generate documents of 20 to 60 sections. The same seed gives the same documents."""
     rng = random.Random(seed)
     for _ in range(num_documents):
         yield _punctuate(_compose(rng))
@@ -54,8 +48,7 @@ def write_sample(output_dir: str, *, seed: int = 1, num_documents: int = 400, nu
     documents = ["\n".join(document) for document in sample_documents(seed=seed, num_documents=num_documents)]
     paths = [f"{output_dir.rstrip('/')}/{number:03}_sample.txt" for number in range(1, num_files + 1)]
     for index, path in enumerate(paths):
-        with atomic_output(path) as temporary:
-            temporary.write_text("\n\n".join(documents[index::num_files]) + "\n", encoding="utf-8", newline="\n")
+        write_text(path, "\n\n".join(documents[index::num_files]) + "\n")
     return paths
 
 

@@ -8,6 +8,7 @@
   double shad `། །` stays with the text after it, as in the original corpus.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -73,12 +74,6 @@ def group_documents(sections: Iterable[str]) -> Iterator[list[str]]:
     Yields:
         Lists of sections; none is empty.
     """
-    document: list[str] = []
-    for section in sections:
-        if section:
-            document.append(section)
-        elif document:
-            yield document
-            document = []
-    if document:
-        yield document
+    for is_document, lines in itertools.groupby(sections, bool):
+        if is_document:
+            yield list(lines)

@@ -14,16 +14,10 @@ _HEAD_ROWS = 200
 
 
 def table_text(lines: Iterable[str], report: ReadingReport, *, column: str | None = None) -> Iterator[str]:
-    """Read a column of a table, whose cells may be quoted and have several lines.
+    """Read a column of a table, whose cells may be quoted and have several lines, as lines of running text.
 
-    Args:
-        lines: The lines of the file, without line ends.
-        report: Collects the counts of rows; its `file` names the table.
-        column: The name of the column in the first row, or its number, from 1. By default the one with the most cells
-            in Tibetan.
-
-    Yields:
-        Lines of running text. Every cell ends a section, with a space.
+    The column is the name in the first row, or the number, from 1; by default it is the one with the most cells in
+    Tibetan. Every cell ends a section, with a space.
     """
     lines = iter(lines)
     first = next(lines, "")

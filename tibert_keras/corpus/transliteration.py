@@ -25,7 +25,7 @@ _SPACES = re.compile(" +")
 # pyewts's time is quadratic in such a run. No word is so long.
 _ENDLESS = re.compile(r"(?<!\S)\S{256}")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
-_TSHEG_BEFORE_SHAD = re.compile("(?<!ང)་(?=།)")
+_SPACE_BEFORE_SHAD, _TSHEG_BEFORE_SHAD = re.compile("(?<=[ཀགཤ])་(?=།)"), re.compile("(?<!ང)་(?=།)")
 _ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
 _WORD = re.compile(r"[A-Za-z'+.~`]+")
 _NATIVE = re.compile(NATIVE_SYLLABLE)
@@ -86,7 +86,7 @@ class TibetanConverter:
         converted = converter.toUnicode(text, warnings)
         for warning in warnings:
             self.unknown[warning.removeprefix("line 1: ").split(":")[0]] += 1
-        return _TSHEG_BEFORE_SHAD.sub(_before_shad, converted)
+        return _TSHEG_BEFORE_SHAD.sub("", _SPACE_BEFORE_SHAD.sub(" ", converted))
 
     def note(self) -> str:
         """Return a line about what could not be converted, or nothing."""
@@ -94,10 +94,6 @@ class TibetanConverter:
             return ""
         shown = ", ".join(word for word, _ in self.unknown.most_common(8)) + ", ..." * (len(self.unknown) > 8)
         return f"{self.unknown.total()} syllables or signs are no {_NAMES[self.transliteration]}: {shown}"
-
-
-def _before_shad(tsheg: re.Match[str]) -> str:
-    return " " if tsheg.string[: tsheg.start()].endswith(("ཀ", "ག", "ཤ")) else ""
 
 
 @cache

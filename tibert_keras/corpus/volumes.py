@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from tibert_keras.corpus.markup import Reading, esukhia_text, has_esukhia_markup
+from tibert_keras.corpus.markup import LINE_START, Reading, esukhia_text
 from tibert_keras.corpus.openpecha import is_openpecha_base, read_openpecha, volume_files
 from tibert_keras.corpus.plain import plain_text
 from tibert_keras.corpus.recognition import check_kind
@@ -52,11 +52,6 @@ class Volume:
     is_forced: bool = False
 
     @property
-    def partition(self) -> int:
-        """The number of the volume's partition: volume number modulo 20."""
-        return self.number % NUM_PARTITIONS
-
-    @property
     def source_files(self) -> list[str]:
         """All files that the volume's text depends on."""
         return volume_files(self.path) if self.edition == "openpecha" else [self.path]
@@ -74,7 +69,7 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
         return edition
     if is_xml:
         return "tei"
-    if any(map(has_esukhia_markup, itertools.islice(read_lines(path), _HEAD_LINES))):
+    if any(map(LINE_START.match, itertools.islice(read_lines(path), _HEAD_LINES))):
         return "esukhia"
     if is_openpecha_base(path):
         return "openpecha"
@@ -156,12 +151,14 @@ def read_volume(
         lines = esukhia_text(convert(read_lines(path)), report, **options)
     elif volume.edition == "openpecha":
         lines = read_openpecha(path, report, **options)
-    elif volume.edition == "tei":
-        lines = _closed(convert(tei_text(path, report, reading=reading, any_root=volume.is_forced)))
-    elif volume.edition == "table":
-        lines = _closed(convert(table_text(read_lines(path), report, column=column)))
-    else:
+    elif volume.edition == "plain":
         lines = plain_text(convert(line.rstrip(" ") if transliteration else line for line in read_lines(path)), report)
+    else:
+        if volume.edition == "tei":
+            lines = tei_text(path, report, reading=reading, any_root=volume.is_forced)
+        else:
+            lines = table_text(read_lines(path), report, column=column)
+        lines = close_lines(itertools.chain(convert(lines), [""]))
     if volume.edition not in _CANONS:
         lines = _without_gaps(lines, report)
     counter = ForeignCounter()
@@ -181,10 +178,6 @@ def read_volume(
         report.notes.append(f"{path}: {note} {advice}")
 
 
-def _closed(lines: Iterable[str]) -> Iterator[str]:
-    return close_lines(itertools.chain(lines, [""]))
-
-
 def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
     """Leave out gaps, which end a section: a model should learn neither `[GAP:2]` nor its neighbours as one text."""
 
@@ -202,10 +195,6 @@ def read_documents(
 
     Yields:
         Documents: lists of sections. None is empty.
-
-    Example:
-        >>> for document in read_documents("derge-kangyur/text/001_*.txt"):
-        ...     print(len(document), document[0])  # doctest: +SKIP
     """
     total = ReadingReport() if report is None else report
     for volume in find_volumes(input_file, edition=edition):

@@ -12,7 +12,7 @@ from typing import Any
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.runs.folder import SCORES_FILE, read_config
 from tibert_keras.runs.summary import in_columns
-from tibert_keras.storage import atomic_output, exists, join, read_json
+from tibert_keras.storage import exists, join, read_json, write_text
 
 CONFUSION_PICTURE = "confusion.png"
 
@@ -69,8 +69,7 @@ def write_scores(scores: Scores, run_dir: str) -> None:
 def write_json(content: Mapping[str, Any], path: str) -> None:
     """Write a JSON file, with `null` for NaN and infinity."""
     finite = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(finite, indent=2, ensure_ascii=False), encoding="utf-8")
+    write_text(path, json.dumps(finite, indent=2, ensure_ascii=False))
 
 
 def read_scores(run_dir: str | os.PathLike[str]) -> Scores:

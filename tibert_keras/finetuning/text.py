@@ -58,13 +58,6 @@ def finetune_text(config: FinetuneTextConfig) -> Scores:
     Returns:
         The scores of all seeds and of the baseline, which predicts the most frequent label. The best seed's model is in
         `champion/`.
-
-    Example:
-    ```python
-    scores = finetune_text(FinetuneTextConfig(
-        input_file="verse_or_prose.tsv", model="run/champion", output_dir="classifier"))
-    classifier = TibertTextClassifier.from_preset("classifier/champion")
-    ```
     """
     config = config.as_begun()
     check_run(config)

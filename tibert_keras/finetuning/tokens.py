@@ -38,13 +38,6 @@ def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
 
     Returns:
         The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
-
-    Example:
-    ```python
-    scores = finetune_tokens(FinetuneTokensConfig(
-        input_file="pos/*.txt", split_file="examples/splits/soas.tsv", model="run/champion", output_dir="tagger"))
-    tagger = TibertTokenClassifier.from_preset("tagger/champion")
-    ```
     """
     config = config.as_begun()
     check_run(config)
@@ -71,12 +64,12 @@ class _Tagging(FinetuningTask):
         )
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:
-        return self._score(model, part).as_dict()
+        return self._score(model, part).values
 
     def baseline(self, part: str) -> dict[str, float]:
         tagger = MostFrequentTag().fit(self.parts["train"])
         documents = self.parts[part]
-        return score_tagging(documents, [tagger.tag(each.text) for each in documents], known=self.known).as_dict()
+        return score_tagging(documents, [tagger.tag(each.text) for each in documents], known=self.known).values
 
     def draw(self, model: keras.Model, part: str, run_dir: str) -> None:
         self._score(model, part).confusion.plot(join(run_dir, CONFUSION_PICTURE))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.google_names import find_google_checkpoint, is_google_checkpoint
+from tibert_keras.formats.google_names import find_google_checkpoint
 from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, read_config_file
 from tibert_keras.locks import only_writer
 from tibert_keras.models.tibert_presets import find_by_name
@@ -20,7 +20,6 @@ from tibert_keras.storage import atomic_output, exists, join, list_folder
 # Named in quotes below, and not by postponed annotations: to resolve those jsonargparse would import Keras.
 if TYPE_CHECKING:
     from tibert_keras.formats.portable import PortableModel
-    from tibert_keras.formats.proof import Proof
 
 Format = Literal["google", "huggingface", "keras"]
 
@@ -80,16 +79,11 @@ class ConvertConfig:
             )
 
 
-def convert(config: ConvertConfig) -> "Proof":
+def convert(config: ConvertConfig) -> dict[str, float]:
     """Convert a model, read the result back, and compare the two. With `check`, only compare.
 
     A foreign model runs in plain NumPy on the variables of its files, without the tables that the conversion reads.
-    Ours runs in Keras.
-
-    Example:
-    ```python
-    convert(ConvertConfig(from_="google", input="model.ckpt-800000", to="huggingface", output="tibert")).largest
-    ```
+    Ours runs in Keras. Returns the differences, as `prove`.
     """
     _check_exists(config.from_, config.input)
     if config.check:
@@ -112,10 +106,10 @@ def convert(config: ConvertConfig) -> "Proof":
             with tempfile.TemporaryDirectory() as whole:
                 _write(replace(config, precision="float32"), portable, Path(whole))
                 prove(source, Side(config.to, whole), TOLERANCES["float32"])
-        proof = prove(source, target, tolerance)
+        differences = prove(source, target, tolerance)
         if config.to == "google":
             check_training(portable, target.read())
-        return proof
+        return differences
 
 
 def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
@@ -141,7 +135,7 @@ def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
     if exists(join(place, CONFIG_FILE)):
         # A preset of an encoder alone has a file of this name too.
         return "huggingface" if "model_type" in read_config_file(place) else "keras", place
-    if is_google_checkpoint(place) or any(name.endswith(".index") for name in list_folder(place)):
+    if exists(f"{place}.index") or any(name.endswith(".index") for name in list_folder(place)):
         return "google", find_google_checkpoint(place)
     raise InputError(
         f"No model is there. Received: {os.fspath(path)!r}. Give a preset, a run, RUN/checkpoints/STEP, a folder of "

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,9 +58,12 @@ def find_google_files(
     )
 
 
-def read_google(files: GoogleFiles) -> PortableModel:
-    """Read a model of Google's with the heads, moments and step that its checkpoint has."""
-    variables, config = read_variables(files)
+def read_google(files: GoogleFiles, *, architecture: Mapping[str, Any] | None = None) -> PortableModel:
+    """Read a model of Google's with the heads, moments and step that its checkpoint has.
+
+    The architecture is the content of an `albert_config.json`, in place of the file's.
+    """
+    variables, config = read_variables(files, architecture=architecture)
     full = TibertPretraining(TibertBackbone.from_albert_config(config, dtype="float32"))
     if files.tokenizer is None:
         _LOG.warning(
@@ -79,11 +83,14 @@ def read_google(files: GoogleFiles) -> PortableModel:
     )
 
 
-def read_variables(files: GoogleFiles) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_variables(
+    files: GoogleFiles, *, architecture: Mapping[str, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read variables and configuration, with a group for each layer where `split_layers` makes one."""
-    advice = "Give the model's `albert_config_file`."
-    config = clean_albert_config(read_json(files.config, what="an ALBERT configuration", advice=advice))
-    return split_layers(read_google_checkpoint(files.prefix), config)
+    if architecture is None:
+        advice = "Give the model's `albert_config_file`."
+        architecture = read_json(files.config, what="an ALBERT configuration", advice=advice)
+    return split_layers(read_google_checkpoint(files.prefix), clean_albert_config(architecture))
 
 
 def write_google(portable: PortableModel, folder: Path) -> None:

@@ -5,14 +5,13 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
-from tibert_keras.storage import exists, is_remote, join, list_folder
+from tibert_keras.storage import exists, is_remote, join, list_folder, open_binary
 
 STEP = "global_step"
 _OPTIMIZERS = {"beta1_power", "beta2_power"}
@@ -181,15 +180,10 @@ def global_step(variables: Mapping[str, np.ndarray]) -> int | None:
     return None if step is None else int(step)
 
 
-def is_google_checkpoint(prefix: str | os.PathLike[str]) -> bool:
-    """Tell whether a TensorFlow checkpoint has this prefix, such as `model.ckpt-800000`."""
-    return exists(f"{os.fspath(prefix)}.index")
-
-
 def find_google_checkpoint(path: str) -> str:
     """Find the prefix of a checkpoint, given that or a folder, of which the last checkpoint is taken."""
     path = path.rstrip("/")
-    if is_google_checkpoint(path):
+    if exists(f"{path}.index"):
         return path
     if found := [name.removesuffix(".index") for name in list_folder(path) if name.endswith(".index")]:
         return join(path, max(found, key=_step))
@@ -209,7 +203,10 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
     """Read every variable of a TensorFlow checkpoint, local or `gs://`, by name, floats as float32."""
     import tensorflow as tf
 
-    _refuse_special_files(os.fspath(prefix))
+    if not is_remote(prefix):
+        # TensorFlow would wait for a pipe.
+        for path in sorted(glob.glob(f"{glob.escape(os.fspath(prefix))}.*")):
+            open_binary(path).close()
     try:
         reader = tf.train.load_checkpoint(os.fspath(prefix))
         arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(reader.get_variable_to_shape_map())}
@@ -220,12 +217,3 @@ def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarr
             "Give the path of a whole one, without `.index` and `.data-...`."
         ) from error
     return in_float32(arrays)
-
-
-def _refuse_special_files(prefix: str) -> None:
-    """Refuse a pipe or device, for which TensorFlow would wait."""
-    if is_remote(prefix):
-        return
-    for path in sorted(Path(prefix).parent.glob(f"{glob.escape(os.path.basename(prefix))}.*")):
-        if not path.is_file():
-            raise InputError(f"The checkpoint cannot be read: {path.name} is not a file. Received: {prefix!r}.")

@@ -41,14 +41,10 @@ def read_tokenizer_config(folder: str) -> dict[str, Any]:
 def make_tokenizer(spm_model_file: str, config: dict[str, Any]) -> TibertTokenizer:
     """Make a tokenizer from a SentencePiece model, with our options from a `tokenizer_config.json`."""
     given = config.get(_OPTIONS_KEY)
-    options = given if isinstance(given, dict) else {}
-    given_options = {name: options[name] for name in _OPTIONS if name in options}
-    named: dict[str, Any] = {
-        name: value if value == "between" else bool(value) for name, value in given_options.items()
-    }
+    options: dict[str, Any] = given if isinstance(given, dict) else {}
     content = read_bytes(spm_model_file)
     try:
-        return TibertTokenizer(content, **named)
+        return TibertTokenizer(content, **{name: options[name] for name in _OPTIONS if name in options})
     except InputError as error:
         raise InputError(f"{error} It is of {spm_model_file!r}: give the model's own tokenizer.") from error
 

@@ -7,7 +7,7 @@ in these shows as a difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +81,14 @@ def plain_outputs(
         `[batch, 2]` and a classifier's `classes` `[batch, ..., classes]`.
     """
     google = names is GOOGLE_NAMES
-    dense, norm = _google_layers(variables) if google else _torch_layers(variables)
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        kernel = variables[f"{name}/kernel"] if google else variables[f"{name}.weight"].T
+        return _affine(x, kernel, variables[f"{name}/bias" if google else f"{name}.bias"])
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        gamma, beta = (f"{name}/gamma", f"{name}/beta") if google else (f"{name}.weight", f"{name}.bias")
+        return _normalized(x) * variables[gamma] + variables[beta]
 
     length = batch.token_ids.shape[1]
     x = variables[names["words"]][batch.token_ids]
@@ -128,23 +135,6 @@ def plain_outputs(
     if classifies is not None:
         outputs["classes"] = log_softmax(dense(outputs[classifies], names["classes"]))
     return outputs
-
-
-_Layer = Callable[[np.ndarray, str], np.ndarray]
-
-
-def _google_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
-    return (
-        lambda x, name: _affine(x, variables[f"{name}/kernel"], variables[f"{name}/bias"]),
-        lambda x, name: _normalized(x) * variables[f"{name}/gamma"] + variables[f"{name}/beta"],
-    )
-
-
-def _torch_layers(variables: Arrays) -> tuple[_Layer, _Layer]:
-    return (
-        lambda x, name: _affine(x, variables[f"{name}.weight"].T, variables[f"{name}.bias"]),
-        lambda x, name: _normalized(x) * variables[f"{name}.weight"] + variables[f"{name}.bias"],
-    )
 
 
 def _affine(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -43,12 +43,10 @@ class PortableModel:
 
     @property
     def backbone(self) -> TibertBackbone:
-        """The encoder."""
         return self.model if isinstance(self.model, TibertBackbone) else self.model.backbone
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights by path."""
         return {weight.path: keras.ops.convert_to_numpy(weight) for weight in self.model.weights}
 
 

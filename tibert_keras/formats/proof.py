@@ -30,22 +30,6 @@ _SIZES = (
 )  # fmt: skip
 
 
-class Proof(NamedTuple):
-    """The differences between a model and its conversion on a fixed batch.
-
-    Attributes:
-        differences: The largest absolute difference of each output of the input model: `sequence_output`,
-            `pooled_output`, and the log-probabilities `masked_lm`, `sentence_order` and, for a classifier, `classes`.
-    """
-
-    differences: dict[str, float]
-
-    @property
-    def largest(self) -> float:
-        """The largest of the differences."""
-        return max(self.differences.values())
-
-
 class Side(NamedTuple):
     """One side of a conversion: the files of a model in some format."""
 
@@ -113,8 +97,13 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
     return {name: keras.ops.convert_to_numpy(array) for name, array in outputs.items()}
 
 
-def prove(source: Side, target: Side, tolerance: float) -> Proof:
-    """Run the same batch through both sides and compare their outputs."""
+def prove(source: Side, target: Side, tolerance: float) -> dict[str, float]:
+    """Run the same batch through both sides and compare their outputs.
+
+    Returns:
+        The largest absolute difference of each output of the source: `sequence_output`, `pooled_output`, and the
+        log-probabilities `masked_lm`, `sentence_order` and, for a classifier, `classes`.
+    """
     with _double_precision():
         expected, actual = _outputs(source, target)
     if missing := [name for name in expected if name not in actual]:
@@ -122,15 +111,15 @@ def prove(source: Side, target: Side, tolerance: float) -> Proof:
             f"The output lacks a part of the input. Received: no {', '.join(missing)} in {target.path!r}, which "
             f"{source.path!r} has. Give a model and its conversion."
         )
-    proof = Proof({name: float(np.abs(array - actual[name]).max()) for name, array in expected.items()})
-    for name, value in proof.differences.items():
+    differences = {name: float(np.abs(array - actual[name]).max()) for name, array in expected.items()}
+    for name, value in differences.items():
         # Rejects NaN too.
         if not value <= tolerance:
             raise InputError(
                 f"The two do not compute the same. Received: {name} differs by up to {value:.1e}, more than "
                 f"{tolerance:.0e}, between {source.path!r} and {target.path!r}. Use neither for the other."
             )
-    return proof
+    return differences
 
 
 def _outputs(source: Side, target: Side) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -143,16 +143,13 @@ def _rows(table: Sequence[Row], paths: Iterable[str]) -> dict[str, Row]:
     rows = {}
     for path in paths:
         for row in table:
-            if match := _pattern(row.ours).fullmatch(path):
+            pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(row.ours))
+            if match := re.fullmatch(pattern, path):
                 rows[path] = row._replace(ours=path, theirs=row.theirs.format(**match.groupdict()))
                 break
         else:
             raise InputError(f"The variable has no name in the other format. Received: {path}. Convert without it.")
     return rows
-
-
-def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(name)))
 
 
 def _part(table: Sequence[Row], name: str) -> str | None:

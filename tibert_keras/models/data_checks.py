@@ -45,29 +45,34 @@ def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
     if not by_name or in_order or not (isinstance(x, Mapping | list | tuple) or hasattr(x, "shape")):
         return
     _check_inputs(model, x)
-    if targets:
-        _check_targets(model, x, y, sample_weight)
+    # The positions that have labels.
+    positions = _shape(x.get("mask_positions", x["token_ids"]))
+    for _, output, labels, weights in _targets(model, y, sample_weight) if targets else ():
+        _check_shapes(output.shape, positions, labels, weights)
     for what, values, limit in _limits(model, x, y, sample_weight, targets=targets):
         _check_numbers(what, values, limit)
 
 
-def _check_targets(model: Any, x: Any, y: Any, sample_weight: Any) -> None:
-    """Check that there are labels and weights for each output that needs them, of its shape."""
+def _targets(model: Any, y: Any, sample_weight: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield loss, output, labels and weights of each task whose labels are the numbers of classes."""
     outputs, loss = model.output, getattr(model, "loss", None)
-    # The positions that have labels.
-    inputs = _shape(x.get("mask_positions", x["token_ids"]))
     if not isinstance(outputs, Mapping):
-        _check_shapes(loss, outputs.shape, inputs, y, sample_weight)
-    elif isinstance(loss, Mapping):
+        tasks = [(loss, outputs, y, sample_weight)]
+    elif not isinstance(loss, Mapping):
+        tasks = []
+    else:
         names = [name for name in outputs if loss.get(name) is not None]
         for part, what in ((y, "labels"), (sample_weight, "weights")):
             if part is not None and not (isinstance(part, Mapping) and part.keys() >= set(names)):
                 raise InputError(
                     f"Each task has its {what}. Received: {_described(part)}. Give a dict of {', '.join(names)}."
                 )
-        for name in names:
-            labels, weights = (part and part[name] for part in (y, sample_weight))
-            _check_shapes(loss[name], outputs[name].shape, inputs, labels, weights)
+        tasks = [(loss[name], outputs[name], *(part and part[name] for part in (y, sample_weight))) for name in names]
+    for task in tasks:
+        # With `ignore_class` a label may be no number of a class.
+        ignores = getattr(task[0], "ignore_class", None) is not None
+        if not ignores and (isinstance(task[0], _SPARSE) or task[0] == "sparse_categorical_crossentropy"):
+            yield task
 
 
 def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
@@ -155,36 +160,17 @@ def _limits(model: Any, x: Any, y: Any, sample_weight: Any, *, targets: bool) ->
     }
     limits = [(f"The model has no such number among its {name}", x[name], size) for name, size in sizes.items()
               if size is not None and name in x]  # fmt: skip
-    return limits + (_limits_of_targets(model, y, sample_weight) if targets else [])
-
-
-def _limits_of_targets(model: Any, y: Any, sample_weight: Any) -> list[tuple[str, Any, float]]:
-    """Return the limits of labels that are the numbers of classes, and of their weights."""
-    parts: tuple[Any, ...] = (model.output, getattr(model, "loss", None), y, sample_weight)
-    if not isinstance(model.output, Mapping):
-        parts = tuple({"": part} for part in parts)
-    outputs, loss, y, sample_weight = parts
-    limits: list[tuple[str, Any, float]] = []
-    for name in outputs if isinstance(loss, Mapping) else ():
-        if _is_sparse(loss.get(name)):
-            # Records without an order of sentences have other numbers, with weights of 0.
-            if not isinstance(loss[name], SentenceOrderLoss):
-                limits.append((_CLASSES, y[name], outputs[name].shape[-1]))
-            if sample_weight is not None and sample_weight[name] is not None:
-                limits.append((_WEIGHTS, sample_weight[name], math.inf))
+    for loss, output, labels, weights in _targets(model, y, sample_weight) if targets else ():
+        # Records without an order of sentences have other numbers, with weights of 0.
+        if not isinstance(loss, SentenceOrderLoss):
+            limits.append((_CLASSES, labels, output.shape[-1]))
+        if weights is not None:
+            limits.append((_WEIGHTS, weights, math.inf))
     return limits
 
 
-def _is_sparse(loss: Any) -> bool:
-    # With `ignore_class` a label may be no number of a class.
-    ignores = getattr(loss, "ignore_class", None) is not None
-    return not ignores and (isinstance(loss, _SPARSE) or loss == "sparse_categorical_crossentropy")
-
-
-def _check_shapes(loss: Any, outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
+def _check_shapes(outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
     """Check the shapes of the labels and weights of one output."""
-    if not _is_sparse(loss):
-        return
     if y is None:
         raise InputError("The loss compares with labels. Received: y=None. Give one for each example.")
     if inputs is None or outputs is None:

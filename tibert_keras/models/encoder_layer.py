@@ -80,14 +80,7 @@ def encode_positions(
     positions, but queries, output projection and feed-forward block, five sixths of a layer's operations, only of
     their own. The result equals the whole encoder's at these positions.
 
-    Args:
-        backbone: The encoder.
-        inputs: Its inputs, integers of shape `[batch, sequence]`.
-        positions: Integers of shape `[batch, predictions]`.
-        training: Whether to apply dropout.
-
-    Returns:
-        The backbone's outputs, with a `sequence_output` of shape `[batch, predictions, hidden_dim]`.
+    The positions are integers `[batch, predictions]`; `sequence_output` is `[batch, predictions, hidden_dim]`.
     """
     padding_mask = inputs["padding_mask"]
     x = _embed(backbone, inputs, training)

@@ -61,17 +61,6 @@ def refuse_backbone(cls: type, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def vocabulary_size_for(given: int | None, preprocessor: Any) -> int | None:
-    """Return the vocabulary size, by default that of the tokenizer if there is one."""
-    if preprocessor is None:
-        return given
-    size = preprocessor.tokenizer.vocabulary_size()
-    if given is None:
-        return size
-    check_vocabulary(given, size)
-    return given
-
-
 def check_vocabulary(rows: int, pieces: int) -> None:
     """Check that a table has a row for each piece of a tokenizer, and log if it has more, which are never predicted."""
     if pieces > rows:

@@ -26,12 +26,6 @@ def attend_to_neighbours(backbone: TibertBackbone, *, seed: int) -> None:
     spread between 0 and pi, whose sum over *w* of `cos(w (t - s))` is large for `s = t` alone. The query of a
     head rotates them by its offset, as in rotary embeddings (https://arxiv.org/abs/2104.09864), so that it matches the
     key that many tokens away. Values and outputs are drawn larger than usual, to keep the size of what they read.
-
-    Example:
-    ```python
-    backbone = TibertBackbone.from_preset("tibert_nano", vocabulary_size=1000)
-    attend_to_neighbours(backbone, seed=1)
-    ```
     """
     rng = np.random.default_rng(seed)
     num_units = backbone.embedding_dim // 8 * 2

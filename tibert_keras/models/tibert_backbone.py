@@ -162,7 +162,6 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             self.embeddings_projection.trainable = False
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
         return {**super().get_config(), "identity_projection": self.identity_projection}
 
     def call(

@@ -10,7 +10,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, check_packing, in_graph, integer_mask
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
-from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_sequences
+from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_tokens
 
 _OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed"]
 
@@ -171,7 +171,7 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         else:
             rng = self.rng
         draws = rng.random((len(rows), self.policy.num_draws(rows.shape[1])))
-        masked = mask_sequences(rows, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
+        masked = mask_tokens(rows, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
         return masked if token_ids.ndim == 2 else MaskedTokens(*(array[0] for array in masked))
 
     def _mask_to_predict(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:

@@ -12,7 +12,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.encoder_layer import merge_lora, quantized_policies, set_rematerialization
 from tibert_keras.models.gradient_accumulation import accumulated_train_step
 from tibert_keras.models.keras_hub_presets import preset_file, read_preset_file
-from tibert_keras.models.model_parts import check_parts, refuse_backbone, vocabulary_size_for
+from tibert_keras.models.model_parts import check_parts, refuse_backbone
 from tibert_keras.models.text_inputs import TextInputs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_presets import (
@@ -71,7 +71,9 @@ class TibertTask(TextInputs):
                 if load_weights and not _has_head(model, folder):
                     _LOG.warning("the head of the model is new and untrained: %s has none for %s", preset, cls.__name__)
                 return model
-        vocabulary_size = vocabulary_size_for(kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor"))
+        vocabulary_size, preprocessor = kwargs.pop("vocabulary_size", None), kwargs.get("preprocessor")
+        if vocabulary_size is None and preprocessor is not None:
+            vocabulary_size = preprocessor.tokenizer.vocabulary_size()
         backbone = TibertBackbone.from_preset(preset, vocabulary_size=vocabulary_size, dtype=kwargs.pop("dtype", None))
         return cls(backbone, **kwargs)  # type: ignore[call-arg]
 
@@ -140,7 +142,6 @@ class TibertTask(TextInputs):
         return "auto", None
 
     def get_compile_config(self) -> dict[str, Any]:
-        """Return the arguments of `compile()`."""
         # Only if they are not the usual ones: `keras.models.clone_model` makes a model that does not know them.
         names = [name for name in ("gradient_accumulation_steps", "rematerialize") if name in vars(self)]
         ours: dict[str, Any] = {
@@ -217,22 +218,18 @@ class PoolerNotTrained(TibertTask):
 
     @property
     def trainable_variables(self) -> list[Any]:
-        """The variables that `fit()` trains."""
         return self._trained(super().trainable_variables)  # type: ignore[misc]
 
     @property
     def non_trainable_variables(self) -> list[Any]:
-        """All other variables."""
         return _without(self.variables, self.trainable_variables)
 
     @property
     def trainable_weights(self) -> list[Any]:
-        """The weights that `fit()` trains."""
         return self._trained(super().trainable_weights)  # type: ignore[misc]
 
     @property
     def non_trainable_weights(self) -> list[Any]:
-        """All other weights."""
         return _without(self.weights, self.trainable_weights)
 
     def _trained(self, variables: list[Any]) -> list[Any]:

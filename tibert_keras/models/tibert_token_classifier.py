@@ -120,8 +120,15 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         texts = as_texts(texts)
         check_tibetan(texts)
         packed = self.preprocessor.pack(texts)
+        most = self.preprocessor.sequence_length
         for text, length in zip(texts, packed.lengths, strict=True):
-            _check_length(text, length, self.preprocessor.sequence_length)
+            if length <= 2:
+                raise InputError(f"There is nothing to tag. Received: {text!r}. Give a text with syllables.")
+            if length > most:
+                raise InputError(
+                    f"A text is longer than {most} tokens. Received: {length} tokens, in {text[:40]!r}. "
+                    "Give it in parts."
+                )
         logits = self.predict(packed.inputs, batch_size=batch_size, verbose=0)
         probabilities = ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32")))
         return [
@@ -137,12 +144,3 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "labels": list(self.labels), "dropout": self.dropout}
-
-
-def _check_length(text: str, length: int, most: int) -> None:
-    if length <= 2:
-        raise InputError(f"There is nothing to tag. Received: {text!r}. Give a text with syllables.")
-    if length > most:
-        raise InputError(
-            f"A text is longer than {most} tokens. Received: {length} tokens, in {text[:40]!r}. Give it in parts."
-        )

@@ -70,7 +70,12 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
             raise InputError("A tagger needs the names of its tags. Received: labels=None. Give them.")
         super().__init__(labels=labels, class_weight=class_weight, **kwargs)
         check_packing(sequence_length)
-        self.tokenizer = _for_syllables(as_tibert_tokenizer(tokenizer))
+        self.tokenizer = as_tibert_tokenizer(tokenizer)
+        if not self.tokenizer.tsheg_pretokenization:
+            underlines = self.tokenizer.underline_between_sections
+            self.tokenizer = TibertTokenizer(
+                self.tokenizer.proto, tsheg_pretokenization=True, underline_between_sections=underlines
+            )
         self.sequence_length = sequence_length
         # There is nothing to build at the first call.
         self.built = True
@@ -144,17 +149,6 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         tags, tag_splits, weights = labels
         inputs, y, sample_weight = self._label(sentences, _rows(tags, tag_splits), weights)
         return [*inputs.values(), y, sample_weight]
-
-
-def _for_syllables(tokenizer: TibertTokenizer) -> TibertTokenizer:
-    """Return the tokenizer, or one of the same vocabulary whose pieces do not cross syllables."""
-    if tokenizer.tsheg_pretokenization:
-        return tokenizer
-    return TibertTokenizer(
-        tokenizer.proto,
-        tsheg_pretokenization=True,
-        underline_between_sections=tokenizer.underline_between_sections,
-    )
 
 
 def _check_lengths(sentences: Sequence[Any], tags: Sequence[Any], weights: np.ndarray, *, unbatched: bool) -> None:

@@ -21,7 +21,6 @@ from tibert_keras.tokenizers.sentence_piece import (
     UNIT_SEPARATOR,
     SentencePieceEncoder,
     Underlines,
-    check_underlines,
     runtime_proto,
     section_space,
 )
@@ -70,7 +69,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         **kwargs: Any,
     ) -> None:
         self.tsheg_pretokenization = tsheg_pretokenization
-        self.underline_between_sections = check_underlines(underline_between_sections)
+        self.underline_between_sections = underline_between_sections
         _check_sampling(nbest_size, alpha)
         self.nbest_size = nbest_size
         self.alpha = alpha
@@ -123,9 +122,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     @property
     def space_and_mask(self) -> tuple[Any, Any]:
         """The pieces `▁` and `[MASK]`, as strings if `dtype` is `"string"`, otherwise as ids."""
-        if self.compute_dtype == "string":
-            return "▁", self.mask_token
-        return self.token_to_id("▁"), self.mask_token_id
+        return self._encoder.space_and_mask
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
         """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.

@@ -38,7 +38,10 @@ def holds_strings(values: Any) -> bool:
 
 def is_stream(x: Any) -> bool:
     """Return whether `x` yields batches: a dataset, a generator, or a loader."""
-    return is_dataset(x) or isinstance(x, keras.utils.PyDataset | GeneratorType) or _is_loader(x)
+    if is_dataset(x) or isinstance(x, keras.utils.PyDataset | GeneratorType):
+        return True
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.utils.data.DataLoader)
 
 
 def is_dataset(x: Any) -> bool:
@@ -197,7 +200,7 @@ def preprocessed(x: Any, preprocess: Preprocess, *, seed: int, anew: bool) -> An
     if isinstance(x, keras.utils.PyDataset):
         return _PreprocessedBatches(x, preprocess, seed, anew)
     if isinstance(x, GeneratorType):
-        return _preprocessed_generator(x, preprocess, seed)
+        return (preprocessed_batch(batch, preprocess, (seed + number) % 2**32) for number, batch in enumerate(x))
     batch = next(iter(x))
     if holds_strings(batch[0] if isinstance(batch, list | tuple) else batch):
         raise InputError(
@@ -257,11 +260,6 @@ def preprocessed_batch(batch: Any, preprocess: Preprocess, seed: int) -> Any:
     return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
-def _preprocessed_generator(batches: Iterator[Any], preprocess: Preprocess, seed: int) -> Iterator[Any]:
-    for number, batch in enumerate(batches):
-        yield preprocessed_batch(batch, preprocess, (seed + number) % 2**32)
-
-
 class _PreprocessedBatches(keras.utils.PyDataset):
     """The batches of another `PyDataset`, preprocessed."""
 
@@ -288,8 +286,3 @@ class _PreprocessedBatches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         self._epoch += self._anew
         self._batches.on_epoch_end()
-
-
-def _is_loader(x: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(x, torch.utils.data.DataLoader)

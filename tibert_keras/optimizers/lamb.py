@@ -197,7 +197,6 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
         return update
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {
             **super().get_config(),
             "beta_1": self.beta_1,

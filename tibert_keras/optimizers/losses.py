@@ -50,7 +50,6 @@ class _GlobalBatchLoss(keras.losses.Loss):
         return ops.sparse_categorical_crossentropy(ops.cast(y_true, "int32"), logits, from_logits=True)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {"name": self.name}
 
     def _positive_divisor(self, total: Any) -> Any:

@@ -90,7 +90,6 @@ class Muon(LAMB):
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "momentum": self.momentum}
 
 

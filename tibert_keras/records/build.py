@@ -40,12 +40,6 @@ def build_records(config: RecordsConfig) -> Manifest:
 
     A worker needs less than 1.5 GB of memory for a corpus of any size. The same inputs, options and seed give
     byte-identical files on any number of workers. Existing files are kept if they are whole and from the same text.
-
-    Example:
-    ```python
-    build_records(RecordsConfig(
-        input_file="corpus/train_*.txt", output_dir="records", spm_model_file="tokenizer/spiece.model", workers=1))
-    ```
     """
     if config.vocab_file is not None:
         check_vocab_file(config.vocab_file, config.spm_model_file)

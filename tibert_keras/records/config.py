@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sentencepiece import sentencepiece_model_pb2
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_options
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
 from tibert_keras.records.text_reader import ErrorHandling
@@ -106,10 +106,7 @@ class RecordsConfig(ExamplePolicy, MaskingPolicy, OriginalFlags):
             raise InputError("There is no folder for the records. Received: output_dir=''. Give output_dir.")
         if not self.output_dir:
             object.__setattr__(self, "output_dir", folder_of_output_files(self.output_files))
-        if self.random_seed < 0:
-            raise InputError(f"random_seed must not be negative. Received: {self.random_seed}.")
-        if self.errors not in get_args(ErrorHandling):
-            raise InputError(f"errors must be 'strict' or 'skip'. Received: {self.errors!r}.")
+        check_options(self, not_negative=("random_seed",))
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from tibert_keras.errors import InputError
+from tibert_keras.errors import InputError, check_options
 from tibert_keras.records.masking import MAX_LENGTH
 
 # Memory holds this many tokens of a document, or `offset_steps` x `offset_stride` sections if that is more.
@@ -41,9 +41,7 @@ class ExamplePolicy:
             raise InputError(f"max_seq_length must be from 5 to {MAX_LENGTH}. Received: {self.max_seq_length}.")
         if not 0 <= self.short_seq_prob <= 1:
             raise InputError(f"short_seq_prob must lie between 0 and 1. Received: {self.short_seq_prob}.")
-        for name in ("offset_steps", "offset_stride", "dupe_factor"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1. Received: {name}={getattr(self, name)}.")
+        check_options(self, positive=("offset_steps", "offset_stride", "dupe_factor"))
 
     @property
     def max_num_tokens(self) -> int:

@@ -24,22 +24,9 @@ _BATCH = 1024
 def inspect_records(path: str | os.PathLike[str], *, tokenizer: SentencePieceEncoder) -> RecordStatistics:
     """Read a record file and gather statistics. Memory holds a thousand examples at a time.
 
-    Args:
-        path: The file, in Google ALBERT's schema.
-        tokenizer: The tokenizer of the records.
-
-    Returns:
-        The statistics. Those of the text are known only if the file's manifest lies beside it and its examples were
-        not shuffled with those of other files.
-
-    Raises:
-        InputError: If it is no file of masked examples, is damaged, or was made with another tokenizer.
-
-    Example:
-    ```python
-    path = "records/train_0.tf_record"
-    print(inspect_records(path, tokenizer=tokenizer_of_records(path)).summary())
-    ```
+    Those of the text are known only if the file's manifest lies beside it and its examples were not shuffled with those
+    of other files. An `InputError` is raised if it is no file of masked examples, is damaged, or was made with another
+    tokenizer.
     """
     totals: dict[str, Any] = {}
     for examples in _batches(os.fspath(path), tokenizer, size=_BATCH):
@@ -48,10 +35,21 @@ def inspect_records(path: str | os.PathLike[str], *, tokenizer: SentencePieceEnc
     histograms = {name: {n: int(totals[name][n]) for n in np.flatnonzero(totals[name]).tolist()} for name in HISTOGRAMS}
     pieces, (became_mask, kept, became_other) = totals["pieces"], totals["became"]
     pieces[tokenizer.special_token_ids] = 0
-    combining = [_begins_with_mark(piece) for piece in _vocabulary(tokenizer)]
+    first_signs = (piece.removeprefix("▁")[:1] for piece in _vocabulary(tokenizer))
+    combining = [bool(sign) and unicodedata.category(sign) in ("Mn", "Mc") for sign in first_signs]
     num_examples, two_segments, swapped = map(int, totals["examples"])
     tokens, masked = sum(n * count for n, count in histograms["lengths"].items()), int(totals["became"].sum())
     source = _source(os.fspath(path))
+    shares = {
+        "masked": (masked, tokens),
+        "mask_token": (became_mask, masked),
+        "kept": (kept, masked),
+        "random": (became_other, masked),
+        "unknown": (pieces[tokenizer.unk_id()], pieces.sum()),
+        "combining": (pieces[combining].sum(), pieces.sum()),
+        "two_segments": (two_segments, num_examples),
+        "swapped": (swapped, two_segments),
+    }
     return RecordStatistics(
         examples=num_examples,
         documents=source.get("documents"),
@@ -59,38 +57,15 @@ def inspect_records(path: str | os.PathLike[str], *, tokenizer: SentencePieceEnc
         tokens=tokens,
         masked_tokens=masked,
         **histograms,
-        masked_share=_share(masked, tokens),
-        mask_token_share=_share(became_mask, masked),
-        kept_share=_share(kept, masked),
-        random_share=_share(became_other, masked),
-        unknown_share=_share(pieces[tokenizer.unk_id()], pieces.sum()),
-        combining_share=_share(pieces[combining].sum(), pieces.sum()),
-        two_segments_share=_share(two_segments, num_examples),
-        swapped_share=_share(swapped, two_segments),
+        **{f"{name}_share": float(part / max(whole, 1)) for name, (part, whole) in shares.items()},
     )
 
 
 def readable_examples(path: str | os.PathLike[str], *, tokenizer: SentencePieceEncoder, count: int) -> list[str]:
-    """Format the first examples of a record file as text.
+    """Format the first examples of a record file as lines of text.
 
-    Args:
-        path: The file, in Google ALBERT's schema.
-        tokenizer: The tokenizer of the records.
-        count: Number of examples, if the file has as many.
-
-    Returns:
-        A line for each example. Predicted tokens are `⟦original→shown⟧`, or `⟦original=⟧` if they were kept.
-        ` [SEP] ` separates two segments.
-
-    Raises:
-        InputError: As `inspect_records`.
-
-    Example:
-    ```python
-    path = "records/train_0.tf_record"
-    for text in readable_examples(path, tokenizer=tokenizer_of_records(path), count=3):
-        print(text)
-    ```
+    Predicted tokens are `⟦original→shown⟧`, or `⟦original=⟧` if they were kept. ` [SEP] ` separates two segments. The
+    errors are those of `inspect_records`.
     """
     examples = next(_batches(os.fspath(path), tokenizer, size=max(count, 1)))
     pieces = [piece.replace("▁", " ") for piece in _vocabulary(tokenizer)]
@@ -107,20 +82,7 @@ def readable_examples(path: str | os.PathLike[str], *, tokenizer: SentencePieceE
 
 
 def tokenizer_of_records(path: str | os.PathLike[str], *, spm_model_file: str | None = None) -> SentencePieceEncoder:
-    """Load the tokenizer of a record file.
-
-    Args:
-        path: The file.
-        spm_model_file: The SentencePiece model. By default the `spiece.model` beside the file.
-
-    Raises:
-        InputError: If there is no such record file or no such model.
-
-    Example:
-    ```python
-    tokenizer = tokenizer_of_records("records/train_0.tf_record")
-    ```
-    """
+    """Load the tokenizer of a record file, by default the `spiece.model` beside it."""
     with open_binary(path):
         pass  # The file exists.
     beside = join(folder_of(path), TOKENIZER_FILE)
@@ -209,12 +171,3 @@ def _source(path: str) -> dict[str, Any]:
 
 def _vocabulary(tokenizer: SentencePieceEncoder) -> list[str]:
     return [tokenizer.id_to_piece(number) for number in range(tokenizer.vocab_size())]
-
-
-def _begins_with_mark(piece: str) -> bool:
-    text = piece.removeprefix("▁")
-    return bool(text) and unicodedata.category(text[0]) in ("Mn", "Mc")
-
-
-def _share(part: int, whole: int) -> float:
-    return float(part / max(whole, 1))

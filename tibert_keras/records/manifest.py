@@ -14,7 +14,7 @@ from tibert_keras.integrity import ListedFile, difference
 from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
-from tibert_keras.storage import atomic_output, join, list_folder, sha256
+from tibert_keras.storage import join, list_folder, sha256, write_text
 
 MANIFEST_FILE = "manifest.json"
 
@@ -54,29 +54,12 @@ class _Source(TypedDict):
     unknown_characters: NotRequired[dict[str, int]]
 
 
-class _Corpus(TypedDict, total=False):
-    input_file: str | None
-    options: dict[str, Any]
-    sha256: str
-    files: dict[str, str]
-
-
-class _TrainedTokenizer(TypedDict, total=False):
-    spm_model_file: str
-    manifest: dict[str, Any] | None
-
-
-class _Origin(TypedDict, total=False):
-    corpora: dict[str, _Corpus]
-    tokenizer: _TrainedTokenizer
-
-
 class _ManifestFile(TypedDict):
     options: _Options
     tokenizer: _Tokenizer
     sources: dict[str, _Source]
     files: dict[str, _RecordFile]
-    made_from: NotRequired[_Origin]
+    made_from: NotRequired[dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +103,7 @@ class Manifest:
         return {name: self.options[name] for name in names if name in self.options}
 
     def write(self, folder: str | os.PathLike[str]) -> None:
-        """Write `manifest.json` to a folder."""
-        with atomic_output(join(folder, MANIFEST_FILE)) as path:
-            path.write_text(_as_json(self._content()), encoding="utf-8")
+        write_text(join(folder, MANIFEST_FILE), _as_json(self._content()))
 
     def digest(self) -> str:
         """Compute the SHA-256 of the manifest without the origin of texts and tokenizer: equal for equal records."""

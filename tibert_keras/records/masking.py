@@ -1,6 +1,6 @@
 """Mask n-grams of token ids: one policy and one pure function, used everywhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,12 +98,8 @@ def mask_tokens(
     token_ids: np.ndarray,
     *,
     policy: MaskingPolicy,
-    special_token_ids: Sequence[int],
-    ordinary_token_ids: np.ndarray,
-    mask_token_id: int,
-    pad_token_id: int,
+    tokenizer: Any,
     draws: np.ndarray,
-    starts_word: np.ndarray | None = None,
 ) -> MaskedTokens:
     """Choose spans of tokens in each sequence, and replace them by the 80/10/10 rule of BERT.
 
@@ -119,40 +115,37 @@ def mask_tokens(
     Args:
         token_ids: int `[B, L]`, padded after the last token.
         policy: Rates and span lengths.
-        special_token_ids: Ids that are never chosen, including the padding.
-        ordinary_token_ids: Ids from which random replacements are drawn.
-        mask_token_id: Id of [MASK].
-        pad_token_id: Id of the padding.
+        tokenizer: A `SentencePieceEncoder` or `TibertTokenizer`, for its `special_token_ids`, which are never chosen,
+            the `ordinary_token_ids`, of which random replacements are drawn, `mask_token_id`, `pad_token_id` and, for
+            `do_whole_word_mask`, `starts_syllable`.
         draws: float64 `[B, policy.num_draws(L)]`, uniform in [0, 1): the only source of randomness. A row of the
             result depends only on the same row of the input and of the draws.
-        starts_word: bool `[B, L]`, whether a word starts at a token, for `do_whole_word_mask`.
 
     Returns:
         The masked sequences, as new arrays.
     """
     token_ids = np.asarray(token_ids, np.int32)
     parts = iter(np.split(draws, np.cumsum(policy._draws(token_ids.shape[1]))[:-1], axis=1))
-    maskable = ~np.isin(token_ids, special_token_ids)
-    lengths = np.count_nonzero(token_ids != pad_token_id, axis=1)
+    maskable = ~np.isin(token_ids, tokenizer.special_token_ids)
+    lengths = np.count_nonzero(token_ids != tokenizer.pad_token_id, axis=1)
     fewest = 1 if policy.masked_lm_prob else 0
     wanted = np.rint(lengths * policy.masked_lm_prob).clip(fewest, policy.max_predictions_per_seq).astype(np.int64)
 
     def select(candidates: np.ndarray) -> np.ndarray:
         budget = np.minimum(wanted, candidates.sum(axis=1))
-        if not policy.do_whole_word_mask:
-            return _select_tokens(candidates, budget, policy, next(parts), next(parts), next(parts))
-        if starts_word is None:
-            raise ValueError("do_whole_word_mask needs to know where words start. Received: starts_word=None.")
-        return _select_words(candidates, starts_word, budget, policy, next(parts), next(parts))
+        if policy.do_whole_word_mask:
+            starts_word = tokenizer.starts_syllable(token_ids)
+            return _select_words(candidates, starts_word, budget, policy, next(parts), next(parts))
+        return _select_tokens(candidates, budget, policy, next(parts), next(parts), next(parts))
 
     chosen = select(maskable)
     masked = token_ids.copy()
     row, column, slot = _flat(chosen)
     dice, random_id = next(parts)[row, slot], next(parts)[row, slot]
     replacement = masked[row, column]
-    replacement[dice < policy.mask_token_rate] = mask_token_id
-    random = dice >= 1 - policy.random_token_rate
-    replacement[random] = np.asarray(ordinary_token_ids)[(random_id[random] * len(ordinary_token_ids)).astype(np.int64)]
+    replacement[dice < policy.mask_token_rate] = tokenizer.mask_token_id
+    random, ordinary = dice >= 1 - policy.random_token_rate, np.asarray(tokenizer.ordinary_token_ids)
+    replacement[random] = ordinary[(random_id[random] * len(ordinary)).astype(np.int64)]
     masked[row, column] = replacement
     if policy.do_permutation:
         exchanged = select(maskable & ~chosen)
@@ -166,20 +159,6 @@ def mask_tokens(
     positions, ids, weights = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
     positions[row, slot], ids[row, slot], weights[row, slot] = column, token_ids[row, column], 1
     return MaskedTokens(masked, positions, ids, weights)
-
-
-def mask_sequences(token_ids: np.ndarray, *, policy: MaskingPolicy, tokenizer: Any, draws: np.ndarray) -> MaskedTokens:
-    """Mask sequences as `mask_tokens`, with the ids and words of a `SentencePieceEncoder` or `TibertTokenizer`."""
-    return mask_tokens(
-        token_ids,
-        policy=policy,
-        special_token_ids=tokenizer.special_token_ids,
-        ordinary_token_ids=tokenizer.ordinary_token_ids,
-        mask_token_id=tokenizer.mask_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        draws=draws,
-        starts_word=tokenizer.starts_syllable(token_ids) if policy.do_whole_word_mask else None,
-    )
 
 
 def original_tokens(token_ids: np.ndarray, positions: np.ndarray, ids: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -209,7 +188,7 @@ class DynamicMasking:
         # Three numbers: the order of the examples takes two. Each example has its own draws of one endless sequence.
         bits = np.random.PCG64([self.seed, 0, 1]).advance(first * num_draws)
         draws = np.random.Generator(bits).random((len(token_ids), num_draws))
-        masked = mask_sequences(token_ids, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
+        masked = mask_tokens(token_ids, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
         return {**features, **dict(zip(LABEL_FEATURES, masked, strict=True))}
 
 

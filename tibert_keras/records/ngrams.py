@@ -47,12 +47,6 @@ def guess_by_ngrams(
 
     Returns:
         int64 `[P, num_guesses]`, the likeliest first; -1 where too few different tokens were seen.
-
-    Example:
-    ```python
-    seen = np.array([[2, 10, 12, 3]] * 3), np.array([11, 13, 11])
-    guess_by_ngrams(np.array([[2, 10, 12, 3]]), [seen], num_ids=20, num_guesses=2)  # [[11, 13]]
-    ```
     """
     if not len(contexts):
         return np.full((0, num_guesses), _NONE)

@@ -13,7 +13,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.examples import Cuts, Sections, cut_document, lay_out
-from tibert_keras.records.masking import mask_sequences
+from tibert_keras.records.masking import mask_tokens
 from tibert_keras.records.serialization import serialize_examples, write_records
 from tibert_keras.records.text_reader import LONGEST_SAMPLED_SECTION, LONGEST_SECTION, SectionReader
 from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
@@ -167,7 +167,7 @@ def _masked_examples(
         pad_token_id=tokenizer.pad_token_id,
         space_token_id=tokenizer.space_token_id if config.underline_between_sections == "between" else None,
     )
-    masked = mask_sequences(token_ids, policy=config, tokenizer=tokenizer, draws=draws)
+    masked = mask_tokens(token_ids, policy=config, tokenizer=tokenizer, draws=draws)
     # Without whole words each piece of Tibetan counts as the start of one, as in the original's records.
     starts_word = tokenizer.starts_syllable(token_ids) if config.do_whole_word_mask else 1
     input_mask = (token_ids != tokenizer.pad_token_id).astype(np.int32)

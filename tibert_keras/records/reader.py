@@ -45,12 +45,6 @@ class ExampleReader:
 
     Raises:
         InputError: If a file is cut short or damaged, with the index of the example.
-
-    Example:
-    ```python
-    reader = ExampleReader(["train_0.tf_record"], feature_sizes(128, 20), num_ids=10_000)
-    reader.read(np.array([7, 3]))["input_ids"]  # int64 [2, 128]
-    ```
     """
 
     def __init__(

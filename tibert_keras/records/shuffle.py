@@ -4,7 +4,6 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -39,7 +38,10 @@ def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
                 shares = np.split(order, np.searchsorted(dealt[order], np.arange(1, buckets)))
                 begins = [file.tell()]
                 for share in shares:
-                    _write_share(file, [examples[number] for number in share.tolist()])
+                    chosen = [examples[number] for number in share.tolist()]
+                    # Their number and their lengths come first.
+                    file.write(np.array([len(chosen), *map(len, chosen)]).tobytes())
+                    file.writelines(chosen)
                     begins.append(file.tell())
                 index.append(begins)
         np.save(local / _INDEX_FILE, np.array(index))
@@ -57,12 +59,6 @@ def _stretches(path: str) -> Iterator[list[bytes]]:
             examples, held = [], 0
     if examples:
         yield examples
-
-
-def _write_share(file: IO[bytes], examples: list[bytes]) -> None:
-    """Write the number of examples, their lengths, and the examples."""
-    file.write(np.array([len(examples), *map(len, examples)]).tobytes())
-    file.writelines(examples)
 
 
 def _read_bucket(folder: str, bucket: int) -> Iterator[bytes]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from tibert_keras.pictures import write_picture
 
-_SHARES = {
+# The shares and what they are of; "kept" by choice or by chance, "pieces of text" as they were before masking.
+SHARES = {
     "masked_share": "predicted, of all tokens",
     "mask_token_share": "became [MASK], of the predicted",
     "kept_share": "kept, of the predicted",
@@ -38,14 +39,6 @@ class RecordStatistics:
         lengths: Number of examples of each length in tokens.
         predictions: Number of examples with each number of predicted positions.
         run_lengths: Number of runs of consecutive predicted positions, of each length. Adjacent n-grams are one run.
-        masked_share: Share of predicted tokens in `tokens`.
-        mask_token_share: Share of the predicted tokens that became [MASK].
-        kept_share: Share of the predicted tokens that are unchanged, by choice or by chance.
-        random_share: Share of the predicted tokens that became another ordinary token.
-        unknown_share: Share of `<unk>` in the tokens that are not special, before masking.
-        combining_share: Share of tokens that begin with a combining mark, such as a vowel sign, in the same.
-        two_segments_share: Share of examples with two segments.
-        swapped_share: Share of examples with swapped segments in those with two.
     """
 
     examples: int
@@ -74,7 +67,7 @@ class RecordStatistics:
             "tokens of the text": self.source_tokens,
         }
         rows = {name: "unknown" if count is None else f"{count:,}" for name, count in counts.items()}
-        rows |= {label: f"{getattr(self, name):.2%}" for name, label in _SHARES.items()}
+        rows |= {label: f"{getattr(self, name):.2%}" for name, label in SHARES.items()}
         lines = [f"{label:<38}{value:>10}" for label, value in rows.items()]
         for name, (values, counted) in HISTOGRAMS.items():
             lines += ["", f"{counted} by {values}", *_bars(getattr(self, name))]
@@ -95,7 +88,7 @@ class RecordStatistics:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set(title=f"{counted.capitalize()} by {values}", xlabel=values, ylabel=counted)
         shares = lower.subplots()
-        bars = shares.barh(list(_SHARES.values()), [100 * getattr(self, name) for name in _SHARES])
+        bars = shares.barh(list(SHARES.values()), [100 * getattr(self, name) for name in SHARES])
         shares.bar_label(bars, fmt="%.2f", padding=3)
         shares.invert_yaxis()
         shares.set(title="Shares", xlabel="percent", ylabel="share", xlim=(0, 107))
@@ -103,12 +96,12 @@ class RecordStatistics:
         write_picture(figure, path)
 
 
-def _bars(counts: dict[int, int], *, most: int = 10) -> list[str]:
-    """Draw a histogram in lines of text, with adjacent values grouped if there are many."""
+def _bars(counts: dict[int, int]) -> list[str]:
+    """Draw a histogram in at most ten lines of text, with adjacent values grouped if there are more."""
     if not counts:
         return []
     first, last = min(counts), max(counts)
-    step = -(-(last - first + 1) // most)
+    step = -(-(last - first + 1) // 10)
     lines: dict[str, int] = {}
     for start in range(first, last + 1, step):
         end = min(start + step - 1, last)

@@ -22,15 +22,9 @@ _SEPARATORS = f" {TSHEGS}{SHADS}"
 class SectionReader:
     """Reads a UTF-8 file of sections, one in each line, with an empty line between documents.
 
-    Args:
-        path: The file, local or remote.
-        errors: What to do with a line that is not UTF-8: `"strict"` raises an error, `"skip"` skips it (of a line
-            longer than a block, the part in the block).
-        longest_section: A line of more characters is cut into several sections, at spaces, tshegs or shads.
-
-    Attributes:
-        sha256: SHA-256 of the content read so far, in hexadecimal.
-        skipped_lines: Number of lines skipped so far.
+    A line that is not UTF-8 is an error or, with `errors="skip"`, skipped and counted (of a line longer than a block,
+    the part in the block). One of more characters than `longest_section` is cut into several sections, at spaces,
+    tshegs or shads. `sha256` and `skipped_lines` are those of the content read so far.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from tibert_keras.locks import only_writer
 from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, INITIAL_PRESET
 from tibert_keras.runs.history import criterion_value
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import atomic_output, exists, join, read_json
+from tibert_keras.storage import atomic_output, exists, join, read_json, write_text
 
 # Seconds: to write a champion takes less.
 _WAIT = 60.0
@@ -66,12 +66,6 @@ def choose_champion(
         run_dirs: Folders of runs.
         criterion: Choose by `loss`, the lowest training loss over the window before a checkpoint, as the original
             did, or by `val_loss`, the lowest validation loss. `auto` is `val_loss` if all runs have one, else `loss`.
-
-    Example:
-    ```python
-    champion = choose_champion(["runs/a", "runs/b"], criterion="val_loss")
-    model = TibertMaskedLM.from_preset(champion.preset)
-    ```
     """
     if criterion not in (criteria := ("auto", "loss", "val_loss")):
         raise InputError(f"No such criterion. Received: criterion={criterion!r}. Give one of {', '.join(criteria)}.")
@@ -108,8 +102,7 @@ def choose_champion(
     # The run itself may be writing, which does not matter.
     with only_writer(champion.preset, wait=_WAIT):
         _write_preset(run, step)
-        with atomic_output(join(run.folder, CHAMPION_FILE)) as path:
-            path.write_text(json.dumps(asdict(champion), indent=2), encoding="utf-8")
+        write_text(join(run.folder, CHAMPION_FILE), json.dumps(asdict(champion), indent=2))
     return champion
 
 
@@ -153,8 +146,7 @@ def write_evaluation(run_dir: str | os.PathLike[str], scores: dict[str, float], 
         return
     content = {"step": read_champion(run_dir).step, **files, "scores": scores}
     try:
-        with atomic_output(join(run_dir, EVALUATION_FILE)) as path:
-            path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_text(join(run_dir, EVALUATION_FILE), json.dumps(content, indent=2))
     except OSError as error:
         _LOG.warning("The scores are not noted for the run's card: %s", error)
 

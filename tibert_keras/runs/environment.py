@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from tibert_keras.errors import InputError
 from tibert_keras.json_types import read_typed_json
 from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
-from tibert_keras.storage import atomic_output, exists, join, sha256, size
+from tibert_keras.storage import exists, join, sha256, size, write_text
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-text", "jax", "sentencepiece")
@@ -35,8 +35,8 @@ def note_environment(run_dir: str, step: int, record_files: Iterable[str]) -> No
     now = {**environment(), "manifests": hash_records(record_files)}
     if phases and {**phases[-1], "from_step": None} == {"from_step": None, **now}:
         return
-    with atomic_output(join(run_dir, ENVIRONMENT_FILE)) as path:
-        path.write_text(json.dumps({"phases": [*phases, {"from_step": step, **now}]}, indent=2), encoding="utf-8")
+    content = {"phases": [*phases, {"from_step": step, **now}]}
+    write_text(join(run_dir, ENVIRONMENT_FILE), json.dumps(content, indent=2))
 
 
 def read_environment(run_dir: str) -> list[dict[str, Any]]:

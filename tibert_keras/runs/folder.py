@@ -3,14 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Collection
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 
 from tibert_keras.errors import InputError, refuse_changes
 from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, check_task, find_by_name
 from tibert_keras.registration import is_handle
-from tibert_keras.storage import atomic_output, exists, join, list_folder
+from tibert_keras.storage import exists, join, list_folder, write_text
 from tibert_keras.yaml_files import read_yaml
 
 CONFIG_FILE = "config.yaml"
@@ -27,21 +27,10 @@ TOKENIZER_ASSET = "assets/tokenizer/vocabulary.spm"
 Kind = Literal["pretrain", "finetune tokens", "finetune text"]
 
 
-class RunConfig(Protocol):
-    """The options of a run of any kind: a dataclass with a kind and a folder."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-    kind: ClassVar[Kind]
-
-    @property
-    def output_dir(self) -> str: ...
-
-
-def write_config(config: RunConfig) -> None:
-    """Write the kind and the options of a run to `config.yaml` in its folder."""
-    with atomic_output(join(config.output_dir, CONFIG_FILE)) as path:
-        content = {"kind": config.kind, **dataclasses.asdict(config)}
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+def write_config(config: Any) -> None:
+    """Write the `kind` and the options of a run, a dataclass, to `config.yaml` in its `output_dir`."""
+    content = {"kind": config.kind, **dataclasses.asdict(config)}
+    write_text(join(config.output_dir, CONFIG_FILE), yaml.safe_dump(content, sort_keys=False))
 
 
 def read_config(run_dir: str) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def _read(run_dir: str) -> dict[str, Any]:
     return read_yaml(path, what="the configuration of a run", advice="Choose another folder.")
 
 
-def check_folder(config: RunConfig, changeable: Collection[str]) -> None:
+def check_folder(config: Any, changeable: Collection[str]) -> None:
     """Check that the output folder is empty, or holds a run of the same kind and options, except changeable ones."""
     folder = config.output_dir
     if exists(join(folder, CONFIG_FILE)):

@@ -48,7 +48,6 @@ class History:
         self.rows.append(row)
 
     def write(self) -> None:
-        """Write the file with the rows as they are."""
         if not self.writes:
             return
         names = list(dict.fromkeys(name for row in self.rows for name in row))

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tibert_keras.errors import refuse_changes
+from tibert_keras.json_types import known_fields
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.folder import Kind, read_config, read_kind
 from tibert_keras.runs.history import History
@@ -84,8 +85,6 @@ class Run:
     def restore(self, model: keras.Model, step: int) -> None:
         """Restore a model and the state from a checkpoint, and forget the history after it."""
         self.checkpoints.restore(model, step)
-        saved = self.checkpoints.state(step)
         # Checkpoints of older versions may lack some.
-        names = [field.name for field in dataclasses.fields(RunState) if field.name in saved]
-        self.state = RunState(**{name: saved[name] for name in names})
+        self.state = known_fields(RunState, self.checkpoints.state(step))
         self.history.forget_after(step)

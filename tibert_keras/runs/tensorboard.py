@@ -12,16 +12,7 @@ from tibert_keras.storage import explaining_tensorflow, is_remote, join
 
 
 class ScalarWriter:
-    """Writes figures that TensorBoard shows as curves, to a file of this writer's own.
-
-    Args:
-        folder: The folder of the files, local or remote.
-
-    Example:
-    ```python
-    ScalarWriter("run/logs").write(100, {"loss": 3.2, "learning_rate": 0.001})
-    ```
-    """
+    """Writes figures that TensorBoard shows as curves, to a file of its own in a local or remote folder."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         # TensorBoard reads the files of a folder in the order of their names.
@@ -29,7 +20,6 @@ class ScalarWriter:
         self._is_new = True
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """Append the figures of a step."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

@@ -18,12 +18,6 @@ class ClassifyText(TextModule):
 
     Raises:
         InputError: If the backend is not TensorFlow, or the model has no tokenizer or reads more than two texts.
-
-    Example:
-    ```python
-    classifier = ClassifyText(TibertTextClassifier.from_preset("classifier"))
-    classifier.classify(tf.constant(["ཆོས་ལ།"]))["label"]  # [1]
-    ```
     """
 
     signature_names = ("classify", "classify", "tokenize")

@@ -18,13 +18,6 @@ class FillMask(TextModule):
         model: A masked language model with a preprocessor, on the TensorFlow backend.
         top_k: The number of pieces that `fill_mask` returns for each mask.
         precision: As in `TextModule`.
-
-    Example:
-    ```python
-    fill_mask = FillMask(TibertMaskedLM.from_preset("run/champion"), top_k=5)
-    answer = fill_mask.fill_mask(tf.constant(["བཀྲ་ཤིས་[MASK]ལེགས།"]))
-    answer["pieces"]  # [1, 1, 5]
-    ```
     """
 
     signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")

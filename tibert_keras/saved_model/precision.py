@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.text import LabelledText, read_labelled
-from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
@@ -97,15 +96,10 @@ def _compress(variable: Any, precision: Precision) -> tuple[np.ndarray, np.ndarr
 def read_held_out(
     model: TibertTask, pattern: str, *, split_file: str | None = None, universal_tags: bool = False
 ) -> HeldOut:
-    """Read held-out data for a model, as pretraining or fine-tuning reads it.
+    """Read held-out data of the kind that a model was trained on: records, tagged files, or tables of labelled texts.
 
-    Args:
-        model: The model; its class decides what the files hold.
-        pattern: Records for a masked language model, tagged files for a tagger, tables of `label<TAB>text` for a
-            text classifier: a path, a glob pattern, or several separated by commas.
-        split_file: For a tagger: a table that splits the documents; takes those for testing, or those for validation
-            if there are none.
-        universal_tags: For a tagger: map the tags of the SOAS corpus to universal tags.
+    `split_file` and `universal_tags` are for a tagger, as in its fine-tuning. Of a split it takes the documents for
+    testing, or those for validation if there are none.
     """
     if isinstance(model, TibertTokenClassifier):
         documents = read_tagged(pattern)
@@ -129,18 +123,6 @@ def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut
         A line per figure: in float32, in `precision`, and the difference. The figures are accuracy and loss (nats per
         masked token) for a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
     """
-    expected: type = LabelledText
-    if isinstance(model, TibertMaskedLM):
-        expected = Records
-    elif isinstance(model, TibertTokenClassifier):
-        expected = Document
-    given = [held_out] if isinstance(held_out, Records) else list(held_out)
-    if not given or not all(isinstance(each, expected) for each in given):
-        kinds = sorted({type(each).__name__ for each in given})
-        raise InputError(
-            f"The cost of a precision is measured on data of the model's kind. Received: {kinds} for a "
-            f"{type(model).__name__}. Give {expected.__name__}, as `read_held_out` does."
-        )
     full = _figures(model, held_out)
     if precision == "bfloat16":
         compact = _figures(in_bfloat16(model), held_out)
@@ -163,7 +145,7 @@ def _figures(model: Any, held_out: Any) -> dict[str, float]:
         return {name: figures[name] for name in ("accuracy", "loss")}
     if isinstance(model, TibertTokenClassifier):
         # The words of its training are not known here; the joint F1 does not depend on them.
-        figures = score_tagging(held_out, list(tag_documents(model, held_out)), known=()).as_dict()
+        figures = score_tagging(held_out, list(tag_documents(model, held_out)), known=()).values
         return {"joint_f1": figures["joint_f1"]}
     return {"accuracy": _accuracy(model, held_out)}
 

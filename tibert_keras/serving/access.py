@@ -111,8 +111,7 @@ class AccessMiddleware:
     def _check_hosts(self, headers: Headers) -> None:
         host, origin = headers.get("host", "").lower(), headers.get("origin", "").lower()
         name = _host_name(f"//{host}")
-        # Browsers always send it; clients of HTTP/1.0 need not.
-        # Nobody on the internet has a name without a dot.
+        # Clients of HTTP/1.0 need not send it, and nobody on the internet has a name without a dot.
         if host and "." in name and name not in self._own and not _is_address(name):
             raise RequestError(
                 421, f"This server has another name. Received: {host[:100]!r}. Ask it by its address, or start it with "

@@ -101,7 +101,8 @@ class Batcher:
         if size > self._max_queue_bytes:
             raise RequestError(400, f"A request may hold {self._max_queue_bytes} bytes at most. Received: {size}.")
         waiting = sum(item.size for item, _ in self._waiting.values())
-        count = self._occupied() + min(len(items), self._max_batch_size)
+        counts = [len(items), *Counter(turn.request for turn in self._waiting).values()]
+        count = sum(min(count, self._max_batch_size) for count in counts)
         if count > self._max_queue_size or waiting + size > self._max_queue_bytes:
             raise RequestError(429, "The server has as many requests waiting as it may. Try again later.")
         loop = asyncio.get_running_loop()
@@ -146,11 +147,6 @@ class Batcher:
         async with self._changed:
             self._stopped = True
             self._changed.notify()
-
-    def _occupied(self) -> int:
-        """The number of waiting items that count."""
-        of_requests = Counter(turn.request for turn in self._waiting)
-        return sum(min(count, self._max_batch_size) for count in of_requests.values())
 
     def _choose(self) -> list[_Turn]:
         """The item whose turn it is, and those of its kind that are nearest to it in length."""

@@ -63,18 +63,15 @@ class BoundedProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         while len(self.connections) > self._max_connections:
-            oldest = next(iter(self._waiting))
-            if oldest is self or not self._may_close(oldest):
+            oldest, since = next(iter(self._waiting.items()))
+            is_crowded = len(self.connections) > self._max_connections * 1.5
+            if oldest is self or not (is_crowded or self.loop.time() > since + _SECONDS_TO_ASK):
                 break
             oldest._stop_waiting()
             oldest.transport.abort()
             self.connections.discard(oldest)  # at once, not when the loop comes to it
         if len(self.connections) - len(self._waiting) >= self._max_connections:
             self._end(503, "The server has as many connections as it may. Try again later.")
-
-    def _may_close(self, other: BoundedProtocol) -> bool:
-        is_crowded = len(self.connections) > self._max_connections * 1.5
-        return is_crowded or self.loop.time() > self._waiting[other] + _SECONDS_TO_ASK
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()

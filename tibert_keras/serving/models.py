@@ -79,8 +79,10 @@ class Version:
 
 
 class _Refused(NamedTuple):
+    """A version that failed to load, and should not be retried before a time unless its files change."""
+
     fingerprint: str
-    when: float
+    until: float
     reason: str
 
 
@@ -121,15 +123,15 @@ class ServedModel:
                 fingerprint = _fingerprint(folder)
                 if number in available and available[number].fingerprint == fingerprint:
                     continue
-                if not self._is_refused(number, fingerprint):
-                    self._refused.pop(number, None)
+                refused = self._refused.pop(number, None)
+                if refused is None or refused.fingerprint != fingerprint or time.monotonic() >= refused.until:
                     try:
                         available[number] = _load(folder)
                         _LOG.info("Serving version %d of %s.", number, self.name)
                         continue
                     except InputError as error:
-                        self._refused[number] = _Refused(fingerprint, time.monotonic(), str(error))
-                failures[number] = self._refused[number].reason
+                        refused = _Refused(fingerprint, time.monotonic() + _RETRY_SECONDS, str(error))
+                self._refused[number], failures[number] = refused, refused.reason
             if wanted and wanted.keys() <= available.keys():
                 available = {number: available[number] for number in wanted}
             for number in available.keys() - wanted.keys():
@@ -149,15 +151,6 @@ class ServedModel:
         for number in self.failures.keys() - failures.keys():
             _LOG.info("Version %d of %s is not at fault any more, or is gone.", number, self.name)
 
-    def _is_refused(self, number: int, fingerprint: str) -> bool:
-        """Whether a version failed to load, and should not be retried yet."""
-        refused = self._refused.get(number)
-        return (
-            refused is not None
-            and refused.fingerprint == fingerprint
-            and time.monotonic() < refused.when + _RETRY_SECONDS
-        )
-
     def _wanted(self) -> dict[int, str]:
         """The newest complete versions, and their folders."""
         if is_saved_model(self.folder):
@@ -167,7 +160,7 @@ class ServedModel:
 
 
 def load_models(models: Sequence[str], *, num_versions: int) -> dict[str, ServedModel]:
-    """Load models."""
+    """Load the models that `find_models` finds; one that cannot be loaded is an `InputError`."""
     loaded: dict[str, ServedModel] = {}
     for name, folder in find_models(models).items():
         loaded[name] = ServedModel(name, folder, num_versions=num_versions)

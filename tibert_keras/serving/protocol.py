@@ -101,7 +101,7 @@ def to_arrays(request: PredictRequest, specs: Mapping[str, TensorSpec]) -> dict[
     """Convert the values of a request to the input arrays of a signature."""
     values = _columns(request.value, specs) if request.by_row else _named(request.value, specs)
     if values.keys() != specs.keys():
-        raise RequestError(400, f"The inputs must be {sorted(specs)}. Received: {_shorten(str(sorted(values)))}.")
+        raise RequestError(400, f"The inputs must be {sorted(specs)}. Received: {str(sorted(values))[:200]}.")
     arrays = {name: _array(name, values[name], spec) for name, spec in specs.items()}
     if request.by_row and len({len(array) for array in arrays.values()}) > 1:
         raise RequestError(400, "The instances must be alike.")
@@ -214,7 +214,3 @@ def _each(array: np.ndarray, change: Callable[[Any], Any]) -> np.ndarray:
     changed = np.empty(array.size, dtype=object)
     changed[:] = [change(item) for item in array.ravel()]
     return changed.reshape(array.shape)
-
-
-def _shorten(text: str, limit: int = 200) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."

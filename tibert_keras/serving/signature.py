@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,10 +82,12 @@ class Signature:
         if len(counts) > 1 or 0 in counts:
             raise RequestError(400, "The inputs must have equally many rows, at least one.")
         rows = [{name: array[index] for name, array in arrays.items()} for index in range(counts.pop())]
-        return [
-            BatchItem((self, _shapes(row)), self._run_rows, (row, allowance), _length(row), size_of(row))
-            for row in rows
-        ]
+        items = []
+        for row in rows:
+            shapes = tuple(np.shape(value) for value in row.values())
+            longest = max((len(value) for value in row.values() if isinstance(value, bytes)), default=0)
+            items.append(BatchItem((self, shapes), self._run_rows, (row, allowance), longest, size_of(row)))
+        return items
 
     def _check(self, arrays: Arrays) -> None:
         """Refuse what our SavedModels refuse, for those of older versions, and foreign ones with a tokenizer."""
@@ -198,15 +200,6 @@ def _check_range(values: np.ndarray, size: int, reason: str) -> None:
     # A size is negative if it is not known.
     if size >= 0 and ((values < 0) | (values >= size)).any():
         raise RequestError(400, f"The model refuses the input: {reason}")
-
-
-def _shapes(row: Arrays) -> Hashable:
-    return tuple(np.shape(value) for value in row.values())
-
-
-def _length(row: Arrays) -> int:
-    """The bytes of the longest text."""
-    return max((len(value) for value in row.values() if isinstance(value, bytes)), default=0)
 
 
 def size_of(arrays: Arrays) -> int:

@@ -70,14 +70,10 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingScores:
-    """Scores of a tagger, from `score_tagging`."""
+    """Scores of a tagger, from `score_tagging`, by name: NaN where there was nothing to count."""
 
     values: dict[str, float]
     confusion: ConfusionMatrix
-
-    def as_dict(self) -> dict[str, float]:
-        """The scores by name; NaN where there was nothing to count."""
-        return dict(self.values)
 
 
 def score_tagging(

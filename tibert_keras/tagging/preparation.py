@@ -72,7 +72,7 @@ def prepare_documents(
         >>> [word.tag for word in prepare_documents([page], universal_tags=True, min_tag_count=1)[0].words]
         ['DET+ADP', 'NOUN', 'PUNCT']
     """
-    joined = [_join(_rename(document, universal=universal_tags)) for document in documents]
+    joined = [_join(document, universal=universal_tags) for document in documents]
     counts = Counter(word.tag for document in joined for word in document.words)
     if universal_tags:
         _check_mapping(documents, counts)
@@ -83,16 +83,15 @@ def prepare_documents(
     else:
         kept = set(keep_tags)
         _check_tags(counts, kept, joined)
-    return [_replace_others(document, kept) for document in joined]
-
-
-def _rename(document: Document, *, universal: bool) -> Document:
-    """Rename each part of each tag: a form that stands for several words has several."""
-    words = (TaggedWord(word.form, _renamed(word.tag, universal=universal)) for word in document.words)
-    return Document(document.name, tuple(words))
+    return [
+        Document(name, tuple(word if word.tag in kept else TaggedWord(word.form, UNKNOWN_TAG) for word in words))
+        for name, words in ((document.name, document.words) for document in joined)
+    ]
 
 
 def _renamed(tag: str, *, universal: bool) -> str:
+    """Rename each part of a tag: a form that stands for several words has several."""
+
     def rename(part: str) -> str:
         if part.lower() in _NO_TAG:
             return UNKNOWN_TAG
@@ -132,15 +131,15 @@ def _check_lost(lost: Counter[str], total: int, reason: str, advice: str) -> Non
     _LOG.warning("%.0f%% of the words are %s, for %s: %s", 100 * share, UNKNOWN_TAG, reason, names)
 
 
-def _join(document: Document) -> Document:
-    """Join words until they end where a syllable of the text does."""
+def _join(document: Document, *, universal: bool) -> Document:
+    """Rename the tags, and join words until they end where a syllable of the text does."""
 
     def joined() -> Iterator[TaggedWord]:
         form, end = "", 0
         tags: list[str] = []
         syllables = iter(split_syllables(document.text))
         for word in document.words:
-            form, tags = form + word.form, [*tags, word.tag]
+            form, tags = form + word.form, [*tags, _renamed(word.tag, universal=universal)]
             while end < len(form):
                 end += len(next(syllables))
             if end == len(form):
@@ -164,8 +163,3 @@ def _check_tags(counts: Counter[str], kept: set[str], documents: Collection[Docu
             f"None of the tags is known here. Received: {sorted(unknown)[:10]}; known are {sorted(kept)}. "
             "Prepare the text as the training data was prepared, with or without universal_tags."
         )
-
-
-def _replace_others(document: Document, kept: set[str]) -> Document:
-    words = (word if word.tag in kept else TaggedWord(word.form, UNKNOWN_TAG) for word in document.words)
-    return Document(document.name, tuple(words))

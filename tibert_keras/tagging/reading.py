@@ -1,7 +1,6 @@
 """Reads tagged text (`form|tag` lines, tables of words and tags, CoNLL-U) and the lists that split it."""
 
 import os
-import random
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import PurePosixPath
 
 from tibert_keras.corpus.recognition import check_kind
 from tibert_keras.errors import InputError
-from tibert_keras.storage import atomic_output, expand_glob, read_lines
+from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tagging.conllu import COLUMNS, ID, ConlluReader
 from tibert_keras.tagging.slips import Slips
 from tibert_keras.tagging.spaces import attach_spaces, clean_form, put_back_spaces, unescape
@@ -50,9 +49,6 @@ def read_tagged(pattern: str, *, shad_spaces: bool = True) -> list[Document]:
         pattern: Paths or glob patterns, separated by commas.
         shad_spaces: Whether words have the white space of the text. If so, a file whose forms have none gets back the
             spaces of an edition: between two shads, and between a shad and a letter.
-
-    Example:
-        >>> documents = read_tagged("pos/soas-rebuilt/*.txt")  # doctest: +SKIP
     """
     documents = [document for path in expand_glob(pattern) for document in _read_file(path, shad_spaces=shad_spaces)]
     names: set[str] = set()
@@ -188,34 +184,8 @@ def _word(slips: Slips, number: int, line: str, form: str, tag: str) -> TaggedWo
 # === The split into training, validation and test data ===
 
 
-def make_split(
-    documents: Collection[Document], *, seed: int = 0, validation_share: float = 0.1, test_share: float = 0.1
-) -> dict[str, str]:
-    """Draw documents for validation and for testing, and leave the others for training."""
-    # Sorted, so that the split does not depend on the order of the files.
-    names = sorted(document.name for document in documents)
-    random.Random(seed).shuffle(names)
-    sizes = [max(1, round(share * len(names))) for share in (validation_share, test_share)]
-    if sum(sizes) >= len(names):
-        raise InputError(
-            f"There is no document left for training. Received: {len(names)} documents, "
-            f"validation_share={validation_share}, test_share={test_share}. Give more documents or lower shares."
-        )
-    validation, test = set(names[: sizes[0]]), set(names[sizes[0] : sum(sizes)])
-    return {
-        document.name: "validation" if document.name in validation else "test" if document.name in test else "train"
-        for document in documents
-    }
-
-
-def write_split(split: Mapping[str, str], path: str | os.PathLike[str]) -> None:
-    """Write a split, a line `name<TAB>part` for each document."""
-    with atomic_output(path) as temporary:
-        temporary.write_text("".join(f"{name}\t{part}\n" for name, part in split.items()), encoding="utf-8")
-
-
 def read_split(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read a split that `write_split` wrote."""
+    """Read a table that assigns each document to one of `PARTS`, a line `name<TAB>part` for each."""
     split: dict[str, str] = {}
     slips = Slips(os.fspath(path))
     for number, line in enumerate(read_lines(path), start=1):

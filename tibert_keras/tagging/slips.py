@@ -16,15 +16,7 @@ class _Slip(NamedTuple):
 
 
 class Slips:
-    """The slips found in a file.
-
-    Example:
-        >>> slips = Slips("a.txt")
-        >>> slips.add("A tag is missing", 7, "'ནི'", "Add it.")
-        >>> slips.check()
-        Traceback (most recent call last):
-        tibert_keras.errors.InputError: A tag is missing. Received: 'ནི', line 7 of 'a.txt'. Add it.
-    """
+    """The slips found in a file."""
 
     def __init__(self, path: str) -> None:
         self.path = path

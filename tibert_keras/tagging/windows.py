@@ -73,16 +73,13 @@ def _half(lengths: Sequence[int]) -> int:
 def consecutive_windows(
     lengths: Sequence[int], first_lengths: Sequence[int], *, size: int, head: int = 0
 ) -> Iterator[slice]:
-    """Cut a text into training windows, which do not overlap.
+    """Cut a text into training windows of at most `size` pieces, which do not overlap, and yield the words of each.
 
     Args:
-        lengths: Number of pieces of each word inside a window.
+        lengths: Number of pieces of each word inside a window. A word of more than `size` is a window of its own.
         first_lengths: Number of pieces of each word at the start of a window, where the space before it is a piece too.
-        size: Maximum number of pieces in a window. A word with more is a window of its own.
+        size: Maximum number of pieces in a window.
         head: Number of words in the first window, to make it shorter. This moves all other cuts.
-
-    Yields:
-        The words of each window.
     """
     start = pieces = 0
     for index, (length, first_length) in enumerate(zip(lengths, first_lengths, strict=True)):
@@ -99,8 +96,7 @@ def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iter
 
     The model reads the text in overlapping windows, so that it sees every syllable with context on both sides. It
     looks across a line break, which after a shad is a space to it and after a tsheg or a letter nothing, but a word
-    always ends there. An empty line, or one of nothing
-    but white space, ends a document: the model does not look across it.
+    always ends there. An empty line, or one of white space, ends a document: the model does not look across it.
 
     Yields:
         The words of each line, whose forms joined are the line; none for an empty line.

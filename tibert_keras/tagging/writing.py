@@ -1,8 +1,4 @@
-r"""Writes tagged text without loss: the forms, joined, are the text that was tagged.
-
-White space that a format cannot hold is escaped as UDPipe does: `\s` for a space, `\t`, `\r`, `\n`, `\p` for a bar, and
-`\\` for the backslash itself (https://universaldependencies.org/misc.html#spacesafter).
-"""
+"""Writes tagged text without loss: forms, joined, are the text, but for the escapes that `spaces.py` describes."""
 
 import json
 import re

@@ -42,6 +42,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         normalization: The name of the rules by which texts are written before they are encoded.
         special_token_ids: The ids of `[CLS]`, `[SEP]`, `<pad>` and `[MASK]`.
         space_token_id: The id of the piece `▁`.
+        space_and_mask: The pieces `▁` and `[MASK]`, of the `out_type`.
         unk_token_id: The id of text that no piece stands for.
         ordinary_token_ids: int32 array. The ids of the pieces that stand for text.
         ends_syllable: bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables.
@@ -62,7 +63,12 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         self.proto = proto
         self.tsheg_pretokenization = tsheg_pretokenization
         self.nbest_size = nbest_size
-        self.underline_between_sections = check_underlines(underline_between_sections)
+        if underline_between_sections not in (True, False, "between"):
+            raise InputError(
+                "Underlines are True, False or 'between'. "
+                f"Received: underline_between_sections={underline_between_sections!r}."
+            )
+        self.underline_between_sections = underline_between_sections
         self.explicit_spaces = tsheg_pretokenization or underline_between_sections is not True
         try:
             super().__init__(
@@ -76,7 +82,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
             reason = " ".join(str(error).split())
             raise InputError(f"Not a SentencePiece model: {reason} Received: {len(proto)} bytes.") from error
         self._section_space = section_space(underline_between_sections)
-        self._space_and_mask = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
+        self.space_and_mask: Any = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
         self.cls_token_id, self.sep_token_id, self.pad_token_id, self.mask_token_id = self.special_token_ids
         self.space_token_id = int(self.piece_to_id(_SPACE_PIECE))
@@ -160,10 +166,10 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
 
     def _absorb_spaces(self, tokens: list[Any]) -> list[Any]:
         """Drop the space piece before a mask: in training, a mask replaces a piece together with its space."""
-        if self._space_and_mask[1] not in tokens:
+        if self.space_and_mask[1] not in tokens:
             return tokens
         followers = [*tokens[1:], None]
-        return [token for token, after in zip(tokens, followers, strict=True) if (token, after) != self._space_and_mask]
+        return [token for token, after in zip(tokens, followers, strict=True) if (token, after) != self.space_and_mask]
 
     def _spell_out(self, text: str) -> list[str]:
         """Write out the spaces of a text and split it into units that are encoded one by one."""
@@ -183,16 +189,6 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
             units.append(first + "".join(self._section_space + section for section in others if section))
             after_space = bool(others) and not others[-1]
         return units
-
-
-def check_underlines(underline_between_sections: Underlines) -> Underlines:
-    """Return the option if it is one of the three."""
-    if underline_between_sections not in (True, False, "between"):
-        raise InputError(
-            "Underlines are True, False or 'between'. "
-            f"Received: underline_between_sections={underline_between_sections!r}."
-        )
-    return underline_between_sections
 
 
 def section_space(underline_between_sections: Underlines) -> str:

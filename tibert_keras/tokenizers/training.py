@@ -16,7 +16,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
-from tibert_keras.errors import InputError, refuse_changes
+from tibert_keras.errors import InputError, check_options, refuse_changes
 from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
@@ -83,6 +83,9 @@ class TokenizerConfig:
     tsheg_pretokenization: bool = False
     normalization: Normalization = "tibetan"
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
     @property
     def trainer_options(self) -> dict[str, Any]:
         """The recipe with this config's changes, under SentencePiece's own names."""
@@ -91,14 +94,7 @@ class TokenizerConfig:
 
 
 def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
-    """Train a SentencePiece model and write it with its vocabulary and a manifest.
-
-    Example:
-    ```python
-    train_tokenizer(TokenizerConfig(input_file="corpus/train_*.txt", output_dir="tokenizer", vocab_size=5000))
-    tokenizer = TibertTokenizer("tokenizer/spiece.model")
-    ```
-    """
+    """Train a SentencePiece model and write it with its vocabulary and a manifest, which is returned."""
     paths = expand_glob(config.input_file)
     with only_writer(config.output_dir):
         _check_folder(config)
@@ -267,7 +263,9 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
         # Read by `normalization_of`. To SentencePiece the name says nothing: the model holds the rules themselves.
         proto.normalizer_spec.name = config.normalization
     if _score_step(config):
-        _make_sums_exact(proto)
+        for piece in proto.pieces:
+            if piece.type == piece.NORMAL:
+                piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
     return bytes(proto.SerializeToString())
 
 
@@ -277,13 +275,6 @@ def _note_reading(model: sentencepiece_model_pb2.ModelProto, reading: dict[str, 
     for name, value in reading.items():
         spec = model.trainer_spec if name in model.trainer_spec.DESCRIPTOR.fields_by_name else model.normalizer_spec
         setattr(spec, name, value)
-
-
-def _make_sums_exact(model: sentencepiece_model_pb2.ModelProto) -> None:
-    """Round the scores of a unigram model's pieces, so that their sums are the same in 32 and 64 bits."""
-    for piece in model.pieces:
-        if piece.type == piece.NORMAL:
-            piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:

@@ -55,17 +55,6 @@ def evaluate(
     Raises:
         InputError: If the records are of another tokenizer or longer than the model's positions, a file is damaged, or
             a baseline is wanted for a model without a preprocessor.
-
-    Example:
-    ```python
-    model = TibertMaskedLM.from_preset("run/champion")
-    scores = evaluate(
-        model,
-        Records.find("records/validation_*.tf_record"),
-        baseline=Records.find("records/train_*.tf_record"),
-    )
-    scores["hidden_accuracy"] - scores["baseline_accuracy"]
-    ```
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: batch_size={batch_size}.")
@@ -206,24 +195,9 @@ def require_transformers() -> None:
 
 
 def hugging_face_loss(model: str | os.PathLike[str], records: Records, *, batch_size: int = 64) -> float:
-    """Export a model, load it as transformers' `AutoModelForMaskedLM`, and measure its loss there.
+    """Export a preset or a run's champion, load it as transformers' `AutoModelForMaskedLM`, and measure its loss there.
 
-    Args:
-        model: A preset, or a run with a champion.
-        records: Held-out records of the model's vocabulary.
-        batch_size: Examples in a batch.
-
-    Returns:
-        Cross-entropy of the masked tokens, in nats, which should equal the `loss` of `evaluate`.
-
-    Raises:
-        InputError: If torch or transformers is not installed, the model cannot be read or predicts no masked
-            tokens, or the records are of another vocabulary, damaged, or without masked tokens.
-
-    Example:
-    ```python
-    hugging_face_loss("run", Records.find("records/validation_*.tf_record"))
-    ```
+    Returns the cross-entropy of the masked tokens, in nats, which should equal the `loss` of `evaluate`.
     """
     require_transformers()
     import torch

@@ -88,29 +88,23 @@ def _scorer(model: TibertMaskedLM) -> keras.Model:
     return scorer
 
 
-def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int, num_guesses: int = 5) -> np.ndarray:
+def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int) -> np.ndarray:
     """Guess masked tokens by the n-grams of other records, and rank the right ones, from 1, int `[P]`.
 
-    The rank is `num_guesses + 1` where the right token is not among the guesses.
+    The rank is 6 where the right token is not among five guesses.
     """
     contexts = contexts_of(tokens.token_ids)[tokens.rows, tokens.columns]
-    guesses = guess_by_ngrams(contexts, contexts_in(texts), num_ids=num_ids, num_guesses=num_guesses)
+    guesses = guess_by_ngrams(contexts, contexts_in(texts), num_ids=num_ids)
     found = np.pad(guesses == tokens.labels[:, None], [(0, 0), (0, 1)], constant_values=True)
     return 1 + found.argmax(axis=1)
 
 
 def syllable_ranks(tokens: MaskedTokens, ranks: np.ndarray, hidden: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Rank the syllables that are wholly hidden.
+    """Rank the syllables that are wholly hidden, float64 `[syllables]`.
 
-    Args:
-        tokens: The masked tokens.
-        ranks: The rank of each, int `[P]`.
-        hidden: Whether [MASK] hides it, bool `[P]`.
-        starts: Whether a syllable starts at a token, bool `[N, L]`.
-
-    Returns:
-        float64 `[syllables]`, for each the product of its tokens' ranks: the number of fillings of which these ranks
-        tell that they are at least as likely.
+    A syllable's rank is the product of its tokens' `ranks` `[P]`: the number of fillings of which these tell that they
+    are at least as likely. `hidden`, bool `[P]`, says which tokens [MASK] hides, and `starts`, bool `[N, L]`, where a
+    syllable starts.
     """
     syllables = np.cumsum(starts.ravel()).reshape(starts.shape) - 1
     lengths = np.bincount(syllables.ravel())

@@ -4,10 +4,8 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,21 +22,15 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.runs.checkpoints import Checkpoints, assign_values, check_values, moment_name, variables_by_name
 from tibert_keras.runs.folder import INITIAL_PRESET, TOKENIZER_ASSET
-from tibert_keras.storage import atomic_output, exists, join, read_bytes, read_json
+from tibert_keras.storage import exists, join, read_bytes, read_json, write_text
 from tibert_keras.training.config import PretrainConfig, find_continue_from
 
 # Lists the names of all variables in the new run's folder. They are too many for the log.
 NAMES_FILE = "taken_over.json"
-# What the shapes of weights do not tell.
+# What the shapes of weights do not tell, under our names and under Google's.
 _NOT_IN_SHAPES = ("num_layers", "num_groups", "num_inner_repetitions", "num_heads", "identity_projection")
+_NOT_IN_GOOGLES = ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads")
 _GROUP = re.compile(r"^group_\d+_")
-_INITIAL_CONFIG = f"{INITIAL_PRESET}/config.json"
-# What the shapes of variables do not tell, under the names of our configuration and of Google's.
-_NOT_IN_SHAPES_OF = {
-    False: _NOT_IN_SHAPES,
-    True: ("num_hidden_layers", "num_hidden_groups", "inner_group_num", "num_attention_heads"),
-}
-
 # The parts of a checkpoint that a new run takes over; random generators and metrics are its own.
 _STATE = ("model/", "optimizer/")
 
@@ -55,20 +47,15 @@ def read_any(path: str, *, architecture: Mapping[str, Any] | None = None) -> Por
         return read_keras(place)
     if format_ == "huggingface":
         return read_hugging_face(place)
-    beside = join(os.path.dirname(place) or ".", CONFIG_FILE)
-    if exists(beside) or architecture is None:
-        return read_google(find_google_files(place))
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, CONFIG_FILE)
-        config.write_text(json.dumps(architecture), encoding="utf-8")
-        return read_google(find_google_files(place, albert_config_file=os.fspath(config)))
+    files = find_google_files(place)
+    return read_google(files, architecture=None if exists(files.config) else architecture)
 
 
 def take_weights(
     model: Any, origin: PortableModel, *, place: str, init_from_group0: bool = False
 ) -> dict[str, set[str]]:
     """Give a model the weights that it shares with another. The rest keep their initial values."""
-    _check_tokenizer(model, origin, place)
+    _check_tokenizer(model, origin.tokenizer and origin.tokenizer.proto, repr(place))
     ours = {weight.path: weight for weight in model.weights}
     theirs = origin.weights
     source = {path: path for path in ours if path in theirs}
@@ -103,8 +90,7 @@ def report_taken_over(names: Mapping[str, Set[str]], *, place: str, step: int, o
         return
     path = join(output_dir, NAMES_FILE)
     content = {"checkpoint": place, "step": step, **{part: sorted(known) for part, known in names.items()}}
-    with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2))
     _LOG.info("The names of all of them are in %s.", path)
 
 
@@ -113,12 +99,12 @@ def _log_number(what: str, names: Set[str]) -> None:
     _LOG.info("%s: %d variables of the model, %d of the optimizer.", what, weights, len(names) - weights)
 
 
-def _check_tokenizer(model: Any, origin: PortableModel, place: str) -> None:
-    if model.preprocessor is None or origin.tokenizer is None:
-        return
-    if model.preprocessor.tokenizer.proto != origin.tokenizer.proto:
+def _check_tokenizer(model: Any, proto: bytes | None, received: str) -> None:
+    """Check that token ids mean the same in both, if the tokenizers of both are known."""
+    ours = model.preprocessor and model.preprocessor.tokenizer.proto
+    if None not in (ours, proto) and ours != proto:
         raise InputError(
-            f"The weights belong to another tokenizer than the records. Received: {place!r}. "
+            f"The weights are of another tokenizer than the records. Received: {received}. "
             "Make records with its spiece.model."
         )
 
@@ -158,7 +144,9 @@ def check_continue_from(model: TibertMaskedLM, config: PretrainConfig) -> None:
             f"continue_from={config.continue_from!r}. Give its optimizer."
         )
     if checkpoint.run_dir is not None:
-        _check_tokenizer_of_run(model, checkpoint.run_dir)
+        path = join(checkpoint.run_dir, INITIAL_PRESET, TOKENIZER_ASSET)
+        proto = read_bytes(path) if exists(path) else None
+        _check_tokenizer(model, proto, f"continue_from={checkpoint.run_dir!r}")
     shared = {name: value for name, value in _training_state(model).items() if name in checkpoint.values}
     check_values(shared, checkpoint.values, place=checkpoint.place)
     _check_architecture(model, checkpoint)
@@ -221,28 +209,16 @@ def _read_google(prefix: str, model: keras.Model, optimizer: str) -> StateOfTrai
     return StateOfTraining(place=prefix, step=step, values=values)
 
 
-def _check_tokenizer_of_run(model: TibertMaskedLM, run_dir: str) -> None:
-    """Check that token ids mean the same in both runs, if the tokenizers of both are known."""
-    path = join(run_dir, INITIAL_PRESET, TOKENIZER_ASSET)
-    if model.preprocessor is None or not exists(path):
-        return
-    if read_bytes(path) != model.preprocessor.tokenizer.proto:
-        raise InputError(
-            f"The checkpoint is of another tokenizer than the records. Received: continue_from={run_dir!r}. "
-            "Make records with the spiece.model of that run's records."
-        )
-
-
 def _check_architecture(model: TibertMaskedLM, checkpoint: StateOfTraining) -> None:
     """Check sizes that no shape shows, such as the number of layers in a group, which share their weights."""
     google = checkpoint.run_dir is None
     place = checkpoint.run_dir or checkpoint.place
-    path = join(os.path.dirname(place) or ".", "albert_config.json") if google else join(place, _INITIAL_CONFIG)
+    path = join(os.path.dirname(place) or ".", CONFIG_FILE) if google else join(place, INITIAL_PRESET, "config.json")
     if not exists(path):
         return
     theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")
     ours = model.backbone.to_albert_config() if google else model.backbone.get_config()
-    for key in _NOT_IN_SHAPES_OF[google]:
+    for key in _NOT_IN_GOOGLES if google else _NOT_IN_SHAPES:
         # Runs that began before there was an `identity_projection` train the projection.
         value = (theirs if google else {"identity_projection": False, **theirs["config"]}).get(key)
         if value != ours[key]:

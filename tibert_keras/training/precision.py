@@ -40,14 +40,11 @@ def with_fastest_precision(
 
     The choices take turns at training two layers of the encoder's size; the shortest step of each counts. XLA is a
     choice on one device of TensorFlow: JAX always compiles, and Keras cannot under a strategy. A TPU computes in
-    bfloat16 without a trial. Must be called in the strategy's scope, by all workers.
+    bfloat16 without a trial. Must be called in the strategy's scope, by all workers, which all compute in bfloat16 if
+    it is faster on one.
 
-    Args:
-        config: The options.
-        strategy: Where the run trains. Of several workers, all compute in bfloat16 if it is faster on one.
-        backbone: The run's encoder.
-        make_model: Makes a compiled model over an encoder. It gets the options of a choice, with no accumulation.
-        batch: Inputs, labels and weights or `None`, of any number of sequences.
+    `make_model` makes a compiled model over an encoder from the options of a choice, which have no accumulation. The
+    batch has inputs, labels and weights or `None`, of any number of sequences.
     """
     if config.use_tpu:
         return dataclasses.replace(config, mixed_precision="mixed_bfloat16")
@@ -59,7 +56,11 @@ def with_fastest_precision(
         for jit_compile in ((False, True) if tries_xla else (config.jit_compile,))
     ]
     with _without_reports():
-        models = [make_model(choice, _shallow(backbone, choice.mixed_precision)) for choice in choices]
+        shallow = {"num_layers": min(2, backbone.num_layers), "num_groups": 1, "name": None, "trainable": True}
+        sizes = {**backbone.get_config(), **shallow}
+        models = [
+            make_model(choice, TibertBackbone(**{**sizes, "dtype": choice.mixed_precision})) for choice in choices
+        ]
     size = _sequences_of_replica(config, strategy.num_replicas)
     # On TensorFlow each replica gets all of the batch.
     resized = _resized(batch, size if on_tensorflow else size * strategy.num_replicas)
@@ -86,12 +87,6 @@ def _without_reports() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _shallow(backbone: TibertBackbone, dtype: str) -> TibertBackbone:
-    layers = min(2, backbone.num_layers)
-    changes = {"num_layers": layers, "num_groups": 1, "dtype": dtype, "name": None, "trainable": True}
-    return TibertBackbone(**{**backbone.get_config(), **changes})
 
 
 def _sequences_of_replica(config: Any, replicas: int) -> int:

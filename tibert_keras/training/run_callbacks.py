@@ -219,7 +219,7 @@ def norms(model: keras.Model) -> dict[str, float]:
 
 
 @contextmanager
-def catching_sigterm(any_worker: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
+def catching_sigterm(any_worker: Callable[[bool], bool]) -> Iterator[Callable[[], bool]]:
     """Catch SIGTERM, by which preemptible machines give notice, instead of ending.
 
     Yields a function that tells whether this or, by `any_worker`, another worker has received it. All workers, which
