@@ -1,12 +1,10 @@
 """`corpus.json`: what a corpus was made from, what is in it, and what was left out of the text."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Self, TypedDict
 
 from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.storage import join, list_folder, write_text
@@ -65,7 +63,7 @@ class ReadingReport:
         elif self.num_unknown == _MAX_LOGGED + 1:
             _LOG.warning("%s: more unknown markup, listed in the report only", self.file)
 
-    def add(self, other: ReadingReport) -> None:
+    def add(self, other: Self) -> None:
         self.markup.update(other.markup)
         self.dropped.update(other.dropped)
         self.unknown.extend(other.unknown[: _MAX_LISTED - len(self.unknown)])
@@ -108,7 +106,7 @@ class CorpusReport:
     reading: ReadingReport = field(default_factory=ReadingReport)
 
     @classmethod
-    def read(cls, folder: str) -> CorpusReport | None:
+    def read(cls, folder: str) -> Self | None:
         """Read the report of a folder; `None` if it has none."""
         if CORPUS_FILE not in list_folder(folder):
             return None

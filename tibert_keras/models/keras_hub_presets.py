@@ -1,11 +1,11 @@
 """What KerasHub knows of presets: the files behind handles, and its own names."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.registration import is_handle
+from tibert_keras.storage import read_json
 
 
 def is_downloaded(preset: str) -> bool:
@@ -57,15 +57,7 @@ def _reach_hub(preset: str, name: str) -> None:
 def read_preset_file(preset: str, name: str) -> dict[str, Any]:
     """Read a JSON file of a preset; empty if the preset lacks it."""
     path = preset_file(preset, name)
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"Not a part of a preset: {error}. Received: {str(path)!r}. Save it anew.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"Not a part of a preset. Received: {str(path)!r}. Save it anew.")
-    return content
+    return {} if path is None else read_json(path, what="a part of a preset", advice="Save it anew.")
 
 
 def trained_length(preset: str) -> int | None:

@@ -70,7 +70,12 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     ) -> None:
         self.tsheg_pretokenization = tsheg_pretokenization
         self.underline_between_sections = underline_between_sections
-        _check_sampling(nbest_size, alpha)
+        # SentencePiece would only notice when it samples.
+        if not (isinstance(nbest_size, Integral) and -1 <= int(nbest_size) < 1 << 31 and isinstance(alpha, Real)):
+            raise InputError(
+                "nbest_size is an integer from -1 and alpha a number. "
+                f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}. Give nbest_size=0 for no sampling."
+            )
         self.nbest_size = nbest_size
         self.alpha = alpha
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
@@ -298,12 +303,3 @@ def absorb_spaces_in_graph(tokens: tf.RaggedTensor, space: Any, mask: Any) -> tf
     # The very last token has no follower; an empty batch has no last token.
     kept = tf.concat([~dropped, tf.ones([tf.minimum(tf.size(flat), 1)], "bool")], axis=0)
     return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(kept))
-
-
-def _check_sampling(nbest_size: Any, alpha: Any) -> None:
-    """Refuse what SentencePiece would only notice when it samples."""
-    if not (isinstance(nbest_size, Integral) and -1 <= int(nbest_size) < 1 << 31 and isinstance(alpha, Real)):
-        raise InputError(
-            "nbest_size is an integer from -1 and alpha a number. "
-            f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}. Give nbest_size=0 for no sampling."
-        )

@@ -114,17 +114,13 @@ def _batches(path: str, tokenizer: SentencePieceEncoder, *, size: int) -> Iterat
     reader = ExampleReader([path], feature_sizes(*example_shape(path).values()))
     for first in range(0, len(reader), size):
         arrays = reader.read(np.arange(first, min(first + size, len(reader))))
-        _check_ids(path, arrays, tokenizer)
+        for name in ("input_ids", "masked_lm_ids"):
+            if (largest := arrays[name].max()) >= tokenizer.vocab_size():
+                raise InputError(
+                    f"The records do not fit the tokenizer. Received: {name}={largest} in {path!r}, "
+                    f"a tokenizer of {tokenizer.vocab_size()} pieces. Give the tokenizer of the records."
+                )
         yield _examples(arrays)
-
-
-def _check_ids(path: str, parsed: dict[str, np.ndarray], tokenizer: SentencePieceEncoder) -> None:
-    for name in ("input_ids", "masked_lm_ids"):
-        if (largest := parsed[name].max()) >= tokenizer.vocab_size():
-            raise InputError(
-                f"The records do not fit the tokenizer. Received: {name}={largest} in {path!r}, "
-                f"a tokenizer of {tokenizer.vocab_size()} pieces. Give the tokenizer of the records."
-            )
 
 
 def _examples(parsed: dict[str, np.ndarray]) -> _Examples:

@@ -39,14 +39,8 @@ class Version:
 
     def __init__(self, folder: str, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint
-        try:
-            self.loaded: Any = load_saved_model(folder)
-            description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
-        except InputError:
-            raise
-        except Exception as error:  # a damaged file raises any kind
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"The SavedModel cannot be loaded: {reason} Received: {folder!r}.") from error
+        self.loaded: Any = load_saved_model(folder)
+        description = SavedModel.FromString(read_bytes(join(folder, SAVED_MODEL))).meta_graphs[0]
         self.signatures = {name: Signature(function) for name, function in self.loaded.signatures.items()}
         if not self.signatures:
             raise InputError(f"The SavedModel has no signatures. Received: {folder!r}. Export it with some.")
