@@ -55,7 +55,6 @@ def misfit(value: Any, kind: Any, place: str = "") -> str | None:
 
 
 def _parts(value: Any, kind: Any, place: str) -> Iterator[tuple[Any, Any, str]]:
-    """Yield the values in a list or an object with their types and places."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is not None:
         items = value.items() if origin is dict else enumerate(value)

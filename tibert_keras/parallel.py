@@ -95,7 +95,6 @@ def check_shared(path: str) -> None:
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Future[Any]:
-    """Call a function in this process."""
     future: Future[Any] = Future()
     try:
         future.set_result(function(*arguments))

@@ -131,7 +131,6 @@ def _build(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
 
 
 def _partition(volumes: list[Volume], validation_volumes: list[int | str]) -> dict[str, list[Volume]]:
-    """Group the volumes by the name of their corpus file."""
     names = {volume: {volume.number, f"{volume.collection}:{volume.number}"} for volume in volumes}
     missing = set(validation_volumes) - set[int | str]().union(*names.values())
     if missing:

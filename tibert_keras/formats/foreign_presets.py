@@ -98,7 +98,6 @@ def _classifier(theirs: keras_nlp.models.AlbertTextClassifier) -> TibertTextClas
 
 
 def _preprocessor(ours: Any, task: Any) -> Any:
-    """Make a preprocessor of ours with the options of a task's."""
     theirs = task.preprocessor
     if theirs is None:
         return None

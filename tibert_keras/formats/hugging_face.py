@@ -154,7 +154,6 @@ def _classifier_class(config: Mapping[str, Any]) -> Any:
 
 
 def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
-    """Make an untrained classifier with the class and labels of a `config.json`."""
     make = _classifier_class(config)
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     labels = [names.get(str(number)) for number in range(len(names))] if isinstance(names, dict) else [None]

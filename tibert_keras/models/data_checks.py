@@ -170,7 +170,6 @@ def _limits(model: Any, x: Any, y: Any, sample_weight: Any, *, targets: bool) ->
 
 
 def _check_shapes(outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
-    """Check the shapes of the labels and weights of one output."""
     if y is None:
         raise InputError("The loss compares with labels. Received: y=None. Give one for each example.")
     if inputs is None or outputs is None:

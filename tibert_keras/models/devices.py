@@ -1,7 +1,6 @@
 """What Keras lacks to train and use models on several devices, under TensorFlow's strategies and on JAX."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import keras
@@ -96,7 +95,6 @@ def needs_full_batches(model: Any) -> bool:
     return isinstance(model.distribute_strategy, tf.distribute.TPUStrategy)
 
 
-@cache
 def share_any_batch() -> None:
     """Let each of JAX's devices compute all of a batch that they cannot share evenly, such as the last of an epoch.
 

@@ -137,7 +137,6 @@ class TextInputs:
         return keras.Model.predict_on_batch(self, self._batch(x, targets=False)[0], **kwargs)
 
     def _batch(self, x: Any, y: Any = None, sample_weight: Any = None, *, targets: bool = True) -> Any:
-        """Preprocess and check one batch, and return its three parts as tensors."""
         prepare_strategy(self)
         # Not packed without labels: a tuple of texts would look like one.
         seed = self._next_seed() if holds_strings(x) else 0

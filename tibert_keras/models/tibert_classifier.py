@@ -105,7 +105,6 @@ class TibertClassifier(TibertTask):
         return super().fit(x, y, batch_size, sample_weight, validation_data, validation_split, **kwargs)
 
     def _weighted(self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, class_weight: Any) -> Any:
-        """Preprocess examples with weights of their classes."""
         own = self.preprocessor
         if own is None or not (holds_strings(x) or is_dataset(x)):
             raise InputError(

@@ -155,7 +155,6 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
         return super().predict_on_batch(self._to_predict(x), **kwargs)
 
     def _to_predict(self, x: Any) -> Any:
-        """Preprocess strings for prediction."""
         if not isinstance(self.preprocessor, TibertMaskedLMPreprocessor) or is_grain(x):
             return x
         call = self.preprocessor.call_to_predict

@@ -164,7 +164,6 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         ]
 
     def _mask(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:
-        """Mask a sequence or a batch of them."""
         rows = np.atleast_2d(token_ids)
         if seed is not None or self.rng is None:
             rng = np.random.default_rng(random.getrandbits(32) if seed is None else seed)

@@ -81,7 +81,6 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
         return (features, *others) if others else features
 
     def _labels(self, x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
-        """Return the numbers and weights of the labels of `x`."""
         if y is None:
             return y, sample_weight
         if is_tensorflow(y):

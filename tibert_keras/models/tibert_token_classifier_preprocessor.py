@@ -110,7 +110,6 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
         return {**super().get_config(), "sequence_length": self.sequence_length}
 
     def _label(self, sentences: list[list[str]], tags: Sequence[Sequence[str]], weights: Any) -> tuple[Any, Any, Any]:
-        """Return the batch of sentences with their tags."""
         packed = self.pack(["".join(words) for words in sentences])
         y = np.zeros(packed.inputs["token_ids"].shape, "int32")
         sample_weight = np.zeros(y.shape, "float32")

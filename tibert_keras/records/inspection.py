@@ -158,7 +158,6 @@ def _tally(examples: _Examples, tokenizer: SentencePieceEncoder) -> dict[str, np
 
 
 def _source(path: str) -> dict[str, Any]:
-    """Read the counts of the text behind a record file from the manifest."""
     manifest = Manifest.read(folder_of(path))
     if manifest is None or (manifest.options.get("shuffle_examples") and len(manifest.sources) > 1):
         return {}

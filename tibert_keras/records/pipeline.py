@@ -160,7 +160,6 @@ class Records(batches.RecordFiles):
 
 
 def _batches_of_backend() -> Any:
-    """Return the module with the batches for Keras's backend."""
     import keras
 
     return tensorflow_batches if keras.backend.backend() == "tensorflow" else batches

@@ -176,7 +176,6 @@ def _ratios(name: str, true: Set[Any], found: Set[Any]) -> dict[str, float]:
 
 
 def _label_scores(true: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Scores of labels, with `CONT` and without."""
     values = {}
     for name, chosen in (("label", np.ones(len(true), bool)), ("tag", true != CONTINUATION)):
         values[f"{name}_accuracy"] = float(np.mean(true[chosen] == found[chosen])) if chosen.any() else math.nan

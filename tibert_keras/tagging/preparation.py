@@ -106,7 +106,6 @@ def _is_unknown(tag: str) -> bool:
 
 
 def _check_mapping(documents: Collection[Document], counts: Counter[str]) -> None:
-    """Check how many words have a universal tag."""
     given = Counter(word.tag for document in documents for word in document.words)
     if all(map(_is_unknown, counts)):
         raise InputError(

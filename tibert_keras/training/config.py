@@ -234,7 +234,6 @@ class PretrainConfig(DeviceOptions):
             )
 
     def _refuse_what_cannot_be(self) -> None:
-        """Refuse flags that have no meaning here, with the reason."""
         if self.masked_lm_budget:
             raise InputError(
                 "The original's masking during training was never published. "

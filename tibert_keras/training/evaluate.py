@@ -74,8 +74,9 @@ def evaluate(
     hidden = tokens.shown == tokenizer.mask_token_id
     starts = tokenizer.starts_syllable(tokens.original)
     syllables = syllable_ranks(tokens, ranks, hidden, starts)
-    scores |= {"hidden_loss": _mean(losses[hidden]), **_shares("hidden_", ranks[hidden])}
     scores |= {
+        "hidden_loss": _mean(losses[hidden]),
+        **_shares("hidden_", ranks[hidden]),
         **_shares("syllable_", syllables),
         "hidden_tokens": int(hidden.sum()),
         "hidden_syllables": len(syllables),
@@ -88,7 +89,6 @@ def evaluate(
 
 
 def _scores(tokens: MaskedTokens, losses: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
-    """The scores over all masked tokens."""
     counts = np.bincount(tokens.labels)
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())
@@ -107,7 +107,6 @@ def _shares(prefix: str, ranks: np.ndarray) -> dict[str, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean, or NaN of none."""
     return float(values.mean()) if len(values) else math.nan
 
 

@@ -155,14 +155,12 @@ def _preprocessor(config: PretrainConfig, records: Records) -> TibertMaskedLMPre
 def _check_records(
     config: PretrainConfig, model: TibertMaskedLM, records: Records, validation: Records | None
 ) -> tuple[Records, Records | None]:
-    """Check that records have the lengths of a run, and fit its model; raises `InputError` if not."""
     lengths = {"max_seq_length": config.max_seq_length, "max_predictions_per_seq": config.max_predictions_per_seq}
     checked = check_records(records, model, **lengths)
     return checked, validation and check_records(validation, model, **lengths)
 
 
 def _compile(config: PretrainConfig, model: TibertMaskedLM) -> None:
-    """Compile a model with the optimizer and the schedule of a run."""
     schedule = WarmupPolynomialDecay(
         config.learning_rate,
         decay_steps=config.num_train_steps,

@@ -132,7 +132,6 @@ class RecordEachWindow(BestLoss):
             self._report(history.rows[-1])
 
     def _report(self, row: dict[str, Any]) -> None:
-        """Report a window on TensorBoard and in the log."""
         step = row["step"]
         self.writer.write(step, {**row, **norms(self.model)})
         values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
