@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tibert_keras.errors import InputError
-from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.config import PretrainConfig, check_pretraining
 
 
 def make(**options: Any) -> PretrainConfig:
@@ -58,13 +58,15 @@ class TestPretrainConfig:
         assert make(output_dir="/").output_dir == "/"
 
 
-class TestCheckFiles:
+class TestCheckPretraining:
     @pytest.fixture
     def check(self, tmp_path):
         (tmp_path / "a.tf_record").write_bytes(b"")
 
         def check(**options: Any) -> None:
-            check_files(make(**{"input_file": f"{tmp_path}/a.tf_record", "output_dir": f"{tmp_path}/run", **options}))
+            check_pretraining(
+                make(**{"input_file": f"{tmp_path}/a.tf_record", "output_dir": f"{tmp_path}/run", **options})
+            )
 
         return check
 
@@ -111,7 +113,7 @@ class TestCheckFiles:
         (run / "config.yaml").write_text(content.replace("spm_model_file: null", "spm_model_file: none.model"))
         config = run_config(run, **gone, validation_file=f"{sample_records}/held_out/*.tf_record")
         with pytest.raises(InputError, match="continue_from=None there, 'none' now"):
-            check_files(config)
+            check_pretraining(config)
         changed = (run / "config.yaml").read_text().replace("continue_from: null", "continue_from: none")
         (run / "config.yaml").write_text(changed)
-        check_files(config)
+        check_pretraining(config)

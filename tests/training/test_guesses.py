@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from tibert_keras.training.guesses import MaskedTokens, syllable_ranks
+from tibert_keras.training.guesses import MaskedPlaces, syllable_ranks
 
 MASK = 4
 
 
-def tokens(*sequences: list[tuple[int, int]]) -> MaskedTokens:
+def tokens(*sequences: list[tuple[int, int]]) -> MaskedPlaces:
     """Sequences of pairs of the token that is shown and the right one; masked are those that differ."""
     shown, right = np.moveaxis(np.array(sequences), -1, 0)
     rows, columns = np.nonzero(shown != right)
-    return MaskedTokens(token_ids=shown, rows=rows, columns=columns, labels=right[rows, columns])
+    return MaskedPlaces(token_ids=shown, rows=rows, columns=columns, labels=right[rows, columns])
 
 
 def test_what_was_there():

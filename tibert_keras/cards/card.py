@@ -45,7 +45,7 @@ _HEADING = re.compile(
 )
 
 # The headings of a card with the texts below them. The header has the heading "".
-Sections = list[tuple[str, str]]
+_Sections = list[tuple[str, str]]
 
 
 def write_card(run_dir: str | os.PathLike[str]) -> str:
@@ -181,18 +181,18 @@ def _read_text(path: str) -> str:
     return decode_utf8(read_bytes(path), path).removeprefix("\ufeff").replace("\r\n", "\n")
 
 
-def _split_sections(text: str) -> Sections:
+def _split_sections(text: str) -> _Sections:
     headings = [match for match in _HEADING.finditer(text) if match["name"]]
     names, starts = ["", *(match["name"] for match in headings)], [0, *(match.end() for match in headings)]
     ends = [*(match.start() for match in headings), len(text)]
     return [(name, text[start:end]) for name, start, end in zip(names, starts, ends, strict=True)]
 
 
-def _join_sections(sections: Sections) -> str:
+def _join_sections(sections: _Sections) -> str:
     return "\n\n".join((f"## {name}\n\n" if name else "") + text.strip("\n") for name, text in sections) + "\n"
 
 
-def _keep_sections(sections: Sections, older: Sections) -> Sections:
+def _keep_sections(sections: _Sections, older: _Sections) -> _Sections:
     """Take over what people wrote into an older card: their sections, and at the end those that they added."""
     theirs: dict[str, str] = {}
     added = []

@@ -6,7 +6,8 @@ from typing import Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores, read_scores, score_rows
-from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
+from tibert_keras.integrity import MANIFEST_FILE
+from tibert_keras.records.manifest import Manifest
 from tibert_keras.runs.champion import Champion, read_champion, read_evaluation
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import hash_records, read_environment

@@ -14,7 +14,7 @@ from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import load_model
 from tibert_keras.runs.summary import in_columns
 from tibert_keras.storage import join
-from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.config import PretrainConfig, check_pretraining
 from tibert_keras.training.workers import is_chief
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class PretrainFlags(PretrainConfig):
 def pretrain(flags: PretrainFlags) -> None:
     """Pretrain a masked language model. The same command, run again, resumes where it was stopped."""
     config = PretrainConfig(**{field.name: getattr(flags, field.name) for field in fields(PretrainConfig)})
-    check_files(config)  # before Keras is imported
+    check_pretraining(config)  # before Keras is imported
     from tibert_keras.training.pretrain import pretrain
 
     if not (flags.export_saved_model and is_chief()):

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
-from tibert_keras.finetuning.task import FinetuningTask, Sequences
+from tibert_keras.finetuning.task import Examples, FinetuningTask
 from tibert_keras.optimizers.lamb import Adam, google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -76,7 +76,7 @@ def batch_size(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy)
 class _ShuffledBatches(keras.utils.PyDataset):
     """Full batches, so that all have one shape; which sequences are left over changes with each epoch."""
 
-    def __init__(self, sequences: Sequences, *, batch_size: int, seed: int) -> None:
+    def __init__(self, sequences: Examples, *, batch_size: int, seed: int) -> None:
         super().__init__()
         self.x, self.y, self.weights = sequences
         self.size = batch_size

@@ -90,7 +90,7 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
-def check_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> None:
+def check_same_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -> None:
     """Check, before a training, that its scores will be comparable with those in the folder and of other runs."""
     if exists(join(run_dir, SCORES_FILE)):
         refuse_changes(_trained_on(read_scores(run_dir)), _trained_on(scores), folder=run_dir)

@@ -10,7 +10,7 @@ import keras
 
 from tibert_keras.finetuning.config import FinetuneConfig
 from tibert_keras.finetuning.epochs import batch_size, can_go_on, compile_model, shown, train
-from tibert_keras.finetuning.scores import Scores, check_data, fingerprint, write_json, write_scores
+from tibert_keras.finetuning.scores import Scores, check_same_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
 from tibert_keras.locks import only_writer
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -45,7 +45,7 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
         "measured_on": fingerprint(described["measured_on"]),
     }
     scores = Scores(part=part, criterion=task.criterion, columns=task.columns, data=data, baseline=task.baseline(part))
-    check_data(scores, config.output_dir, config.others)
+    check_same_data(scores, config.output_dir, config.others)
     folders = [join(config.output_dir, f"seed_{index}") for index in range(config.num_seeds)]
     # Read before any training: a later seed may be better than a missing one.
     finished = {

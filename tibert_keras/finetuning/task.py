@@ -15,7 +15,7 @@ from tibert_keras.models.tibert_presets import local_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer
 
 # Inputs, labels and weights, each with the sequences along its first axis.
-Sequences = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
+Examples = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray | None]
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class FinetuningTask(ABC):
         self.sequences = self.encode("train")
 
     @abstractmethod
-    def encode(self, part: str) -> Sequences:
+    def encode(self, part: str) -> Examples:
         """Encode a part of the data for training."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneTextConfig, check_run, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
-from tibert_keras.finetuning.task import FinetuningTask, Sequences
+from tibert_keras.finetuning.task import Examples, FinetuningTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_text_classifier_preprocessor import TibertTextClassifierPreprocessor
 from tibert_keras.storage import expand_glob, join, read_lines
@@ -76,7 +76,7 @@ class _Classification(FinetuningTask):
         super().__init__(config, parts, labels, files=files, num_segments=len(parts["train"][0].segments))
         self.inputs = {part: self.encode(part)[0] for part in parts if part != "train"}
 
-    def encode(self, part: str) -> Sequences:
+    def encode(self, part: str) -> Examples:
         segments = tuple(list(column) for column in zip(*(text.segments for text in self.parts[part]), strict=True))
         outputs = self.preprocessor(segments if len(segments) > 1 else segments[0], y=self._true(part))
         x, y, *weights = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)

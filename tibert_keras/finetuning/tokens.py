@@ -12,7 +12,7 @@ import keras
 from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
-from tibert_keras.finetuning.task import FinetuningTask, Sequences
+from tibert_keras.finetuning.task import Examples, FinetuningTask
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_token_classifier_preprocessor import TibertTokenClassifierPreprocessor
 from tibert_keras.storage import join
@@ -55,7 +55,7 @@ class _Tagging(FinetuningTask):
         super().__init__(config, parts, labels_of(parts["train"]), files=files)
         _LOG.info("%d sequences, %d labels", len(self.sequences[1]), len(self.labels))
 
-    def encode(self, part: str) -> Sequences:
+    def encode(self, part: str) -> Examples:
         return encode_documents(
             self.preprocessor,
             self.parts[part],
@@ -128,7 +128,7 @@ def encode_documents(
     *,
     dupe_count: int = 1,
     dupe_offset: int = 20,
-) -> Sequences:
+) -> Examples:
     """Encode prepared documents for all epochs, cut between words into sequences that fit the model.
 
     The first sequence of pass k over the documents has k times `dupe_offset` words, which moves the cuts.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import find_google_checkpoint
-from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, read_config_file
+from tibert_keras.formats.hugging_face_weights import CONFIG_JSON, read_config_file
 from tibert_keras.locks import only_writer
 from tibert_keras.models.tibert_presets import find_by_name
 from tibert_keras.registration import is_handle
@@ -132,7 +132,7 @@ def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
             return "keras", folder
     if step is None and steps:
         return "keras", f"{Checkpoints(run_dir).folder}/{steps[-1]}"
-    if exists(join(place, CONFIG_FILE)):
+    if exists(join(place, CONFIG_JSON)):
         # A preset of an encoder alone has a file of this name too.
         return "huggingface" if "model_type" in read_config_file(place) else "keras", place
     if exists(f"{place}.index") or any(name.endswith(".index") for name in list_folder(place)):

@@ -31,7 +31,7 @@ from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.storage import explaining_tensorflow, join, list_folder, read_json
 
-CONFIG_FILE = "albert_config.json"
+ALBERT_CONFIG = "albert_config.json"
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def find_google_files(
     models = [join(folder, name) for name in list_folder(folder) if name.endswith(".model")]
     return GoogleFiles(
         prefix=prefix,
-        config=albert_config_file or join(folder, CONFIG_FILE),
+        config=albert_config_file or join(folder, ALBERT_CONFIG),
         tokenizer=spm_model_file or (models[0] if len(models) == 1 else None),
     )
 
@@ -100,7 +100,7 @@ def write_google(portable: PortableModel, folder: Path) -> None:
     folder.mkdir()
     write_google_checkpoint(folder / f"model.ckpt-{step}", {**variables, STEP: np.asarray(step, "int64")})
     config = json.dumps(portable.backbone.to_albert_config(), indent=2)
-    (folder / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
+    (folder / ALBERT_CONFIG).write_text(config + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
         (folder / TOKENIZER_FILE).write_bytes(portable.tokenizer.proto)
         options = json.dumps(tokenizer_options(portable.tokenizer), indent=2)

@@ -11,7 +11,7 @@ import numpy as np
 from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import variable_shapes
 from tibert_keras.formats.hugging_face_tokenizer import read_tokenizer, write_tokenizer
-from tibert_keras.formats.hugging_face_weights import CONFIG_FILE, WEIGHTS_FILE, read_config_file, read_weights
+from tibert_keras.formats.hugging_face_weights import CONFIG_JSON, WEIGHTS_FILE, read_config_file, read_weights
 from tibert_keras.formats.portable import PortableModel, clean_albert_config, make_portable
 from tibert_keras.formats.renaming import Row, from_theirs, to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -126,7 +126,7 @@ def read_albert_config(path: str) -> dict[str, Any]:
         if (value := config.get(name, None if name == "model_type" else allowed[0])) not in allowed:
             raise InputError(
                 f"Only {name}={allowed[0]!r} is supported. "
-                f"Received: {name}={value!r} in {join(path, CONFIG_FILE)!r}. Give an ALBERT like Google's."
+                f"Received: {name}={value!r} in {join(path, CONFIG_JSON)!r}. Give an ALBERT like Google's."
             )
     sizes = {name: config.get(name, value) for name, value in _DEFAULTS.items()}
     return clean_albert_config({**sizes, "hidden_act": "gelu"})
@@ -174,7 +174,7 @@ def _classifier(config: Mapping[str, Any], backbone: TibertBackbone) -> Any:
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         raise InputError(
             "classifier_dropout_prob must be a number from 0 to less than 1. "
-            f"Received: classifier_dropout_prob={dropout!r}. Correct it in {CONFIG_FILE}."
+            f"Received: classifier_dropout_prob={dropout!r}. Correct it in {CONFIG_JSON}."
         )
     return make(backbone, labels=labels, dropout=dropout)
 
@@ -214,7 +214,7 @@ def write_hugging_face(portable: PortableModel, folder: Path) -> None:
     # transformers refuses the file without this metadata.
     content = save({name: arrays[name] for name in sorted(arrays)}, metadata={"format": "pt"})
     (folder / WEIGHTS_FILE).write_bytes(content)
-    (folder / CONFIG_FILE).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / CONFIG_JSON).write_text(json.dumps(_config(portable), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if portable.tokenizer is not None:
         is_tagger = isinstance(portable.model, TibertTokenClassifier)
         length = portable.backbone.max_sequence_length

@@ -14,7 +14,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import in_float32
 from tibert_keras.storage import exists, join, read_bytes, read_json
 
-CONFIG_FILE = "config.json"
+CONFIG_JSON = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
 
@@ -39,7 +39,7 @@ Arrays = dict[str, np.ndarray]
 def read_config_file(path: str) -> dict[str, Any]:
     """Read a folder's `config.json` as it is."""
     advice = "Give the folder of an ALBERT."
-    return read_json(join(path, CONFIG_FILE), what="a configuration of transformers", advice=advice)
+    return read_json(join(path, CONFIG_JSON), what="a configuration of transformers", advice=advice)
 
 
 def read_weights(path: str) -> Arrays:

@@ -10,13 +10,11 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from tibert_keras.corpus.report import CORPUS_FILE, CorpusReport
 from tibert_keras.errors import InputError
-from tibert_keras.integrity import ListedFile, difference
+from tibert_keras.integrity import MANIFEST_FILE, ListedFile, difference
 from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
 from tibert_keras.storage import join, list_folder, sha256, write_text
-
-MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)

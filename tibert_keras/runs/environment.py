@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from tibert_keras.errors import InputError
+from tibert_keras.integrity import MANIFEST_FILE
 from tibert_keras.json_types import read_typed_json
-from tibert_keras.records.manifest import MANIFEST_FILE, Manifest
+from tibert_keras.records.manifest import Manifest
 from tibert_keras.storage import exists, join, sha256, size, write_text
 
 ENVIRONMENT_FILE = "environment.json"

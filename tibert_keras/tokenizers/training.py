@@ -29,7 +29,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "albert": {"model_type": "unigram", "vocab_size": 30_000, "character_coverage": 0.99995},
 }
 
-MANIFEST_FILE = "tokenizer_manifest.json"
+_MANIFEST_FILE = "tokenizer_manifest.json"
 # Its name in older folders. Hugging Face calls the tokenizer itself so.
 _OLDER_MANIFEST_FILE = "tokenizer.json"
 CONTROL_SYMBOLS = ["[CLS]", "[SEP]", "[MASK]"]
@@ -108,7 +108,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
 
 def _write(proto: bytes, inputs: dict[str, str], config: TokenizerConfig) -> dict[str, Any]:
     """Write the model with its vocabulary and manifest, and return the manifest."""
-    with atomic_output(config.output_dir, last=MANIFEST_FILE) as folder:
+    with atomic_output(config.output_dir, last=_MANIFEST_FILE) as folder:
         folder.mkdir()
         model = folder / "spiece.model"
         model.write_bytes(proto)
@@ -125,13 +125,13 @@ def _write(proto: bytes, inputs: dict[str, str], config: TokenizerConfig) -> dic
             "sentencepiece": sentencepiece.__version__,
             "sha256": sha256(model),
         }
-        (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+        (folder / _MANIFEST_FILE).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
     return manifest
 
 
 def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
     """Read the manifest beside a SentencePiece model, or return `None` if there is none of this model."""
-    for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE):
+    for name in (_MANIFEST_FILE, _OLDER_MANIFEST_FILE):
         path = join(os.path.dirname(spm_model_file) or ".", name)
         try:
             manifest = read_json(path, what="a manifest of a tokenizer", advice="") if exists(path) else {}
@@ -145,7 +145,7 @@ def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
 def _check_folder(config: TokenizerConfig) -> None:
     """Check that replacing the whole folder loses nothing but a tokenizer with the same options."""
     names = list_folder(config.output_dir)
-    manifest_file = next((name for name in (MANIFEST_FILE, _OLDER_MANIFEST_FILE) if name in names), None)
+    manifest_file = next((name for name in (_MANIFEST_FILE, _OLDER_MANIFEST_FILE) if name in names), None)
     if names and manifest_file is None:
         raise InputError(
             f"The output folder is not empty and holds no tokenizer. Received: output_dir={config.output_dir!r}. "

@@ -266,7 +266,7 @@ class PretrainConfig(DeviceOptions):
         return math.gcd(self.save_checkpoints_steps, self.num_train_steps) if self.use_tpu else 1
 
 
-def check_files(config: PretrainConfig) -> None:
+def check_pretraining(config: PretrainConfig) -> None:
     """Check, without TensorFlow or Keras, that the files a run needs exist and its folder is empty or holds the run."""
     expand_glob(config.input_file)
     if config.validation_file is not None:

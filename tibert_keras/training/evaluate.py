@@ -17,7 +17,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.pipeline import Records, count_examples
-from tibert_keras.training.guesses import MaskedTokens, model_guesses, ngram_ranks, syllable_ranks
+from tibert_keras.training.guesses import MaskedPlaces, model_guesses, ngram_ranks, syllable_ranks
 
 # Float32 rounds the mean of many losses to about 1e-6.
 LOSS_TOLERANCE = 1e-3
@@ -88,7 +88,7 @@ def evaluate(
     return scores
 
 
-def _scores(tokens: MaskedTokens, losses: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
+def _scores(tokens: MaskedPlaces, losses: np.ndarray, ranks: np.ndarray) -> dict[str, float]:
     counts = np.bincount(tokens.labels)
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())

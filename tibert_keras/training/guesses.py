@@ -14,7 +14,7 @@ from tibert_keras.records.pipeline import Records
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedTokens:
+class MaskedPlaces:
     """The P masked tokens of records of N sequences.
 
     Attributes:
@@ -44,7 +44,7 @@ class MaskedTokens:
 
 def model_guesses(
     model: TibertMaskedLM, records: Records, *, batch_size: int
-) -> tuple[MaskedTokens, np.ndarray, np.ndarray]:
+) -> tuple[MaskedPlaces, np.ndarray, np.ndarray]:
     """Let a model guess all masked tokens of records.
 
     Returns:
@@ -64,7 +64,7 @@ def model_guesses(
             sequences.append(x["token_ids"])
             slots.append(np.stack([rows, x["mask_positions"][used], labels[used]]))
     rows, columns, labels = np.concatenate(slots, axis=1)
-    tokens = MaskedTokens(token_ids=np.concatenate(sequences), rows=rows, columns=columns, labels=labels)
+    tokens = MaskedPlaces(token_ids=np.concatenate(sequences), rows=rows, columns=columns, labels=labels)
     return tokens, np.concatenate(losses), np.concatenate(ranks)
 
 
@@ -88,7 +88,7 @@ def _scorer(model: TibertMaskedLM) -> keras.Model:
     return scorer
 
 
-def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int) -> np.ndarray:
+def ngram_ranks(tokens: MaskedPlaces, texts: Records, *, num_ids: int) -> np.ndarray:
     """Guess masked tokens by the n-grams of other records, and rank the right ones, from 1, int `[P]`.
 
     The rank is 6 where the right token is not among five guesses.
@@ -99,7 +99,7 @@ def ngram_ranks(tokens: MaskedTokens, texts: Records, *, num_ids: int) -> np.nda
     return 1 + found.argmax(axis=1)
 
 
-def syllable_ranks(tokens: MaskedTokens, ranks: np.ndarray, hidden: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def syllable_ranks(tokens: MaskedPlaces, ranks: np.ndarray, hidden: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Rank the syllables that are wholly hidden, float64 `[syllables]`.
 
     A syllable's rank is the product of its tokens' `ranks` `[P]`: the number of fillings of which these tell that they

@@ -13,7 +13,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.convert import find_model
-from tibert_keras.formats.google_checkpoint import CONFIG_FILE, find_google_files, read_google
+from tibert_keras.formats.google_checkpoint import ALBERT_CONFIG, find_google_files, read_google
 from tibert_keras.formats.google_names import STEP, from_google, global_step, read_google_checkpoint, variable_shapes
 from tibert_keras.formats.hugging_face import read_hugging_face
 from tibert_keras.formats.portable import PortableModel, read_keras
@@ -213,7 +213,7 @@ def _check_architecture(model: TibertMaskedLM, checkpoint: StateOfTraining) -> N
     """Check sizes that no shape shows, such as the number of layers in a group, which share their weights."""
     google = checkpoint.run_dir is None
     place = checkpoint.run_dir or checkpoint.place
-    path = join(os.path.dirname(place) or ".", CONFIG_FILE) if google else join(place, INITIAL_PRESET, "config.json")
+    path = join(os.path.dirname(place) or ".", ALBERT_CONFIG) if google else join(place, INITIAL_PRESET, "config.json")
     if not exists(path):
         return
     theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")

@@ -22,7 +22,7 @@ from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.run import Run
 from tibert_keras.storage import exists, remove_folder
-from tibert_keras.training.config import PretrainConfig, check_files
+from tibert_keras.training.config import PretrainConfig, check_pretraining
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.init_checkpoint import restore_continue_from
 from tibert_keras.training.model import make_model
@@ -67,7 +67,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
     ```
     """
     config = config.as_begun()
-    check_files(config)
+    check_pretraining(config)
     is_new = is_chief() and not exists(config.output_dir)
     with only_writer(config.output_dir) if is_chief() else nullcontext():
         try:
