@@ -82,13 +82,9 @@ def as_lists(x: Any) -> Any:
         x = x.to_list()
     elif hasattr(x, "__array__") and not isinstance(x, str):
         x = np.asarray(x).tolist()
-    return keras.tree.map_structure(_as_str, x)
-
-
-def _as_str(text: Any) -> Any:
-    if hasattr(text, "__array__") and not isinstance(text, str):
-        text = np.asarray(text).tolist()
-    return text.decode() if isinstance(text, bytes) else text
+    if isinstance(x, list):
+        return list(map(as_lists, x))
+    return x.decode() if isinstance(x, bytes) else x
 
 
 def as_texts(x: Any, *, of_words: bool = False) -> Any:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from tibert_keras.errors import InputError, check_options
-from tibert_keras.records.masking import MAX_LENGTH
+from tibert_keras.records.masking import MAX_LENGTH, span_places
 
 # Memory holds this many tokens of a document, or `offset_steps` x `offset_stride` sections if that is more.
 _WINDOW = 1 << 18
@@ -188,8 +188,7 @@ def lay_out(
         begin, end = bounds[:, segment].T
         length = end - begin
         inside = (columns >= start[:, None]) & (columns < (start + length)[:, None])
-        index = np.arange(length.sum()) - np.repeat(length.cumsum() - length - begin, length)
-        token_ids[inside] = pool[index]
+        token_ids[inside] = pool[span_places(begin, length)]
         token_ids[rows, start + length] = sep_token_id
         segment_ids[inside] = segment
         segment_ids[rows, start + length] = segment

@@ -199,6 +199,11 @@ def _flat(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return row, column, np.arange(len(row)) - (count.cumsum() - count)[row]
 
 
+def span_places(begin: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return the places of all tokens of flat spans, one span after the other."""
+    return np.arange(length.sum()) - np.repeat(length.cumsum() - length - begin, length)
+
+
 def _span_lengths(policy: MaskingPolicy, draws: np.ndarray) -> np.ndarray:
     return 1 + np.searchsorted(policy.ngram_probabilities.cumsum()[:-1], draws, side="right")
 
@@ -231,12 +236,11 @@ def _select_tokens(
     start = place + (spans.cumsum(axis=1) - spans)[row, slot] - slot
 
     # Places count only candidates: map them to columns.
-    number = np.arange(size.sum()) - np.repeat(size.cumsum() - size - start, size)
     row = np.repeat(row, size)
     column = np.nonzero(candidates)[1]
     count = candidates.sum(axis=1)
     chosen = np.zeros_like(candidates)
-    chosen[row, column[(count.cumsum() - count)[row] + number]] = True
+    chosen[row, column[(count.cumsum() - count)[row] + span_places(start, size)]] = True
     return chosen
 
 
@@ -285,6 +289,5 @@ def _select_words(
     chosen = np.zeros_like(candidates)
     picked = taken[row, word]
     row, begin, size = row[picked], begin[picked], size[picked]
-    number = np.arange(size.sum()) - np.repeat(size.cumsum() - size - begin, size)
-    chosen[np.repeat(row, size), number] = True
+    chosen[np.repeat(row, size), span_places(begin, size)] = True
     return chosen
