@@ -131,7 +131,7 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
 
 def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:
     scores = read_scores(run_dir)
-    count = (_json(join(run_dir, CHAMPION_PRESET, "metadata.json")) or {}).get("parameter_count")
+    count = _json(join(run_dir, CHAMPION_PRESET, "metadata.json")).get("parameter_count")
     return FinetuningFacts(
         run_dir=run_dir,
         config=config,
@@ -165,16 +165,16 @@ def _run_facts(run_dir: str, config: dict[str, Any]) -> RunFacts:
         environment=environment,
         champion=champion,
         evaluation=read_evaluation(run_dir, champion.step) if champion else None,
-        backbone=(_json(join(initial, "config.json")) or {}).get("config"),
-        parameter_count=(_json(join(initial, "metadata.json")) or {}).get("parameter_count"),
+        backbone=_json(join(initial, "config.json")).get("config"),
+        parameter_count=_json(join(initial, "metadata.json")).get("parameter_count"),
         tokenizer_sha256=sha256(vocabulary) if exists(vocabulary) else None,
         records={option: _folders(found, now, digests) for option, found in paths.items()},
         lost_records={name: digest for name, digest in noted.items() if _folder_of(name) not in now},
     )
 
 
-def _json(path: str) -> dict[str, Any] | None:
-    return read_json(path, what="a file of a run", advice=_ADVICE) if exists(path) else None
+def _json(path: str) -> dict[str, Any]:
+    return read_json(path, what="a file of a run", advice=_ADVICE) if exists(path) else {}
 
 
 def _paths(pattern: str) -> list[str]:

@@ -2,13 +2,15 @@
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from operator import itemgetter
+from typing import Any
 
 import keras
 
-from tibert_keras.finetuning.config import FinetuneConfig
+from tibert_keras.finetuning.config import FinetuneConfig, check_run
 from tibert_keras.finetuning.epochs import batch_size, can_go_on, compile_model, shown, train
 from tibert_keras.finetuning.scores import Scores, check_same_data, fingerprint, write_json, write_scores
 from tibert_keras.finetuning.task import FinetuningTask
@@ -24,12 +26,14 @@ from tibert_keras.training.strategy import Strategy, chosen_strategy
 _LOG = logging.getLogger(__name__)
 
 
-def run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
+def run_seeds(config: FinetuneConfig, make_task: Callable[[Any], FinetuningTask]) -> Scores:
     """Train each seed that is missing, write the scores of all seeds after each, and return them.
 
-    The options have been checked by `check_run`. Seeds in the folder, or runs to compare with, must be of the same
-    data.
+    Seeds in the folder, or runs to compare with, must be of the same data.
     """
+    config = config.as_begun()
+    check_run(config)
+    task = make_task(config)
     with only_writer(config.output_dir):
         return _run_seeds(config, task)
 

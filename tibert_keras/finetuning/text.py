@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.config import FinetuneTextConfig, check_run, read_unchanged
+from tibert_keras.finetuning.config import FinetuneTextConfig, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
 from tibert_keras.finetuning.task import Examples, FinetuningTask
@@ -59,9 +59,7 @@ def finetune_text(config: FinetuneTextConfig) -> Scores:
         The scores of all seeds and of the baseline, which predicts the most frequent label. The best seed's model is in
         `champion/`.
     """
-    config = config.as_begun()
-    check_run(config)
-    return run_seeds(config, _Classification(config))
+    return run_seeds(config, _Classification)
 
 
 class _Classification(FinetuningTask):

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tibert_keras.finetuning.config import FinetuneTokensConfig, check_run, read_unchanged
+from tibert_keras.finetuning.config import FinetuneTokensConfig, read_unchanged
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE, Scores
 from tibert_keras.finetuning.seeds import run_seeds
 from tibert_keras.finetuning.task import Examples, FinetuningTask
@@ -39,9 +39,7 @@ def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
     Returns:
         The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
     """
-    config = config.as_begun()
-    check_run(config)
-    return run_seeds(config, _Tagging(config))
+    return run_seeds(config, _Tagging)
 
 
 class _Tagging(FinetuningTask):
