@@ -76,8 +76,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
                 "nbest_size is an integer from -1 and alpha a number. "
                 f"Received: nbest_size={nbest_size!r}, alpha={alpha!r}. Give nbest_size=0 for no sampling."
             )
-        self.nbest_size = nbest_size
-        self.alpha = alpha
+        self.nbest_size: int = nbest_size
+        self.alpha: float = alpha
         if kwargs.get("add_bos") or kwargs.get("add_eos"):
             raise InputError("[CLS] and [SEP] come from the packer, not the tokenizer. Received: add_bos or add_eos.")
         super().__init__(proto=proto, **kwargs)

@@ -50,14 +50,15 @@ def inspect_records(path: str | os.PathLike[str], *, tokenizer: SentencePieceEnc
         "two_segments": (two_segments, num_examples),
         "swapped": (swapped, two_segments),
     }
+    figures: dict[str, Any] = dict(histograms)
+    figures |= {f"{name}_share": float(part / max(whole, 1)) for name, (part, whole) in shares.items()}
     return RecordStatistics(
         examples=num_examples,
         documents=source.get("documents"),
         source_tokens=source.get("tokens"),
         tokens=tokens,
         masked_tokens=masked,
-        **histograms,
-        **{f"{name}_share": float(part / max(whole, 1)) for name, (part, whole) in shares.items()},
+        **figures,
     )
 
 
