@@ -38,6 +38,11 @@ def join(folder: str | os.PathLike[str], *names: str) -> str:
     return "/".join([os.fspath(folder).rstrip("/"), *names])
 
 
+def folder_of(path: str | os.PathLike[str]) -> str:
+    """Return the folder of a file, `.` for a name alone."""
+    return os.path.dirname(path) or "."
+
+
 @contextmanager
 def explaining_tensorflow(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield `tf.io.gfile`, and turn TensorFlow's errors into `InputError`, or `OSError` if the path is local."""

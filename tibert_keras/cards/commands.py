@@ -13,8 +13,8 @@ from tibert_keras.corpus.build import CorpusConfig
 from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.config import RecordsConfig
-from tibert_keras.records.manifest import Manifest, folder_of
-from tibert_keras.storage import join
+from tibert_keras.records.manifest import Manifest
+from tibert_keras.storage import folder_of, join
 from tibert_keras.tokenizers.training import TokenizerConfig
 from tibert_keras.training.config import PretrainConfig
 

@@ -52,6 +52,12 @@ def read_labelled(pattern: str) -> list[LabelledText]:
     return texts
 
 
+def segments_of(texts: Sequence[LabelledText]) -> Any:
+    """Return texts as a preprocessor takes them: in a list, or pairs in a tuple of two lists."""
+    first, *others = (list(column) for column in zip(*(text.segments for text in texts), strict=True))
+    return (first, *others) if others else first
+
+
 def finetune_text(config: FinetuneTextConfig) -> Scores:
     """Fine-tune a classifier of texts, or train the seeds that a run lacks.
 
@@ -75,8 +81,7 @@ class _Classification(FinetuningTask):
         self.inputs = {part: self.encode(part)[0] for part in parts if part != "train"}
 
     def encode(self, part: str) -> Examples:
-        segments = tuple(list(column) for column in zip(*(text.segments for text in self.parts[part]), strict=True))
-        outputs = self.preprocessor(segments if len(segments) > 1 else segments[0], y=self._true(part))
+        outputs = self.preprocessor(segments_of(self.parts[part]), y=self._true(part))
         x, y, *weights = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
         return x, y, weights[0] if weights else None
 

@@ -29,7 +29,7 @@ from tibert_keras.formats.portable import PortableModel, clean_albert_config, ma
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.storage import explaining_tensorflow, join, list_folder, read_json
+from tibert_keras.storage import explaining_tensorflow, folder_of, join, list_folder, read_json
 
 ALBERT_CONFIG = "albert_config.json"
 
@@ -49,7 +49,7 @@ def find_google_files(
 ) -> GoogleFiles:
     """Find the checkpoint, its configuration and its tokenizer."""
     prefix = find_google_checkpoint(path)
-    folder = os.path.dirname(prefix) or "."
+    folder = folder_of(prefix)
     models = [join(folder, name) for name in list_folder(folder) if name.endswith(".model")]
     return GoogleFiles(
         prefix=prefix,
@@ -73,7 +73,7 @@ def read_google(files: GoogleFiles, *, architecture: Mapping[str, Any] | None = 
         )
         tokenizer = None
     else:
-        options = read_tokenizer_config(os.path.dirname(files.tokenizer) or ".")
+        options = read_tokenizer_config(folder_of(files.tokenizer))
         tokenizer = make_tokenizer(files.tokenizer, options)
     return make_portable(
         full,

@@ -15,7 +15,7 @@ from tibert_keras.integrity import MANIFEST_FILE, file_entry
 from tibert_keras.locks import only_writer
 from tibert_keras.parallel import check_shared, run_tasks
 from tibert_keras.records.config import RecordsConfig, check_vocab_file, name_targets
-from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer, folder_of
+from tibert_keras.records.manifest import Manifest, describe_corpora, describe_tokenizer
 from tibert_keras.records.one_file import record_tokenizer, write_records_file
 from tibert_keras.records.shuffle import gather, num_buckets, scatter
 from tibert_keras.storage import (
@@ -23,6 +23,7 @@ from tibert_keras.storage import (
     atomic_output,
     exists,
     expand_glob,
+    folder_of,
     join,
     list_folder,
     read_bytes,

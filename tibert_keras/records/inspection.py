@@ -10,12 +10,12 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.records.build import TOKENIZER_FILE
-from tibert_keras.records.manifest import Manifest, folder_of, refuse_other_tokenizer
+from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.records.masking import LABEL_FEATURES, original_tokens
 from tibert_keras.records.reader import ExampleReader
 from tibert_keras.records.serialization import example_shape, feature_sizes
 from tibert_keras.records.statistics import HISTOGRAMS, RecordStatistics
-from tibert_keras.storage import exists, join, open_binary, read_bytes
+from tibert_keras.storage import exists, folder_of, join, open_binary, read_bytes
 from tibert_keras.tokenizers.sentence_piece import SentencePieceEncoder
 
 _BATCH = 1024

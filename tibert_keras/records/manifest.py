@@ -14,7 +14,7 @@ from tibert_keras.integrity import MANIFEST_FILE, ListedFile, difference
 from tibert_keras.json_types import known_fields, read_typed_json
 from tibert_keras.records.examples import ExamplePolicy
 from tibert_keras.records.masking import MaskingPolicy
-from tibert_keras.storage import join, list_folder, sha256, write_text
+from tibert_keras.storage import folder_of, join, list_folder, sha256, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +158,6 @@ def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, fo
 
 
 # === The origin of texts and tokenizer ===
-
-
-def folder_of(path: str | os.PathLike[str]) -> str:
-    """Return the folder of a file, in a form that can be used in a command."""
-    return os.path.dirname(path) or "."
 
 
 def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.integrity import MANIFEST_FILE
 from tibert_keras.json_types import read_typed_json
 from tibert_keras.records.manifest import Manifest
-from tibert_keras.storage import exists, join, sha256, size, write_text
+from tibert_keras.storage import exists, folder_of, join, sha256, size, write_text
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("tibert-keras", "keras", "keras-nlp", "tensorflow", "tensorflow-text", "jax", "sentencepiece")
@@ -97,7 +97,7 @@ def hash_records(record_files: Iterable[str]) -> dict[str, str]:
     """
     folders: dict[str, list[str]] = {}
     for file in sorted(record_files):
-        folders.setdefault(os.path.dirname(file) or ".", []).append(file)
+        folders.setdefault(folder_of(file), []).append(file)
     hashes = {}
     for folder, files in folders.items():
         if exists(manifest := join(folder, MANIFEST_FILE)):

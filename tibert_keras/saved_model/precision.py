@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
-from tibert_keras.finetuning.text import LabelledText, read_labelled
+from tibert_keras.finetuning.text import LabelledText, read_labelled, segments_of
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
@@ -157,6 +157,5 @@ def _accuracy(model: TibertTextClassifier, texts: Sequence[LabelledText]) -> flo
             "A classifier is measured on as many texts side by side as it was trained on. Received: "
             f"{len(texts[0].segments)} texts a line, not {model.preprocessor.num_segments}. Give other files."
         )
-    segments = tuple(list(column) for column in zip(*(text.segments for text in texts), strict=True))
-    probabilities = model.predict_probabilities(segments if len(segments) > 1 else segments[0])
+    probabilities = model.predict_probabilities(segments_of(texts))
     return float(np.mean(probabilities.argmax(axis=-1) == true))

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.runs.checkpoints import Checkpoints, assign_values, check_values, moment_name, variables_by_name
 from tibert_keras.runs.folder import INITIAL_PRESET, TOKENIZER_ASSET
-from tibert_keras.storage import exists, join, read_bytes, read_json, write_text
+from tibert_keras.storage import exists, folder_of, join, read_bytes, read_json, write_text
 from tibert_keras.training.config import PretrainConfig, find_continue_from
 
 # Lists the names of all variables in the new run's folder. They are too many for the log.
@@ -213,7 +212,7 @@ def _check_architecture(model: TibertMaskedLM, checkpoint: StateOfTraining) -> N
     """Check sizes that no shape shows, such as the number of layers in a group, which share their weights."""
     google = checkpoint.run_dir is None
     place = checkpoint.run_dir or checkpoint.place
-    path = join(os.path.dirname(place) or ".", ALBERT_CONFIG) if google else join(place, INITIAL_PRESET, "config.json")
+    path = join(folder_of(place), ALBERT_CONFIG) if google else join(place, INITIAL_PRESET, "config.json")
     if not exists(path):
         return
     theirs = read_json(path, what="the configuration of a model", advice="Give another checkpoint.")
