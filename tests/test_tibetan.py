@@ -106,12 +106,18 @@ def test_other_signs_have_no_class(sign):
 def test_markers():
     text = (
         "[2a.1] (12) {D12} [fol. 3r] [1-1a] <12> [12v2] [p. 12] {T1-1} [༡༢] [2a:1] [Vol. 2, p. 13] [12,3] (༡༢ན་) [D 4]"
+        " /12b/ /2a.1/ /12v3/ |12| |12b| |12.3| |2r:1|"
     )
     assert re.sub(MARKER, "", text).split() == []
 
 
 @pytest.mark.parametrize("text", ["[MASK]", "[GAP:1]", "[GAP:1-2]", "[?]", "(ཀ)", "[ཀ་༡]", "[]", '<gap quantity="2"/>'])
 def test_no_markers(text):
+    assert not re.search(MARKER, text)
+
+
+@pytest.mark.parametrize("text", ["lo/12/", "/ 12b /", "|ལོ|", "|༡༢|", "lo| 12 |", "//12b", "1/2", "a|b|c"])
+def test_strokes_that_may_be_shads(text):
     assert not re.search(MARKER, text)
 
 

@@ -124,25 +124,46 @@ EDITION_SPACES = "[\t\v\f\r\u00a0\u2000-\u200a\u202f\u3000]"
 # === Markers of folios and lines ===
 
 _NUMBER = "[0-9\N{TIBETAN DIGIT ZERO}-\N{TIBETAN DIGIT NINE}]{1,5}"
-# What editions and transcriptions count a text with, by its shape: `[2a.1]`, `(༡༢ན་)`, `{D12}`, `[fol. 3r]`.
-# A pattern that RE2 accepts, as those below.
+_LINE = r"(?:[.:]?[0-9]{1,3})?"
+# Between strokes, which are shads in transliterations, only a page and its side can be nothing else.
+SIDE_BETWEEN_STROKES = rf"/[0-9]{{1,5}}[abrvABRV]{_LINE}/|\|[0-9]{{1,5}}[abrvABRV]{_LINE}\|"
+# What editions and transcriptions count a text with, by its shape: `[2a.1]`, `(༡༢ན་)`, `{D12}`, `[fol. 3r]`, `/12b/`,
+# `|12|`. A pattern that RE2 accepts, as those below.
 MARKER = (
-    rf"[\[({{<](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
+    rf"(?:[\[({{<](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
     rf"(?:[.:,/ -]{{0,2}}(?:[A-Za-z]{{1,5}}\.? ?)?{_NUMBER} ?[A-Za-z]?){{0,3}}[\])}}>]"
+    rf"|{SIDE_BETWEEN_STROKES}|\|[0-9]{{1,5}}{_LINE}\|)"
+)
+
+# === Gaps ===
+
+_GAP_BETWEEN_SYLLABLES = (
+    r"(?:\[MASK\])+|\[GAP(?::(?P<range>[^\]\n]*))?\]?|<gap\b(?P<attributes>[^<>]*?)(?:/>|>\s*</gap>)"
+)
+# In the notations that `find_gaps` describes. The legible letters around `[?]` are of its syllable.
+GAP = (
+    rf"{_GAP_BETWEEN_SYLLABLES}|(?P<begins>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})\[\?\]"
+    rf"(?P<ends>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})"
 )
 
 # === Syllables ===
 
-_IN_SYLLABLE = f"[^{TSHEGS}{SEPARATE_MARKS}{SYLLABLE_SPACES}]"
+_NOT_IN_SYLLABLE = f"{TSHEGS}{SEPARATE_MARKS}{SYLLABLE_SPACES}"
+# Not the beginning of a gap. RE2 cannot look ahead.
+_IN_SYLLABLE = rf"(?:[^\[<{_NOT_IN_SYLLABLE}]|\[[^GM\[<{_NOT_IN_SYLLABLE}]|<[^g\[<{_NOT_IN_SYLLABLE}])"
 _AROUND = f"(?:[{SYLLABLE_SPACES}]|{MARKER})"
 # A unit of `split_syllables`. The last alternative matches a text of nothing but spaces and markers.
 SYLLABLE_PATTERN = (
-    f"{_AROUND}*(?:{_IN_SYLLABLE}+?{MARKER}|{_IN_SYLLABLE}*[{TSHEGS}]|{_IN_SYLLABLE}+|[{SEPARATE_MARKS}]){_AROUND}*"
-    f"|{_AROUND}+"
+    rf"{_AROUND}*(?:(?:{GAP})[{TSHEGS}]?|{_IN_SYLLABLE}+?{MARKER}|{_IN_SYLLABLE}*[{TSHEGS}]|{_IN_SYLLABLE}+"
+    rf"|[{SEPARATE_MARKS}]|[\[<][{TSHEGS}]?){_AROUND}*|{_AROUND}+"
 )
-# A unit that is a mark, and one that is a tsheg without a syllable.
+# A unit that is a mark, one that is a tsheg without a syllable, and one of neither syllables nor marks: a gap, or
+# text in another script.
 MARK_PATTERN = f"{_AROUND}*[{SEPARATE_MARKS}]{_AROUND}*"
 LONE_TSHEG_PATTERN = f"{_AROUND}*[{TSHEGS}]{_AROUND}*"
+FOREIGN_PATTERN = (
+    f"{_AROUND}*(?:{_GAP_BETWEEN_SYLLABLES}|[^0-9{LETTERS}{DIGITS}{_NOT_IN_SYLLABLE}]+)[{TSHEGS}]?{_AROUND}*"
+)
 
 # The letters that may stand before the root letter of a syllable, after its vowel, and after that one.
 PREFIXES, SUFFIXES, SECOND_SUFFIXES = "གདབམའ", "གངདནབམའརལས", "སད"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import pairwise
 
+from tibert_keras import tibetan
 from tibert_keras.tibetan import (
     COMBINING_SIGNS,
     DIGITS,
@@ -23,12 +24,7 @@ _IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}{DIGITS}"
 _MARKER = re.compile(MARKER)
 _INTERRUPTION = re.compile(rf"(?<!\s)(?:\s*(?:\n|{MARKER}))+\s*")
 _TAIL, _HEAD = re.compile(f"[{_IN_SYLLABLE}]*\\Z"), re.compile(f"[{_IN_SYLLABLE}]*")
-# A gap, in the notations that `find_gaps` describes. The legible letters around `[?]` are of its syllable.
-GAP = re.compile(
-    r"(?:\[MASK\])+|\[GAP(?::(?P<range>[^\]\n]*))?\]?"
-    rf"|(?P<begins>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})\[\?\](?P<ends>[{LETTERS}{COMBINING_SIGNS}]{{0,16}})"
-    r"|<gap\b(?P<attributes>[^<>]*?)(?:/>|>\s*</gap>)"
-)
+GAP = re.compile(tibetan.GAP)
 # The second half of a double shad, which belongs to what comes after it.
 _OPENING_SHAD = re.compile(rf"\s[{SHADS}]\Z")
 # No syllable is longer.

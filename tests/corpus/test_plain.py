@@ -68,6 +68,8 @@ def test_lines_of_a_long_document_are_joined() -> None:
         "[༡༢]",
         " i-12 ",
         "OpenPechaUUID:0a1b2c ",
+        "/12b/",
+        "|12|",
     ],
 )
 def test_page_markers_of_other_editions(marker: str) -> None:

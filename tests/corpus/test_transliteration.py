@@ -46,6 +46,11 @@ def test_there_and_back(latin: str) -> None:
     assert to_wylie(TibetanConverter("ewts").convert(latin)) == latin
 
 
+def test_sides_of_folios_stay() -> None:
+    for convert in (TibetanConverter("ewts").convert, TibetanConverter("acip").convert):
+        assert convert("shis /12b/bde/").replace("/12b/", "[12b]") == convert("shis [12b]bde/")
+
+
 def test_what_is_no_word_takes_no_time() -> None:
     converter = TibetanConverter("ewts")
     assert converter.convert("bkra " + "k" * 100_000 + "\nshis") == "bkra " + "k" * 100_000 + "\nཤིས"

@@ -33,8 +33,8 @@ from tibert_keras.tagging.reading import read_tagged
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
 
 TEXTS = ["  ཆོས་ལ།  ", "ཆོས་\nལ།\n\n།བཀྲ་", "Latin 12་", "༄༅། །", "ཀ\u200bཁ \u200b", "་་", "ཆོས་[MASK]། [MASK]"]
-# Tshegs without syllables, and marks: at the start of a text, after syllables, and after marks.
-MARKS = ["་ཆོས་་ལ ་ །་ཀ", "ཀ་", "་", "༼ཀ༽", "། ་་ ཀ"]
+# Tshegs without syllables, and marks: at the start of a text, after syllables, and after marks; gaps.
+MARKS = ["་ཆོས་་ལ ་ །་ཀ", "ཀ་", "་", "༼ཀ༽", "། ་་ ཀ", "ཀ[GAP:2]ཆོས་…་་ལ་[?]"]
 
 
 @pytest.fixture(scope="module")

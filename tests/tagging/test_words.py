@@ -33,6 +33,9 @@ from tibert_keras.tibetan import INTERSYLLABIC_MARKS, SYLLABLE_PATTERN, TSHEGS
         ("ང༌ང༔ང་་", ["ང༌", "ང", "༔", "ང་", "་"]),
         ("\nab cd\n་", ["\nab ", "cd\n", "་"]),
         ("བསྒྲུབས་པའི་", ["བསྒྲུབས་", "པའི་"]),
+        ("ཀ[GAP:1-2]ཁ་[MASK][MASK]་ག [GAP] །", ["ཀ", "[GAP:1-2]", "ཁ་", "[MASK][MASK]་", "ག ", "[GAP] ", "།"]),
+        ('ཀ<gap quantity="2" unit="syllable"/>་ཁ', ["ཀ", '<gap quantity="2" unit="syllable"/>་', "ཁ"]),
+        ("ཐོ[?]ས་[?]་བཅོ[མ]་ལྡ<ན>་[2a]ཀ[", ["ཐོ[?]ས་", "[?]་", "བཅོ[མ]་", "ལྡ<ན>་[2a]", "ཀ", "["]),
     ],
 )
 def test_syllables(text: str, syllables: list[str]) -> None:
@@ -42,7 +45,8 @@ def test_syllables(text: str, syllables: list[str]) -> None:
 def test_no_character_is_lost_and_units_do_not_depend_on_the_text_around() -> None:
     draw = random.Random(1)
     for _ in range(2000):
-        text = "".join(draw.choices("ཀིྱ་༌།༔༄ x\n\u00a0\u200b", k=draw.randrange(12)))
+        signs = [*"ཀིྱ་༌།༔༄ x\n\u00a0\u200b[<", "[2a]", "[GAP:1]", "[?]", "<gap/>"]
+        text = "".join(draw.choices(signs, k=draw.randrange(12)))
         syllables = split_syllables(text)
         assert "".join(syllables) == text
         assert all(split_syllables(syllable) == [syllable] for syllable in syllables)
@@ -56,7 +60,7 @@ def test_units_end_wherever_the_tokenizer_cuts() -> None:
 def test_re2_takes_the_pattern() -> None:
     import tensorflow as tf
 
-    text = " ༄༅། །ང་ཀའི། abཀ༌ཁ  "
+    text = " ༄༅། །ང་ཀའི། abཀ༌ཁ[GAP:1-2]ག[མ]་[MASK]་ཐོ[?]ས་<gap n='2 3'/>[  "
     marked = tf.strings.regex_replace(text, f"({SYLLABLE_PATTERN})", r"\1#").numpy().decode()
     assert marked == re.sub(f"({SYLLABLE_PATTERN})", r"\1#", text) == "#".join([*split_syllables(text), ""])
 
@@ -69,6 +73,9 @@ def test_re2_takes_the_pattern() -> None:
         (["n.count", "punc", "CONT"], "་ཆོས་།", "punc n.count punc"),
         # A tagger that knows no marks.
         (["NOUN", "CONT"], "ཆོས་།", "NOUN NOUN"),
+        # What is foreign parts its neighbours.
+        (["NOUN", "UNK", "CONT"], "བཅོམ་[GAP:2]་འདས་ལ[MASK]ཀ་…་ཁ་ॐ 吉 ག་2026་", "NOUN UNK " * 3 + "NOUN UNK UNK NOUN"),
+        (["NOUN", "CONT"], "ཀ་[GAP]་ཁ", "NOUN NOUN NOUN"),
     ],
 )
 def test_marks_and_lone_tshegs_are_no_nouns(labels: list[str], text: str, tags: str) -> None:

@@ -11,7 +11,17 @@ from functools import cache
 from typing import Any, Literal
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import BLOCK, DIGITS, LETTERS, MARKER, NATIVE_SYLLABLE, PUNCTUATION, TSHEG, has_tibetan
+from tibert_keras.tibetan import (
+    BLOCK,
+    DIGITS,
+    LETTERS,
+    MARKER,
+    NATIVE_SYLLABLE,
+    PUNCTUATION,
+    SIDE_BETWEEN_STROKES,
+    TSHEG,
+    has_tibetan,
+)
 from tibert_keras.transcription import GAP
 
 Transliteration = Literal["ewts", "acip"]
@@ -20,7 +30,7 @@ _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
 _LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
-_BRACKETED = re.compile(r"(\[[^\[\]\n]*\]|<gap\b[^<>]*>)")
+_BRACKETED = re.compile(rf"(\[[^\[\]\n]*\]|<gap\b[^<>]*>|{SIDE_BETWEEN_STROKES})")
 _SPACES = re.compile(" +")
 # pyewts's time is quadratic in such a run. No word is so long.
 _ENDLESS = re.compile(r"(?<!\S)\S{256}")

@@ -7,8 +7,9 @@ from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.models.tibert_tokenizer import absorb_spaces_in_graph
 from tibert_keras.saved_model.precision import Precision
 from tibert_keras.saved_model.text_module import NO_TEXT, TEXT, TextModule, bounded
-from tibert_keras.tagging.packing import mark_tags
-from tibert_keras.tibetan import LONE_TSHEG_PATTERN, MARK_PATTERN, SYLLABLE_PATTERN, TOKENIZER_SPACES
+from tibert_keras.tagging.packing import tags_of_kinds
+from tibert_keras.tagging.words import FOREIGN, OF_MARKS, OF_SYLLABLES
+from tibert_keras.tibetan import FOREIGN_PATTERN, LONE_TSHEG_PATTERN, MARK_PATTERN, SYLLABLE_PATTERN, TOKENIZER_SPACES
 
 _CUT = rb"\1" + NO_TEXT
 
@@ -23,7 +24,7 @@ class TagWords(TextModule):
         self.labels = tf.constant(list(model.labels))
         continuation = model.preprocessor.continuation
         self._is_continuation = tf.constant([label == continuation for label in model.labels])
-        self._of_marks = tf.constant(mark_tags(model.labels))
+        self._tags_of_kinds = tf.constant(tags_of_kinds(model.labels))
 
     @tf.function(input_signature=[TEXT])
     def tag(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -46,17 +47,18 @@ class TagWords(TextModule):
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
         # The first syllable begins a word, whatever the model predicts.
         begins = is_first | ~tf.gather(self._is_continuation, likeliest)
-        # The rules of `join_syllables`: as does a mark after a syllable, or a syllable after a mark; a tsheg without a
-        # syllable belongs to the word before it.
+        # The rules of `join_syllables`: as does what is foreign or of another kind than the unit before; a tsheg alone
+        # belongs to the word before it.
         is_tsheg = tf.strings.regex_full_match(syllables.flat_values, LONE_TSHEG_PATTERN)
         goes_on = is_tsheg & ~is_first
         is_mark = is_tsheg | tf.strings.regex_full_match(syllables.flat_values, MARK_PATTERN)
+        is_foreign = tf.strings.regex_full_match(syllables.flat_values, FOREIGN_PATTERN)
+        kinds = tf.where(is_mark, OF_MARKS, tf.where(is_foreign, FOREIGN, OF_SYLLABLES))
         # Such a tsheg changes nothing for what comes after it.
-        is_mark = tf.gather(tf.boolean_mask(is_mark, ~goes_on), tf.cumsum(tf.cast(~goes_on, tf.int32)) - 1)
-        begins |= tf.concat([is_mark[:1], is_mark[1:] != is_mark[:-1]], axis=0)
+        kinds = tf.gather(tf.boolean_mask(kinds, ~goes_on), tf.cumsum(tf.cast(~goes_on, tf.int32)) - 1)
+        begins |= (kinds == FOREIGN) | tf.concat([is_first[:1], kinds[1:] != kinds[:-1]], axis=0)
         begins &= ~goes_on
-        kept = tf.where(is_mark[:, tf.newaxis], self._of_marks, ~self._is_continuation)
-        of_tags, ids = tf.math.top_k(tf.where(kept, probabilities, -1.0), k=1)
+        of_tags, ids = tf.math.top_k(tf.where(tf.gather(self._tags_of_kinds, kinds), probabilities, -1.0), k=1)
         word_ids = tf.cumsum(tf.cast(begins, tf.int32)) - 1
         words = tf.strings.unsorted_segment_join(
             syllables.flat_values, word_ids, tf.reduce_sum(tf.cast(begins, tf.int32))

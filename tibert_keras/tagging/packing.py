@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tibert_keras.tagging.words import CONTINUATION, MARK_TAGS, TaggedWord, is_lone_tsheg, is_mark
+from tibert_keras.tagging.words import (
+    CONTINUATION,
+    FOREIGN,
+    MARK_TAGS,
+    UNKNOWN_TAG,
+    TaggedWord,
+    is_lone_tsheg,
+    kind_of,
+)
 
 
 class PackedSyllables(NamedTuple):
@@ -53,26 +61,28 @@ def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[st
 
     Returns:
         The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores, and so does
-        a mark after a syllable, or a syllable after a mark. A tsheg without a syllable belongs to the word before it,
-        and is a mark if there is none. Marks have one of `MARK_TAGS`, if it is among the labels.
+        a unit of another kind than the one before. A gap or text in another script is a word by itself. A tsheg without
+        a syllable belongs to the word before it, and is a mark if there is none. Tags are those of `tags_of_kinds`.
     """
     words: list[TaggedWord] = []
-    after_mark = None
-    tags = [index for index, label in enumerate(labels) if label != CONTINUATION]
-    tags_of_marks = np.flatnonzero(mark_tags(labels))
+    before = None
+    tags = [np.flatnonzero(allowed) for allowed in tags_of_kinds(labels)]
     for syllable, row in zip(syllables, np.asarray(scores, "float32"), strict=True):
-        is_tsheg = is_lone_tsheg(syllable)
-        mark = is_mark(syllable) or is_tsheg
-        if words and (is_tsheg or (labels[row.argmax()] == CONTINUATION and after_mark is mark)):
+        kind = kind_of(syllable)
+        goes_on = labels[row.argmax()] == CONTINUATION and kind == before != FOREIGN
+        if words and (goes_on or is_lone_tsheg(syllable)):
             words[-1] = TaggedWord(words[-1].form + syllable, words[-1].tag)
             continue
-        after_mark = mark
-        allowed = tags_of_marks if mark else tags
-        words.append(TaggedWord(syllable, labels[allowed[row[allowed].argmax()]]))
+        before = kind
+        words.append(TaggedWord(syllable, labels[tags[kind][row[tags[kind]].argmax()]]))
     return words
 
 
-def mark_tags(labels: Sequence[str]) -> np.ndarray:
-    """Tell which labels a word of marks may have, bool `[labels]`: those of `MARK_TAGS`, or any if there are none."""
-    of_marks = np.isin(labels, MARK_TAGS)
-    return of_marks if of_marks.any() else np.array([label != CONTINUATION for label in labels])
+def tags_of_kinds(labels: Sequence[str]) -> np.ndarray:
+    """Tell which labels words of each kind may have, bool `[kinds, labels]`.
+
+    Marks have those of `MARK_TAGS`, and what is foreign has `UNK`, if they are among the labels.
+    """
+    tags = np.array([label != CONTINUATION for label in labels])
+    of_kinds = [tags, np.isin(labels, MARK_TAGS), np.isin(labels, UNKNOWN_TAG)]
+    return np.stack([allowed if allowed.any() else tags for allowed in of_kinds])

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import LONE_TSHEG_PATTERN, MARK_PATTERN, SYLLABLE_PATTERN, SYLLABLE_SPACES, TSHEGS
+from tibert_keras.tibetan import (
+    FOREIGN_PATTERN,
+    LONE_TSHEG_PATTERN,
+    MARK_PATTERN,
+    SYLLABLE_PATTERN,
+    SYLLABLE_SPACES,
+    TSHEGS,
+)
 from tibert_keras.transcription import plain_marks
 
 # The tag of words without a tag, or with one too rare to learn.
@@ -17,7 +24,10 @@ TAG_SEPARATOR = "+"
 # The tags that words of marks alone may have: the universal ones, and SOAS's.
 MARK_TAGS = ("PUNCT", "SYM", "punc")
 
-_SYLLABLE, _MARK, _LONE_TSHEG = map(re.compile, (SYLLABLE_PATTERN, MARK_PATTERN, LONE_TSHEG_PATTERN))
+_SYLLABLE, _LONE_TSHEG = re.compile(SYLLABLE_PATTERN), re.compile(LONE_TSHEG_PATTERN)
+_MARK, _FOREIGN = re.compile(f"{MARK_PATTERN}|{LONE_TSHEG_PATTERN}"), re.compile(FOREIGN_PATTERN)
+# The kinds of units: a word has units of one kind, and a foreign one is a word of its own.
+OF_SYLLABLES, OF_MARKS, FOREIGN = range(3)
 
 
 @dataclass(frozen=True)
@@ -49,19 +59,22 @@ def split_syllables(text: str) -> list[str]:
     """Cut a text into syllables and marks, without losing a character.
 
     A syllable includes the tsheg after it. Every other mark of the script is a unit of its own, so that no word has
-    both syllables and shads. Spaces, and the markers of folios and lines (`[2a.1]`), belong to the unit before them,
-    those at the start of the text to the first one.
+    both syllables and shads. So is a gap, in the notations of `find_gaps`, with the tsheg after it. Spaces, and the
+    markers of folios and lines (`[2a.1]`), belong to the unit before them, those at the start of the text to the first
+    one.
 
     Example:
         >>> split_syllables("བཀྲ་ཤིས། །དེ་ནས")
         ['བཀྲ་', 'ཤིས', '། ', '།', 'དེ་', 'ནས']
     """
-    return _SYLLABLE.findall(text)
+    return [match[0] for match in _SYLLABLE.finditer(text)]
 
 
-def is_mark(unit: str) -> bool:
-    """Whether a unit of `split_syllables` is a mark: a word has either marks or syllables."""
-    return _MARK.fullmatch(unit) is not None
+def kind_of(unit: str) -> int:
+    """Return the kind of a unit of `split_syllables`: `OF_SYLLABLES`, `OF_MARKS`, or `FOREIGN`."""
+    if _MARK.fullmatch(unit):
+        return OF_MARKS
+    return FOREIGN if _FOREIGN.fullmatch(unit) else OF_SYLLABLES
 
 
 def is_lone_tsheg(unit: str) -> bool:
