@@ -18,6 +18,7 @@ from tibert_keras.inference.fill import (
     FilledMask,
     FilledText,
     FillMaskConfig,
+    fill_file,
     fill_gaps,
     fill_mask,
     fill_texts,
@@ -138,8 +139,11 @@ def loaded(finished_run) -> FillMask:
 
 class TestReadTexts:
     def test_lines(self, tmp_path):
-        (tmp_path / "texts.txt").write_text("ཀ\n\nཁ\n")
-        assert list(read_texts(tmp_path / "texts.txt")) == [(1, "ཀ"), (3, "ཁ")]
+        (tmp_path / "texts.txt").write_bytes("\ufeffཀ\n\n ཁ\r\n \nག\rང".encode())
+        assert list(read_texts(tmp_path / "texts.txt")) == [(1, "ཀ"), (3, " ཁ"), (5, "ག"), (6, "ང")]
+        (tmp_path / "texts.txt").write_text("\n \n")
+        with pytest.raises(InputError, match="The file has no text with a gap. Received: '.*texts.txt'. Give another."):
+            list(read_texts(tmp_path / "texts.txt"))
 
     def test_json_lines(self, tmp_path):
         (tmp_path / "texts.jsonl").write_text('{"text": "ཀ\\nཁ"}\n\n{"id": 1, "text": ""}\n')
@@ -277,12 +281,23 @@ class TestFromFileToFile:
         _, *rows = [line.split("\t") for line in (tmp_path / "c.tsv").read_text(encoding="utf-8").splitlines()]
         best = [row[3] for row in rows if row[2] == "1"]
         assert [row[:2] for row in rows if row[2] == "1"] == [["2", "1"], ["5", "2"], ["5", "3"]]
+        assert [row[5:] for row in rows if row[2] == "1"] == [
+            ["", "[---]", "་འདས་"], ["(2)ཆོས་", "[?]ས", "་…"], ["(2)ཆོས་[?]ས་", "…", ""]
+        ]  # fmt: skip
         assert filled == text.removeprefix("\ufeff").replace("[---]", best[0]).replace("[?]ས", best[1]).replace(
             "…", best[2]
         )
         assert best[1].endswith("ས")
         assert main([*given, "--gap_signs=1", f"--output_file={tmp_path}/out.txt"]) == 0
         assert (tmp_path / "out.txt").read_bytes().decode() == filled
+
+    def test_a_gap_without_a_filling_keeps_its_sign(self, monkeypatch):
+        def fill(texts, **_):
+            return (FilledText(number, text, [[("ཐོས", 0.5)], []], "") for number, text in texts)
+
+        monkeypatch.setattr(sys.modules[fill_texts.__module__], "fill_texts", fill)
+        (filled,) = fill_file(FillMaskConfig(text=["tho[?] …/"], gap_signs="1", transliteration="ewts"))
+        assert (filled.filled, filled.signs) == ("ཐོས་…།", [None, "…"])
 
     def test_masks_over_lines(self, loaded):
         broken = "སངས་\n[2a.1] རྒྱས་[MASK]\nབཅོམ་"

@@ -117,12 +117,15 @@ class TestFindGaps:
 
     def test_signs_of_other_editors(self):
         signs = "[---] [...] [……] … ... xxx XXX ---- [ ] [–] □□ 〓 ཀxxxཁ"
-        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12) + " ཀ[GAP:1-2]ཁ"
+        assert mark_gaps(signs, "1-2")[0] == " ".join(["[GAP:1-2]"] * 12) + " ཀ[GAP:1-2]ཁ"
         signs = "(...) {---} <…> ⟦+++⟧ ⟨- - -⟩ […?] [+ +] +++ ×× [lacuna] ▢ <gap unit='char' quantity='3'/>"
-        assert mark_gaps(signs, "1-2") == " ".join(["[GAP:1-2]"] * 12)
+        assert mark_gaps(signs, "1-2")[0] == " ".join(["[GAP:1-2]"] * 12)
         kept = "boxxx [MASK] [GAP:1] [2a] [?] ཐོ[?]་ (?) (12) ། -- x. pad+me <gap/> <gap extent='2 syllables'/>"
-        assert mark_gaps(kept, "1-2") == kept
-        assert mark_gaps("ཀ[---]ཁ…[--]", "[---]=1-3 no shad, …=0–1") == "ཀ[GAP:1-3 no shad]ཁ[GAP:0–1][--]"
+        assert mark_gaps(kept, "1-2") == (kept, [None] * len(GAP.findall(kept)))
+        text = "ཀ[---]ཐོ[?]…[--][GAP]"
+        marked = "ཀ[GAP:1-3 no shad]ཐོ[?][GAP:0–1][--][GAP]"
+        assert mark_gaps(text, "[---]=1-3 no shad, …=0–1") == (marked, ["[---]", None, "…", None])
+        assert mark_gaps(text, "1") == ("ཀ[GAP:1]ཐོ[?][GAP:1][GAP:1][GAP]", ["[---]", None, "…", "[--]", None])
         assert _FOREIGN.search("(---" + 20_000 * " ") is not None
         for wrong in ("", "x", "[---]", "[---]=", "=2", "[---]=1,…"):
             with pytest.raises(InputError, match="with a number of syllables. Received: gap_signs="):

@@ -108,7 +108,9 @@ def fill_mask(config: FillMaskConfig) -> None:
     if config.whole_text:
         (text,) = filled
         if config.conjectures_file is not None:
-            write_conjectures(text.text, text.gaps, config.conjectures_file, show_wylie=config.show_wylie)
+            write_conjectures(
+                text.text, text.gaps, config.conjectures_file, signs=text.signs, show_wylie=config.show_wylie
+            )
         _write_pieces([text.filled], config.output_file)
         return
     if config.output_file is not None:

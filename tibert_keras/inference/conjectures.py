@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tibert_keras.corpus.transliteration import to_wylie
 from tibert_keras.errors import InputError
-from tibert_keras.inference.gaps import find_gaps
+from tibert_keras.inference.gaps import fill_in, find_gaps
 from tibert_keras.storage import atomic_output
 from tibert_keras.transcription import GAP
 
@@ -19,6 +19,8 @@ _CONTEXT = 24
 
 # For each gap of a text its fillings with their scores, the likeliest first.
 Fillings = Sequence[Sequence[tuple[str, float]]]
+# The signs that an edition has in place of the gaps, as `mark_gaps` returns them.
+_Signs = Sequence[str | None]
 
 
 class Conjecture(NamedTuple):
@@ -37,15 +39,20 @@ def certainty(score: float) -> str:
     return next(name for name, least in CERTAINTIES.items() if score >= least)
 
 
-def conjectures(text: str, fillings: Fillings) -> Iterator[Conjecture]:
-    """Yield the gaps of a text with their places and fillings."""
-    for number, (match, candidates) in enumerate(zip(GAP.finditer(text), fillings, strict=True), 1):
-        before, after = text[: match.start()], text[match.end() :]
+def conjectures(text: str, fillings: Fillings, signs: _Signs = ()) -> Iterator[Conjecture]:
+    """Yield the gaps of a text, with the signs that an edition has in their place, their places and fillings."""
+    gaps = list(GAP.finditer(text))
+    written = [sign or gap[0] for gap, sign in zip(gaps, signs or [None] * len(gaps), strict=True)]
+    text, longer = fill_in(text, written), 0
+    for number, (gap, sign, candidates) in enumerate(zip(gaps, written, fillings, strict=True), 1):
+        start = gap.start() + longer
+        before, after = text[:start], text[start + len(sign) :]
+        longer += len(sign) - len(gap[0])
         yield Conjecture(
             line=before.count("\n") + 1,
             gap=number,
             before=before[before.rfind("\n") + 1 :][-_CONTEXT:],
-            written=match[0],
+            written=sign,
             after=after.partition("\n")[0].rstrip("\r")[:_CONTEXT],
             candidates=candidates,
         )
@@ -60,24 +67,26 @@ def check_conjectures_file(name: str) -> None:
         )
 
 
-def write_conjectures(text: str, fillings: Fillings, path: str | os.PathLike[str], *, show_wylie: bool = False) -> None:
+def write_conjectures(
+    text: str, fillings: Fillings, path: str | os.PathLike[str], *, signs: _Signs = (), show_wylie: bool = False
+) -> None:
     """Write the fillings of a text to a `.tsv`, `.json` or TEI `.xml` file, which appears only when it is complete."""
     name = os.fspath(path)
     check_conjectures_file(name)
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(_WRITERS[os.path.splitext(name)[1]](text, fillings, show_wylie))
+        file.writelines(_WRITERS[os.path.splitext(name)[1]](text, fillings, signs, show_wylie))
 
 
-def _table(text: str, fillings: Fillings, show_wylie: bool) -> Iterator[str]:
+def _table(text: str, fillings: Fillings, signs: _Signs, show_wylie: bool) -> Iterator[str]:
     yield "line\tgap\trank\tguess\tscore\tbefore\twritten\tafter" + "\twylie" * show_wylie + "\n"
-    for each in conjectures(text, fillings):
+    for each in conjectures(text, fillings, signs):
         around = "\t".join(part.replace("\t", " ") for part in (each.before, each.written, each.after))
         for rank, (guess, score) in enumerate(each.candidates, 1):
             wylie = f"\t{to_wylie(guess)}" if show_wylie else ""
             yield f"{each.line}\t{each.gap}\t{rank}\t{guess}\t{score:.6g}\t{around}{wylie}\n"
 
 
-def _json(text: str, fillings: Fillings, show_wylie: bool) -> Iterator[str]:
+def _json(text: str, fillings: Fillings, signs: _Signs, show_wylie: bool) -> Iterator[str]:
     rows = [
         {
             **each._asdict(),
@@ -87,12 +96,12 @@ def _json(text: str, fillings: Fillings, show_wylie: bool) -> Iterator[str]:
                 for guess, score in each.candidates
             ],
         }
-        for each in conjectures(text, fillings)
+        for each in conjectures(text, fillings, signs)
     ]
     yield json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
 
 
-def _tei(text: str, fillings: Fillings, _show_wylie: bool) -> Iterator[str]:
+def _tei(text: str, fillings: Fillings, _signs: _Signs, _show_wylie: bool) -> Iterator[str]:
     """A TEI document of the text, in which the best fillings are supplied, and line breaks are `<lb/>`."""
     yield (
         '<?xml version="1.0" encoding="UTF-8"?>\n<TEI xmlns="http://www.tei-c.org/ns/1.0">\n<teiHeader><fileDesc>\n'
@@ -124,4 +133,5 @@ def _supplied(begins: str, candidates: Sequence[tuple[str, float]], ends: str) -
     return f"{begins}{supplied}{ends}"
 
 
-_WRITERS: dict[str, Callable[[str, Fillings, bool], Iterator[str]]] = {".tsv": _table, ".json": _json, ".xml": _tei}
+_Writer = Callable[[str, Fillings, _Signs, bool], Iterator[str]]
+_WRITERS: dict[str, _Writer] = {".tsv": _table, ".json": _json, ".xml": _tei}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
-from tibert_keras.corpus.recognition import check_kind, tei_lines
+from tibert_keras.corpus.recognition import check_kind
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.inference.conjectures import check_conjectures_file
@@ -21,7 +22,7 @@ from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps, most_syll
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
 from tibert_keras.models.tibert_presets import MASKED_LM
-from tibert_keras.storage import atomic_output, read_lines
+from tibert_keras.storage import atomic_output
 from tibert_keras.transcription import GAP
 
 Unit = Literal["syllables", "pieces"]
@@ -118,6 +119,8 @@ class FilledText(NamedTuple):
     gaps: list[list[tuple[str, float]]]
     filled: str
     measure: Literal["score", "probability"] = "score"
+    # Those that an edition has in place of its gaps, as `mark_gaps` returns them.
+    signs: Sequence[str | None] = ()
 
 
 def fill_gaps(texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int = 5) -> list[list[list[Candidate]]]:
@@ -171,25 +174,46 @@ def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
             texts = [(1, "".join(line + end for line, end in read_file(config.input_file)))]
         else:
             texts = read_texts(config.input_file)
-    if (signs := config.gap_signs) is not None:
-        texts = ((number, mark_gaps(text, signs)) for number, text in texts)
+    replaced: deque[list[str | None]] = deque()
+    if config.gap_signs is not None:
+        texts = _marked(texts, config.gap_signs, replaced)
     texts = texts_in_tibetan(texts, config.transliteration)
-    return fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
+    filled = fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
+    if config.gap_signs is None or config.unit == "pieces":
+        return filled
+    return (_with_signs(text, replaced.popleft()) for text in filled)
+
+
+def _marked(
+    texts: Iterable[tuple[int, str]], signs: str, replaced: deque[list[str | None]]
+) -> Iterator[tuple[int, str]]:
+    for number, text in texts:
+        marked, of_text = mark_gaps(text, signs)
+        # Texts are read ahead.
+        replaced.append(of_text)
+        yield number, marked
+
+
+def _with_signs(text: FilledText, signs: list[str | None]) -> FilledText:
+    best = [guesses[0][0] if guesses else sign for guesses, sign in zip(text.gaps, signs, strict=True)]
+    return text._replace(filled=fill_in(text.text, best), signs=signs)
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a file with the numbers of their lines, except empty lines.
+    """Yield the texts of a file with the numbers of their lines, except lines of white space.
 
     Args:
         path: A UTF-8 file with a text per line, or, if its name ends in `.jsonl`, a JSON object with a `text` per line.
             Of a TEI file, the lines that have gaps.
     """
-    name = os.fspath(path)
-    is_xml = check_kind(name)
-    lines, is_text = (tei_lines(name), GAP.search) if is_xml else (read_lines(name), bool)
-    for number, line in enumerate(lines, 1):
+    name, is_empty = os.fspath(path), True
+    is_text = GAP.search if check_kind(name) else str.strip
+    for number, (line, _) in enumerate(read_file(name), 1):
         if is_text(line):
+            is_empty = False
             yield number, _text_of(line, number) if name.endswith(".jsonl") else line
+    if is_empty:
+        raise InputError(f"The file has no text with a gap. Received: {name!r}. Give another.")
 
 
 def _text_of(line: str, number: int) -> str:

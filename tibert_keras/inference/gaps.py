@@ -175,19 +175,36 @@ _FOREIGN = re.compile(
     r"|[({<⟨⟦‹]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
     r"|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+"
 )
+_KNOWN = re.compile(f"{GAP.pattern}|{_FOREIGN.pattern}")
 
 
-def mark_gaps(text: str, signs: str) -> str:
+def mark_gaps(text: str, signs: str) -> tuple[str, list[str | None]]:
     """Write other editors' signs for gaps as `[GAP:...]`.
 
+    Returns:
+        The text, and for each of its gaps the sign that it had, or `None` if it had none of others.
+
     Example:
-        >>> mark_gaps("བཅོམ་[---]་འདས་…", "[---]=1-2,…=1")
-        'བཅོམ་[GAP:1-2]་འདས་[GAP:1]'
+        >>> mark_gaps("བཅོམ་[---]་[GAP:2]་…", "[---]=1-2,…=1")
+        ('བཅོམ་[GAP:1-2]་[GAP:2]་[GAP:1]', ['[---]', None, '…'])
     """
+    pattern, numbers = _read_signs(signs)
+    marked, replaced, end = "", dict[int, str](), 0
+    for match in pattern.finditer(text):
+        if not numbers and GAP.fullmatch(match[0]) and _is_in_syllables(match[0]):
+            continue
+        marked += text[end : match.start()]
+        replaced[len(marked)] = match[0]
+        marked += f"[GAP:{numbers.get(match[0], signs.strip())}]"
+        end = match.end()
+    marked += text[end:]
+    return marked, [replaced.get(gap.start()) for gap in GAP.finditer(marked)]
+
+
+def _read_signs(signs: str) -> tuple[re.Pattern[str], dict[str, str]]:
+    """The pattern of the signs, and the number of syllables of each unless it is the same for all known ones."""
     if _RANGE.fullmatch(signs):
-        gap = f"[GAP:{signs.strip()}]"
-        text = GAP.sub(lambda match: match[0] if _is_in_syllables(match["attributes"] or "") else gap, text)
-        return _FOREIGN.sub(gap, text)
+        return _KNOWN, {}
     numbers = {}
     for pair in signs.split(","):
         sign, _, number = pair.rpartition("=")
@@ -197,8 +214,7 @@ def mark_gaps(text: str, signs: str) -> str:
                 "Give 1-2 for all known signs, or for instance [---]=1-3,…=1."
             )
         numbers[sign.strip()] = number.strip()
-    longest_first = sorted(numbers, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest_first)), lambda match: f"[GAP:{numbers[match[0]]}]", text)
+    return re.compile("|".join(map(re.escape, sorted(numbers, key=len, reverse=True)))), numbers
 
 
 def _advice(text: str) -> str:
