@@ -98,7 +98,7 @@ def main() -> None:
 
     versions = sorted((run_dir / "saved_model").iterdir(), key=lambda folder: int(folder.name))
     fill_mask = tf.saved_model.load(str(versions[-1])).signatures["serving_default"]
-    pieces = fill_mask(tf.constant(["བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།"]))["pieces"]
+    pieces = fill_mask(tf.constant(["བཅོམ་ལྡན་[MASK]ལ་ཕྱག་འཚལ་ལོ།"]))["pieces"]
     print(versions[-1], *(piece.decode() for piece in pieces.numpy().ravel()))
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     model.fit(sections, batch_size=BATCH_SIZE)
     model.save_to_preset(f"{folder}/model")
 
-    for mask in fill_mask(["བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།"], model=f"{folder}/model"):
+    for mask in fill_mask(["བཅོམ་ལྡན་[MASK]ལ་ཕྱག་འཚལ་ལོ།"], model=f"{folder}/model"):
         print(mask.filled, mask.pieces, [round(probability, 3) for probability in mask.probabilities])
 
 

@@ -42,7 +42,7 @@ tibert("convert --from=keras --input=tibert_small_derge --to=huggingface --outpu
 # The folder loads without options, and the pipeline answers as `fill_mask` does:
 
 # %%
-TEXT = "བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།"
+TEXT = "བཅོམ་ལྡན་[MASK]ལ་ཕྱག་འཚལ་ལོ།"
 theirs = AutoModelForMaskedLM.from_pretrained("for_transformers")
 their_tokenizer = AutoTokenizer.from_pretrained("for_transformers")
 for guess in pipeline("fill-mask", model=theirs, tokenizer=their_tokenizer)(TEXT, top_k=3):
@@ -69,7 +69,7 @@ print(f"{sum(same)} of {len(texts)} texts have the same ids")
 # A few steps in PyTorch, on a greeting of today, which the canon does not have.
 
 # %%
-GREETING = "བཀྲ་ཤིས་[MASK]་ལེགས།"
+GREETING = "བཀྲ་ཤིས་[MASK]ལེགས།"
 batch = their_tokenizer([GREETING], return_tensors="pt")
 right = their_tokenizer.convert_tokens_to_ids("བདེ་")
 labels = torch.where(batch["input_ids"] == their_tokenizer.mask_token_id, right, -100)

@@ -31,7 +31,7 @@ export_saved_model("tibert_small_derge", "models/tibert/1")
 # `serving_default` fills masks. There are also `tokenize`, `masked_lm` and `encode`.
 
 # %%
-TEXT = "བཅོམ་ལྡན་[MASK]་ལ་ཕྱག་འཚལ་ལོ།"
+TEXT = "བཅོམ་ལྡན་[MASK]ལ་ཕྱག་འཚལ་ལོ།"
 signatures = tf.saved_model.load("models/tibert/1").signatures
 answer = signatures["serving_default"](tf.constant([TEXT]))
 print(sorted(signatures))
@@ -67,7 +67,7 @@ ask("")
 ask(":predict", {"instances": [TEXT]})
 
 # %%
-encoded = ask(":predict", {"signature_name": "encode", "inputs": [TEXT.replace("[MASK]", "འདས")]})["outputs"]
+encoded = ask(":predict", {"signature_name": "encode", "inputs": [TEXT.replace("[MASK]", "འདས་")]})["outputs"]
 {name: tf.constant(values).shape for name, values in encoded.items()}
 
 # %% [markdown]

@@ -52,7 +52,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     Example:
     ```python
     tokenizer = tibert_keras.TibertTokenizer("spiece.model")
-    tokenizer("བཀྲ་ཤིས་[MASK]་ལེགས།")           # int array [num_tokens]
+    tokenizer("བཀྲ་ཤིས་[MASK]ལེགས།")           # int array [num_tokens]
     tokenizer(["བཀྲ་ཤིས།", "བདེ་ལེགས།"])         # a list of lists, or a ragged tensor inside `tf.data`
     ```
     """
