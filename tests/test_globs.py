@@ -44,7 +44,7 @@ def test_links_to_folders_above(tree: Path) -> None:
 def test_a_name_that_is_not_utf_8(tree: Path) -> None:
     name = b"\xff.txt".decode(errors="surrogateescape")
     (tree / name).write_text("x", encoding="utf-8")
-    with pytest.raises(InputError, match=r"The name is not UTF-8. Received: .*udcff\.txt"):
+    with pytest.raises(InputError, match=r"A name or text is not UTF-8. Received: .*udcff\.txt"):
         expand_glob("*.txt")
     with pytest.raises(InputError):
         check_name(name)

@@ -42,5 +42,5 @@ def check_name(path: str) -> None:
         path.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"The name is not UTF-8. Received: {path.encode(errors='backslashreplace')!r}. Rename it."
+            f"A name or text is not UTF-8. Received: {path.encode(errors='backslashreplace')!r}. Rename or convert it."
         ) from error

@@ -136,9 +136,15 @@ class TestCommandLineErrors:
             (["pretrain"], "input_file, output_dir"),
             (["corpus", "--input_file=a", "--output_dir=b", "--editoin=plain"], "--editoin=plain"),
             (["corpus", "--input_file=a", "--output_dir=b", "--edit=plain"], "--edit=plain"),
-            (["corpus", "--input_file=a", "--output_dir=b", "--edition=derge"], "derge"),
-            (["pretrain", *TestFlags.BASE, "--train_batch_size=many"], "many"),
-            (["pretrain", *TestFlags.BASE, "--do_train=maybe"], "maybe"),
+            (
+                ["corpus", "--input_file=a", "--output_dir=b", "--edition=derge"],
+                "edition must be auto, esukhia, openpecha, plain, tei or table. Received: edition='derge'. See",
+            ),
+            (["pretrain", *TestFlags.BASE, "--train_batch_size=many"], "must be a whole number. Received: train_b"),
+            (["pretrain", *TestFlags.BASE, "--do_train=maybe"], "do_train must be true or false. Received: do_train='"),
+            (["pretrain", *TestFlags.BASE, "--jit_compile=x"], "jit_compile must be true, false or auto. Received: "),
+            (["tag", "--transliteration=wylie"], "must be ewts or acip. Received: transliteration='wylie'. See"),
+            (["convert", "--from=word"], "from must be google, huggingface or keras. Received: from='word'. See"),
         ],
     )
     def test_status_2_and_one_line(self, given, message, capsys):

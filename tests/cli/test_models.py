@@ -100,6 +100,7 @@ def test_a_build_without_them_says_so(tmp_path: Path) -> None:
     [(False, "འདས་:0.500 ལྡན་འདས:0.250"), (True, "འདས་ ['das]:0.500 ལྡན་འདས [ldan 'das]:0.250")],
 )
 def test_guesses(capsys: pytest.CaptureFixture[str], show_wylie: bool, guesses: str) -> None:
-    text = FilledText(3, "བཅོམ་[GAP:1-2]།", [[("འདས་", 0.5), ("ལྡན་འདས", 0.25)]], "བཅོམ་འདས་།")
+    text = FilledText(3, "[GAP:1]\n[GAP:1-2]།", [[], [("འདས་", 0.5), ("ལྡན་འདས", 0.25)]], "[GAP:1]\nའདས་།")
     print_filled([text], show_wylie=show_wylie)
-    assert capsys.readouterr().out == f"3.1\t{guesses}\tབཅོམ་འདས་།\n"
+    filled = "[GAP:1]\\nའདས་།"
+    assert capsys.readouterr().out == f"3.1\t(none)\t{filled}\n3.2\t{guesses}\t{filled}\n"

@@ -109,9 +109,9 @@ def test_texts_with_gaps(caplog: pytest.LogCaptureFixture) -> None:
     assert list(texts_in_tibetan(texts[1:], None)) == texts[1:]
     with pytest.raises(InputError, match=r"Text 3: .*Wylie \(EWTS\).*Give --transliteration=ewts"):
         list(texts_in_tibetan(texts, None))
-    with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: 'Only"):
+    with pytest.raises(InputError, match="Text 1: There is no Tibetan letter in the text. Received: 'Only"):
         list(texts_in_tibetan([(1, "Only [MASK] English")], None))
-    with pytest.raises(InputError, match="Text 1: There is no Tibetan in the text. Received: '12"):
+    with pytest.raises(InputError, match="Text 1: There is no Tibetan letter in the text. Received: '12"):
         list(texts_in_tibetan([(1, "12 [GAP:1] ༣")], None))
     digits = [(1, "བཀྲ་[GAP:1]་"), (2, "༡༢༳")]
     assert list(texts_in_tibetan(digits, None)) == digits

@@ -74,7 +74,7 @@ def test_the_command_line(classifier, preset, tmp_path, capsys, monkeypatch):
     assert all(line["probabilities"].keys() == set(classifier.labels) for line in lines)
 
     assert main(["classify", f"--model={preset}", "12", "Latin"]) == 1
-    assert "There is no Tibetan in the text" in capsys.readouterr().err
+    assert "There is no Tibetan letter in the text" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("\n".join(TEXTS).encode())))
     assert main(["classify", f"--model={preset}"]) == 0
     assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == rows

@@ -196,7 +196,7 @@ class TestSegment:
 
     def test_bad_input(self, segmenter, small_preset, tmp_path, capsys):
         for given, message in (
-            (["No Tibetan.", f"--model={segmenter}"], "no Tibetan in the text"),
+            (["No Tibetan.", f"--model={segmenter}"], "no Tibetan letter in the text"),
             (["ཀ།", f"--input_file={tmp_path}/text.txt", f"--model={segmenter}"], "Texts come from"),
             (["ཀ།", f"--model={small_preset}"], "a text classifier is needed"),
             (["ཀ།", "--batch_size=0", f"--model={segmenter}"], "batch_size must be positive"),

@@ -284,10 +284,10 @@ class TestBadInput:
         path.write_bytes(b"\xe0\xbd\x80\xff")
         refuse("Not a UTF-8 file: .* at byte 3", f"--input_file={path}", f"--output_file={tmp_path}/out")
         path.write_text("No Tibetan.\n")
-        refuse("no Tibetan in the text", f"--input_file={path}", f"--output_file={tmp_path}/out")
+        refuse("no Tibetan letter in the text", f"--input_file={path}", f"--output_file={tmp_path}/out")
         path.write_text("")
-        refuse("no Tibetan in the text", f"--input_file={path}")
-        refuse("no Tibetan in the text", "No Tibetan.")
+        refuse("no Tibetan letter in the text", f"--input_file={path}")
+        refuse("no Tibetan letter in the text", "No Tibetan.")
         refuse("batch_size must be positive", "ཀ", "--batch_size=0")
         assert not (tmp_path / "out").exists()
 

@@ -82,7 +82,7 @@ class TestStrings(TestCase):
             lambda: model.fit(bad, LABELS),
             lambda: model.fit(TEXTS, NAMES, validation_data=(bad, LABELS)),
         ):
-            with pytest.raises(InputError, match="no Tibetan in the text. Received: 'Latin 12 །'"):
+            with pytest.raises(InputError, match="no Tibetan letter in the text. Received: 'Latin 12 །'"):
                 call()
         # One among others is as it comes.
         assert model.predict([*bad, "ཀ"], verbose=0).shape == (3, 2)

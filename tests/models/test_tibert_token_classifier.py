@@ -200,7 +200,7 @@ class TestWords:
             lambda: trained.predict(["Latin 12་", "། །"]),
             lambda: trained.fit([["Latin ", "12་"], ["། །"]], [["NOUN", "NOUN"], ["PUNCT"]]),
         ):
-            with pytest.raises(InputError, match="no Tibetan in the text. Received: 'Latin ") as error:
+            with pytest.raises(InputError, match="no Tibetan letter in the text. Received: 'Latin ") as error:
                 call()
             assert "\n" not in str(error.value)
 

@@ -186,8 +186,8 @@ class TestBadInput:
             ({"texts": ["ཀ་[MASK]་" * 1000]}, "32 gaps. Received: 1000"),
             ({"texts": ["[MASK]་" * 20_000], "only": [0]}, "may have 10000 gaps in all. Received: 20000"),
             ({"texts": ["[GAP:9-2]"]}, "A gap is written"),
-            ({"texts": ["ཀ་[MASK]", "Hello [MASK]"]}, "no Tibetan in the text. Received: 'Hello [MASK]'"),
-            ({"texts": ["你好[GAP:1-2]"]}, "no Tibetan in the text"),
+            ({"texts": ["ཀ་[MASK]", "Hello [MASK]"]}, "no Tibetan letter in the text. Received: 'Hello [MASK]'"),
+            ({"texts": ["你好[GAP:1-2]"]}, "no Tibetan letter in the text"),
             (
                 {"texts": ["bkra [GAP:1] bde legs/"]},
                 "looks like Wylie (EWTS). Received: 'bkra [GAP:1] bde legs/'",

@@ -123,7 +123,7 @@ class TestFilling:
         page.one(".undo").click()
         page.write("Hello [GAP:1]")
         page.one(".convert").click()
-        assert "no Tibetan in the text" in wait_until(lambda: page.one("#message").text)
+        assert "no Tibetan letter in the text" in wait_until(lambda: page.one("#message").text)
 
     def test_the_example(self, browser, url):
         page = Page(browser, url)

@@ -1,13 +1,15 @@
 """Parses a command line into a dataclass, whose fields and docstring define the flags and their help."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import pairwise, product, zip_longest
-from typing import Any, get_args, get_type_hints
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from tibert_keras.errors import InputError
 from tibert_keras.globs import check_name
@@ -18,6 +20,12 @@ from tibert_keras.yaml_files import read_yaml
 _POSITIONAL = {"file", "models", "run_dir", "text"}
 # Fields whose flag is a Python keyword, which cannot name a field.
 _KEYWORDS = {"from_": "from"}
+# How messages name types.
+_TYPES: dict[Any, list[str]] = {
+    int: ["a whole number"], float: ["a number"], bool: ["true", "false"], str: ["text"], dict: ["a JSON object"],
+    list: ["a list"],
+}  # fmt: skip
+_MISFIT = re.compile(r'Parser key "(?P<name>\w+)":.*(?:Got value|Given value): (?P<value>.*)', re.DOTALL)
 # Spellings of a boolean that the original's flags accept.
 _TRUTH = {"true": "true", "t": "true", "1": "true", "false": "false", "f": "false", "0": "false"}
 
@@ -54,7 +62,10 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     for field, config in product(positional, files):
         if misfit(config.get(field), str | list[str] | None) is not None:
             raise InputError(f"{field} has another type. Received: {field}={config[field]!r}. Give a list of words.")
-    values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
+    try:
+        values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
+    except ArgumentError as error:
+        raise _explained(error, {_KEYWORDS.get(field, field): kind for field, kind in kinds.items()}) from error
     # `main` has read it already: it must take effect before the libraries are imported.
     del values["verbose"]
     del values["config"]
@@ -71,6 +82,24 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         if value is None and kinds[field] is not Any and type(None) not in get_args(kinds[field]):
             raise InputError(f"{name} needs a value. Received: {name}=null. Give one, or leave it out.")
     return config_class(**values)
+
+
+def _explained(error: ArgumentError, kinds: dict[str, Any]) -> ArgumentError:
+    """Say of a value that does not fit what would, where jsonargparse lists Python's types."""
+    if not (match := _MISFIT.match(str(error))) or match["name"] not in kinds:
+        return error
+    *others, last = _described(kinds[name := match["name"]])
+    fitting = f"{', '.join(others)} or {last}" if others else last
+    return ArgumentError(None, f"{name} must be {fitting}. Received: {name}={match['value']!r}")
+
+
+def _described(kind: Any) -> list[str]:
+    """Name the values that a type allows."""
+    if get_origin(kind) is Literal:
+        return list(map(str, get_args(kind)))
+    if names := _TYPES.get(kind) or _TYPES.get(get_origin(kind)):
+        return names
+    return [name for part in get_args(kind) if part is not NoneType for name in _described(part)]
 
 
 def _config_files(words: Sequence[str]) -> list[str]:

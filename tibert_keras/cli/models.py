@@ -22,6 +22,9 @@ from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.runs.folder import find_preset
 from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.serving.config import ServeConfig
+from tibert_keras.tagging.spaces import escape
+
+_IN_COLUMN = "\n\r\t"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,7 @@ def print_filled(filled: Iterable[FilledText], *, show_wylie: bool = False) -> N
                 f"{guess or '(nothing)'}{f' [{to_wylie(guess)}]' if show_wylie else ''}:{score:.3f}"
                 for guess, score in guesses
             )
-            print(f"{text.number}.{number}\t{shown}\t{text.filled}")
+            print(f"{text.number}.{number}\t{shown or '(none)'}\t{escape(text.filled, _IN_COLUMN)}")
 
 
 def tag(config: TagConfig) -> None:

@@ -152,9 +152,10 @@ def no_tibetan(
     shown = f"{text.strip()[:60]!r}" + (f" in {name!r}" if name is not None else "")
     if (kind := recognize_transliteration(text)) is not None:
         return InputError(
-            f"There is no Tibetan in the text; it looks like {_NAMES[kind]}. Received: {shown}. {convert.format(kind)}"
+            f"There is no Tibetan letter in the text; it looks like {_NAMES[kind]}. Received: {shown}. "
+            f"{convert.format(kind)}"
         )
-    return InputError(f"There is no Tibetan in the text. Received: {shown}. Give a text in Tibetan script.")
+    return InputError(f"There is no Tibetan letter in the text. Received: {shown}. Give a text in Tibetan script.")
 
 
 def texts_in_tibetan(

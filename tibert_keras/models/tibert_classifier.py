@@ -179,7 +179,7 @@ def check_tibetan(texts: Any) -> None:
     strings = [each for each in keras.tree.flatten(texts) if isinstance(each, str) and each.strip()]
     if strings and not any(map(has_tibetan, strings)):
         shown = " ".join(strings[:10])[:60]
-        raise InputError(f"There is no Tibetan in the text. Received: {shown!r}. Give texts in Tibetan script.")
+        raise InputError(f"There is no Tibetan letter in the text. Received: {shown!r}. Give texts in Tibetan script.")
 
 
 def _given(labels: Sequence[str] | None, preset: str) -> list[str]:

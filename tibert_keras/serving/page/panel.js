@@ -212,7 +212,7 @@ export class Panel {
   }
 
   async tagAll(text) {
-    if (lacksTibetan(text)) throw new Error("There is no Tibetan in the text.");
+    if (lacksTibetan(text)) throw new Error("There is no Tibetan letter in the text.");
     const words = [];
     let place = 0;
     for (const { start, end } of [...findGaps(text), { start: text.length, end: text.length }]) {
