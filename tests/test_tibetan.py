@@ -106,7 +106,7 @@ def test_other_signs_have_no_class(sign):
 def test_markers():
     text = (
         "[2a.1] (12) {D12} [fol. 3r] [1-1a] <12> [12v2] [p. 12] {T1-1} [༡༢] [2a:1] [Vol. 2, p. 13] [12,3] (༡༢ན་) [D 4]"
-        " /12b/ /2a.1/ /12v3/ |12| |12b| |12.3| |2r:1|"
+        " /12b/ /2a.1/ /12v3/ |12| |12b| |12.3| |2r:1| ⟨12b⟩ ⟦3⟧ 【12】"
     )
     assert re.sub(MARKER, "", text).split() == []
 
