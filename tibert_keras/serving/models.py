@@ -73,10 +73,10 @@ class Version:
 
 
 class _Refused(NamedTuple):
-    """A version that failed to load, and should not be retried before a time unless its files change."""
+    """A version that failed to load, when it did, and why."""
 
     fingerprint: str
-    until: float
+    when: float
     reason: str
 
 
@@ -117,15 +117,15 @@ class ServedModel:
                 fingerprint = _fingerprint(folder)
                 if number in available and available[number].fingerprint == fingerprint:
                     continue
-                refused = self._refused.pop(number, None)
-                if refused is None or refused.fingerprint != fingerprint or time.monotonic() >= refused.until:
+                last = self._refused.pop(number, None)
+                if last is None or last.fingerprint != fingerprint or time.monotonic() >= last.when + _RETRY_SECONDS:
                     try:
                         available[number] = _load(folder)
                         _LOG.info("Serving version %d of %s.", number, self.name)
                         continue
                     except InputError as error:
-                        refused = _Refused(fingerprint, time.monotonic() + _RETRY_SECONDS, str(error))
-                self._refused[number], failures[number] = refused, refused.reason
+                        last = _Refused(fingerprint, time.monotonic(), str(error))
+                self._refused[number], failures[number] = last, last.reason
             if wanted and wanted.keys() <= available.keys():
                 available = {number: available[number] for number in wanted}
             for number in available.keys() - wanted.keys():
