@@ -116,7 +116,7 @@ class TestRefused:
         path = copied["google"] / "albert_config.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_groups": 3}))
         line = self.refused(capsys, tmp_path, "google", copied["google"], "huggingface")
-        assert "num_hidden_layers=4, num_hidden_groups=3" in line
+        assert "num_hidden_layers=2, num_hidden_groups=3" in line
 
     def test_another_vocabulary(self, copied, capsys, tmp_path, shared):
         model = shared / "golden/records/bo.model"

@@ -149,7 +149,7 @@ class TestOwnNorms:
     @pytest.fixture
     def folder(self, num_groups, tmp_path):
         """A checkpoint with moments, whose layers share their matrices alone."""
-        model = randomize(TibertMaskedLM(tiny(num_groups=num_groups)))
+        model = randomize(TibertMaskedLM(tiny(num_groups=num_groups, num_layers=4)))
         config = model.backbone.to_albert_config()
         google = to_google(PortableModel(model=model).weights)
         variables = {
@@ -192,7 +192,7 @@ class TestOwnNorms:
         assert not read_google(find_google_files(str(tmp_path / "google"))).moments
 
     def test_not_to_be_trained_as_it_is(self, folder, num_groups, tmp_path):
-        model = TibertMaskedLM(tiny(num_groups=num_groups))
+        model = TibertMaskedLM(tiny(num_groups=num_groups, num_layers=4))
         with pytest.raises(
             InputError,
             match=r"group_0\S*/layer_\d/inner_group_0/layer_normalization_\d+. Begin with what `tibert convert",
@@ -201,7 +201,7 @@ class TestOwnNorms:
         # What it makes, with a group of each layer, is one to begin with.
         go(folder, "google", tmp_path / "google")
         config = begin_with(tmp_path / "google/model.ckpt-0")
-        assert read_continue_from(TibertMaskedLM(tiny(num_groups=4)), config).step == 0
+        assert read_continue_from(TibertMaskedLM(tiny(num_groups=4, num_layers=4)), config).step == 0
 
     def test_another_number_of_layers(self, folder, tmp_path):
         path = folder / "albert_config.json"

@@ -103,8 +103,8 @@ def test_what_needs_keras(random_preset, tmp_path):
     for name in ("encoder", "int8", "tagger", "older"):
         assert not is_plain(str(tmp_path / name), "TibertMaskedLM")
     assert not is_plain("hf://user/model", "TibertMaskedLM")
-    # 4 layers of 8 units.
-    limit = 2**23 // (4 * 8**2)
+    # 2 layers of 8 units.
+    limit = 2**23 // (2 * 8**2)
     assert [is_plain(str(random_preset), "TibertMaskedLM", count=each) for each in (limit, limit + 1)] == [True, False]
     shutil.copytree(random_preset, tmp_path / "damaged")
     (tmp_path / "damaged/task.weights.h5").write_bytes(b"")
@@ -147,11 +147,8 @@ tibert_presets.PRESETS = pathlib.Path({str(box(MASKED_LM).parent)!r})
 assert fill_gaps("ཀ་[GAP:1]་ཁ") and fill_mask("ཀ་[MASK]") and main(["fill-mask", "ཀ་[MASK]"]) == 0
 assert main(["tag", "--model={TAGGER}", "བཀྲ་ཤིས།"]) == 0
 print(sorted({{"keras", "tensorflow"}} & sys.modules.keys()))
-assert main(["fill-mask", "--batch_size=1", "ཀ་[MASK]", "ཀ་[MASK]"]) == 0
-print("tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    *lines, imported, first, second, later = done.stdout.splitlines()
-    assert (len(lines), imported, later) == (2, "[]", "True")
-    assert first.split("\t")[1:] == second.split("\t")[1:] and lines[0].split(":")[0] == first.split(":")[0]
+    *lines, imported = done.stdout.splitlines()
+    assert (len(lines), imported) == (2, "[]")

@@ -1,8 +1,6 @@
 """SavedModels of classifiers: strings in, words and tags or a label out, as the Keras models have them."""
 
 import re
-from pathlib import Path
-from typing import get_args
 
 import keras
 import numpy as np
@@ -12,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.support.running import running
-from tests.support.saved_models import classifier_of, ops_of, tagger_of
+from tests.support.saved_models import assert_stock_ops, classifier_of, tagger_of
 from tibert_keras import (
     TibertTextClassifier,
 )
@@ -23,7 +21,7 @@ from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.export import export_saved_model
-from tibert_keras.saved_model.precision import Precision, compare_precision, read_held_out
+from tibert_keras.saved_model.precision import compare_precision, read_held_out
 from tibert_keras.saved_model.tag_words import TagWords
 from tibert_keras.saved_model.versions import WARM_UP_FILE
 from tibert_keras.serving.models import load_models
@@ -68,8 +66,7 @@ def rows(answer):
 
 
 class TestTagWords:
-    @pytest.mark.parametrize("underline", [True, False])
-    @pytest.mark.parametrize("kind", ["bpe", "unigram"])
+    @pytest.mark.parametrize(("kind", "underline"), [("bpe", True), ("unigram", False)])
     def test_as_the_keras_model(self, spm_models, kind, underline):
         model = tagger_of(spm_models[kind], underline_between_sections=underline)
         module = TagWords(model)
@@ -101,6 +98,7 @@ class TestTagWords:
 
     def test_compact_weights(self, tagger, tmp_path):
         export_saved_model(tagger, tmp_path / "1", precision="dynamic_range")
+        assert_stock_ops(tmp_path / "1")
         answer = tf.saved_model.load(str(tmp_path / "1")).signatures["tag"](tf.constant(TEXTS))
         module = TagWords(tagger)
         expected = module.tag(tf.constant(TEXTS))
@@ -173,21 +171,13 @@ class TestSavedModels:
                 answered.add(request.model_spec.signature_name)
             assert answered == set(signatures)
 
-    @pytest.mark.parametrize(
-        "make, cut",
-        [(tagger_of, True), (classifier_of, False), (classifier_of, True)],
-        ids=["tagger", "classifier-running-text", "classifier-cut-at-tshegs"],
-    )
-    @pytest.mark.parametrize("precision", get_args(Precision))
-    def test_ops(self, spm_models, tmp_path, make, cut, precision):
-        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
-        allowed = set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
-        # A tagger's tokenizer always cuts at tshegs.
-        options = {"tsheg_pretokenization": cut} if make is classifier_of else {}
-        export_saved_model(make(spm_models["bpe"], **options), tmp_path / "1", precision=precision)
-        ops = ops_of(tmp_path / "1")
-        assert "SentencepieceOp" in ops
-        assert ops - allowed == set()
+    def test_ops(self, exported, spm_models, tmp_path):
+        """Of running text and, as a tagger always does, cut at tshegs; tests of exports see to the other precisions."""
+        export_saved_model(
+            classifier_of(spm_models["bpe"], tsheg_pretokenization=True), tmp_path / "cut", precision="bfloat16"
+        )
+        for folder in (exported / "tagger", exported / "classifier", tmp_path / "cut"):
+            assert_stock_ops(folder)
 
     def test_served(self, exported, tagger, classifier):
         models = load_models([str(exported / "tagger"), str(exported / "classifier")], num_versions=1)
@@ -228,14 +218,6 @@ class TestPrecision:
         return main(["export", *given, f"--input_file={tmp_path}/held_out.txt", *flags])
 
     def test_tagger(self, exported, tagger, tmp_path, capsys):
-        assert self.export(exported, "tagger", tmp_path, self.TAGGED) == 0
-        documents = read_tagged(f"{tmp_path}/held_out.txt")
-        full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).values["joint_f1"]
-        figures, folder = capsys.readouterr().out.splitlines()
-        assert re.fullmatch(rf"joint_f1: {full:.4f} in float32, [01]\.\d{{4}} in float16, [+-]0\.\d{{4}}", figures)
-        assert folder == f"{tmp_path}/out" and "tag" in tf.saved_model.load(folder).signatures
-
-    def test_options_of_tagged_files(self, exported, tagger, tmp_path, capsys):
         """Read as its fine-tuning did: SOAS's tags renamed, and the documents of the test alone."""
         content = self.TAGGED.replace("NOUN", "n.count").replace("ADP", "case.all").replace("PUNCT", "punc")
         (tmp_path / "split.tsv").write_text("held_out:1\ttrain\nheld_out:2\ttest\n", encoding="utf-8")
@@ -246,7 +228,9 @@ class TestPrecision:
         (tmp_path / "test.txt").write_text(self.TAGGED.splitlines()[1], encoding="utf-8")
         documents = read_tagged(f"{tmp_path}/test.txt")
         full = score_tagging(documents, list(tag_documents(tagger, documents)), known=()).values["joint_f1"]
-        assert capsys.readouterr().out.startswith(f"joint_f1: {full:.4f} in float32, ")
+        figures, folder = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(rf"joint_f1: {full:.4f} in float32, [01]\.\d{{4}} in float16, [+-]0\.\d{{4}}", figures)
+        assert folder == f"{tmp_path}/out" and "tag" in tf.saved_model.load(folder).signatures
 
     def test_classifier(self, exported, classifier, tmp_path, capsys):
         assert self.export(exported, "classifier", tmp_path, self.LABELLED) == 0

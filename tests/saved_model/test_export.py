@@ -2,11 +2,10 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tests.support.saved_models import ops_of
+from tests.support.saved_models import assert_stock_ops, stock_ops
 from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -27,10 +26,8 @@ from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.history import History
 from tibert_keras.saved_model.export import SavedModelOfBest, export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask
-from tibert_keras.saved_model.precision import Precision, compare_precision
-from tibert_keras.saved_model.text_module import bounded
+from tibert_keras.saved_model.precision import compare_precision
 from tibert_keras.saved_model.versions import WARM_UP_FILE, find_saved_model
-from tibert_keras.tokenizers.bounds import MAX_RUN, check_text
 from tibert_keras.training.evaluate import evaluate
 from tibert_keras.training.pretrain import pretrain
 
@@ -56,7 +53,11 @@ def model(finished_run) -> Any:
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory) -> Path:
+    """Over an older one."""
     folder = tmp_path_factory.mktemp("export") / "saved_model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"old")
+    (folder / "variables/old").write_bytes(b"old")
     export_saved_model(model, folder, top_k=3)
     return folder
 
@@ -172,22 +173,6 @@ class TestIds:
 
 
 @tensorflow_only
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("", 1), ("ཀ་", 600_000), ("a", MAX_RUN), ("a", MAX_RUN + 1), ("་ a", MAX_RUN), ("a ", 9_000), ("ཀ་", 700_000)],
-)
-def test_texts_are_bounded_as_in_python(text, count):
-    text *= count
-    try:
-        check_text(text)
-    except InputError as error:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=str(error).partition(" Received")[0]):
-            bounded(tf.constant(["ཀ་", text]))
-    else:
-        assert bounded(tf.constant(["ཀ་", text]))[1] == text.encode()
-
-
-@tensorflow_only
 class TestFillMask:
     @pytest.fixture(scope="class")
     @classmethod
@@ -243,26 +228,21 @@ class TestFillMask:
 class TestStockServing:
     """What TensorFlow Serving, as it is released, needs of a SavedModel."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def allowed(cls) -> set[str]:
-        page = Path(__file__).parents[2] / "docs/decisions/0008-ops-of-stock-serving.md"
-        return set(re.search(r"```ops\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[1].split())
-
-    def test_the_list(self, allowed):
+    def test_the_list(self):
         """TensorFlow's own ops that need no Python, and two of TensorFlow Text."""
+        allowed = stock_ops()
         assert {op for op in allowed if not hasattr(tf.raw_ops, op)} == {"SentencepieceOp", "SentencepieceTokenizeOp"}
         assert not [op for op in allowed if "Py" in op or op.startswith("Xla")]
 
-    @pytest.mark.parametrize("cut", [False, True], ids=["running-text", "cut-at-tshegs"])
-    @pytest.mark.parametrize("precision", get_args(Precision))
-    def test_ops(self, allowed, model, tmp_path, cut, precision):
-        tokenizer = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=cut)
+    def test_ops(self, exported, model, tmp_path):
+        """Of running text, and cut at tshegs; `test_what_it_costs_is_measured` sees to the last precision."""
+        assert_stock_ops(exported)
+        tokenizer = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=True)
         preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32)
-        export_saved_model(TibertMaskedLM(model.backbone, preprocessor), tmp_path / "1", precision=precision)
-        ops = ops_of(tmp_path / "1")
-        assert {"SentencepieceOp", "BatchMatMulV2"} <= ops
-        assert ops - allowed == set()
+        cut = TibertMaskedLM(model.backbone, preprocessor)
+        for precision in ("float16", "bfloat16"):
+            export_saved_model(cut, tmp_path / precision, precision=precision)
+            assert_stock_ops(tmp_path / precision)
 
     def test_the_tokenizer_is_in_assets(self, model, exported):
         assert (exported / "assets/spiece.model").read_bytes() == model.preprocessor.tokenizer.proto
@@ -305,6 +285,7 @@ class TestPrecision:
         assert accuracy.startswith(f"accuracy: {full['accuracy']:.4f} in float32, ")
         assert loss.startswith(f"loss: {full['loss']:.4f} in float32, ") and " in dynamic_range, " in loss
         assert folder == f"{tmp_path}/1" and find_saved_model(tmp_path) == folder
+        assert_stock_ops(tmp_path / "1")
         # The full weights are not in it besides.
         weights = "variables/variables.data-00000-of-00001"
         assert (tmp_path / "1" / weights).stat().st_size < 0.45 * (exported / weights).stat().st_size
@@ -330,14 +311,13 @@ class TestPrecision:
 
 @tensorflow_only
 class TestExport:
-    def test_an_older_one_is_replaced(self, finished_run, exported, tmp_path):
-        folder = tmp_path / "saved_model"
-        folder.mkdir()
-        (folder / "saved_model.pb").write_bytes(b"old")
-        export_saved_model(finished_run, folder, top_k=3)
-        names = [{path.name for path in each.iterdir()} for each in (folder, exported)]
-        assert names[0] == names[1]
-        assert len((folder / "saved_model.pb").read_bytes()) > 1000
+    def test_an_older_one_is_replaced(self, exported):
+        names = {path.name for path in exported.iterdir()}
+        assert names == {"assets", "assets.extra", "fingerprint.pb", "manifest.json", "saved_model.pb", "variables"}
+        assert len((exported / "saved_model.pb").read_bytes()) > 1000
+        assert not (exported / "variables/old").exists() and {path.name for path in exported.parent.iterdir()} == {
+            "saved_model"
+        }
 
     def test_a_folder_of_something_else(self, finished_run):
         with pytest.raises(InputError, match="is not empty and holds no SavedModel"):

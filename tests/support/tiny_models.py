@@ -1,5 +1,8 @@
 """Models that are small enough to be made in each test, with weights that tell every mistake."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 from keras import ops
 
@@ -7,14 +10,24 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 
 
 def tiny(**changes):
-    sizes = {"vocabulary_size": 20, "num_layers": 4, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8}
-    return TibertBackbone(**{**sizes, "intermediate_dim": 12, "max_sequence_length": 16, **changes})
+    """Two layers, or two of each group: one alone could stand anywhere, and each more takes as long to trace."""
+    sizes = {"vocabulary_size": 20, "num_heads": 2, "embedding_dim": 4, "hidden_dim": 8, "intermediate_dim": 12}
+    sizes |= {"num_layers": 2 * changes.get("num_groups", 1), "max_sequence_length": 16}
+    return TibertBackbone(**{**sizes, **changes})
 
 
 def one_layer(**changes):
     """For training: each layer takes as long to trace and to compile."""
     sizes = {"num_layers": 1, "embedding_dim": 8, "hidden_dim": 16, "intermediate_dim": 32}
-    return tiny(vocabulary_size=50, **{**sizes, **changes})
+    return tiny(**{"vocabulary_size": 50, **sizes, **changes})
+
+
+def small_config(folder: Path, **changes) -> str:
+    """Write an `albert_config.json` of one narrow layer; returns its path."""
+    path = folder / "albert_config.json"
+    sizes = {"vocabulary_size": 400, "max_sequence_length": 128, **changes}
+    path.write_text(json.dumps(one_layer(**sizes).to_albert_config()))
+    return str(path)
 
 
 def randomize(model):

@@ -87,8 +87,8 @@ class TestTakeWeights:
 
     def test_another_depth_is_told_and_another_size_refused(self, caplog):
         origin = PortableModel(model=TibertMaskedLM(tiny()))
-        take_weights(TibertMaskedLM(tiny(num_layers=2)), origin, place="there")
-        assert "The architecture of there is another: num_layers=4 there, 2 here." in caplog.text
+        take_weights(TibertMaskedLM(tiny(num_layers=4)), origin, place="there")
+        assert "The architecture of there is another: num_layers=2 there, 4 here." in caplog.text
         message = r"Received: group_0.* of shape \(8, 12\) in 'there', \(8, 16\) now. Give its architecture"
         with pytest.raises(InputError, match=message):
             take_weights(TibertMaskedLM(tiny(intermediate_dim=16)), origin, place="there")
