@@ -143,7 +143,7 @@ def private_reads(tree):
 
 
 class TestRematerialization(TestCase):
-    @pytest.mark.parametrize("cls, parts, jit_compile", [(TibertMaskedLM, 1, "auto"), (TibertPretraining, PARTS, True)])
+    @pytest.mark.parametrize("cls, parts, jit_compile", [(TibertMaskedLM, PARTS, "auto"), (TibertPretraining, 1, True)])
     def test_changes_no_number(self, cls, parts, jit_compile):
         """Not even with dropout, whose draws are the same the second time."""
         kept, again = (

@@ -329,6 +329,7 @@ class TestFiles:
         for one, other in ((theirs, ours), (copy, albert)):
             tree.map_structure(lambda a, b: close(a, b, atol=0), one.get_weights(), other.get_weights())
 
+    @pytest.mark.any_backend
     def test_clones_and_int8(self, tmp_path):
         backbone = TibertBackbone(vocabulary_size=50, max_sequence_length=16, **SIZES)
         for model in (TibertTextClassifier(backbone, labels=["a", "b"]), TibertMaskedLM(backbone)):

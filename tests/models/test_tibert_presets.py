@@ -122,10 +122,10 @@ def test_a_full_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.any_backend
 class TestNames:
     """Of presets with weights, which come with the package."""
 
-    @pytest.mark.any_backend
     def test_listed_with_description_and_size(self, box):
         listed = list_presets()
         assert list(listed) == [*backbone_presets, MASKED_LM, TAGGER]
@@ -134,7 +134,6 @@ class TestNames:
             assert metadata["description"].endswith(".")
             assert metadata["params"] == TibertBackbone.from_preset(name).count_params()
 
-    @pytest.mark.any_backend
     def test_those_that_are_there_are_complete(self):
         """Of this checkout, once it has weights."""
         assert TibertMaskedLM.presets == list_presets()

@@ -28,34 +28,19 @@ def variable(path: str, value: np.ndarray) -> keras.Variable:
 class TestGoogle(TestCase):
     """The numbers that Google's own code produced."""
 
-    # The other half, both tasks compiled and one not, is in the tests of the models and of whole runs.
-    @pytest.mark.parametrize("sop, jit_compile, steps", [(False, True, 30), (True, "auto", 10)])
-    def test_trajectory(self, shared, sop, jit_compile, steps):
+    # That of both tasks is in the tests of the model; and, not compiled with XLA and with a second warm-up on the way,
+    # in those of runs that begin with a checkpoint of Google's.
+    def test_trajectory(self, shared):
         golden = google_albert.folder(shared)
-        reference = np.load(golden / f"lamb_{'sop' if sop else 'no_sop'}.npz")
-        model = google_albert.pretraining(golden) if sop else google_albert.masked_lm(golden)
-        model.compile(google_albert.lamb(reference), google_albert.losses(sop=sop), jit_compile=jit_compile)
-        log = google_albert.train(model, google_albert.batches(reference), range(steps), sop=sop)
-        self.assert_log(log, reference)
-        self.assert_variables(model, reference, "final/" if steps == 30 else f"after_{steps}/")
-
-    def test_warm_restart(self, shared):
-        golden = google_albert.folder(shared)
-        reference = np.load(golden / "lamb_warm_restart.npz")
-        model = google_albert.pretraining(golden)
-        model.compile(google_albert.lamb(reference), google_albert.losses(sop=True))
-        batches = google_albert.batches(reference)
-        google_albert.train(model, batches, range(15), sop=True)
-        first = model.optimizer
-        second = google_albert.lamb(reference, start_warmup_step=15)
-        second.build(model.trainable_variables)
-        for new, old in zip(second.variables, first.variables, strict=True):
-            new.assign(old)
-        model.compile(second, google_albert.losses(sop=True))
-        log = google_albert.train(model, batches, range(15, 30), sop=True)
-        resumed = {n.removeprefix("resume/"): reference[n] for n in reference if n.startswith("resume/")}
-        self.assert_log(log, resumed)
-        self.assert_variables(model, resumed)
+        reference = np.load(golden / "lamb_no_sop.npz")
+        model = google_albert.masked_lm(golden)
+        model.compile(google_albert.lamb(reference), google_albert.losses(sop=False), jit_compile=True)
+        log = google_albert.train(model, google_albert.batches(reference), range(30), sop=False)
+        np.testing.assert_allclose(log["loss"], reference["loss"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(log["learning_rate"], reference["learning_rate"], rtol=2e-6, atol=1e-10)
+        np.testing.assert_allclose(log["grad_norm"], reference["grad_norm"], rtol=1e-5)
+        worst = google_albert.differences(model, reference)
+        assert worst["weights"] < 5e-6 and worst["adam_m"] < 1e-6 and worst["adam_v"] < 1e-7, worst
 
     def test_edge_cases(self, shared):
         reference = np.load(google_albert.folder(shared) / "lamb_unit.npz")
@@ -73,16 +58,6 @@ class TestGoogle(TestCase):
                     for slot, value in optimizer.slots(ours).items():
                         self.assert_close(value, reference[f"steps/{name}/{slot}"][step], atol=1e-6)
         self.assert_close(optimizer.slots(variables["enc/never/kernel"])["adam_m"], np.zeros((3, 3)), atol=0)
-
-    def assert_log(self, log, reference):
-        expected = {name: reference[name][: len(log[name])] for name in log}
-        np.testing.assert_allclose(log["loss"], expected["loss"], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(log["learning_rate"], expected["learning_rate"], rtol=2e-6, atol=1e-10)
-        np.testing.assert_allclose(log["grad_norm"], expected["grad_norm"], rtol=1e-5)
-
-    def assert_variables(self, model, reference, prefix="final/"):
-        worst = google_albert.differences(model, reference, prefix)
-        assert worst["weights"] < 5e-6 and worst["adam_m"] < 1e-6 and worst["adam_v"] < 1e-7, worst
 
 
 class TestLAMB(TestCase):
