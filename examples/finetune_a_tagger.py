@@ -2,7 +2,7 @@
 
     python examples/finetune_a_tagger.py [CHAMPION]
 
-Takes about a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the
+Takes half a minute on two cores. CHAMPION is a pretrained model, `tibert_small_derge` or a folder; without it, the
 encoder has fresh weights and a tokenizer is trained on the sentences. The sentences here are made up: use your own, or
 read a corpus with `tibert_keras.tagging.reading.read_tagged`.
 """
@@ -53,7 +53,7 @@ def make_tagger(preset: str | None, sentences: list[list[tuple[str, str]]]) -> T
 
 def main() -> None:
     """Train, save, tag."""
-    sentences = make_sentences(400)
+    sentences = make_sentences(240)
     words = [[form for form, _ in sentence] for sentence in sentences]
     tags = [[tag for _, tag in sentence] for sentence in sentences]
 

@@ -45,6 +45,9 @@ LONGEST_FILES = (
     "training/test_xla.py",
     "models/test_tibert_token_classifier.py",
     "models/test_tibert_masked_lm.py",
+    "training/test_google_run.py",
+    "training/test_without_tensorflow.py",
+    "training/test_init_checkpoint.py",
 )
 
 

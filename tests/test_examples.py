@@ -56,9 +56,11 @@ def test_train_on_your_own_text(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_head_of_your_own(monkeypatch, capsys):
+    """On a quarter of the text. Who always guesses the median is off by 1.6."""
+    monkeypatch.setattr(sample, "sample_documents", lambda num_documents: sample_documents(num_documents=8))
     run("head_of_your_own.py", monkeypatch)
     *_, last = capsys.readouterr().out.splitlines()
-    assert float(re.fullmatch(r"guessed the number of syllables within (\S+) on average", last)[1]) < 1.5
+    assert float(re.fullmatch(r"guessed the number of syllables within (\S+) on average", last)[1]) < 1.0
 
 
 @pytest.mark.slow

@@ -30,6 +30,12 @@ def config(sample_corpus, spm_models, tmp_path):
     )
 
 
+@pytest.fixture
+def short(config):
+    """Few examples, for what does not depend on their number."""
+    return dataclasses.replace(config, dupe_factor=3)
+
+
 def examples(folder):
     paths = sorted(Path(folder).glob("*.tf_record"))
     return {path.name: [record.numpy() for record in tf.data.TFRecordDataset(str(path))] for path in paths}
@@ -114,12 +120,12 @@ def test_a_second_build(config, sample_corpus, tmp_path):
 
 
 @pytest.mark.parametrize("step", ["scatter", "_make_share"])
-def test_interrupted_and_run_again(config, monkeypatch, step):
+def test_interrupted_and_run_again(short, monkeypatch, step):
     from tibert_keras.records import build as records
 
-    whole = build_records(config)
-    expected = examples(config.output_dir)
-    config = dataclasses.replace(config, output_dir=f"{config.output_dir}2")
+    whole = build_records(short)
+    expected = examples(short.output_dir)
+    config = dataclasses.replace(short, output_dir=f"{short.output_dir}2")
     calls, function = [], getattr(records, step)
 
     def stop_at_the_second(*arguments):
@@ -138,7 +144,7 @@ def test_interrupted_and_run_again(config, monkeypatch, step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_the_same_bytes_on_any_number_of_workers(config, sample_corpus, tmp_path, shuffled):
+def test_the_same_bytes_on_any_number_of_workers(short, sample_corpus, tmp_path, shuffled):
     folder = tmp_path / "corpus"
     shutil.copytree(sample_corpus, folder)
     for n in range(3, 7):
@@ -148,7 +154,7 @@ def test_the_same_bytes_on_any_number_of_workers(config, sample_corpus, tmp_path
         output = tmp_path / str(workers)
         build_records(
             dataclasses.replace(
-                config,
+                short,
                 input_file=f"{folder}/*.txt",
                 output_dir=str(output),
                 workers=workers,

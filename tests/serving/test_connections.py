@@ -237,7 +237,7 @@ class TestBesideHostileClients:
 
     def longest(self, url):
         taken = []
-        for _ in range(8):
+        for _ in range(5):
             started = time.monotonic()
             assert post(f"{url}{self.PATH}", {"instances": ["བཀྲ་[MASK]་"]}).ok
             taken.append(time.monotonic() - started)

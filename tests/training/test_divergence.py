@@ -27,7 +27,6 @@ class Always(keras.callbacks.Callback):
             poison(self.model)
 
 
-@pytest.fixture
 def begins(monkeypatch):
     """Notes which batches `fit()` is given, from which on."""
     steps, training_batches = [], Records.training_batches
@@ -40,43 +39,49 @@ def begins(monkeypatch):
     return steps
 
 
+@pytest.fixture(scope="module")
+def rolled_back(run_config, tmp_path_factory):
+    """A run whose loss is NaN at step 8: back to 5, and past the batches of steps 5 to 10."""
+    run = tmp_path_factory.mktemp("rolled_back") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        steps = begins(patch)
+        pretrain(run_config(run, on_divergence="rollback"), callbacks=[At(7, poison)])
+    assert steps == [0, 10]
+    return run
+
+
 def state(run):
     with np.load(f"{run}/checkpoints/22/{VARIABLES_FILE}") as file:
         return dict(file)
 
 
 class TestRollback:
-    def test_the_window_is_skipped(self, run_config, tmp_path, begins, caplog):
-        config = run_config(tmp_path / "run", on_divergence="rollback")
-        # At step 8 the loss is NaN: back to 5, and past the batches of steps 5 to 10.
-        pretrain(config, callbacks=[At(7, poison)])
-        assert "The loss diverged at step 8. Rolling back to 5 and skipping 5 batches." in caplog.text
-        assert begins == [0, 10]
-        assert [row["step"] for row in History(config.output_dir).rows] == [5, 10, 15, 20, 22]
-        checkpoints = Checkpoints(config.output_dir)
+    def test_the_window_is_skipped(self, rolled_back):
+        assert [row["step"] for row in History(rolled_back).rows] == [5, 10, 15, 20, 22]
+        checkpoints = Checkpoints(rolled_back)
         assert [checkpoints.state(step)["skipped_batches"] for step in checkpoints.steps] == [0, 5, 5, 5, 5]
-        assert all(np.isfinite(value).all() for value in state(config.output_dir).values())
+        assert all(np.isfinite(value).all() for value in state(rolled_back).values())
 
     @pytest.mark.any_backend
     @pytest.mark.parametrize("step, batches", [(10, 10), (22, 22)])
-    def test_at_the_end_of_a_window(self, run_config, tmp_path, begins, step, batches):
+    def test_at_the_end_of_a_window(self, run_config, tmp_path, monkeypatch, step, batches):
         """The last update leaves a weight NaN, before any loss is; at 22 Keras was told to stop already."""
+        steps = begins(monkeypatch)
         config = run_config(tmp_path / "run", on_divergence="rollback")
         pretrain(config, callbacks=[At(step, poison)])
-        assert begins == [0, batches]
+        assert steps == [0, batches]
         assert [row["step"] for row in History(config.output_dir).rows] == [5, 10, 15, 20, 22]
         assert Checkpoints(config.output_dir).steps == [5, 10, 15, 20, 22]
 
     @pytest.mark.any_backend
-    def test_and_stays_skipped_when_the_run_is_killed(self, run_config, tmp_path, begins):
-        whole, killed = (run_config(tmp_path / name, on_divergence="rollback") for name in ("whole", "killed"))
-        pretrain(whole, callbacks=[At(7, poison)])
+    def test_and_stays_skipped_when_the_run_is_killed(self, rolled_back, run_config, tmp_path, monkeypatch):
+        steps, killed = begins(monkeypatch), run_config(tmp_path / "killed", on_divergence="rollback")
         with pytest.raises(PowerCutError):
             # Eight steps, five of them kept, one more before the loss is read, and ten from there.
             pretrain(killed, callbacks=[At(7, poison), At(19, cut_power)])
         pretrain(killed)
-        assert begins == [0, 10, 0, 10, 20]
-        ours, theirs = state(killed.output_dir), state(whole.output_dir)
+        assert steps == [0, 10, 20]
+        ours, theirs = state(killed.output_dir), state(rolled_back)
         for name, value in theirs.items():
             np.testing.assert_array_equal(ours[name], value, err_msg=name)
 
@@ -88,7 +93,8 @@ class TestRollback:
             DivergedError, match="not finite at step 8. Received: nan. The last good checkpoint is '.*/5'. Lower"
         ):
             pretrain(run_config(tmp_path / "run", on_divergence="rollback"), callbacks=[always])
-        assert always.times == 4 and caplog.text.count("Rolling back to 5") == 3
+        said = "The loss diverged at step 8. Rolling back to 5 and skipping 5 batches."
+        assert always.times == 4 and caplog.text.count(said) == 3
 
     @pytest.mark.any_backend
     def test_nothing_to_go_back_to(self, run_config, tmp_path):

@@ -37,10 +37,12 @@ print(json.dumps([history["loss"], history["val_loss"], model.predict(["བཀ�
 
 @pytest.mark.any_backend
 @pytest.mark.slow
-def test_from_records_to_champions(sample_records, finished_run, small_preset, tmp_path) -> None:
+def test_from_records_to_champions(sample_records, finished_run, small_preset, one_layer, tmp_path) -> None:
+    (tmp_path / "albert_config.json").write_text(json.dumps(one_layer.to_albert_config()))
     held_out, run = f"--input_file={sample_records}/held_out/*.tf_record", f"{tmp_path}/run"
     pretrain = [
-        "pretrain", f"--input_file={sample_records}/train/*.tf_record", f"--output_dir={run}", "--preset=tibert_nano",
+        "pretrain", f"--input_file={sample_records}/train/*.tf_record", f"--output_dir={run}",
+        f"--albert_config_file={tmp_path}/albert_config.json",
         f"--validation_file={sample_records}/held_out/*.tf_record", "--train_batch_size=16", "--max_seq_length=32",
         "--max_predictions_per_seq=5", "--num_train_steps=6", "--num_warmup_steps=1", "--save_checkpoints_steps=3",
         "--learning_rate=0.01", "--dynamic_masking",
