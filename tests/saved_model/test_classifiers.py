@@ -18,7 +18,6 @@ from tibert_keras.cli.main import main
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.tokens import tag_documents
 from tibert_keras.inference.loading import load_fill_mask
-from tibert_keras.records.pipeline import Records
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.saved_model.precision import compare_precision, read_held_out
@@ -267,8 +266,3 @@ class TestPrecision:
         assert self.export(exported, name, tmp_path, content, *flags) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-    def test_records_of_masks(self, tagger, sample_records):
-        records = Records.find(f"{sample_records}/held_out/*.tf_record")
-        with pytest.raises(InputError, match=r"Received: \['Records'\] for a TibertTokenClassifier"):
-            compare_precision(tagger, "float16", records)
