@@ -41,11 +41,12 @@ class TestProcess:
         done = self.run(
             "pretrain", f"--input_file={sample_records}/train/*.tf_record", f"--output_dir={tmp_path}/run",
             "--preset=tibert_nano", "--max_seq_length=32", "--max_predictions_per_seq=5", "--use_tpu=true",
-            "--tpu_name=local",
+            "--tpu_name=local", "--verbose",
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
         # TensorFlow says things of its own before.
-        *_, complaint = done.stderr.splitlines()
+        *before, complaint = done.stderr.splitlines()
+        assert any("absl::InitializeLog" in line for line in before)
         assert complaint.startswith("tibert pretrain: The TPU cannot be used: ")
         assert "Received: tpu_name='local'" in complaint and "Traceback" not in done.stderr
         assert not (tmp_path / "run").exists()
