@@ -210,7 +210,7 @@ class TestNothingInVain:
 class TestScores:
     @pytest.mark.parametrize("text", ["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།", "སངས་རྒྱས་[MASK][MASK]་ཐམས་ཅད།"])
     def test_each_piece_behind_a_mask_of_its_own(self, loaded, text):
-        """The definition, written out: the mean logarithm over the pieces that the filling changes in the line."""
+        """The definition, written out: logarithms for the pieces that the filling changes in the line, by syllable."""
         mask, (gap,) = loaded.vocabulary()["pieces"].numpy().tolist().index(b"[MASK]"), find_gaps(text)
         ((candidates,),) = fill_gaps([text], model=loaded, top_k=3)
         with_mask = tokens_of(loaded, f"{text[: gap.start]}[MASK]{text[gap.end :]}")
@@ -223,7 +223,7 @@ class TestScores:
                 row = tf.constant([[*ids[:place], mask, *ids[place + 1 :]]])
                 logits = loaded.masked_lm(row, tf.ones_like(row), tf.zeros_like(row), tf.constant([[place]]))["logits"]
                 logs.append(float(tf.nn.log_softmax(logits[0, 0])[ids[place]]))
-            assert logs and candidate.score == pytest.approx(np.exp(np.mean(logs)), 1e-4)
+            assert logs and candidate.score == pytest.approx(np.exp(np.sum(logs) / candidate.syllables), 1e-4)
 
     def test_longer_fillings_have_a_fair_chance(self):
         """Each of their pieces is likelier than the piece of a short one; all together they are less likely."""

@@ -110,8 +110,9 @@ class FillMaskConfig:
 class FilledText(NamedTuple):
     """The guesses for a text, the likeliest first, and the text with the likeliest in each gap.
 
-    `measure` tells what their scores are: `score`, the geometric mean of the probabilities of a filling's pieces, which
-    compares fillings; or `probability`, those of the pieces behind one mask, which sum to one over the vocabulary.
+    `measure` tells what their scores are: `score`, the geometric mean of the probabilities of a filling's syllables,
+    which compares fillings; or `probability`, those of the pieces behind one mask, which add up to one over the
+    vocabulary.
     """
 
     number: int

@@ -34,7 +34,8 @@ class Candidate:
 
     Attributes:
         text: Whole syllables that replace the gap in the line; empty if nothing is missing.
-        score: The geometric mean of the probabilities of its pieces, each masked by itself, from 0 to 1.
+        score: The geometric mean over its syllables of their probabilities, from 0 to 1: of the product of the
+            probabilities of their pieces, each masked by itself. If it is empty, that of the pieces beside it.
         syllables: Their number.
     """
 
@@ -215,12 +216,13 @@ class _Search:
         for index, row in self._model.log_probabilities([window for window, _ in missing]):
             self._known[missing[index]] = float(row[missing[index][1]])
         return [
-            _best(
-                replace(candidate, score=exp(np.mean([self._known[each] for each in some])))
-                for candidate, some in zip(candidates, of_gap, strict=True)
-            )
+            _best(self._scored(candidate, some) for candidate, some in zip(candidates, of_gap, strict=True))
             for candidates, of_gap in zip(found, pieces, strict=True)
         ]
+
+    def _scored(self, candidate: Candidate, pieces: list[tuple[Window, int]]) -> Candidate:
+        total = sum(self._known[each] for each in pieces)
+        return replace(candidate, score=exp(total / (candidate.syllables or len(pieces))))
 
     def _masked_one_by_one(self, ids: list[int], masked: list[int]) -> list[tuple[Window, int]]:
         return [(self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]) for at in _changed(ids, masked)]
