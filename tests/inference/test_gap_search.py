@@ -209,21 +209,26 @@ class TestNothingInVain:
 
 class TestScores:
     @pytest.mark.parametrize("text", ["བཅོམ་ལྡན་[GAP:1-2]་ལ་ཕྱག་འཚལ་ལོ།", "སངས་རྒྱས་[MASK][MASK]་ཐམས་ཅད།"])
-    def test_each_piece_behind_a_mask_of_its_own(self, loaded, text):
-        """The definition, written out: logarithms for the pieces that the filling changes in the line, by syllable."""
+    def test_the_definition_written_out(self, loaded, text):
         mask, (gap,) = loaded.vocabulary()["pieces"].numpy().tolist().index(b"[MASK]"), find_gaps(text)
         ((candidates,),) = fill_gaps([text], model=loaded, top_k=3)
         with_mask = tokens_of(loaded, f"{text[: gap.start]}[MASK]{text[gap.end :]}")
+
+        def log_probability(ids, place, num_masks):
+            row = tf.constant([[*ids[:place], *[mask] * num_masks, *ids[place + num_masks :]]])
+            logits = loaded.masked_lm(row, tf.ones_like(row), tf.zeros_like(row), tf.constant([[place]]))["logits"]
+            return float(tf.nn.log_softmax(logits[0, 0])[ids[place]])
+
         for candidate in candidates:
             ids = tokens_of(loaded, f"{text[: gap.start]}{candidate.text}{text[gap.end :]}")
-            before = len(os.path.commonprefix([ids, with_mask]))
-            after = len(os.path.commonprefix([ids[before:][::-1], with_mask[before:][::-1]]))
-            logs = []
-            for place in range(before, len(ids) - after):
-                row = tf.constant([[*ids[:place], mask, *ids[place + 1 :]]])
-                logits = loaded.masked_lm(row, tf.ones_like(row), tf.zeros_like(row), tf.constant([[place]]))["logits"]
-                logs.append(float(tf.nn.log_softmax(logits[0, 0])[ids[place]]))
-            assert logs and candidate.score == pytest.approx(np.exp(np.sum(logs) / candidate.syllables), 1e-4)
+            start = len(os.path.commonprefix([ids, with_mask]))
+            end = len(ids) - len(os.path.commonprefix([ids[start:][::-1], with_mask[start:][::-1]]))
+            assert candidate.syllables and 1 < start < end < len(ids) - 1
+            by_itself = sum(log_probability(ids, place, 1) for place in range(start, end))
+            in_turn = sum(log_probability(ids, place, end - place) for place in range(start, end))
+            beside = log_probability(ids, start - 1, 1) + log_probability(ids, end, 1)
+            mean = ((by_itself + in_turn) / 2 + beside / 4) / (candidate.syllables + 2 / 4)
+            assert candidate.score == pytest.approx(np.exp(mean), 1e-4)
 
     def test_longer_fillings_have_a_fair_chance(self):
         """Each of their pieces is likelier than the piece of a short one; all together they are less likely."""
@@ -241,7 +246,7 @@ class TestScores:
                     probabilities[row, 0, 5:8] = each
                 return {"logits": tf.math.log(probabilities)}
 
-        ((candidates,),) = fill_gaps(["ཀ་[GAP:1-3]ཀ"], model=Letters(), top_k=5)
+        ((candidates,),) = fill_gaps(["ཀ་[GAP:1-3]ཀ་"], model=Letters(), top_k=5)
         assert {candidate.syllables for candidate in candidates} == {3}
         assert candidates[0].score == pytest.approx(0.33, rel=1e-3)
 

@@ -110,9 +110,8 @@ class FillMaskConfig:
 class FilledText(NamedTuple):
     """The guesses for a text, the likeliest first, and the text with the likeliest in each gap.
 
-    `measure` tells what their scores are: `score`, the geometric mean of the probabilities of a filling's syllables,
-    which compares fillings; or `probability`, those of the pieces behind one mask, which add up to one over the
-    vocabulary.
+    `measure` tells what their scores are: `score`, as of `Candidate`, compares fillings; `probability` is that of a
+    piece behind one mask, and adds up to one over the vocabulary.
     """
 
     number: int

@@ -1,5 +1,6 @@
 """The likeliest fillings of gaps, by beam search with a masked language model."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,14 @@ from tibert_keras.inference.piece_table import Completions
 
 # How many hypotheses to keep for each gap, length and ending.
 _WIDTH = 5
+# The weight of a piece beside the filling, where a syllable in it has 1.
+_BESIDE = 0.25
 # How many pieces to look at for each of them, among which some make no punctuation that is written.
 _LOOK_AT = 8
+
+
+# Pieces, each with the window to predict it in.
+_Pieces = list[tuple[Window, int]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,8 @@ class Candidate:
 
     Attributes:
         text: Whole syllables that replace the gap in the line; empty if nothing is missing.
-        score: The geometric mean over its syllables of their probabilities, from 0 to 1: of the product of the
-            probabilities of their pieces, each masked by itself. If it is empty, that of the pieces beside it.
+        score: How well it fits, from 0 to 1: the geometric mean of the probabilities of its syllables and, with a
+            quarter of their weight, of the pieces beside it.
         syllables: Their number.
     """
 
@@ -83,7 +90,7 @@ class _Search:
         self._completions = Completions(model.table)
         # The pieces that may come next, of which many hypotheses have the same.
         self._pieces: dict[Any, np.ndarray] = {}
-        # Log-probabilities of pieces, each behind a mask of its own, from the last steps of the search.
+        # Log-probabilities of pieces at the places of windows, which many candidates share.
         self._known: dict[tuple[Window, int], float] = {}
         self._around = [surroundings(model, gap) for gap in gaps]
         # Where there may be nothing missing, that is a candidate.
@@ -104,7 +111,7 @@ class _Search:
             for beam in grown:
                 if not beam.missing:
                     self._keep(beam)
-        found = [_best(each.values())[: 2 * self._width] for each in self._found]
+        found = [_best(each.values())[: self._width] for each in self._found]
         return [candidates[:top_k] for candidates in self._rescore(found)]
 
     def _with_a_future(self, beams: list[_Hypothesis]) -> list[_Hypothesis]:
@@ -138,8 +145,7 @@ class _Search:
             for each in islice(fitting, self._width):
                 token = int(allowed[each])
                 grown[beams[index].pool].append((float(scores[each]), index, token))
-                if beams[index].missing == 1:
-                    self._known[windows[index], token] = float(row[token])
+                self._known[windows[index], token] = float(row[token])
         return [
             self._extend(beams[index], token, score)
             for pool in grown.values()
@@ -206,26 +212,38 @@ class _Search:
         for (before, after), candidates in zip(self._around, found, strict=True):
             lines += [put_in(before, filling, after) for filling in (MASK, *(each.text for each in candidates))]
         tokens = iter(self._model.tokenize(lines))
-        # Of each candidate its pieces, behind masks.
-        pieces: list[list[list[tuple[Window, int]]]] = []
+        # Of each candidate its pieces and those beside it, with the windows to predict them in.
+        pieces: list[list[tuple[_Pieces, _Pieces]]] = []
         for candidates in found:
             masked = next(tokens)
-            pieces.append([self._masked_one_by_one(next(tokens), masked) for _ in candidates])
-        all_pieces = dict.fromkeys(each for of_gap in pieces for some in of_gap for each in some)
+            pieces.append([self._pieces_of(next(tokens), masked) for _ in candidates])
+        all_pieces = dict.fromkeys(each for of_gap in pieces for inside, beside in of_gap for each in inside + beside)
         missing = [each for each in all_pieces if each not in self._known]
         for index, row in self._model.log_probabilities([window for window, _ in missing]):
             self._known[missing[index]] = float(row[missing[index][1]])
         return [
-            _best(self._scored(candidate, some) for candidate, some in zip(candidates, of_gap, strict=True))
+            _best(self._scored(candidate, *some) for candidate, some in zip(candidates, of_gap, strict=True))
             for candidates, of_gap in zip(found, pieces, strict=True)
         ]
 
-    def _scored(self, candidate: Candidate, pieces: list[tuple[Window, int]]) -> Candidate:
-        total = sum(self._known[each] for each in pieces)
-        return replace(candidate, score=exp(total / (candidate.syllables or len(pieces))))
+    def _pieces_of(self, ids: list[int], masked: list[int]) -> tuple[_Pieces, _Pieces]:
+        """Return those of a filling, masked each by itself and again each with all after it, and those beside it."""
+        filling = _changed(ids, masked)
+        before, after = ids[: filling.start], ids[filling.stop :]
+        from_left_to_right = [
+            (self._model.window(before, ids[filling.start : at], filling.stop - at, after), ids[at]) for at in filling
+        ]
 
-    def _masked_one_by_one(self, ids: list[int], masked: list[int]) -> list[tuple[Window, int]]:
-        return [(self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]) for at in _changed(ids, masked)]
+        def by_itself(at: int) -> tuple[Window, int]:
+            return self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]
+
+        beside = [by_itself(at) for at in (filling.start - 1, filling.stop) if 0 <= at < len(ids)]
+        return [*map(by_itself, filling), *from_left_to_right], beside
+
+    def _scored(self, candidate: Candidate, inside: _Pieces, beside: _Pieces) -> Candidate:
+        total = sum(self._known[each] for each in inside) / 2 + _BESIDE * sum(self._known[each] for each in beside)
+        weight = candidate.syllables + _BESIDE * len(beside)
+        return replace(candidate, score=exp(total / weight)) if weight else candidate
 
 
 def _highest(scores: np.ndarray, number: int) -> np.ndarray:
@@ -236,15 +254,10 @@ def _highest(scores: np.ndarray, number: int) -> np.ndarray:
 
 
 def _changed(ids: list[int], masked: list[int]) -> range:
-    """The pieces that differ from those of the line with a mask in its gap: the filling and its seams.
-
-    If nothing is filled in, those on each side of the seam.
-    """
-    same = [a == b for a, b in zip(ids, masked, strict=False)]
-    start = same.index(False) if False in same else len(same) - 1
-    same = [a == b for a, b in zip(reversed(ids[start:]), reversed(masked[start:]), strict=False)]
-    end = len(ids) - (same.index(False) if False in same else len(same))
-    return range(min(start, end - 1), end) if end > start else range(max(start - 1, 0), min(start + 1, len(ids)))
+    """The pieces that differ from those of the line with a mask in its gap: the filling and its seams."""
+    start = len(os.path.commonprefix([ids, masked]))
+    same_at_end = len(os.path.commonprefix([ids[start:][::-1], masked[start:][::-1]]))
+    return range(start, len(ids) - same_at_end)
 
 
 def _best(candidates: Iterable[Candidate]) -> list[Candidate]:
