@@ -41,8 +41,8 @@ OPERATIONS = [
     if mode is POSITIVE or "requestBody" in operation
 ]
 # Requests per operation, valid and invalid; searches of gaps cost more than others.
-EXAMPLES = {POSITIVE: 40, NEGATIVE: 20}
-SEARCHES = 5
+EXAMPLES = {POSITIVE: 50, NEGATIVE: 20}
+SEARCHES = 10
 COUNTS: Counter[tuple[str, int]] = Counter()
 
 
