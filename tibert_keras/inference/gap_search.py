@@ -30,7 +30,6 @@ _BESIDE = 0.25
 # How many pieces to look at for each of them, among which some make no punctuation that is written.
 _LOOK_AT = 8
 
-
 # Pieces, each with the window to predict it in.
 _Pieces = list[tuple[Window, int]]
 
