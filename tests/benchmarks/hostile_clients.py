@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import requests
@@ -119,7 +120,7 @@ def main() -> None:
                 f"{_CONNECTIONS} x {name}": [waiting_crowd(url, *case, count=_CONNECTIONS)]
                 for name, case in WAITING.items()
             }
-            patterns |= {name: [lambda body=body: send(url, path, body)] for name, body in REQUESTS.items()}
+            patterns |= {name: [partial(send, url, path, body)] for name, body in REQUESTS.items()}
             print(f"{datetime.date.today()}, {os.cpu_count()} cores, {flags.seconds:g} s for each pattern\n")
             print("| hostile client | answers | failures | p50, ms | p99, ms | hostile requests |")
             print("|---|---|---|---|---|---|")

@@ -19,7 +19,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Stopwatch:
     """Adds up the time of stages; within a stage that calls another only the inner one runs."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.running = ["rest"]
         self.since = time.perf_counter()
 
@@ -70,15 +70,19 @@ def measure(source: str, output_dir: str, options: dict[str, Any]) -> dict[str, 
     from tibert_keras.records.config import RecordsConfig
 
     watch = Stopwatch()
-    sections.SectionReader.__iter__ = watch.time("read", sections.SectionReader.__iter__)
-    one_file.SentencePieceEncoder.encode = watch.time("tokenize", one_file.SentencePieceEncoder.encode)
-    one_file.cut_document = watch.time("pack", one_file.cut_document)
-    one_file.lay_out = watch.time("pack", one_file.lay_out)
-    one_file.mask_tokens = watch.time("mask", one_file.mask_tokens)
-    one_file.serialize_examples = watch.time("encode", one_file.serialize_examples)
-    one_file.write_records = watch.time("write", one_file.write_records)
-    for module in (one_file, records):
-        module.record_tokenizer = watch.time("load", module.record_tokenizer)
+    stages: list[tuple[str, Any, str]] = [
+        ("read", sections.SectionReader, "__iter__"),
+        ("tokenize", one_file.SentencePieceEncoder, "encode"),
+        ("pack", one_file, "cut_document"),
+        ("pack", one_file, "lay_out"),
+        ("mask", one_file, "mask_tokens"),
+        ("encode", one_file, "serialize_examples"),
+        ("write", one_file, "write_records"),
+        ("load", one_file, "record_tokenizer"),
+        ("load", records, "record_tokenizer"),
+    ]
+    for stage, owner, name in stages:
+        setattr(owner, name, watch.time(stage, getattr(owner, name)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     manifest = build_records(RecordsConfig(input_file=source, output_dir=output_dir, workers=1, **options))

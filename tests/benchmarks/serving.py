@@ -29,13 +29,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import requests
 
 MASK = "[MASK]"
 
 
-def make_models(preset: str, spm_model_file: str, folder: Path, precision: str) -> None:
+def make_models(preset: str, spm_model_file: str, folder: Path, precision: Any) -> None:
     """Write one model as a SavedModel, `tibert/1`, and for transformers, `hf`."""
     from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
     from tibert_keras.formats.convert import ConvertConfig, convert
@@ -87,7 +88,7 @@ def resident_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def load(answer: Callable[[str], object], texts: list[str], clients: int) -> tuple[list[float], float]:
+def load(answer: Callable[[str], Any], texts: list[str], clients: int) -> tuple[list[float], float]:
     """Have texts answered by so many clients at a time; the seconds of each, and of all."""
 
     def timed(text: str) -> float:
@@ -101,7 +102,7 @@ def load(answer: Callable[[str], object], texts: list[str], clients: int) -> tup
     return seconds, time.perf_counter() - started
 
 
-def make_answers(url: str, folder: Path) -> dict[str, Callable[[str], object]]:
+def make_answers(url: str, folder: Path) -> dict[str, Callable[[str], Any]]:
     """What is compared, by name."""
     import transformers
 
@@ -138,7 +139,7 @@ def bare_forward(folder: Path) -> float:
     return statistics.median(seconds[5:])
 
 
-def check_same(answers: dict[str, Callable[[str], object]], texts: list[str]) -> float:
+def check_same(answers: dict[str, Callable[[str], Any]], texts: list[str]) -> float:
     """The largest difference between both sides' probabilities of the first texts."""
     largest = 0.0
     for text in texts:
@@ -148,7 +149,7 @@ def check_same(answers: dict[str, Callable[[str], object]], texts: list[str]) ->
     return largest
 
 
-def table(answers: dict[str, Callable[[str], object]], texts: list[str], flags: argparse.Namespace) -> None:
+def table(answers: dict[str, Callable[[str], Any]], texts: list[str], flags: argparse.Namespace) -> None:
     print("| clients | | p50, ms | p99, ms | texts/s |\n|---|---|---|---|---|")
     for clients in flags.clients:
         seconds: dict[str, list[float]] = {name: [] for name in answers}

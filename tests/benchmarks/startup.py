@@ -73,8 +73,8 @@ def main() -> None:
                 if run:  # the first one only fills the file cache
                     times[name].append(seconds)
     print("| command | processor time (s): median | lowest | highest |\n|---|---|---|---|")
-    for name, seconds in times.items():
-        print(f"| `{name}` | {statistics.median(seconds):.2f} | {min(seconds):.2f} | {max(seconds):.2f} |")
+    for name, taken in times.items():
+        print(f"| `{name}` | {statistics.median(taken):.2f} | {min(taken):.2f} | {max(taken):.2f} |")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def tibert_model(variant: Variant) -> Any:
     from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
     from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 
-    sizes = {**variant.architecture, "vocabulary_size": variant.vocabulary_size}
+    sizes: dict[str, Any] = {**variant.architecture, "vocabulary_size": variant.vocabulary_size}
     model = TibertMaskedLM(TibertBackbone(**sizes, dtype=variant.precision))
     model.compile(
         optimizer=LAMB(WarmupPolynomialDecay(0.00176, decay_steps=1_000_000, warmup_steps=3125)),

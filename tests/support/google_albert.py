@@ -158,6 +158,8 @@ def lamb(reference: Mapping[str, np.ndarray], start_warmup_step: int = 0) -> LAM
 def train(model: keras.Model, arrays: Mapping[str, np.ndarray], steps: range, *, sop: bool) -> dict[str, list[float]]:
     """Train on the batches `steps`; returns what Google's trajectory files hold for each."""
     log: dict[str, list[float]] = {"loss": [], "learning_rate": [], "grad_norm": []}
+    y: Any
+    weight: Any
     for step in steps:
         x, y, weight = batch(arrays, step)
         if sop:
