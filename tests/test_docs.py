@@ -36,17 +36,6 @@ def test_commands_parse(page: Path, command: list[str]) -> None:
     parse(VERBS[verb], words, name=verb)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_tests_that_are_named_exist(page: Path) -> None:
-    for name in re.findall(r"`(tests/[\w/]+\.py(?:::\w+)*)`", page.read_text(encoding="utf-8")):
-        path, *parts = name.split("::")
-        nodes: list[ast.AST] = [ast.parse((ROOT / path).read_text(encoding="utf-8"))]
-        for part in parts:
-            inside = [child for node in nodes for child in getattr(node, "body", [])]
-            nodes = [child for child in inside if getattr(child, "name", "") == part]
-            assert nodes, name
-
-
 def _blocks(page: str, language: str) -> list[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
