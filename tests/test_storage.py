@@ -191,6 +191,11 @@ class TestWhereTheOutputIs:
             with refused, atomic_output(tmp_path / name) as path:
                 path.mkdir() if name == "file" else path.touch()
         assert sorted(os.listdir(tmp_path)) == before
+        reader, writer = os.pipe()
+        with pytest.raises(InputError, match="is a pipe"), atomic_output(f"/dev/fd/{writer}"):
+            pytest.fail("begun")
+        os.close(reader)
+        os.close(writer)
 
 
 def test_outputs_of_similar_names_can_be_written_at_once(tmp_path: Path) -> None:

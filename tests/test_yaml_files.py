@@ -37,6 +37,11 @@ def test_refused_at_once(content: str, reason: str, tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_no_file() -> None:
+    with pytest.raises(InputError, match=r"^Cannot read the file: No such .*\. Received: 'no\.yaml'\. Go\.$"):
+        read_yaml("no.yaml", what="a list of flags", advice="Go.")
+
+
 def test_taken() -> None:
     assert load_yaml("a: [1, {b: བོད}]".encode()) == {"a": [1, {"b": "བོད"}]}
     assert load_yaml(b"a: &x [1]\nb: *x", aliases=True) == {"a": [1], "b": [1]}

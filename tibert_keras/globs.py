@@ -44,3 +44,15 @@ def check_name(path: str) -> None:
         raise InputError(
             f"A name or text is not UTF-8. Received: {path.encode(errors='backslashreplace')!r}. Rename or convert it."
         ) from error
+
+
+def check_outputs(input_file: str | None, **outputs: str | None) -> None:
+    """Refuse outputs that are folders, and files of which one would replace another, before the work begins."""
+    seen: dict[str, str] = {}
+    for name, path in {"input_file": input_file, **outputs}.items():
+        if path is None:
+            continue
+        if name in outputs and os.path.isdir(path):
+            raise InputError(f"{name} is a folder. Received: {name}={path!r}. Give the path of a file.")
+        if (other := seen.setdefault(os.path.realpath(path), name)) != name:
+            raise InputError(f"One file would replace another. Received: {path!r} as {other} and {name}. Give two.")

@@ -303,7 +303,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 @contextmanager
 def _beside(target: Path, path: str) -> Iterator[Path]:
     """Yield a path beside an output, and move it there. `path` is the output's name for messages."""
-    if target.is_symlink() or (target.exists() and not target.is_file() and not target.is_dir()):
+    # Not the target: of a pipe, as `/dev/stdout` may be, it is no path.
+    given = Path(path)
+    if target.is_symlink() or (given.exists() and not given.is_file() and not given.is_dir()):
         raise InputError(f"The output is a pipe, a device or a link to itself. Received: {path!r}. Choose another.")
     target.parent.mkdir(parents=True, exist_ok=True)
     # One process at a time writes an output, so an unfinished one was left by a process that was killed or lost.

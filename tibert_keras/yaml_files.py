@@ -20,6 +20,8 @@ def read_yaml(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[s
     """Read a YAML file that holds an object."""
     try:
         value = load_yaml(read_bytes(path))
+    except InputError as error:
+        raise InputError(f"{error} {advice}") from error
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"Not {what}: {reason}. Received: {os.fspath(path)!r}. {advice}") from error

@@ -113,6 +113,13 @@ class TestFlags:
         path.write_text("recipe:\nvocab_size: 9\n")
         with pytest.raises(InputError, match="recipe needs a value. Received: recipe=null"):
             words("tokenizer", "--input_file=a", "--output_dir=b", "--config", str(path))
+        for given in (["corpus", "--input_file=a", "--output_dir="], ["pretrain", "--input_file=a", "--output_dir="],
+                      ["convert", "--from=keras", "--input=a", "--to=keras", "--output="]):  # fmt: skip
+            with pytest.raises(InputError, match="must be a path. Received: output(_dir)?=''. Give one."):
+                words(*given)
+        path.write_text('input_file: "a\\0b"\n')
+        with pytest.raises(InputError, match=r"has a NUL character. Received: input_file='a\\x00b'"):
+            words("tokenizer", "--output_dir=b", "--config", str(path))
 
     @pytest.mark.parametrize("value", ["{x: 1}", "[[a]]", "7"])
     def test_no_words_in_a_config_file(self, value, tmp_path):

@@ -193,6 +193,8 @@ class TestWhatTheTextSupports:
             InputError, match=r"The letters of the text and the special pieces are \d+ already. Received: vocab_size=20"
         ):
             train_tokenizer(replace(config, vocab_size=20))
+        with pytest.raises(InputError, match=r"The special pieces are more already. Received: vocab_size=1. Choose"):
+            train_tokenizer(replace(config, vocab_size=1))
 
     def test_a_unigram_model_of_running_tibetan(self, shared, tmp_path):
         # SentencePiece 0.2.3 finds so few seeds in this text that it can make no more than 144 pieces of it.

@@ -13,7 +13,7 @@ def run() -> int:
     signal.signal(signal.SIGINT, _interrupt)
     try:
         # TensorFlow and others take seconds to import, and even the list of verbs takes a moment.
-        from tibert_keras.cli.main import main
+        from tibert_keras.cli.main import main, nobody_reads
 
         try:
             return main()
@@ -22,9 +22,8 @@ def run() -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of a help text, such as `head`, has gone. Python would complain of what is left at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # The reader of a help text, such as `head`, has gone.
+        return 0 if nobody_reads() else 1
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -75,9 +75,13 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
             values[field] = values[field] or config.get(field, none)
     for field in keywords:
         values[field] = values.pop(_KEYWORDS[field])
+    defaults = {field.name: field.default for field in fields(config_class)}
     for field, value in values.items():
         name = _KEYWORDS.get(field, field)
         _check_range(name, value)
+        # It would be the current folder, or `/`.
+        if name in ("output", "output_dir") and value == "" != defaults[field]:
+            raise InputError(f"{name} must be a path. Received: {name}=''. Give one.")
         # What jsonargparse lets through.
         if value is None and kinds[field] is not Any and type(None) not in get_args(kinds[field]):
             raise InputError(f"{name} needs a value. Received: {name}=null. Give one, or leave it out.")
@@ -108,10 +112,12 @@ def _config_files(words: Sequence[str]) -> list[str]:
 
 
 def _check_range(name: str, value: Any) -> None:
-    """Refuse numbers that the libraries behind the verbs, which count in 32 bits, would refuse in their own words."""
-    for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, int) and abs(number) >= 1 << 31:
-            raise InputError(f"{name} is out of range. Received: {name}={number}. Give a number below {1 << 31}.")
+    """Refuse what libraries behind the verbs would refuse in their own words: more than 32 bits, and NUL in text."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, int) and abs(each) >= 1 << 31:
+            raise InputError(f"{name} is out of range. Received: {name}={each}. Give a number below {1 << 31}.")
+        if isinstance(each, str) and "\0" in each:
+            raise InputError(f"No name or text has a NUL character. Received: {name}={each!r}. Leave it out.")
 
 
 def _field_help(config_class: type, name: str) -> str | None:

@@ -82,7 +82,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
     except InputError as error:
         return _complain(verb, str(error), status=1)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        if isinstance(error, BrokenPipeError) and nobody_reads():
             return 0
         # For example, the disk is full or a folder is not writable.
         return _complain(verb, f"{error.strerror or error}. Received: {error.filename!r}.", status=1)
@@ -96,13 +96,13 @@ def _run(verb: str, words: Sequence[str]) -> int:
     return 0
 
 
-def _nobody_reads() -> bool:
+def nobody_reads() -> bool:
     """Whether the reader of standard output, such as `head`, has gone; then nothing more is written to it."""
     output = select.poll()
     output.register(sys.stdout.fileno(), select.POLLOUT)
     if not any(events & select.POLLERR for _, events in output.poll(0)):
         return False
-    # Where Python would write the rest at its end.
+    # Python would complain of the rest at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 

@@ -147,7 +147,7 @@ class CorpusReport:
     def summary(self) -> str:
         """Describe the corpus and what was left out of it in a few lines."""
         volumes = sum(len(counts.volumes) for counts in self.files.values())
-        dropped = ", ".join(f"{count:,} {kind}" for kind, count in self.reading.dropped.most_common())
+        dropped = ", ".join(f"{count:,} {kind}" for kind, count in self.reading.dropped.most_common() if count)
         lines = [
             f"{len(self.files)} files of {volumes} volumes: {self.total('documents'):,} documents, "
             f"{self.total('sections'):,} sections, {self.total('characters'):,} characters, "

@@ -4,7 +4,6 @@ It makes one `<unk>` of them, character by character, and copies what it has so 
 letters takes more than a minute; as much Tibetan takes 0.06 s.
 """
 
-import math
 import re
 
 from tibert_keras.errors import InputError
@@ -18,9 +17,19 @@ RUN_ENDS = f"[{TSHEG}{SHAD}ཀཁགངཆདནཔབམའཡརལསིུ�
 MAX_RUN = 2**13
 
 
+def check_unicode(text: str) -> int:
+    """Refuse a text with half a character, and return its size in bytes."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"A text is not Unicode. Received: {text[error.start]!r} at character {error.start}. Give UTF-8."
+        ) from None
+
+
 def check_text(text: str, *, max_bytes: float = MAX_TEXT_BYTES) -> None:
-    """Refuse a text that would take too long to tokenize."""
-    if max_bytes < math.inf and (size := len(text.encode(errors="surrogatepass"))) > max_bytes:
+    """Refuse a text that is no Unicode, or would take too long to tokenize."""
+    if (size := check_unicode(text)) > max_bytes:
         raise InputError(f"A text has more than {max_bytes} bytes. Received: {size}. Give it in parts.")
     if len(text) > MAX_RUN and (longest := max(map(len, re.split(RUN_ENDS, text)))) > MAX_RUN:
         raise InputError(

@@ -80,7 +80,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
             )
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"Not a SentencePiece model: {reason} Received: {len(proto)} bytes.") from error
+            raise _no_model(reason, proto) from error
         self._section_space = section_space(underline_between_sections)
         self.space_and_mask: Any = (_SPACE_PIECE, _MASK) if out_type is str else tuple(self._ids([_SPACE_PIECE, _MASK]))
         self.special_token_ids = self._ids(SPECIAL_TOKENS)
@@ -216,12 +216,12 @@ def runtime_proto(proto: bytes, *, explicit_spaces: bool, masks_in_text: bool = 
     try:
         model = sentencepiece_model_pb2.ModelProto.FromString(proto)
     except DecodeError as error:
-        raise InputError(f"Not a SentencePiece model: {error}. Received: {len(proto)} bytes.") from error
+        raise _no_model(f"{error}", proto) from error
     if not model.pieces:
-        raise InputError(f"Not a SentencePiece model: it has no pieces. Received: {len(proto)} bytes.")
+        raise _no_model("it has no pieces", proto)
     pieces = {piece.piece for piece in model.pieces}
     if len(pieces) < len(model.pieces):
-        raise InputError(f"Not a SentencePiece model: it has pieces twice. Received: {len(proto)} bytes.")
+        raise _no_model("it has pieces twice", proto)
     for special in sorted(set(SPECIAL_TOKENS) - pieces):
         raise InputError(
             f"Cannot find special token `{special!r}` in the SentencePiece model. "
@@ -234,3 +234,10 @@ def runtime_proto(proto: bytes, *, explicit_spaces: bool, masks_in_text: bool = 
         model.normalizer_spec.add_dummy_prefix = False
         model.normalizer_spec.remove_extra_whitespaces = False
     return bytes(model.SerializeToString())
+
+
+def _no_model(reason: str, proto: bytes) -> InputError:
+    return InputError(
+        f"Not a SentencePiece model: {reason.rstrip('.')}. Received: {len(proto)} bytes. "
+        "Give the .model file of a tokenizer, such as spiece.model."
+    )

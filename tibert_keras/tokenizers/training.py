@@ -84,7 +84,7 @@ class TokenizerConfig:
     normalization: Normalization = "tibetan"
 
     def __post_init__(self) -> None:
-        check_options(self)
+        check_options(self, positive=("vocab_size",))
 
     @property
     def trainer_options(self) -> dict[str, Any]:
@@ -285,4 +285,6 @@ def _explain(message: str, config: TokenizerConfig) -> str:
     if limit := re.search(r"required_chars\. \d+ vs (\d+)", message):
         reason = f"The letters of the text and the special pieces are {limit[1]} already. Received: vocab_size={size}."
         return f"{reason} Choose a larger vocabulary."
+    if "insert_id" in message:
+        return f"The special pieces are more already. Received: vocab_size={size}. Choose a larger vocabulary."
     return f"SentencePiece could not train: {' '.join(message.split())} Received: input_file={config.input_file!r}."

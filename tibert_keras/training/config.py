@@ -53,7 +53,7 @@ class DeviceOptions:
 
     def __post_init__(self) -> None:
         # In `gs://`, `run/` and `run` would be different folders.
-        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or "/")
+        object.__setattr__(self, "output_dir", self.output_dir.rstrip("/") or self.output_dir[:1])
         if self.mixed_precision == "bfloat16":
             object.__setattr__(self, "mixed_precision", "mixed_bfloat16")
         if self.jit_compile not in (True, False, "auto"):
