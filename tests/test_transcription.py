@@ -14,6 +14,7 @@ from tibert_keras.transcription import goes_on, join_lines, plain_marks, read_sy
     [
         ("བྲམ་\nཟེ་", "བྲམ་ཟེ་"),
         ("བྲམ༌ \r\n  ཟེ་", "བྲམ༌ཟེ་"),
+        ("བྲམ་\rཟེ་\u2028ལ་\r\rཕྱག", "བྲམ་ཟེ་ལ་ ཕྱག"),
         ("ཕྱ\nག་འཚལ", "ཕྱག་འཚལ"),  # in a syllable
         ("ཆོས\nཉིད", "ཆོས་ཉིད"),  # two syllables, and no tsheg between them
         ("བྱའོ\n།", "བྱའོ།"),

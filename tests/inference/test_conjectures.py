@@ -51,6 +51,8 @@ def test_tei(tmp_path):
     assert "".join(block.itertext()).strip() == "<[1a] བཅོམ་ལྡན་འདས་\n\tཐོས་ & \nལ"
     supplied = [(each.text, each.get("cert")) for each in block.iter(f"{name}supplied")]
     assert supplied == [("ལྡན", "high"), ("ས", "medium"), ("ལ", "low")]
+    write_conjectures("ཀ\0\ufffe[MASK]", [[]], tmp_path / "b.xml")
+    assert "ཀ\ufffd\ufffd" in "".join(ET.parse(tmp_path / "b.xml").getroot().itertext())
     assert len(list(block.iter(f"{name}gap"))) == 1 and len(list(block.iter(f"{name}lb"))) == 2
 
 

@@ -92,8 +92,8 @@ class TestFillMask:
         }
         loaded = SimpleNamespace(fill_mask=lambda text: answer)
         monkeypatch.setattr(sys.modules[fill_mask.__module__], "load_fill_mask", lambda *_, **__: loaded)
-        first, second = fill_mask(["ག[MASK]ང[MASK]ཅ"], model="")
-        assert first.filled == second.filled == "ག[MASK]ང ཀཅ"
+        first, second = fill_mask([" ག[MASK]ང[MASK]ཅ\t"], model="")
+        assert first.filled == second.filled == " ག[MASK]ང ཀཅ\t"
 
 
 class TestRefused:
@@ -116,7 +116,7 @@ class TestRefused:
         shown = f"{texts[2][:100]}…"
         assert str(caught.value) == f"A text is longer than 32 tokens. Received: {shown!r}. Give a shorter text."
 
-    @pytest.mark.parametrize("options", [{"top_k": 0}, {"batch_size": 0}])
+    @pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": "2"}, {"top_k": None}, {"batch_size": 1.5}])
     def test_numbers(self, finished_run, options):
         with pytest.raises(InputError, match="must be positive"):
             fill_mask(TEXTS, model=finished_run, **options)
@@ -149,7 +149,7 @@ class TestReadTexts:
         (tmp_path / "texts.jsonl").write_text('{"text": "ཀ\\nཁ"}\n\n{"id": 1, "text": ""}\n')
         assert list(read_texts(tmp_path / "texts.jsonl")) == [(1, "ཀ\nཁ"), (3, "")]
 
-    @pytest.mark.parametrize("line", ["{", "[]", '"text"', '{"text": 1}', '{"Text": ""}', "1"])
+    @pytest.mark.parametrize("line", ["{", "[" * 100_000, "[]", '"text"', '{"text": 1}', '{"Text": ""}', "1"])
     def test_no_object_with_a_text(self, tmp_path, line):
         (tmp_path / "texts.jsonl").write_text(f'{{"text": "ཀ"}}\n{line}\n')
         with pytest.raises(InputError, match="Line 2 is not a JSON object with a text. Received: "):
@@ -216,6 +216,9 @@ class TestConfig:
             (["[MASK]", "--model=m", "--conjectures_file=c.tsv"], "conjectures_file='c.tsv', whole_text=False"),
             (["--model=m", "--input_file=a.txt", "--whole_text", "--output_file=o.txt", "--conjectures_file=c.csv"],
              "Received: conjectures_file='c.csv'. Let it end in .tsv, .json or .xml"),
+            (["--model=m", "--input_file=a.txt", "--whole_text", "--output_file=c.xml", "--conjectures_file=./c.xml"],
+             "Received: './c.xml' as output_file and conjectures_file"),
+            (["--model=m", "--input_file=o.tsv", "--output_file=o.tsv"], "'o.tsv' as input_file and output_file"),
             (["[MASK]", "--model=m", "--top_k=0"], "top_k must be positive. Received: top_k=0"),
             (["[MASK]", "--model=m", "--batch_size=0"], "batch_size must be positive. Received: batch_size=0"),
         ],
@@ -298,6 +301,14 @@ class TestFromFileToFile:
         monkeypatch.setattr(sys.modules[fill_texts.__module__], "fill_texts", fill)
         (filled,) = fill_file(FillMaskConfig(text=["tho[?] …/"], gap_signs="1", transliteration="ewts"))
         assert (filled.filled, filled.signs) == ("ཐོས་…།", [None, "…"])
+
+    def test_signs_that_are_left_are_named(self, monkeypatch, caplog):
+        monkeypatch.setattr(sys.modules[fill_texts.__module__], "fill_texts", lambda texts, **_: texts)
+        texts = ["ཐོས་…་[MASK]་…", "[gap:1]་ཐོས་[GAP:1]་[?]"]
+        for signs, named in ((None, "…, [gap:1]"), ("…=1", "[gap:1]")):
+            caplog.clear()
+            list(fill_file(FillMaskConfig(text=texts, gap_signs=signs, unit="pieces")))
+            assert f"read as text, but may be gaps: {named}. Write [GAP:2-4], or" in caplog.text
 
     def test_masks_over_lines(self, loaded):
         broken = "སངས་\n[2a.1] རྒྱས་[MASK]\nབཅོམ་"

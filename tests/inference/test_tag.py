@@ -185,8 +185,9 @@ class TestSeveralFiles:
         assert tag(f"--input_file={tmp_path}/texts/", "--format=conllu", f"--output_file={tmp_path}/all.conllu") == ""
         titles = [row for row in (tmp_path / "all.conllu").read_text().splitlines() if row.startswith(("# n", "# s"))]
         assert titles == ["# newdoc", "# sent_id = 1", "# newdoc", "# sent_id = 3", "# newdoc", "# sent_id = 4"]
-        assert tag(f"--input_file={tmp_path}/texts/", f"--output_file={tmp_path}/all.txt") == ""
-        assert [document.text for document in read_tagged(f"{tmp_path}/all.txt")] == ["ཀ་ཁ། །ག", "ང།", "  ཅ"]
+        for _ in range(2):  # the result of the call before is no text
+            assert tag(f"--input_file={tmp_path}/texts/", f"--output_file={tmp_path}/texts/all.txt") == ""
+            assert [each.text for each in read_tagged(f"{tmp_path}/texts/all.txt")] == ["ཀ་ཁ། །ག", "ང།", "  ཅ"]
 
     @pytest.mark.parametrize("name", ["plain", "tsv", "conllu"])
     def test_fine_tuning_reads_what_is_written(self, tag, tmp_path, name):
@@ -289,6 +290,8 @@ class TestBadInput:
         refuse("no Tibetan letter in the text", f"--input_file={path}")
         refuse("no Tibetan letter in the text", "No Tibetan.")
         refuse("batch_size must be positive", "ཀ", "--batch_size=0")
+        refuse("output_file is a folder", "ཀ", f"--output_file={tmp_path}")
+        refuse("One file would replace another", f"--input_file={path}", f"--output_file={path}")
         assert not (tmp_path / "out").exists()
 
     def test_models(self, refuse, small_preset, tmp_path):

@@ -131,7 +131,7 @@ class TestOutput:
 
     def test_every_mark_of_a_gap_in_tei(self, page):
         gap = '<gap reason="damage" quantity="3" unit="syllable"/>'
-        state = {"text": f"ཐོ[?]ས་[?][GAP:9 no shad][GAP:2–3][GAP]{gap}<gap n=1/>ཀཁག", "fills": []}
+        state = {"text": f"\1ཐོ[?]ས་[?][GAP:9 no shad][GAP:2–3][GAP]{gap}<gap n=1/>ཀཁག", "fills": []}
         state["fills"] = [{"start": len(state["text"]) - 3, "end": len(state["text"]), "gap": "ཀ[?]ག", "cert": "low"}]
         made = page.driver.execute_async_script(
             "const [state, done] = arguments; import('/page/output.js').then(({toTei}) => done(toTei(state, 'm')))",
@@ -139,7 +139,7 @@ class TestOutput:
         )
         size = 'reason="lost" unit="syllable"'
         assert re.search("<body><p>(.*)</p></body>", made)[1] == (
-            f'ཐོ<gap reason="lost"/>ས་<gap reason="lost"/><gap {size} quantity="9"/>'
+            f'\ufffdཐོ<gap reason="lost"/>ས་<gap reason="lost"/><gap {size} quantity="9"/>'
             f'<gap {size} atLeast="2" atMost="3"/><gap reason="lost"/>{gap}<gap reason="lost"/>'
             'ཀ<supplied reason="lost" resp="#model" cert="low">ཁ</supplied>ག'
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from tibert_keras.transcription import GAP
 CERTAINTIES = {"high": 0.5, "medium": 0.1, "low": 0.0}
 # Characters of context in a table.
 _CONTEXT = 24
+# Control characters and the like.
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # For each gap of a text its fillings with their scores, the likeliest first.
 Fillings = Sequence[Sequence[tuple[str, float]]]
@@ -121,7 +124,8 @@ def _tei(text: str, fillings: Fillings, _signs: _Signs, _show_wylie: bool) -> It
 
 
 def _with_line_breaks(text: str) -> str:
-    return escape(text.replace("\r\n", "\n"), quote=False).replace("\n", "\n<lb/>")
+    text = _NOT_IN_XML.sub("\ufffd", text.replace("\r\n", "\n"))
+    return escape(text, quote=False).replace("\n", "\n<lb/>")
 
 
 def _supplied(begins: str, candidates: Sequence[tuple[str, float]], ends: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
@@ -15,15 +16,18 @@ from tqdm import tqdm
 from tibert_keras.corpus.recognition import check_kind
 from tibert_keras.corpus.transliteration import Transliteration, texts_in_tibetan, to_wylie
 from tibert_keras.errors import InputError, check_options
+from tibert_keras.globs import check_outputs
 from tibert_keras.inference.conjectures import check_conjectures_file
 from tibert_keras.inference.fill_pieces import FilledMask, check_counts, fill_mask, list_texts
 from tibert_keras.inference.gap_search import Candidate, search_gaps
-from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps, most_syllables
+from tibert_keras.inference.gaps import fill_in, find_gaps, mark_gaps, most_syllables, unread_signs
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.tag import read_file
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.storage import atomic_output
 from tibert_keras.transcription import GAP
+
+_LOG = logging.getLogger(__name__)
 
 Unit = Literal["syllables", "pieces"]
 
@@ -53,7 +57,8 @@ class FillMaskConfig:
             behind each `[MASK]`, many times as fast.
         transliteration: Scheme of text in Latin letters, to convert it: ewts (Wylie) or acip.
         show_wylie: Add each guess in Wylie (EWTS): beside its Tibetan, in a further column, or as `wylie` in JSON.
-        top_k: Maximum number of guesses for each gap; a SavedModel gives no more pieces than it was exported with.
+        top_k: Maximum number of guesses for each gap, up to 1,000; a SavedModel gives no more pieces than it was
+            exported with.
         batch_size: Texts per step; a GPU needs more than a CPU, where more only adds padding.
     """
 
@@ -90,6 +95,7 @@ class FillMaskConfig:
             _check_format(self.output_file)
         if self.gap_signs is not None:
             mark_gaps("", self.gap_signs)
+        check_outputs(self.input_file, output_file=self.output_file, conjectures_file=self.conjectures_file)
         check_options(self, positive=("top_k", "batch_size"))
 
     def _check_whole_text(self) -> None:
@@ -136,7 +142,7 @@ def fill_gaps(texts: Sequence[str] | str, *, model: Any = MASKED_LM, top_k: int 
     Args:
         texts: Texts with gaps, or a single one.
         model: As for `load_fill_mask`: a model, a folder, or a name.
-        top_k: Maximum number of candidates for a gap.
+        top_k: Maximum number of candidates for a gap, up to 1,000.
 
     Returns:
         For each gap of each text the candidates, the likeliest first; none if no pieces of the vocabulary make whole
@@ -177,6 +183,7 @@ def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
     replaced: deque[list[str | None]] = deque()
     if config.gap_signs is not None:
         texts = _marked(texts, config.gap_signs, replaced)
+    texts = _noting_signs(texts)
     texts = texts_in_tibetan(texts, config.transliteration)
     filled = fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
     if config.gap_signs is None or config.unit == "pieces":
@@ -192,6 +199,17 @@ def _marked(
         # Texts are read ahead.
         replaced.append(of_text)
         yield number, marked
+
+
+def _noting_signs(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Log a warning of signs that may stand for gaps, but are read as text."""
+    signs = Counter[str]()
+    for number, text in texts:
+        signs.update(unread_signs(text))
+        yield number, text
+    if signs:
+        shown = ", ".join(sign for sign, _ in signs.most_common(5))
+        _LOG.warning("read as text, but may be gaps: %s. Write [GAP:2-4], or give --gap_signs=1-2.", shown)
 
 
 def _with_signs(text: FilledText, signs: list[str | None]) -> FilledText:
@@ -221,7 +239,7 @@ def _text_of(line: str, number: int) -> str:
         text = json.loads(line)["text"]
         if not isinstance(text, str):
             raise TypeError
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f'Line {number} is not a JSON object with a text. Received: {line[:100]!r}. Write {{"text": "..."}}.'
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from tibert_keras.errors import InputError
@@ -102,8 +103,11 @@ def _read_row(answer: dict[str, Any], row: int, text: str, *, number: int, top_k
     # In one pass: a filling may itself be a mask.
     fillings = iter(pieces)
     filled = re.sub(re.escape(MASK), lambda mask: next(fillings)[0].replace("▁", " "), text)
+    if text.startswith(MASK):
+        # The space of a piece that begins a section.
+        filled = filled.lstrip()
     return [
-        FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled.strip())
+        FilledMask(number, mask, pieces[mask], answer["probabilities"][row][mask][:top_k].tolist(), filled)
         for mask in range(count)
     ]
 
@@ -120,8 +124,8 @@ def list_texts(texts: Iterable[str] | str) -> list[str]:
     return texts
 
 
-def check_counts(**counts: int) -> None:
-    """Raise `InputError` if a count is less than 1."""
+def check_counts(**counts: Any) -> None:
+    """Raise `InputError` if a count is no whole number, or less than 1."""
     for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be positive. Received: {name}={count}.")
+        if not isinstance(count, Integral) or count < 1:
+            raise InputError(f"{name} must be positive and whole. Received: {name}={count!r}.")

@@ -23,8 +23,8 @@ from tibert_keras.inference.gaps import (
 )
 from tibert_keras.inference.piece_table import Completions
 
-# How many hypotheses to keep for each gap, length and ending.
-_WIDTH = 5
+# How many hypotheses to keep for each gap, length and ending, at least and at most.
+_WIDTH, _MOST = 5, 1000
 # The weight of a piece beside the filling, where a syllable in it has 1.
 _BESIDE = 0.25
 # How many pieces to look at for each of them, among which some make no punctuation that is written.
@@ -54,7 +54,8 @@ def search_gaps(
     model: Any, gaps: Sequence[Gap], top_k: int, *, should_stop: Callable[[], bool] = lambda: False
 ) -> list[list[Candidate]]:
     """Search the fillings of gaps as `fill_gaps` describes: for each gap the candidates, the likeliest first."""
-    return _Search(GapModel(model, should_stop=should_stop), gaps, max(top_k, _WIDTH)).run(top_k) if gaps else []
+    width = min(max(top_k, _WIDTH), _MOST)
+    return _Search(GapModel(model, should_stop=should_stop), gaps, width).run(top_k) if gaps else []
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,18 @@ _FOREIGN = re.compile(
     r"|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+"
 )
 _KNOWN = re.compile(f"{GAP.pattern}|{_FOREIGN.pattern}")
+# Those, and slips in ours.
+_UNREAD = re.compile(rf"{_FOREIGN.pattern}|\[\s*(?i:gap|mask)\b[^\]\n{BLOCK}]{{0,8}}\]?")
+
+
+def unread_signs(text: str) -> list[str]:
+    """Find the signs in a text that may stand for gaps, but are read as text.
+
+    Example:
+        >>> unread_signs("བཅོམ་[---]་[GAP:2]་[gap:1]་[MASK་")
+        ['[---]', '[gap:1]', '[MASK']
+    """
+    return [match[0] for match in _UNREAD.finditer(GAP.sub(" ", text))]
 
 
 def mark_gaps(text: str, signs: str) -> tuple[str, list[str | None]]:

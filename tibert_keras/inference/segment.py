@@ -13,6 +13,7 @@ import numpy as np
 
 from tibert_keras.corpus.sections import group_documents
 from tibert_keras.errors import InputError
+from tibert_keras.globs import check_outputs
 from tibert_keras.inference.classify import load_classifier
 from tibert_keras.inference.tag import TextConfig, find_input
 from tibert_keras.storage import atomic_output, expand_glob, read_lines
@@ -127,6 +128,9 @@ class SegmentExamplesConfig:
 
     input_file: str
     output_file: str
+
+    def __post_init__(self) -> None:
+        check_outputs(self.input_file, output_file=self.output_file)
 
 
 def segment_examples(config: SegmentExamplesConfig) -> dict[str, int]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from tibert_keras.corpus.recognition import check_kind, tei_lines
 from tibert_keras.corpus.transliteration import ForeignCounter, TibetanConverter, Transliteration, no_tibetan
 from tibert_keras.errors import InputError, check_options
+from tibert_keras.globs import check_outputs
 from tibert_keras.inference.plain import PlainTagger, is_plain
 from tibert_keras.models.tibert_presets import TAGGER
 from tibert_keras.runs.folder import find_preset
@@ -74,6 +75,7 @@ class TextConfig:
                 f"input_file={self.input_file!r}. Give one or the other."
             )
         check_options(self, positive=("batch_size",))
+        check_outputs(self.input_file, output_file=self.output_file)
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield the lines of the texts with their ends, as `read_text`; after each text an empty one without end."""
@@ -107,9 +109,10 @@ class TextConfig:
         if not Path(self.input_file).is_dir() and not any(sign in self.input_file for sign in "*?[,"):
             return [self.input_file]
         paths = expand_glob(self.input_file, folder_endings=_TEXT_ENDINGS)
-        # Not what an earlier call has written beside them.
+        # Not what an earlier call has written beside them, or to the output file.
         written = {tagged_path(path, each) for path in paths for each in _ENDINGS}
-        return [path for path in paths if path not in written]
+        result = self.output_file and os.path.realpath(self.output_file)
+        return [path for path in paths if path not in written and os.path.realpath(path) != result]
 
 
 @dataclass(frozen=True, kw_only=True)

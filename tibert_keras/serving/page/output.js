@@ -54,8 +54,10 @@ function suppliedElement(filling, { gap, cert }) {
   return `${begins}<supplied reason="lost" resp="#model"${sure}>${escape(inside)}</supplied>${ends}`;
 }
 
+// Without control characters and the like, which XML cannot hold.
 function escape(text) {
-  return text.replace(/[&<>"]/g, (sign) => XML[sign]);
+  const sound = text.replace(/[^\t\n\r -\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "\ufffd");
+  return sound.replace(/[&<>"]/g, (sign) => XML[sign]);
 }
 
 /** The conjectures of a text as a table: a row for each, with what stands before and after. */
