@@ -38,11 +38,12 @@ def test_labels(classifier):
     labels = [classifier.labels[row.argmax()] for row in expected]
     assert classifier.predict_labels(TEXTS) == labels
     assert classifier.predict_labels([]) == []
-    softmax = TibertTextClassifier(
-        classifier.backbone, labels=classifier.labels, preprocessor=classifier.preprocessor, activation="softmax"
-    )
-    softmax.output_dense.set_weights(classifier.output_dense.get_weights())
-    np.testing.assert_allclose(softmax.predict_probabilities(TEXTS), expected, atol=1e-6)
+    for activation, probabilities in (("softmax", expected), ("sigmoid", ops.sigmoid(classifier.predict(TEXTS)))):
+        other = TibertTextClassifier(
+            classifier.backbone, labels=classifier.labels, preprocessor=classifier.preprocessor, activation=activation
+        )
+        other.output_dense.set_weights(classifier.output_dense.get_weights())
+        np.testing.assert_allclose(other.predict_probabilities(TEXTS), probabilities, atol=1e-6)
     found = list(classify_each(classifier, iter(TEXTS), batch_size=2))
     assert [each.label for each in found] == labels
     assert list(found[0].probabilities.values()) == pytest.approx(expected[0].tolist(), abs=1e-5)

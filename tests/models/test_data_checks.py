@@ -108,6 +108,8 @@ def without(name):
         ({**MASKED, "padding_mask": np.ones((2, 2))}, r"padding_mask of shape \(2, 2\), token_ids of shape \(2, 3\)"),
         ({**MASKED, "mask_positions": np.ones((3, 5))}, r"mask_positions of shape \(3, 5\)"),
         ({name: value[0] for name, value in MASKED.items()}, r"token_ids of shape \(3,\)"),
+        ({**MASKED, "token_ids": [[1, 2], [3]]}, "rows of a batch have one length. Received: a list of rows"),
+        ({**MASKED, "token_ids": tf.ragged.constant([[1, 2], [3]])}, "one length. Received: a RaggedTensor"),
         ({name: np.ones((2, 5)) for name in MASKED}, "Received: 5 tokens, max_sequence_length=4. Cut them"),
         ({**MASKED, "token_ids": np.full((2, 3), 20)}, "token_ids. Received: 20. Give numbers from 0 to 19"),
         ({**MASKED, "token_ids": np.full((2, 3), 0.5)}, "token_ids. Received: 0.5"),

@@ -36,6 +36,7 @@ PRIVATE = {
         },
         "KerasTensor": {"_keras_history"},
         "EinsumDense": {"_kernel"},
+        "Embedding": {"_embeddings"},
         "Model": {"_flatten_layers", "_symbolic_build"},
         "AlbertTokenizer": {"_maybe_initialized_tf", "_sentence_piece"},
     },
@@ -90,6 +91,7 @@ class TestPrivateNames:
             "Preprocessor": keras_nlp.models.AlbertMaskedLMPreprocessor(tokenizer),
             "KerasTensor": keras.Input((2,)),
             "EinsumDense": tiny().transformer_layers[0][0]._self_attention_layer.query_dense,
+            "Embedding": tiny().token_embedding,
             "Optimizer": model.optimizer,
             "tf.Module": tf.Module(),
         }

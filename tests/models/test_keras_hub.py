@@ -306,7 +306,17 @@ class OwnClassifier(TibertTextClassifier):
     """A user's."""
 
 
-def test_subclasses_load_the_heads_of_their_bases(presets, ours, tmp_path, caplog):
+class OwnBackbone(TibertBackbone):
+    """A user's."""
+
+
+class OwnTokenizer(TibertTokenizer):
+    """A user's."""
+
+
+def test_subclasses_load_the_presets_of_their_bases(presets, ours, tmp_path, caplog):
+    for cls in (OwnBackbone, OwnTokenizer, TibertBackbone, TibertTokenizer):
+        assert type(cls.from_preset(str(presets / "ours"))) is cls
     inputs = ids(TEXTS, ours.preprocessor)
     close(OwnMaskedLM.from_preset(str(presets / "ours"))(inputs), ours(inputs))
     preprocessor = TibertTextClassifierPreprocessor(ours.preprocessor.tokenizer, 12)
@@ -373,6 +383,18 @@ class TestFiles:
         fit()
         model.save_to_preset(str(tmp_path / "again"))
         close(TibertMaskedLM.from_preset(str(tmp_path / "again"))(inputs), model(inputs), atol=0.2)
+
+    @pytest.mark.any_backend
+    def test_policies_of_layers(self, ours, tmp_path):
+        """They are loaded again, unless another is given: nothing is quantized."""
+        policies = keras.dtype_policies.DTypePolicyMap(default_policy="bfloat16")
+        policies["embeddings_layer_norm"] = keras.dtype_policies.DTypePolicy("float32")
+        config = {**ours.backbone.get_config(), "dtype": policies}
+        TibertMaskedLM(TibertBackbone.from_config(config)).save_to_preset(str(tmp_path))
+        for dtype, expected in ((None, ("float32", "bfloat16")), ("float32", ("float32", "float32"))):
+            backbone = TibertMaskedLM.from_preset(str(tmp_path), dtype=dtype).backbone
+            found = backbone.embeddings_layer_norm.gamma.dtype, backbone.token_embedding.embeddings.dtype
+            assert found == expected
 
     @pytest.mark.any_backend
     def test_a_mixed_policy(self, ours, tmp_path):

@@ -63,6 +63,20 @@ class TestResizeVocabulary:
         np.testing.assert_allclose(ours, theirs[..., :400], rtol=0, atol=1e-6)
         assert resized.preprocessor.tokenizer.proto == larger.preprocessor.tokenizer.proto
 
+    def test_low_rank_additions_are_kept(self):
+        """Those of embeddings too. Quantized tables keep their size."""
+        model = TibertMaskedLM(tiny())
+        model.backbone.enable_lora(2)
+        model.backbone.token_embedding.enable_lora(2)
+        x = {name: np.ones((1, 4), "int32") for name in ("token_ids", "segment_ids", "padding_mask", "mask_positions")}
+        expected = randomize(model)(x)
+        for copy in (resize_vocabulary(model, 20), model):
+            np.testing.assert_allclose(copy(x), expected, rtol=0, atol=1e-4)
+        quantized = TibertMaskedLM(tiny())
+        quantized.quantize("int8")
+        with pytest.raises(InputError, match="table keeps its size. Received: TibertMaskedLM, quantized"):
+            resize_vocabulary(quantized, 30)
+
     def test_too_small_for_the_tokenizer(self, larger):
         with pytest.raises(InputError, match="needs a row. Received: vocabulary_size=399, 400 pieces"):
             resize_vocabulary(larger, 399)

@@ -80,7 +80,7 @@ class TestTibertTokenClassifierPreprocessor(TestCase):
         assert packed.positions[0].max() <= 4 and packed.positions[0].min() == -1
 
     def test_weights_of_classes(self):
-        plain, weighed = self.make(), self.make(class_weight={"VERB": 0.5, 2: 0})
+        plain, weighed = self.make(), self.make(class_weight={"VERB": 0.5, np.int64(2): 0})
         assert weighed.class_weight == {"VERB": 0.5, "PUNCT": 0}
         _, y, expected = plain(WORDS, TAGS)
         expected = expected * np.array([1, 0.5, 0, 1])[y]

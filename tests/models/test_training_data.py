@@ -218,6 +218,7 @@ def test_what_cannot_be_trained_on(model, classifier):
         *((one, "Texts come in a list.* Received: 'ཀ།'") for one in ("ཀ།", np.array("ཀ།"), tf.constant("ཀ།"))),
         (("ཀ།", "ཁ།"), r"a tuple of lists side by side. Received: \('ཀ།', 'ཁ།'\)"),
         *(((["ཀ།", other]), f"A text is not a string. Received: {other}") for other in (None, 7)),
+        ([b"\xff"], r"A text is not Unicode. Received: '\\udcff' at character 0"),
         (np.array([["ཀ།"]]), r"A text is not a string. Received: \['ཀ།'\]"),
         ((TEXTS, TEXTS[:1]), "Texts side by side come in lists of one length. Received: lists of \\[7, 1\\] texts"),
     ):

@@ -98,6 +98,13 @@ class TestLAMB(TestCase):
         m = optimizer.slots(variables[1])["adam_m"]
         self.assert_close(m, np.full(2, 0.1 * 2 * scale / max(norm, 1)))
 
+    @pytest.mark.parametrize("name", ["clipnorm", "clipvalue"])
+    def test_another_clipping_replaces_the_default(self, name):
+        optimizer, variables = self.make(**{name: 0.5})
+        optimizer.apply(self.grads(0.0, 2.0, 0.0))
+        clipped = 0.5 / np.sqrt(2) if name == "clipnorm" else 0.5
+        self.assert_close(optimizer.slots(variables[1])["adam_m"], np.full(2, 0.1 * clipped))
+
     def test_a_gradient_that_is_not_finite_spoils_all(self):
         optimizer, variables = self.make()
         optimizer.apply(self.grads(1.0, np.inf, 1.0))

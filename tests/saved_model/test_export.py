@@ -383,6 +383,19 @@ class TestSavedModelOfBest:
         for weight in second.weights:
             np.testing.assert_array_equal(weight, weights[weight.path], err_msg=weight.path)
 
+    def test_a_quantized_model_stays_so(self, exported_models, small_preset, tmp_path, monkeypatch):
+        model = TibertMaskedLM.from_preset(small_preset)
+        model.quantize("int8")
+        best = SavedModelOfBest(tmp_path)
+        best.set_model(model)
+        best.on_train_begin()
+        best.record(1, {"loss": 1.0})
+        ((copy, _, _),) = exported_models
+        for theirs, ours in zip(copy.weights, model.weights, strict=True):
+            np.testing.assert_array_equal(theirs, ours, err_msg=ours.path)
+        monkeypatch.setattr("tibert_keras.saved_model.precision._figures", lambda *_: {"loss": 0.5})
+        assert "loss: 0.5000 in its own precision, 0.5000 in float16" in compare_precision(model, "float16", [])
+
     def test_refused_before_the_training(self, tmp_path):
         best = SavedModelOfBest(tmp_path)
         best.set_model(TibertMaskedLM(TibertBackbone.from_preset("tibert_nano", vocabulary_size=50)))

@@ -249,6 +249,18 @@ def test_in_bfloat16(model, held_out, words, capsys):
 
 
 @pytest.mark.any_backend
+def test_a_quantized_model_against_transformers(sample_records, tmp_path, capsys):
+    """It has no weights there, and is refused before it is evaluated."""
+    model = TibertMaskedLM.from_preset("tibert_nano", vocabulary_size=50)
+    model.quantize("int8")
+    model.save_to_preset(str(tmp_path))
+    records = f"--input_file={sample_records}/held_out/*.tf_record"
+    assert main(["evaluate", f"--model={tmp_path}", records, "--against=huggingface"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "A quantized model keeps its precision" in err
+
+
+@pytest.mark.any_backend
 def test_without_the_libraries(words, capsys, monkeypatch):
     original = builtins.__import__
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.config import FinetuneConfig, FinetuneTextConfig, FinetuneTokensConfig, check_run
-from tibert_keras.models.tibert_presets import MASKED_LM, find_by_name
+from tibert_keras.models.tibert_presets import MASKED_LM, find_by_name, policy_of
 from tibert_keras.records.pipeline import Records
 from tibert_keras.runs.champion import evaluation_rows, write_evaluation
 from tibert_keras.runs.folder import find_preset
@@ -157,6 +157,8 @@ def evaluate(flags: EvaluateFlags) -> None:
             f"Only a masked language model is evaluated. Received: model={flags.model!r}, a {type(model).__name__}. "
             "Give the champion of `tibert pretrain`."
         )
+    if flags.against is not None:
+        policy_of(preset, "float32")  # refuses a quantized model, which has no weights there
     scores = evaluate(model, records, batch_size=flags.batch_size, baseline=baseline)
     _print_fields({name: scores[name] for name in _FIELDS})
     print(f"\n{in_columns(evaluation_rows(scores), left=1)}")

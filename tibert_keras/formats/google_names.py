@@ -93,6 +93,11 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
 
 def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Convert our variables and moments, by path, into Google's."""
+    if "logits/kernel" in arrays:
+        raise InputError(
+            "Google's format has no taggers and classifiers. Received: a model with logits/kernel. "
+            "Convert it with --to=huggingface."
+        )
     kernel, bias = arrays["embedding_projection/kernel"], arrays["embedding_projection/bias"]
     if kernel.shape[0] == kernel.shape[1]:
         if bias.any() or (kernel != np.eye(len(kernel))).any():

@@ -188,7 +188,16 @@ def _check_shapes(outputs: Shape, inputs: Shape, y: Any, weights: Any) -> None:
 
 
 def _shape(values: Any) -> Shape:
-    shape = values.shape if hasattr(values, "shape") else np.shape(values)
+    try:
+        shape = values.shape if hasattr(values, "shape") else np.shape(values)
+        is_ragged = hasattr(values, "ragged_rank")
+    except ValueError:
+        is_ragged = True
+    if is_ragged:
+        raise InputError(
+            f"The rows of a batch have one length. Received: a {type(values).__name__} of rows of several lengths. "
+            "Pad them, and set padding_mask to 0 there."
+        )
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 
 

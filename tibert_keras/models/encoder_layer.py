@@ -41,10 +41,19 @@ def quantized_policies(model: Any) -> keras.dtype_policies.DTypePolicyMap:
 
 def merge_lora(model: Any) -> None:
     """Add the low-rank additions (LoRA) of layers to their kernels, as Keras does in files; the additions become 0."""
+    for kernel, value, addition in lora_kernels(model):
+        kernel.assign(value)
+        addition.assign(ops.zeros_like(addition))
+
+
+def lora_kernels(model: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the kernels and embeddings with low-rank additions (LoRA): alone, with these, and their second factor."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False) and layer.quantization_mode is None:
-            layer._kernel.assign(layer.kernel)
-            layer.lora_kernel_b.assign(ops.zeros_like(layer.lora_kernel_b))
+            if isinstance(layer, keras.layers.Embedding):
+                yield layer._embeddings, layer.embeddings, layer.lora_embeddings_b
+            else:
+                yield layer._kernel, layer.kernel, layer.lora_kernel_b
 
 
 def layer_behind(tensor: Any) -> Any:

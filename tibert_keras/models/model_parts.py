@@ -8,6 +8,7 @@ import keras_nlp
 from keras import ops
 
 from tibert_keras.errors import InputError, check_arguments
+from tibert_keras.models.encoder_layer import lora_kernels, quantized_policies
 from tibert_keras.models.tibert_backbone import TibertBackbone
 
 # The weights with a row for each piece. The table may have more rows than the tokenizer has pieces.
@@ -86,7 +87,7 @@ def resize_vocabulary(model: Any, vocabulary_size: int) -> Any:
         A model of the same class, not compiled, with the other weights as they are.
 
     Raises:
-        InputError: If the model's tokenizer has more pieces.
+        InputError: If the model's tokenizer has more pieces, or the model is quantized.
 
     Example:
     ```python
@@ -100,6 +101,11 @@ def resize_vocabulary(model: Any, vocabulary_size: int) -> Any:
         raise InputError(
             f"Each piece of the tokenizer needs a row. Received: vocabulary_size={vocabulary_size}, {pieces} pieces."
         )
+    if len(quantized_policies(model)):
+        raise InputError(
+            f"A quantized table keeps its size. Received: {type(model).__name__}, quantized. "
+            "Resize the model that it was made from."
+        )
     config = model.get_config()
     if "backbone" in config:
         config["backbone"]["config"]["vocabulary_size"] = vocabulary_size
@@ -111,6 +117,8 @@ def resize_vocabulary(model: Any, vocabulary_size: int) -> Any:
     if preprocessor is not None:
         resized.preprocessor = preprocessor
     values = {weight.path: ops.convert_to_numpy(weight) for weight in model.weights}
+    # The copy has no low-rank additions.
+    values |= {kernel.path: ops.convert_to_numpy(value) for kernel, value, _ in lora_kernels(model)}
     for weight in resized.weights:
         value = values[weight.path]
         if weight.path in _TABLES:

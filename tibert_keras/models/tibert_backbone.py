@@ -18,6 +18,7 @@ from tibert_keras.models.tibert_presets import (
     list_preset_files,
     list_presets,
     local_preset,
+    made_as,
     name_readable_policy,
     policy_of,
     weights_in_memory,
@@ -217,7 +218,7 @@ class TibertBackbone(keras_nlp.models.AlbertBackbone):
             f"{cls.__name__}.from_preset", kwargs, {*inspect.signature(cls).parameters, "name", "trainable"}
         )
         if preset not in backbone_presets:
-            with local_preset(preset) as folder:
+            with local_preset(preset) as folder, made_as(cls):
                 policy_of(folder, kwargs.get("dtype"), load_weights=load_weights)
                 return super().from_preset(folder, load_weights=load_weights, **kwargs)
         if kwargs.get("vocabulary_size") is None:

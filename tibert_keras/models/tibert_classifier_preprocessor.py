@@ -1,6 +1,7 @@
 """The base of the classifiers' preprocessors: labels, and the weights of classes."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -55,7 +56,7 @@ class TibertClassifierPreprocessor(TibertPreprocessor):
             return None
         labels = self.labels or []
         weights = {
-            labels[label] if isinstance(label, int) and 0 <= label < len(labels) else str(label): float(weight)
+            labels[label] if isinstance(label, Integral) and 0 <= label < len(labels) else str(label): float(weight)
             for label, weight in class_weight.items()
         }
         self.label_ids(list(weights))

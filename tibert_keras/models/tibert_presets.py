@@ -6,7 +6,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,15 @@ def check_trained_preset(preset: str | os.PathLike[str]) -> str:
 
 
 def policy_of(folder: str, dtype: Any, *, load_weights: bool = True) -> Any:
-    """Return the policy to load a preset under: the one given, or else that of a quantized preset; `None` for any."""
+    """Return the policy to load a preset under: the one given, or else that of its layers, if they have their own.
+
+    It is `None` for any policy. A quantized preset has no other than its own.
+    """
     saved = read_preset_file(folder, "config.json").get("config", {}).get("dtype")
     if not (isinstance(saved, dict) and saved.get("class_name") == "DTypePolicyMap" and load_weights):
         return dtype
-    if dtype is not None and type(dtype).__name__ != "DTypePolicyMap":
+    is_quantized = any("mode" in policy["config"] for policy in saved["config"]["policy_map"].values())
+    if is_quantized and dtype is not None and type(dtype).__name__ != "DTypePolicyMap":
         raise InputError(
             "A quantized model keeps its precision: it cannot be trained, converted or computed in another. "
             f"Received: dtype={dtype!r}, preset={folder!r}. Give the model that it was made from."
@@ -199,6 +203,14 @@ def local_preset(preset: str) -> Iterator[str]:
             preset_converter()(folder, converted)
             folder = converted
         yield folder
+
+
+def made_as(cls: type) -> AbstractContextManager[Any]:
+    """Make Keras load objects of our class as those of a subclass, where KerasHub takes the class that was saved."""
+    import keras
+
+    ours = next(base for base in cls.__mro__ if base.__module__.startswith("tibert_keras."))
+    return keras.saving.custom_object_scope({f"tibert_keras>{ours.__name__}": cls})
 
 
 def check_files(folder: str) -> None:

@@ -65,6 +65,11 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
         )
         self.labels = labels
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the activation of the output makes probabilities of the logits."""
+        return self.activation in (keras.activations.softmax, keras.activations.sigmoid)
+
     def predict_labels(self, texts: Sequence[str] | tuple[Sequence[str], ...], batch_size: int = 32) -> list[str]:
         """Classify texts.
 
@@ -90,7 +95,7 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
 
     def as_probabilities(self, outputs: Any) -> np.ndarray:
         """Turn the outputs of `predict()` into probabilities, float32 `[texts, labels]`."""
-        if self.activation is keras.activations.softmax:
+        if self.gives_probabilities:
             return np.asarray(outputs, "float32")
         return ops.convert_to_numpy(ops.softmax(ops.cast(outputs, "float32")))
 

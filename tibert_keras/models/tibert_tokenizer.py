@@ -15,7 +15,7 @@ import numpy as np
 from tibert_keras.errors import InputError, check_arguments
 from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import check_trained_preset, list_preset_files, local_preset
+from tibert_keras.models.tibert_presets import check_trained_preset, list_preset_files, local_preset, made_as
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import (
     UNIT_SEPARATOR,
@@ -91,7 +91,7 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         preset = check_trained_preset(preset)
         allowed = {*inspect.signature(cls).parameters, *inspect.signature(keras_nlp.models.AlbertTokenizer).parameters}
         check_arguments(f"{cls.__name__}.from_preset", kwargs, {*allowed, "config_file", "name"})
-        with local_preset(preset) as folder:
+        with local_preset(preset) as folder, made_as(cls):
             return super().from_preset(folder, **kwargs)
 
     @property

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.tokenizers.bounds import check_unicode
 
 # Preprocesses `x`, `y` and `sample_weight` of a batch with a seed, or None.
 Preprocess = Callable[[Any, Any, Any, Any], Any]
@@ -84,14 +85,15 @@ def as_lists(x: Any) -> Any:
         x = np.asarray(x).tolist()
     if isinstance(x, list):
         return list(map(as_lists, x))
-    return x.decode() if isinstance(x, bytes) else x
+    # `as_texts` refuses what is no UTF-8.
+    return x.decode(errors="surrogateescape") if isinstance(x, bytes) else x
 
 
 def as_texts(x: Any, *, of_words: bool = False) -> Any:
     """Return a batch of strings, in any container, as a list of `str`, or as a tuple of lists of segments.
 
     With `of_words`, a text may be a list of words. An `InputError` is raised for no strings, a single one, other things
-    among them, and lists of segments of different lengths.
+    among them, texts that are no Unicode, and lists of segments of different lengths.
     """
     check_container(x)
     if is_stream(x) or isinstance(x, Mapping):
@@ -104,9 +106,11 @@ def as_texts(x: Any, *, of_words: bool = False) -> Any:
     if not len(texts[0] if isinstance(texts, tuple) and texts else texts):
         raise InputError("There are no texts. Received: an empty list. Give some.")
     lists = texts if isinstance(texts, tuple) else (texts,)
-    items = keras.tree.flatten(texts) if of_words else itertools.chain(*lists)
+    items = keras.tree.flatten(texts) if of_words else list(itertools.chain(*lists))
     if others := [each for each in items if not isinstance(each, str)]:
         raise InputError(f"A text is not a string. Received: {others[0]!r:.80}. Leave it out.")
+    for each in items:
+        check_unicode(each)
     if len(set(map(len, lists))) > 1 and not of_words:
         sizes = [len(each) for each in lists]
         raise InputError(

@@ -91,7 +91,8 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
         beta_1: The decay of the first moment.
         beta_2: The decay of the second moment.
         epsilon: Added to the root of the second moment.
-        global_clipnorm: The norm to clip to, or None for no such clipping.
+        global_clipnorm: The norm to clip to, or None for no such clipping. Keras's `clipnorm` or `clipvalue` takes the
+            place of the default.
         exclude_from_weight_decay: Regular expressions; variables whose paths match one take no decay.
         exclude_from_layer_adaptation: Regular expressions; variables whose paths match one take no ratio.
         name: The name of the optimizer.
@@ -124,6 +125,9 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
         name: str = "lamb",
         **kwargs: Any,
     ) -> None:
+        if global_clipnorm == 1.0 and (kwargs.get("clipnorm") or kwargs.get("clipvalue")):
+            # Keras takes one kind of clipping.
+            global_clipnorm = None
         super().__init__(
             learning_rate=learning_rate,
             weight_decay=weight_decay,

@@ -1,6 +1,5 @@
 """A text classifier in a SavedModel: text to a label and probabilities."""
 
-import keras
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
@@ -33,7 +32,7 @@ class ClassifyText(TextModule):
             self.signature_names = ("classify_pairs", "classify_pairs", "tokenize")
         self.labels = tf.constant(list(model.labels))
         self._truncate = model.preprocessor.truncate
-        self._is_softmax = model.activation is keras.activations.softmax
+        self._gives_probabilities = model.gives_probabilities
 
     @tf.function(input_signature=[TEXT])
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -77,7 +76,7 @@ class ClassifyText(TextModule):
 
     def _classified(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         outputs = self._logits(inputs)
-        probabilities = outputs if self._is_softmax else tf.nn.softmax(outputs)
+        probabilities = outputs if self._gives_probabilities else tf.nn.softmax(outputs)
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
         return {
             "label": tf.gather(self.labels, likeliest),

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
@@ -148,10 +149,11 @@ class SavedModelOfBest(BestLoss):
         if self._in_run:
             export_saved_model(choose_champion([self.run_dir]).preset, folder, top_k=self.top_k)
             return
-        # A copy in float32 on one device, whatever the precision and the strategy of the training.
+        # A copy on one device and, unless its layers have policies of their own, in float32, however it is trained.
+        has_policies = isinstance(self.model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
         with tempfile.TemporaryDirectory() as preset:
             self.model.save_to_preset(preset)
-            copy = load_model(preset, dtype="float32")
+            copy = load_model(preset, dtype=None if has_policies else "float32")
             copy.preprocessor = self.preprocessor or copy.preprocessor
             if isinstance(copy, TibertMaskedLM):
                 copy = copy.masked_lm()

@@ -120,17 +120,20 @@ def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut
     """Measure the cost of a precision on held-out data.
 
     Returns:
-        A line per figure: in float32, in `precision`, and the difference. The figures are accuracy and loss (nats per
-        masked token) for a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
+        A line per figure: in float32 (or as the model is quantized), in `precision`, and the difference. The figures
+        are accuracy and loss (nats per masked token) for a masked language model, joint F1 for a tagger, and accuracy
+        for a text classifier.
     """
     full = _figures(model, held_out)
+    is_quantized = isinstance(model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
+    own = "its own precision" if is_quantized else "float32"
     if precision == "bfloat16":
         compact = _figures(in_bfloat16(model), held_out)
     else:
         with CompactWeights(model, precision).assigned():
             compact = _figures(model, held_out)
     return "\n".join(
-        f"{name}: {full[name]:.4f} in float32, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"
+        f"{name}: {full[name]:.4f} in {own}, {compact[name]:.4f} in {precision}, {compact[name] - full[name]:+.4f}"
         for name in full
     )
 
