@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import tree
 
 from tests.support import micro_batches
-from tests.support.base import ON_JAX, TestCase
+from tests.support.base import EAGERLY, ON_JAX, TestCase
 from tests.support.micro_batches import BATCH, PARTS, SIZES, STEPS, data, flat, train
 from tests.support.preloaded import Command
 from tests.support.tiny_models import tiny
@@ -57,7 +57,7 @@ class TestGradientAccumulation(TestCase):
 
     def test_in_mixed_precision(self):
         (whole, logs), (model, logs_of_parts) = (
-            train(TibertMaskedLM, parts, dtype="mixed_bfloat16") for parts in (1, PARTS)
+            train(TibertMaskedLM, parts, dtype="mixed_bfloat16", **EAGERLY) for parts in (1, PARTS)
         )
         self.assert_close(logs_of_parts["loss"], logs["loss"], atol=1e-2)
         # Not the weights: where a gradient is small, rounding it to bfloat16 turns an update of LAMB around.
@@ -66,7 +66,7 @@ class TestGradientAccumulation(TestCase):
         assert {weight.dtype for weight in model.weights} == {"float32"}
 
     def test_each_part_draws_its_own_dropout(self):
-        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5)
+        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5, **EAGERLY)
         assert np.isfinite(logs["loss"][0])
         seeds = [int(variable[1]) for variable in model.variables if variable.path.startswith("seed")]
         seeds += [
@@ -80,14 +80,16 @@ class TestGradientAccumulation(TestCase):
             keras.utils.set_random_seed(0)
             model = TibertPretraining(TibertBackbone(vocabulary_size=50, **SIZES))
             loss = {"masked_lm": MaskedLanguageModelLoss(), "sentence_order": None}
-            model.compile(LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts)
+            model.compile(LAMB(0.01), loss, weighted_metrics=None, gradient_accumulation_steps=parts, **EAGERLY)
             x, y, weights = data(TibertPretraining)
             model.fit(x, y, sample_weight=weights, batch_size=BATCH, shuffle=False, verbose=0)
             models.append(model)
         self.assert_close(models[1].get_weights(), models[0].get_weights(), atol=3e-6)
 
     def test_saving(self, tmp_path):
-        model, _ = train(TibertMaskedLM, PARTS)
+        model = TibertMaskedLM(tiny())
+        model.compile(gradient_accumulation_steps=PARTS)
+        model.optimizer.build(model.trainable_variables)
         model.save(tmp_path / "model.keras")
         assert keras.saving.load_model(tmp_path / "model.keras").gradient_accumulation_steps == PARTS
 

@@ -9,7 +9,7 @@ import pytest
 from keras import ops, tree
 
 import tibert_keras
-from tests.support.base import ON_JAX
+from tests.support.base import EAGERLY
 from tests.support.tiny_models import randomize
 from tibert_keras import (
     TibertBackbone,
@@ -102,6 +102,7 @@ class TestArguments:
         model = TibertTextClassifier(backbone, 2, preprocessor, None, 0.0)
         assert (model.num_classes, model.labels, model.preprocessor.labels) == (2, ["0", "1"], ["0", "1"])
         assert preprocessor.labels is None
+        model.compile(**EAGERLY)
         model.fit(TEXTS, [1, 0], verbose=0)
         with pytest.raises(InputError, match="no such label. Received: 'verse'"):
             model.fit(TEXTS, ["verse", "prose"], verbose=0)
@@ -347,22 +348,18 @@ class TestFiles:
             clone = keras.models.clone_model(randomize(model))
             clone.set_weights(model.get_weights())
             tree.map_structure(close, clone(inputs), model(inputs))
-        # Of the masked language model, whose head shares the embeddings.
-        self.check_int8(model, inputs, tmp_path)
-
-    def check_int8(self, model, inputs, folder):
-        """Once quantized, it computes the same when loaded again."""
+        # Of the masked language model, whose head shares the embeddings: it computes the same when loaded again.
         model.quantize("int8")
         expected = model(inputs)
-        model.save_to_preset(str(folder / "preset"))
-        model.save(folder / "model.keras")
-        from_preset = type(model).from_preset(str(folder / "preset"))
-        for copy in (from_preset, keras.saving.load_model(folder / "model.keras")):
+        model.save_to_preset(str(tmp_path / "preset"))
+        model.save(tmp_path / "model.keras")
+        from_preset = type(model).from_preset(str(tmp_path / "preset"))
+        for copy in (from_preset, keras.saving.load_model(tmp_path / "model.keras")):
             tree.map_structure(close, copy(inputs), expected)
         for cls, dtype in ((type(model), "mixed_bfloat16"), (TibertBackbone, "float32")):
             with pytest.raises(InputError, match=f"quantized model keeps its precision.* Received: dtype='{dtype}', "):
-                cls.from_preset(str(folder / "preset"), dtype=dtype)
-        TibertBackbone.from_preset(str(folder / "preset"), load_weights=False, dtype="float32")
+                cls.from_preset(str(tmp_path / "preset"), dtype=dtype)
+        TibertBackbone.from_preset(str(tmp_path / "preset"), load_weights=False, dtype="float32")
 
     @pytest.mark.any_backend
     def test_int8_and_lora(self, ours, tmp_path):
@@ -372,14 +369,16 @@ class TestFiles:
         inputs, labels, weights = TibertMaskedLMPreprocessor(ours.preprocessor.tokenizer, 12)(TEXTS)
 
         def fit():
-            model.compile(keras.optimizers.Adam(0.1), jit_compile=ON_JAX)
+            model.compile(keras.optimizers.Adam(0.1), **EAGERLY)
             model.fit(inputs, labels, sample_weight=weights, verbose=0)
 
         model.backbone.enable_lora(2)
         fit()
         trained = ops.convert_to_numpy(model(inputs))
-        self.check_int8(model, inputs, tmp_path)
+        model.quantize("int8")
         close(model(inputs), trained, atol=0.2)
+        model.save_to_preset(str(tmp_path / "quantized"))
+        close(TibertMaskedLM.from_preset(str(tmp_path / "quantized"))(inputs), model(inputs))
         fit()
         model.save_to_preset(str(tmp_path / "again"))
         close(TibertMaskedLM.from_preset(str(tmp_path / "again"))(inputs), model(inputs), atol=0.2)

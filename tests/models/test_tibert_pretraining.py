@@ -9,8 +9,8 @@ import pytest
 from keras import ops
 
 from tests.support import google_albert
-from tests.support.base import TestCase
-from tests.support.tiny_models import one_layer
+from tests.support.base import EAGERLY, TestCase
+from tests.support.tiny_models import one_layer, randomize
 from tibert_keras import TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.errors import InputError
 from tibert_keras.models.tibert_backbone import TibertBackbone
@@ -63,14 +63,13 @@ class TestTibertPretraining(TestCase):
         self.run_layer_test(self.make, self.inputs, shapes, num_weights=32)
 
     # === Training ===
-    def test_training(self):
-        self.run_training_test(self.make(), self.data)
-
+    # In float32: `test_trajectory`.
     def test_training_in_mixed_precision(self):
         self.run_training_test(self.make(dtype="mixed_bfloat16"), self.data)
 
     def test_default_compilation(self):
         model = self.make()
+        model.compile(**EAGERLY)
         logs = model.evaluate(*self.data[:2], sample_weight=self.weights, verbose=0, return_dict=True)
         assert logs.keys() == LOGGED
         outputs = model(self.inputs)
@@ -88,7 +87,7 @@ class TestTibertPretraining(TestCase):
 
     def test_every_variable_is_trained(self):
         model = self.make()
-        model.compile(LAMB(0.1))
+        model.compile(LAMB(0.1), **EAGERLY)
         before = model.get_weights()
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
@@ -108,14 +107,14 @@ class TestTibertPretraining(TestCase):
         for order in (self.labels["sentence_order"], self.labels["sentence_order"][:, None]):
             labels = self.labels | {"sentence_order": order}
             weights = self.weights | {"sentence_order": np.ones(order.shape, "float32")}
-            model.compile()  # anew, as for another shape
+            model.compile(**EAGERLY)  # anew, as for another shape
             losses.append(model.evaluate(self.inputs, labels, sample_weight=weights, verbose=0))
         assert losses[0] == losses[1]
 
     # === Saving ===
     def test_saving_goes_on_where_it_was(self, tmp_path):
         model = self.make()
-        model.compile(LAMB(0.01))
+        model.compile(LAMB(0.01), **EAGERLY)
         model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)
         copy = self.run_model_saving_test(model, self.inputs, tmp_path)
         assert isinstance(copy.optimizer, LAMB) and isinstance(copy.loss["sentence_order"], SentenceOrderLoss)
@@ -124,9 +123,7 @@ class TestTibertPretraining(TestCase):
         self.assert_close(copy.get_weights(), model.get_weights())
 
     def test_preset_folder(self, tmp_path):
-        model = self.make()
-        model.compile(LAMB(0.1))
-        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)  # so that the biases aren't 0
+        model = randomize(self.make())
         copy = self.run_preset_test(model, self.inputs, tmp_path)
         assert copy.sentence_order_head.kernel.path == "sop_head/kernel"
 
@@ -167,14 +164,13 @@ class TestTibertPretraining(TestCase):
 
     # === The way down ===
     def test_masked_lm(self):
-        model = self.make()
-        model.compile(LAMB(0.1))
-        model.fit(*self.data[:2], sample_weight=self.weights, verbose=0)
+        model = randomize(self.make())
         masked_lm = model.masked_lm()
         assert type(masked_lm) is TibertMaskedLM and masked_lm.backbone is model.backbone
         self.assert_close(masked_lm(self.inputs), model(self.inputs)["masked_lm"], atol=0)
         assert [v.path for v in masked_lm.variables] == [v.path for v in model.variables if "sop_head" not in v.path]
-        self.run_training_test(masked_lm, tuple(p if p is self.inputs else p["masked_lm"] for p in self.data))
+        masked_lm.compile(**EAGERLY)
+        assert masked_lm.evaluate(self.inputs, self.labels["masked_lm"], verbose=0)[0] > 0
 
     @pytest.mark.any_backend
     def test_preprocessor_is_kept_for_it(self, spm_models, tmp_path):
@@ -182,6 +178,7 @@ class TestTibertPretraining(TestCase):
         model = TibertPretraining.from_preset("tibert_nano", preprocessor=preprocessor)
         assert model.backbone.vocabulary_size == preprocessor.tokenizer.vocabulary_size()
         # Batches go in as they are.
+        model.compile(**EAGERLY)
         model.fit(*self.data[:2], sample_weight=self.weights, verbose=0, batch_size=8)
         model.save_to_preset(str(tmp_path))
         copy = TibertPretraining.from_preset(str(tmp_path)).masked_lm()
@@ -205,6 +202,7 @@ class TestGoogle(TestCase):
         vocabulary = outputs["masked_lm"].shape[-1]
         self.assert_close(ops.reshape(log_probs["masked_lm"], (-1, vocabulary)), reference["mlm_log_probs"], atol=1e-5)
         self.assert_close(log_probs["sentence_order"], reference["sop_log_probs"], atol=1e-5)
+        model.compile(**EAGERLY)
         logs = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
         for name in ("masked_lm_loss", "sentence_order_loss"):
             assert logs[name] == pytest.approx(float(reference[name]), abs=1e-5)

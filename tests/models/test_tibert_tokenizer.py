@@ -221,6 +221,7 @@ class TestShapes(TestCase):
         assert (scalar.dtype, scalar.ndim, scalar.tolist()) == ("int32", 1, batch[0])
         assert tokenizer([]) == [] and tokenizer([""]) == [[]]
 
+    @pytest.mark.any_backend
     def test_graph(self, spm_models, sample_lines):
         tokenizer = TibertTokenizer(spm_models["bpe"])
         scalars = tf.data.Dataset.from_tensor_slices(sample_lines[:3]).map(tokenizer)
@@ -244,6 +245,7 @@ class TestShapes(TestCase):
         assert batches.element_spec == tf.TensorSpec([7, 12], tf.int32)
         assert np.array_equal(next(iter(batches)), expected)
 
+    @pytest.mark.any_backend
     @pytest.mark.parametrize(("tsheg", "underline"), OPTIONS)
     def test_strings(self, spm_models, sample_lines, tsheg, underline):
         flags = {"tsheg_pretokenization": tsheg, "underline_between_sections": underline}

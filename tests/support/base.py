@@ -11,6 +11,9 @@ import numpy as np
 from keras import ops, tree
 
 ON_JAX = keras.backend.backend() == "jax"
+# Options of `compile`: tracing a graph takes longer than the few steps of a test to which it makes no difference; that
+# a step is traced, once, `run_training_test` shows. JAX would compile each operation by itself.
+EAGERLY = {"run_eagerly": not ON_JAX}
 
 
 class TestCase:

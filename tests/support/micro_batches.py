@@ -49,6 +49,7 @@ def train(
     optimizer_parts=None,
     jit_compile="auto",
     rematerialize=False,
+    run_eagerly=False,
     scope=None,
     **sizes,
 ):
@@ -61,6 +62,7 @@ def train(
             gradient_accumulation_steps=parts,
             jit_compile=jit_compile,
             rematerialize=rematerialize,
+            run_eagerly=run_eagerly,
         )
     x, y, weights = data(cls)
     history = model.fit(x, y, sample_weight=weights, batch_size=batch_size, shuffle=False, verbose=0).history
