@@ -120,6 +120,10 @@ class TestFindGaps:
         assert mark_gaps(signs, "1-2")[0] == " ".join(["[GAP:1-2]"] * 12) + " ཀ[GAP:1-2]ཁ"
         signs = "(...) {---} <…> ⟦+++⟧ ⟨- - -⟩ […?] [+ +] +++ ×× [lacuna] ▢ <gap unit='char' quantity='3'/>"
         assert mark_gaps(signs, "1-2")[0] == " ".join(["[GAP:1-2]"] * 12)
+        signs = (
+            "[Lacuna] [illeg.] (lost) {gap} [ca. 3] [±2] [3 syllables] [c. 2 syll. missing] [..3..] [–2–] ___ ??? ‧‧‧ "
+        )
+        assert mark_gaps(f"{signs}《…》 ○○ ◯", "1-2")[0] == " ".join(["[GAP:1-2]"] * 16)
         kept = "boxxx [MASK] [GAP:1] [2a] [?] ཐོ[?]་ (?) (12) ། -- x. pad+me <gap/> <gap extent='2 syllables'/>"
         assert mark_gaps(kept, "1-2") == (kept, [None] * len(GAP.findall(kept)))
         text = "ཀ[---]ཐོ[?]…[--][GAP]"

@@ -171,9 +171,12 @@ def _mask_gaps(text: str) -> str:
 
 # What stands for a gap in transcriptions of others.
 _FOREIGN = re.compile(
-    r"\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]"
-    r"|[({<⟨⟦‹]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
-    r"|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+"
+    r"\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]"
+    r"|[\[({](?:[Gg]ap|[Ll]acuna|[Ii]lleg(?:ible|\.)|[Ll]ost|[Mm]issing|[Uu]nclear|[Dd]amaged|[Ee]rased)[\])}]"
+    r"|\[(?:ca?\. ?|[±+~] ?)?\d{1,2} ?syll?(?:able)?s?\.?(?: (?:illegible|lacking|lost|missing))?\]"
+    r"|\[(?:ca?\. ?|[±+~] ?)\d{1,2}\]|\[[-\u2010-\u2015.…]+ ?\d{1,2} ?[-\u2010-\u2015.…]+\]"
+    r"|[({<⟨⟦‹〈《【⸢]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›〉》】⸣]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+"
+    r"|_{3,}|\?{3,}|[•‧]{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc\u25ef]+|[\u25cb\u25cf]{2,}"
 )
 _KNOWN = re.compile(f"{GAP.pattern}|{_FOREIGN.pattern}")
 # Those, and slips in ours.

@@ -8,9 +8,12 @@ export const GAP = new RegExp(
 );
 // Marks of gaps in other editions, also as the server knows them: [---], [...], …, xxx, and marks without a length.
 const SIGNS =
-  String.raw`\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]|\[(?:gap|lacuna|illegible|lost|missing)\]` +
-  String.raw`|[({<⟨⟦‹]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
-  String.raw`|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc]+`;
+  String.raw`\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]` +
+  String.raw`|[\[({](?:[Gg]ap|[Ll]acuna|[Ii]lleg(?:ible|\.)|[Ll]ost|[Mm]issing|[Uu]nclear|[Dd]amaged|[Ee]rased)[\])}]` +
+  String.raw`|\[(?:ca?\. ?|[±+~] ?)?\d{1,2} ?syll?(?:able)?s?\.?(?: (?:illegible|lacking|lost|missing))?\]` +
+  String.raw`|\[(?:ca?\. ?|[±+~] ?)\d{1,2}\]|\[[-\u2010-\u2015.…]+ ?\d{1,2} ?[-\u2010-\u2015.…]+\]` +
+  String.raw`|[({<⟨⟦‹〈《【⸢]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›〉》】⸣]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
+  String.raw`|_{3,}|\?{3,}|[•‧]{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc\u25ef]+|[\u25cb\u25cf]{2,}`;
 const FOREIGN = new RegExp(String.raw`<gap\b[^<>]*>(?:<\/gap>)?|\[GAP:?\]|${SIGNS}`, "g");
 // More than a model sees at a time.
 const REACH = 600;
