@@ -27,7 +27,7 @@ def conllu(*words: str) -> str:
 
 def test_horizontal(tmp_path: Path) -> None:
     documents = read(
-        tmp_path, "\ufeffང་|p.pers ནི|cl.focus  །|punc \r\n\nཀ|ཁ་|n.count~n.prop.E\n", name="mila-horizontal.txt"
+        tmp_path, "\ufeffང་|p.pers\tནི|cl.focus  །|punc \r\n\nཀ|ཁ་|n.count~n.prop.E\n", name="mila-horizontal.txt"
     )
     assert documents == {
         "mila-horizontal:1": [("ང་", "p.pers"), ("ནི", "cl.focus"), ("།", "punc")],

@@ -99,7 +99,9 @@ def _formats(path: str, lines: _Lines, slips: Slips, *, shad_spaces: bool) -> tu
         # Every file may number its sentences from 1.
         blocks = _blocks(stem, lines, titles, parted=parted, prefix=f"{stem}:" * parted, comments=True)
         return blocks, ConlluReader(lines, slips, spaces=shad_spaces).read, True
-    if len(columns) > 1:
+    # Tabs may stand between words with their tags, too.
+    is_horizontal = any(all(mark in cell for cell in columns if cell.strip()) for mark in "|/")
+    if len(columns) > 1 and not is_horizontal:
         title = next((title for title in ("doc", "page_id") if _has_title(lines, title)), None)
         # Every text may number its pages from 1.
         prefix = f"{stem}:" * (title == "page_id")
