@@ -129,11 +129,11 @@ _LINE = r"(?:[.:]?[0-9]{1,3})?"
 SIDE_BETWEEN_STROKES = rf"/[0-9]{{1,5}}[abrvABRV]{_LINE}/|\|[0-9]{{1,5}}[abrvABRV]{_LINE}\|"
 # What editions and transcriptions count a text with, by its shape: `[2a.1]`, `(༡༢ན་)`, `{D12}`, `[fol. 3r]`, `/12b/`,
 # `|12|`. A pattern that RE2 accepts, as those below.
-MARKER = (
-    rf"(?:[\[({{<⟨‹〈⟦【](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
+BRACKETED_NUMBER = (
+    rf"[\[({{<⟨‹〈⟦【](?:[A-Za-z]{{1,6}}\.? ?)?{_NUMBER} ?(?:[A-Za-z]{{0,2}}|[ནབ]་?)"
     rf"(?:[.:,/ -]{{0,2}}(?:[A-Za-z]{{1,5}}\.? ?)?{_NUMBER} ?[A-Za-z]?){{0,3}}[\])}}>⟩›〉⟧】]"
-    rf"|{SIDE_BETWEEN_STROKES}|\|[0-9]{{1,5}}{_LINE}\|)"
 )
+MARKER = rf"(?:{BRACKETED_NUMBER}|{SIDE_BETWEEN_STROKES}|\|[0-9]{{1,5}}{_LINE}\|)"
 
 # === Gaps ===
 

@@ -48,7 +48,8 @@ def test_there_and_back(latin: str) -> None:
 
 def test_sides_of_folios_stay() -> None:
     for convert in (TibetanConverter("ewts").convert, TibetanConverter("acip").convert):
-        assert convert("shis /12b/bde/").replace("/12b/", "[12b]") == convert("shis [12b]bde/")
+        for marker in ("/12b/", "(12)", "{D12a}"):
+            assert convert(f"shis {marker}bde/").replace(marker, "[12b]") == convert("shis [12b]bde/")
 
 
 def test_what_is_no_word_takes_no_time() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tibert_keras.errors import InputError
 from tibert_keras.tibetan import (
     BLOCK,
+    BRACKETED_NUMBER,
     DIGITS,
     LETTERS,
     MARKER,
@@ -30,7 +31,7 @@ _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
 _LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
-_BRACKETED = re.compile(rf"(\[[^\[\]\n]*\]|<gap\b[^<>]*>|{SIDE_BETWEEN_STROKES})")
+_BRACKETED = re.compile(rf"(\[[^\[\]\n]*\]|<gap\b[^<>]*>|{BRACKETED_NUMBER}|{SIDE_BETWEEN_STROKES})")
 _SPACES = re.compile(" +")
 # pyewts's time is quadratic in such a run. No word is so long.
 _ENDLESS = re.compile(r"(?<!\S)\S{256}")
@@ -65,7 +66,7 @@ class TibetanConverter:
         self.unknown: Counter[str] = Counter()
 
     def convert(self, text: str) -> str:
-        """Convert a text. Square brackets with their content, TEI's gaps and Tibetan script stay as they are."""
+        """Convert a text. Square brackets with their content, markers, TEI's gaps and Tibetan script stay as they are."""
         if self.transliteration is None:
             return text
         *lines, line = text.split("\n")
