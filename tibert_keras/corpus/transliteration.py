@@ -66,7 +66,7 @@ class TibetanConverter:
         self.unknown: Counter[str] = Counter()
 
     def convert(self, text: str) -> str:
-        """Convert a text. Square brackets with their content, markers, TEI's gaps and Tibetan script stay as they are."""
+        """Convert a text. Square brackets with their content, markers, TEI's gaps and Tibetan script stay."""
         if self.transliteration is None:
             return text
         *lines, line = text.split("\n")
