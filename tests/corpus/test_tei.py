@@ -58,7 +58,7 @@ def test_readings_and_counts(write) -> None:
         ('<gap quantity="2" unit="syllable"/>', "[GAP:2]"),
         ('<gap atLeast="1" atMost="3" unit="syllables"/>', "[GAP:1-3]"),
         ('<gap extent="4 syllables"/>', "[GAP:4]"),
-        ('<gap reason="damage"><desc/></gap>', "[GAP]"),
+        ('<gap reason="damage">ཀ<desc>ཁ<lb/></desc></gap>', "[GAP]"),
         ('<gap unit="chars" quantity="3"/>', "[GAP]"),
     ],
 )
@@ -90,6 +90,8 @@ def test_entities(write) -> None:
         ("<p>&foo;</p>", "<TEI>", "an entity that it does not declare. Received: 'foo', line 1"),
         ("<p>\n<q></p>", "<TEI>", "Not well-formed XML: mismatched tag, line 2"),
         ("<p>ཀ</p>", "<TEI><teiHeader>", "Not well-formed XML"),
+        ("<p>ཀ</p>", '<?xml version="1.0" encoding="x-x"?><TEI>', "cannot be read: unknown encoding: x-x"),
+        ("<p>ཀ</p>", '<?xml version="1.0" encoding="GB18030"?><TEI>', "multi-byte encodings are not supported"),
         ("<p>No Tibetan.</p>", "<TEI>", "no Tibetan"),
     ],
 )

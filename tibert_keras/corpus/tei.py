@@ -62,6 +62,11 @@ def tei_text(
     except expat.ExpatError as error:
         reason = f"{expat.ErrorString(error.code)}, line {error.lineno}"
         raise InputError(f"Not well-formed XML: {reason}. Received: {path!r}. Correct it.") from error
+    except InputError:
+        raise
+    except (LookupError, ValueError) as error:
+        # The encoding that the file declares is unknown, or not supported.
+        raise InputError(f"The XML cannot be read: {error}. Received: {path!r}. Convert it to UTF-8.") from error
     reader.end_line()
     yield from reader.take_lines()
 
@@ -111,7 +116,8 @@ class _Reader:
             self.report.count(f"<{name}>", 0)
         if self._children:
             self._children[-1] += 1
-        self._open.append((name, left_out))
+        # What a gap contains describes it.
+        self._open.append((name, left_out or name == "gap"))
         self._children.append(0)
         if left_out:
             return
