@@ -31,7 +31,7 @@ _OPENING_SHAD = re.compile(rf"\s[{SHADS}]\Z")
 _REACH = 16
 _NATIVE = re.compile(NATIVE_SYLLABLE)
 # Of other systems and programs.
-_OTHER_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
+OTHER_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 _EMPTY_LINE = re.compile(r"\n[^\S\n]*\n")
 _PLAIN = str.maketrans({**dict.fromkeys(TSHEGS, TSHEG), **dict.fromkeys(SHADS, SHAD)})
 
@@ -67,7 +67,7 @@ def join_lines(text: str) -> str:
         >>> join_lines("བྲམ་\n[2a.1] ཟེ་ལ་ཕྱ\nག་འཚལ་ལོ།\n(3)དེ་ནས")
         'བྲམ་ཟེ་ལ་ཕྱག་འཚལ་ལོ། དེ་ནས'
     """
-    text = _OTHER_BREAK.sub("\n", text)
+    text = OTHER_BREAK.sub("\n", text)
     parts: list[str] = []
     end = 0
     for match in _INTERRUPTION.finditer(text):

@@ -91,6 +91,8 @@ def test_carriage_returns_and_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("\ufeffཀ།\r\n\r\nཁ།\r\n".encode())
     assert list(read_documents(str(path))) == [["ཀ།"], ["ཁ།"]]
+    path.write_bytes("བྲམ་\rཟེ་\u2028ལ།\rཀ།".encode())
+    assert list(read_documents(str(path))) == [["བྲམ་ཟེ་ལ།", "ཀ།"]]
 
 
 def test_a_file_is_read_line_by_line() -> None:

@@ -14,6 +14,10 @@ def read(lines: list[str], column: str | None = None) -> list[str]:
     return list(split_sections(table_text(lines, ReadingReport("a.csv"), column=column)))
 
 
+def test_cells_are_cleaned_as_plain_text() -> None:
+    assert read(["id,text", "1,\tཀ་\0ཁ། (12)ག་"]) == ["ཀ་ཁ།", "ག་"]
+
+
 def test_the_column_with_the_most_tibetan() -> None:
     assert read(QUOTED) == ["ཀ་ཁ།", "ག་,", '"ང"', "ཅ།"]
 

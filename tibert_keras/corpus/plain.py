@@ -37,7 +37,7 @@ def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
     held: list[str] = []
     has_shads: bool | None = None
     for line in lines:
-        text = _clean(line, report)
+        text = clean_line(line, report)
         if text.strip():
             held.append(text)
             if has_shads is None and (any(shad in text for shad in SHADS) or len(held) == _MAX_HELD):
@@ -58,7 +58,9 @@ def _joined(lines: Sequence[str], has_shads: bool) -> Iterator[str]:
     return close_lines(lines) if has_shads else (f"{line} " for line in lines[:-1])
 
 
-def _clean(line: str, report: ReadingReport) -> str:
+def clean_line(line: str, report: ReadingReport) -> str:
+    """Take control characters and markers out of a line, and count them; any white space is a space."""
+
     def drop_control(_: re.Match[str]) -> str:
         report.count("control character", 1)
         return ""

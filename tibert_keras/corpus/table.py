@@ -4,6 +4,7 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
+from tibert_keras.corpus.plain import clean_line
 from tibert_keras.corpus.report import ReadingReport
 from tibert_keras.errors import InputError
 from tibert_keras.tibetan import has_tibetan
@@ -32,7 +33,7 @@ def table_text(lines: Iterable[str], report: ReadingReport, *, column: str | Non
                 # The names of the columns.
                 continue
             report.count("row" if cell.strip() else "row without text", 0)
-            *texts, last = cell.split("\n")
+            *texts, last = (clean_line(text, report) for text in cell.split("\n"))
             yield from texts
             if last:
                 yield f"{last} "

@@ -20,7 +20,7 @@ from tibert_keras.corpus.transliteration import ForeignCounter, TibetanConverter
 from tibert_keras.errors import InputError
 from tibert_keras.storage import expand_glob, read_lines
 from tibert_keras.tibetan import TSHEGS, has_tibetan
-from tibert_keras.transcription import GAP, close_lines
+from tibert_keras.transcription import GAP, OTHER_BREAK, close_lines
 
 Edition = Literal["auto", "esukhia", "openpecha", "plain", "tei", "table"]
 
@@ -152,12 +152,12 @@ def read_volume(
     elif volume.edition == "openpecha":
         lines = read_openpecha(path, report, **options)
     elif volume.edition == "plain":
-        lines = plain_text(convert(line.rstrip(" ") if transliteration else line for line in read_lines(path)), report)
+        lines = plain_text(convert(line.rstrip(" ") if transliteration else line for line in _lines(path)), report)
     else:
         if volume.edition == "tei":
             lines = tei_text(path, report, reading=reading, any_root=volume.is_forced)
         else:
-            lines = table_text(read_lines(path), report, column=column)
+            lines = table_text(_lines(path), report, column=column)
         lines = close_lines(itertools.chain(convert(lines), [""]))
     if volume.edition not in _CANONS:
         lines = _without_gaps(lines, report)
@@ -176,6 +176,11 @@ def read_volume(
     if note := counter.note():
         advice = "If this is markup, remove it, or choose the reader that knows it with --edition."
         report.notes.append(f"{path}: {note} {advice}")
+
+
+def _lines(path: str) -> Iterator[str]:
+    """Read a file line by line, where lines may end as on other systems, too."""
+    return (part for line in read_lines(path) for part in OTHER_BREAK.split(line))
 
 
 def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
