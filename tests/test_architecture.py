@@ -20,7 +20,7 @@ ORDER = [
 # They only name, lazily, what others define.
 FACES = {"__init__.py", "callbacks.py"}
 SHARED_MODULES = {
-    "errors", "globs", "storage", "json_types", "integrity", "locks", "yaml_files", "pictures", "tibetan",
+    "errors", "globs", "lazy", "storage", "json_types", "integrity", "locks", "yaml_files", "pictures", "tibetan",
     "transcription", "normalization", "parallel", "registration",
 }  # fmt: skip
 # These run on JAX alone, so TensorFlow may be imported inside functions only.

@@ -1,7 +1,5 @@
 """The errors that users of the command line see, and the checks of options that raise them most often."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints

@@ -63,7 +63,9 @@ def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) ->
     path = join(folder, MANIFEST_FILE)
     if not exists(path):
         return False
-    for name, entry in _read_entries(path, advice=advice).items():
+    for name, entry in read_typed_json(path, _FileList, what="a list of files", advice=advice)["files"].items():
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise InputError(f"A list names only files beside it. Received: {name!r} in {path!r}. {advice}")
         if (reason := difference(join(folder, name), entry)) is not None:
             raise InputError(f"{what} cannot be loaded: {reason}. Received: {join(folder, name)!r}. {advice}")
     return True
@@ -90,11 +92,3 @@ def refuse_special_files(folder: str | os.PathLike[str], *, what: str) -> None:
             raise InputError(
                 f"{what} cannot be loaded: {name} is neither a file nor a folder. Received: {os.fspath(folder)!r}."
             )
-
-
-def _read_entries(path: str, *, advice: str) -> dict[str, dict[str, Any]]:
-    entries = read_typed_json(path, _FileList, what="a list of files", advice=advice)["files"]
-    for name in entries:
-        if os.path.isabs(name) or ".." in name.split("/"):
-            raise InputError(f"A list names only files beside it. Received: {name!r} in {path!r}. {advice}")
-    return entries

@@ -1,7 +1,5 @@
 """Checks what JSON files hold, which may be damaged or edited, against types as annotations write them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.globs import check_name, find_matches
+from tibert_keras.lazy import tf
 
 UNFINISHED = ".part"  # the ending of unfinished files and folders
 
@@ -46,8 +47,6 @@ def folder_of(path: str | os.PathLike[str]) -> str:
 @contextmanager
 def explaining_tensorflow(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Yield `tf.io.gfile`, and turn TensorFlow's errors into `InputError`, or `OSError` if the path is local."""
-    import tensorflow as tf
-
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:

@@ -6,41 +6,28 @@ from functools import lru_cache
 from itertools import pairwise
 
 from tibert_keras import tibetan
-from tibert_keras.tibetan import (
-    COMBINING_SIGNS,
-    DIGITS,
-    LETTERS,
-    MARKER,
-    NATIVE_SYLLABLE,
-    PUNCTUATION,
-    SHAD,
-    SHADS,
-    SYLLABLE_SPACES,
-    TSHEG,
-    TSHEGS,
-)
 
-_IN_SYLLABLE = f"{LETTERS}{COMBINING_SIGNS}{DIGITS}"
-_MARKER = re.compile(MARKER)
-_INTERRUPTION = re.compile(rf"(?<!\s)(?:\s*(?:\n|{MARKER}))+\s*")
+_IN_SYLLABLE = f"{tibetan.LETTERS}{tibetan.COMBINING_SIGNS}{tibetan.DIGITS}"
+_MARKER = re.compile(tibetan.MARKER)
+_INTERRUPTION = re.compile(rf"(?<!\s)(?:\s*(?:\n|{tibetan.MARKER}))+\s*")
 _TAIL, _HEAD = re.compile(f"[{_IN_SYLLABLE}]*\\Z"), re.compile(f"[{_IN_SYLLABLE}]*")
 GAP = re.compile(tibetan.GAP)
 # The second half of a double shad, which belongs to what comes after it.
-_OPENING_SHAD = re.compile(rf"\s[{SHADS}]\Z")
+_OPENING_SHAD = re.compile(rf"\s[{tibetan.SHADS}]\Z")
 # No syllable is longer.
 _REACH = 16
-_NATIVE = re.compile(NATIVE_SYLLABLE)
+_NATIVE = re.compile(tibetan.NATIVE_SYLLABLE)
 # Of other systems and programs.
 OTHER_BREAK = re.compile("\r\n?|[\x85\u2028\u2029]")
 _EMPTY_LINE = re.compile(r"\n[^\S\n]*\n")
-_PLAIN = str.maketrans({**dict.fromkeys(TSHEGS, TSHEG), **dict.fromkeys(SHADS, SHAD)})
+_PLAIN = str.maketrans({**dict.fromkeys(tibetan.TSHEGS, tibetan.TSHEG), **dict.fromkeys(tibetan.SHADS, tibetan.SHAD)})
 
-_SPACES = f"[{SYLLABLE_SPACES}]*"
+_SPACES = f"[{tibetan.SYLLABLE_SPACES}]*"
 # The parts of `READINGS`, for regular expressions of other programs.
-INSIDE = f"[{_IN_SYLLABLE}{TSHEGS}]"
+INSIDE = f"[{_IN_SYLLABLE}{tibetan.TSHEGS}]"
 EMPTY_LINE = rf"\n[ \t\r]*\n{_SPACES}"
-BREAKS = rf"(?:{_SPACES}(?:\n|{MARKER}))+{_SPACES}"
-PLAIN_SIGNS = [(MARKER, ""), (f"[{TSHEGS}]", TSHEG), (f"[{SHADS}]", SHAD)]
+BREAKS = rf"(?:{_SPACES}(?:\n|{tibetan.MARKER}))+{_SPACES}"
+PLAIN_SIGNS = [(tibetan.MARKER, ""), (f"[{tibetan.TSHEGS}]", tibetan.TSHEG), (f"[{tibetan.SHADS}]", tibetan.SHAD)]
 # What `read_syllable` does to a unit, as patterns and replacements that RE2 accepts too.
 READINGS = [(EMPTY_LINE, "  "), (f"^{BREAKS}", ""), (f"({INSIDE}){BREAKS}$", r"\1"), *PLAIN_SIGNS]
 _READINGS = [(re.compile(pattern), replacement) for pattern, replacement in READINGS]
@@ -54,7 +41,7 @@ def goes_on(line: str) -> bool:
         (True, True, False, False)
     """
     end = _MARKER.sub("", line).rstrip()[-1:]
-    return bool(end) and end in TSHEGS or bool(_TAIL.search(end)[0])  # type: ignore[index]
+    return bool(end) and end in tibetan.TSHEGS or bool(_TAIL.search(end)[0])  # type: ignore[index]
 
 
 def join_lines(text: str) -> str:
@@ -81,16 +68,16 @@ def join_lines(text: str) -> str:
 def joint(before: str, after: str) -> str:
     """Say what stands for the break between two lines: nothing, a space, or the tsheg that is missing there."""
     before = before[-_REACH:]
-    if before.endswith(tuple(TSHEGS)) or _OPENING_SHAD.search(before):
+    if before.endswith(tuple(tibetan.TSHEGS)) or _OPENING_SHAD.search(before):
         return ""
     tail, head = _TAIL.search(before)[0], _HEAD.match(after)[0]  # type: ignore[index]
     if not tail:
         return " "
     if not head:
         # No shad is written right after ག.
-        goes_on = after.startswith(tuple(PUNCTUATION)) and not (tail.endswith("ག") and after.startswith(tuple(SHADS)))
-        return "" if goes_on or not after else " "
-    return "" if _NATIVE.fullmatch(tail + head) else TSHEG
+        ends = after[:1] in tibetan.SHADS and tail.endswith("ག") or after[:1] not in tibetan.PUNCTUATION
+        return " " if after and ends else ""
+    return "" if _NATIVE.fullmatch(tail + head) else tibetan.TSHEG
 
 
 def close_lines(lines: Iterable[str]) -> Iterator[str]:
@@ -104,7 +91,7 @@ def close_lines(lines: Iterable[str]) -> Iterator[str]:
     """
     for line, following in pairwise(lines):
         text = line.strip(" ")
-        ends = line.endswith(" ") and not text.endswith(tuple(TSHEGS))
+        ends = line.endswith(" ") and not text.endswith(tuple(tibetan.TSHEGS))
         yield text + (" " if ends else joint(text, following.lstrip(" ")))
 
 

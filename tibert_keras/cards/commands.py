@@ -1,7 +1,5 @@
 """Composes the shell commands that reproduce a run, from its files."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """Verbs for trained models: export, convert, use and serve them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass

@@ -81,9 +81,7 @@ def run_quickstart(config: QuickstartConfig) -> list[FilledText]:
         *[folder] * 4, champion.preset, folder,
     )  # fmt: skip
     _LOG.info(
-        "Done in %.0f s. The syllables in the gaps below were: %s",
-        time.monotonic() - started,
-        " ".join(gaps.values()),
+        "Done in %.0f s. The syllables in the gaps below were: %s", time.monotonic() - started, " ".join(gaps.values())
     )
     return filled
 

@@ -157,13 +157,7 @@ class _Reader:
             self._line = _SPACES.sub(" ", line)
 
     def _check_entity(
-        self,
-        name: str,
-        is_parameter: bool,
-        value: str | None,
-        _base: str | None,
-        system_id: str | None,
-        *_: str | None,
+        self, name: str, is_parameter: bool, value: str | None, _base: str | None, system_id: str | None, *_: str | None
     ) -> None:
         if value is None and is_parameter:
             # A part of the DTD, which is not read.

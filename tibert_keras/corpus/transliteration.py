@@ -10,19 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Literal
 
+from tibert_keras import tibetan
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import (
-    BLOCK,
-    BRACKETED_NUMBER,
-    DIGITS,
-    LETTERS,
-    MARKER,
-    NATIVE_SYLLABLE,
-    PUNCTUATION,
-    SIDE_BETWEEN_STROKES,
-    TSHEG,
-    has_tibetan,
-)
 from tibert_keras.transcription import GAP
 
 Transliteration = Literal["ewts", "acip"]
@@ -31,19 +20,19 @@ _NAMES: dict[Transliteration, str] = {"ewts": "Wylie (EWTS)", "acip": "ACIP"}
 _LOG = logging.getLogger(__name__)
 
 # Gaps and page markers stay as they are.
-_BRACKETED = re.compile(rf"(\[[^\[\]\n]*\]|<gap\b[^<>]*>|{BRACKETED_NUMBER}|{SIDE_BETWEEN_STROKES})")
+_BRACKETED = re.compile(rf"(\[[^\[\]\n]*\]|<gap\b[^<>]*>|{tibetan.BRACKETED_NUMBER}|{tibetan.SIDE_BETWEEN_STROKES})")
 _SPACES = re.compile(" +")
 # pyewts's time is quadratic in such a run. No word is so long.
 _ENDLESS = re.compile(r"(?<!\S)\S{256}")
 # Before a shad, a tsheg is written after ང only; after ཀ, ག and ཤ there is a space.
 _SPACE_BEFORE_SHAD, _TSHEG_BEFORE_SHAD = re.compile("(?<=[ཀགཤ])་(?=།)"), re.compile("(?<!ང)་(?=།)")
-_ENDS_IN_LETTER = re.compile(f"[{LETTERS}]$")
+_ENDS_IN_LETTER = re.compile(f"[{tibetan.LETTERS}]$")
 _WORD = re.compile(r"[A-Za-z'+.~`]+")
-_NATIVE = re.compile(NATIVE_SYLLABLE)
+_NATIVE = re.compile(tibetan.NATIVE_SYLLABLE)
 # How much of a text is tried, and how many of its words must be words of a transliteration, and Tibetan ones.
 _MAX_READ, _MAX_TRIED, _SHARE, _NATIVE_SHARE = 10_000, 300, 0.8, 0.4
-_FOREIGN = re.compile(rf"[^{BLOCK}\s]")
-_KNOWN = re.compile(f"{GAP.pattern}|{MARKER}")
+_FOREIGN = re.compile(rf"[^{tibetan.BLOCK}\s]")
+_KNOWN = re.compile(f"{GAP.pattern}|{tibetan.MARKER}")
 # A name in brackets or a page number here and there is worth no line.
 _FOREIGN_SHARE = 0.02
 _MAX_SHOWN = 8
@@ -81,10 +70,10 @@ class TibetanConverter:
             return line
         text = line.rstrip(" ")
         converted = self.convert(text)
-        return converted + (line[len(text) :] or TSHEG * bool(_ENDS_IN_LETTER.search(converted)))
+        return converted + (line[len(text) :] or tibetan.TSHEG * bool(_ENDS_IN_LETTER.search(converted)))
 
     def _convert(self, text: str) -> str:
-        if not text or has_tibetan(text):
+        if not text or tibetan.has_tibetan(text):
             return text
         if endless := _ENDLESS.search(text):
             self.unknown[f"{endless[0][:20]}..."] += 1
@@ -137,13 +126,14 @@ def recognize_transliteration(text: str) -> Transliteration | None:
         converter = TibetanConverter(kind)
         converted = converter.convert(word)
         good += not converter.unknown
-        native += not converter.unknown and _NATIVE.fullmatch(converted.strip(PUNCTUATION)) is not None
+        native += not converter.unknown and _NATIVE.fullmatch(converted.strip(tibetan.PUNCTUATION)) is not None
     return kind if good >= _SHARE * len(words) and native >= _NATIVE_SHARE * len(words) else None
 
 
 def lacks_tibetan(text: str) -> bool:
     """Whether a text has letters or digits, but none of Tibetan. Gaps are neither."""
-    return not has_tibetan(text) and any(each.isalnum() and each not in DIGITS for each in _BRACKETED.sub("", text))
+    has_letters = any(each.isalnum() and each not in tibetan.DIGITS for each in _BRACKETED.sub("", text))
+    return has_letters and not tibetan.has_tibetan(text)
 
 
 def no_tibetan(

@@ -1,7 +1,5 @@
 """Trains a model of a fine-tuning: shuffled batches, the best epoch, and checkpoints to go on from."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -17,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
 from tibert_keras.finetuning.task import Examples, FinetuningTask
+from tibert_keras.lazy import tf
 from tibert_keras.optimizers.lamb import Adam, google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -35,9 +34,7 @@ def can_go_on(folder: str, files: Mapping[str, str]) -> bool:
     return bool(checkpoints.steps) and checkpoints.state(checkpoints.steps[-1]).get("files") == files
 
 
-def train(
-    config: FinetuneConfig, task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed: int, folder: str
-) -> dict[str, Any]:
+def train(task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed: int, folder: str) -> dict[str, Any]:
     """Train a model that is not compiled, or go on with a training that was killed, and restore its best epoch.
 
     The seed is that of the order of the data, and the folder that of the seed.
@@ -45,7 +42,8 @@ def train(
     Returns:
         The number of the best epoch, that of all epochs, the seconds, and the scores on the validation data.
     """
-    batches = _ShuffledBatches(task.sequences, batch_size=batch_size(config, task, strategy), seed=seed)
+    config = task.config
+    batches = _ShuffledBatches(task.sequences, batch_size=batch_size(task, strategy), seed=seed)
     steps = len(batches) * config.num_epochs
     with strategy.scope():
         compile_model(config, model, steps=steps)
@@ -62,15 +60,15 @@ def train(
     }
 
 
-def batch_size(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy) -> int:
+def batch_size(task: FinetuningTask, strategy: Strategy) -> int:
     """Return the size of all batches, which replicas and parts share evenly."""
-    count, parts = len(task.sequences[1]), strategy.num_replicas * config.gradient_accumulation_steps
-    if count < parts:
+    count, steps = len(task.sequences[1]), task.config.gradient_accumulation_steps
+    if count < (parts := strategy.num_replicas * steps):
         raise InputError(
             f"Each part of a batch needs a sequence. Received: {count} sequences for {strategy.num_replicas} replicas "
-            f"with gradient_accumulation_steps={config.gradient_accumulation_steps}. Give more texts, or fewer parts."
+            f"with gradient_accumulation_steps={steps}. Give more texts, or fewer parts."
         )
-    return min(config.train_batch_size, count) // parts * parts
+    return min(task.config.train_batch_size, count) // parts * parts
 
 
 class _ShuffledBatches(keras.utils.PyDataset):
@@ -100,8 +98,6 @@ def _with_static_shapes(batches: _ShuffledBatches) -> Any:
     """Return batches whose size is known before they are read, as TensorFlow needs it on a TPU."""
     if keras.backend.backend() != "tensorflow":
         return batches
-    import tensorflow as tf
-
     shapes = tf.nest.map_structure(tf.type_spec_from_value, batches[0])
     dataset = tf.data.Dataset.from_generator(
         lambda: (batches[index] for index in range(len(batches))), output_signature=shapes
@@ -170,17 +166,14 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         scores = self.task.measure(self.model, "validation")
         self.scores.append(scores)
         self.seconds = round(time.monotonic() - self.started, 1)
-        self._report({"step": step, "epoch": epoch + 1, "loss": loss, **scores, "seconds": self.seconds})
+        figures = {"loss": loss, **scores, "seconds": self.seconds}
+        self.history.append({"step": step, "epoch": epoch + 1, **figures})
+        self.writer.write(step, figures)
         super().on_epoch_end(epoch, scores)
         state = {"scores": self.scores, "seconds": self.seconds, "files": dict(self.files)}
         self.checkpoints.save(self.model, step, state=state, best_steps={self._step(self.best_epoch)})
         is_best = self.best_epoch == epoch
         _LOG.info("epoch %d: loss %.4f, %s%s", epoch + 1, loss, shown(scores, self.task.columns), " (best)" * is_best)
-
-    def _report(self, row: dict[str, float]) -> None:
-        self.history.append(row)
-        figures = {name: value for name, value in row.items() if name not in ("step", "epoch")}
-        self.writer.write(int(row["step"]), figures)
 
 
 def compile_model(config: FinetuneConfig, model: keras.Model, *, steps: int) -> None:

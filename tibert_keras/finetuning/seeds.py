@@ -35,11 +35,11 @@ def run_seeds(config: FinetuneConfig, make_task: Callable[[Any], FinetuningTask]
     check_run(config)
     task = make_task(config)
     with only_writer(config.output_dir):
-        return _run_seeds(config, task)
+        return _run_seeds(task)
 
 
-def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
-    part, described = task.final_part, task.describe_data()
+def _run_seeds(task: FinetuningTask) -> Scores:
+    config, part, described = task.config, task.final_part, task.describe_data()
     data = {
         "files": task.files,
         **described,
@@ -60,26 +60,24 @@ def _run_seeds(config: FinetuneConfig, task: FinetuningTask) -> Scores:
     scores.seeds.extend(finished.values())
     missing = [index for index, folder in enumerate(folders) if folder not in finished]
     with chosen_strategy(config) if missing else nullcontext(Strategy()) as strategy:
-        batch_size(config, task, strategy)
+        batch_size(task, strategy)
         if missing and config.mixed_precision == "auto":
-            config = _with_fastest_precision(config, task, strategy)
+            task.config = _with_fastest_precision(task, strategy)
         # The first model is made now: older presets tell only when they are loaded whether they are whole.
-        model = _new_model(config, task, strategy, missing[0]) if missing else None
+        model = _new_model(task, strategy, missing[0]) if missing else None
         # Not before all checks have passed, so that a mistake leaves nothing behind.
-        write_config(config)
+        write_config(task.config)
         note_environment(config.output_dir, 0, task.files)
         _LOG.info("baseline: %s", shown(scores.baseline, task.columns))
         for index in missing:
-            _run_seed(
-                config, task, strategy, scores, folders, index, model or _new_model(config, task, strategy, index)
-            )
+            _run_seed(task, strategy, scores, folders, index, model or _new_model(task, strategy, index))
             model = None
     # All seeds may have been there already.
     write_scores(scores, config.output_dir)
     return scores
 
 
-def _with_fastest_precision(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy) -> FinetuneConfig:
+def _with_fastest_precision(task: FinetuningTask, strategy: Strategy) -> FinetuneConfig:
     def make_model(config: FinetuneConfig, backbone: TibertBackbone) -> keras.Model:
         model = task.model_over(partial(task.model_class, backbone))
         compile_model(config, model, steps=config.num_epochs)
@@ -88,31 +86,25 @@ def _with_fastest_precision(config: FinetuneConfig, task: FinetuningTask, strate
     make_untrained = partial(task.model_class.from_preset, task.preset, load_weights=False, dtype="float32")
     with strategy.scope():
         backbone = task.model_over(make_untrained).backbone
-        return with_fastest_precision(config, strategy, backbone, make_model=make_model, batch=task.sequences)
+        return with_fastest_precision(task.config, strategy, backbone, make_model=make_model, batch=task.sequences)
 
 
-def _new_model(config: FinetuneConfig, task: FinetuningTask, strategy: Strategy, index: int) -> keras.Model:
+def _new_model(task: FinetuningTask, strategy: Strategy, index: int) -> keras.Model:
     with strategy.scope():
-        keras.utils.set_random_seed(config.seed + index)
-        return task.make_model(config.mixed_precision)
+        keras.utils.set_random_seed(task.config.seed + index)
+        return task.make_model(task.config.mixed_precision)
 
 
 def _run_seed(
-    config: FinetuneConfig,
-    task: FinetuningTask,
-    strategy: Strategy,
-    scores: Scores,
-    folders: list[str],
-    index: int,
-    model: keras.Model,
+    task: FinetuningTask, strategy: Strategy, scores: Scores, folders: list[str], index: int, model: keras.Model
 ) -> None:
     """Train a seed, add its scores, and write them, its model and the champion."""
-    folder = folders[index]
+    config, folder = task.config, folders[index]
     if exists(folder) and not can_go_on(folder, task.files):
         # Left by a training that was killed in its first epoch, or of an older version.
         remove_folder(folder)
     seed = config.seed + index
-    result = {"seed": seed, **train(config, task, model, strategy, seed=seed, folder=folder)}
+    result = {"seed": seed, **train(task, model, strategy, seed=seed, folder=folder)}
     if scores.part == "test":
         result["test"] = task.measure(model, "test")
     scores.seeds.append(result)

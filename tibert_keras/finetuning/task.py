@@ -43,11 +43,7 @@ class FinetuningTask(ABC):
         self.final_part = "test" if parts.get("test") else "validation"
         self.preset, tokenizer = load_encoder(config)
         self.preprocessor = self.preprocessor_class(
-            tokenizer,
-            labels=labels,
-            sequence_length=config.max_seq_length,
-            class_weight=config.class_weight,
-            **options,
+            tokenizer, labels=labels, sequence_length=config.max_seq_length, class_weight=config.class_weight, **options
         )
         self.sequences = self.encode("train")
 

@@ -55,10 +55,7 @@ class _Tagging(FinetuningTask):
 
     def encode(self, part: str) -> Examples:
         return encode_documents(
-            self.preprocessor,
-            self.parts[part],
-            dupe_count=self.config.dupe_count,
-            dupe_offset=self.config.dupe_offset,
+            self.preprocessor, self.parts[part], dupe_count=self.config.dupe_count, dupe_offset=self.config.dupe_offset
         )
 
     def measure(self, model: keras.Model, part: str) -> dict[str, float]:

@@ -26,6 +26,7 @@ from tibert_keras.formats.hugging_face_tokenizer import (
     tokenizer_options,
 )
 from tibert_keras.formats.portable import PortableModel, clean_albert_config, make_portable
+from tibert_keras.lazy import tf
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.build import TOKENIZER_FILE
@@ -76,10 +77,7 @@ def read_google(files: GoogleFiles, *, architecture: Mapping[str, Any] | None = 
         options = read_tokenizer_config(folder_of(files.tokenizer))
         tokenizer = make_tokenizer(files.tokenizer, options)
     return make_portable(
-        full,
-        from_google(variables, variable_shapes(full)),
-        step=global_step(variables),
-        tokenizer=tokenizer,
+        full, from_google(variables, variable_shapes(full)), step=global_step(variables), tokenizer=tokenizer
     )
 
 
@@ -109,8 +107,6 @@ def write_google(portable: PortableModel, folder: Path) -> None:
 
 def write_google_checkpoint(prefix: Path, variables: dict[str, np.ndarray]) -> None:
     """Write variables as TensorFlow 1's `Saver` does, with the file `checkpoint` that names the last one."""
-    import tensorflow as tf
-
     names = sorted(variables)
     with explaining_tensorflow(prefix):
         tf.raw_ops.SaveV2(

@@ -11,6 +11,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
+from tibert_keras.lazy import tf
 from tibert_keras.storage import exists, is_remote, join, list_folder, open_binary
 
 STEP = "global_step"
@@ -206,8 +207,6 @@ def _step(name: str) -> tuple[int, str]:
 
 def read_google_checkpoint(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read every variable of a TensorFlow checkpoint, local or `gs://`, by name, floats as float32."""
-    import tensorflow as tf
-
     if not is_remote(prefix):
         # TensorFlow would wait for a pipe.
         for path in sorted(glob.glob(f"{glob.escape(os.fspath(prefix))}.*")):

@@ -4,8 +4,6 @@ It shares only the file readers with the conversion. It uses none of the tables 
 in these shows as a difference.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple

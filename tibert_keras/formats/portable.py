@@ -1,7 +1,5 @@
 """The model that passes from one format to another, and this package's own side: presets, runs and checkpoints."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil
@@ -77,11 +75,7 @@ def clean_albert_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_portable(
-    full: Any,
-    arrays: Mapping[str, np.ndarray],
-    *,
-    step: int | None = None,
-    tokenizer: TibertTokenizer | None = None,
+    full: Any, arrays: Mapping[str, np.ndarray], *, step: int | None = None, tokenizer: TibertTokenizer | None = None
 ) -> PortableModel:
     """Assign foreign values to a model, and drop the heads that the foreign format did not bring."""
     if tokenizer is not None:

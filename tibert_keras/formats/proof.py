@@ -1,7 +1,5 @@
 """Compares a model with its conversion, on a fixed batch that runs through both."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial

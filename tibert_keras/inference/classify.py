@@ -1,7 +1,5 @@
 """Classifies texts from strings, files or standard input, one per line."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

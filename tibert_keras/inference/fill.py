@@ -1,7 +1,5 @@
 """Fills gaps in texts: single pieces or whole syllables, from strings or from file to file."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Fills masks with single pieces of the vocabulary."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
@@ -11,6 +9,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.inference.gaps import MASK, is_masks, shorten
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.plain import PlainFillMask
+from tibert_keras.lazy import tf
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import GAP, join_lines
@@ -85,8 +84,6 @@ def fill_mask(
 def _answer(loaded: Any, batch: list[str]) -> dict[str, Any]:
     if isinstance(loaded, PlainFillMask):
         return loaded.fill_mask(batch)
-    import tensorflow as tf
-
     try:
         return {name: tensor.numpy() for name, tensor in loaded.fill_mask(tf.constant(batch)).items()}
     except tf.errors.InvalidArgumentError as error:

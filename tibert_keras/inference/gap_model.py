@@ -1,7 +1,5 @@
 """Wraps a masked language model for the gap search, and finds how pieces may join the text around a gap."""
 
-from __future__ import annotations
-
 import re
 import weakref
 from collections import defaultdict
@@ -28,6 +26,7 @@ from tibert_keras.inference.gaps import (
 )
 from tibert_keras.inference.piece_table import PieceTable
 from tibert_keras.inference.plain import PlainFillMask
+from tibert_keras.lazy import tf
 from tibert_keras.tibetan import COMBINING_SIGNS, LETTERS, SHAD, TSHEG, TSHEGS
 from tibert_keras.tokenizers.bounds import check_text
 from tibert_keras.transcription import join_lines, plain_marks
@@ -59,8 +58,6 @@ class GapModel:
         self._array: Callable[[Any], Any] = np.asarray
         self._batch_size = 16
         if not isinstance(model, PlainFillMask):
-            import tensorflow as tf
-
             self._array = tf.constant
             if tf.config.list_logical_devices("GPU"):
                 self._batch_size = 64

@@ -1,7 +1,5 @@
 """Loads models for use, and imports their libraries only once the models are found."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.training_data import is_dataset, is_stream
 from tibert_keras.optimizers.losses import MaskedLanguageModelLoss, SentenceOrderLoss
 
@@ -77,8 +78,6 @@ def _targets(model: Any, y: Any, sample_weight: Any) -> Iterator[tuple[Any, Any,
 
 def with_checked_numbers(model: Any, dataset: Any, *, targets: bool) -> Any:
     """Return a `tf.data.Dataset`, in which a batch fails if `check_batch` would refuse its numbers."""
-    import tensorflow as tf
-
     if not isinstance(keras.utils.unpack_x_y_sample_weight(dataset.element_spec)[0], Mapping):
         return dataset
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.encoder_layer import build_training_variables
 from tibert_keras.models.training_data import is_dataset, is_stream
 
@@ -14,8 +15,6 @@ def prepare_strategy(model: Any) -> None:
     """Prepare the TensorFlow strategy that a model was made under. A model that would fail there is an `InputError`."""
     if keras.backend.backend() != "tensorflow":
         return
-    import tensorflow as tf
-
     strategy = model.distribute_strategy
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         reduce_for_keras(strategy)
@@ -59,8 +58,6 @@ def reduce_for_keras(strategy: Any) -> None:
     TensorFlow refuses a whole batch, for the shapes with which Keras builds the model, and scalars along axis 0, for
     the logs of a step.
     """
-    import tensorflow as tf
-
     if "reduce" in vars(strategy):
         return
     reduce = strategy.reduce
@@ -76,23 +73,15 @@ def reduce_for_keras(strategy: Any) -> None:
 
 def seed_of_all_workers(model: Any, seed: int) -> int:
     """Return a seed that all workers share, as they take parts of the same batches; on one host, the given one."""
-    if keras.backend.backend() != "tensorflow":
-        return seed
-    import tensorflow as tf
-
-    strategy = model.distribute_strategy
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    strategy = getattr(model, "distribute_strategy", None)
+    if keras.backend.backend() != "tensorflow" or not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return seed
     return int(strategy.reduce("SUM", tf.constant(seed, "int64"), axis=None)) % 2**32
 
 
 def needs_full_batches(model: Any) -> bool:
     """Return whether a model trains on a TPU, which needs batches of one size."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return isinstance(model.distribute_strategy, tf.distribute.TPUStrategy)
+    return keras.backend.backend() == "tensorflow" and isinstance(model.distribute_strategy, tf.distribute.TPUStrategy)
 
 
 def share_any_batch() -> None:

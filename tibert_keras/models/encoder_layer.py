@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import keras_nlp
 from keras import ops
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+from tibert_keras.lazy import tf
 
 # `flat_layers` changes layers in place.
 _FLAT_LOCK = threading.RLock()
@@ -212,8 +211,6 @@ def _flat_call(
     layer: Any, inputs: tf.Tensor, padding_mask: Any = None, attention_mask: Any = None, training: bool | None = None
 ) -> tf.Tensor:
     """Run `TransformerEncoder.call` for inference, with one mask for all queries, as an encoder has."""
-    import tensorflow as tf
-
     mask = tf.cast(padding_mask[:, tf.newaxis] if attention_mask is None else attention_mask[:, :1], tf.bool)
     x = tf.reshape(inputs, [-1, inputs.shape[-1]])
     attended = _flat_attention(layer._self_attention_layer, x, mask, tf.shape(inputs))
@@ -227,8 +224,6 @@ def _flat_attention(
 
     `mask` is true where there is a token, bool `[batch, 1, tokens]`.
     """
-    import tensorflow as tf
-
     heads, size = attention.num_heads, attention.key_dim
 
     def project(layer: keras.layers.EinsumDense, x: tf.Tensor) -> tf.Tensor:

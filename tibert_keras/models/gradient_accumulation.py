@@ -8,6 +8,7 @@ import keras
 from keras import ops, tree
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.training_data import is_stream
 
 _UNEQUAL = (
@@ -31,8 +32,6 @@ def accumulated_train_step(model: Any, *args: Any, steps: int) -> Any:
 
 
 def _tensorflow_train_step(model: Any, data: Any, steps: int) -> dict[str, Any]:
-    import tensorflow as tf
-
     variables, parts = model.trainable_weights, _split(data, steps)
     unconnected: set[int] = set()
 
@@ -131,8 +130,6 @@ def _count_weights(losses: Any) -> bool:
 def _arange(size: Any) -> Any:
     if keras.backend.backend() == "jax":
         return ops.arange(size)
-    import tensorflow as tf
-
     return tf.range(size)
 
 
@@ -145,8 +142,6 @@ def _split(data: Any, steps: int) -> Any:
         if values.shape[0] is not None:
             _check_size(values.shape[0], steps)
         else:
-            import tensorflow as tf
-
             # `fit()` reports this as an `InputError`.
             parts = [f"{_UNEQUAL} Received:", tf.shape(values)[0], f"Give a multiple of {steps}."]
             with tf.control_dependencies([tf.debugging.Assert(tf.shape(values)[0] % steps == 0, parts)]):

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from tibert_keras.lazy import tf
 from tibert_keras.normalization import DECOMPOSITIONS, ORDER, REPLACEMENTS, ZERO_WIDTH
 from tibert_keras.transcription import READINGS
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _BLOCK_START = 0x0F00
 
@@ -20,24 +17,18 @@ def normalize_in_graph(texts: tf.Tensor, normalization: str) -> tf.Tensor:
         return texts
     texts = _in_order(_replace(texts, DECOMPOSITIONS))
     if normalization == "tibetan":
-        import tensorflow as tf
-
         texts = _in_order(_replace(tf.strings.regex_replace(texts, ZERO_WIDTH, ""), REPLACEMENTS))
     return texts
 
 
 def read_syllables_in_graph(units: tf.Tensor) -> tf.Tensor:
     """Do the same as `read_syllable`, for strings `[units]`."""
-    import tensorflow as tf
-
     for pattern, replacement in READINGS:
         units = tf.strings.regex_replace(units, pattern, replacement)
     return units
 
 
 def _replace(texts: tf.Tensor, replacements: dict[str, str]) -> tf.Tensor:
-    import tensorflow as tf
-
     for old, new in replacements.items():
         texts = tf.strings.regex_replace(texts, re.escape(old), new)
     return texts
@@ -45,8 +36,6 @@ def _replace(texts: tf.Tensor, replacements: dict[str, str]) -> tf.Tensor:
 
 def _in_order(texts: tf.Tensor) -> tf.Tensor:
     """Sort the signs on each letter into canonical order."""
-    import tensorflow as tf
-
     codes = tf.strings.unicode_decode(texts, "UTF-8")
     flat = codes.flat_values
     in_block = (flat >= _BLOCK_START) & (flat < _BLOCK_START + len(ORDER))

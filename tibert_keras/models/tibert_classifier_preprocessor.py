@@ -20,11 +20,7 @@ class TibertClassifierPreprocessor(TibertPreprocessor):
     """
 
     def __init__(
-        self,
-        *args: Any,
-        labels: Sequence[str] | None,
-        class_weight: Mapping[str | int, float] | None,
-        **kwargs: Any,
+        self, *args: Any, labels: Sequence[str] | None, class_weight: Mapping[str | int, float] | None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         if labels is None and class_weight:

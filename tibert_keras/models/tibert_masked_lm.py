@@ -106,10 +106,7 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
         )
 
         # === Functional Model ===
-        inputs = {
-            **backbone.input,
-            "mask_positions": keras.Input(shape=(None,), dtype="int32", name="mask_positions"),
-        }
+        inputs = {**backbone.input, "mask_positions": keras.Input(shape=(None,), dtype="int32", name="mask_positions")}
         # Skips the constructor of `AlbertMaskedLM`, whose head computes something else.
         super(keras_nlp.models.AlbertMaskedLM, self).__init__(inputs=inputs, outputs=self._predict(inputs)[0], **kwargs)
 

@@ -8,6 +8,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, check_packing, in_graph, integer_mask
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_tokens
@@ -145,7 +146,6 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         mask = self._mask_to_predict if to_predict else self._mask
         if not in_graph():
             return mask(token_ids, seed)
-        import tensorflow as tf
 
         def in_python(token_ids: np.ndarray, seed: np.ndarray) -> MaskedTokens:
             masked = mask(token_ids, None if seed < 0 else int(seed))
@@ -164,11 +164,9 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
         ]
 
     def _mask(self, token_ids: np.ndarray, seed: int | None) -> MaskedTokens:
-        rows = np.atleast_2d(token_ids)
-        if seed is not None or self.rng is None:
+        rows, rng = np.atleast_2d(token_ids), self.rng
+        if seed is not None or rng is None:
             rng = np.random.default_rng(random.getrandbits(32) if seed is None else seed)
-        else:
-            rng = self.rng
         draws = rng.random((len(rows), self.policy.num_draws(rows.shape[1])))
         masked = mask_tokens(rows, policy=self.policy, tokenizer=self.tokenizer, draws=draws)
         return masked if token_ids.ndim == 2 else MaskedTokens(*(array[0] for array in masked))

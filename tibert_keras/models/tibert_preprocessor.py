@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError, check_arguments
+from tibert_keras.lazy import tf
 from tibert_keras.models.keras_hub_presets import trained_length
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import check_trained_preset, local_preset
+from tibert_keras.models.tibert_presets import check_preset, local_preset
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, in_dataset
 
 _ARGUMENTS_OF_LAYERS = ("name", "dtype", "trainable", "config_file")
@@ -41,7 +42,7 @@ class TibertPreprocessor:
         Raises:
             InputError: If there is no such preset or argument, or the preset has no tokenizer.
         """
-        preset = check_trained_preset(preset)
+        preset = check_preset(preset, trained=True)
         allowed = {*inspect.signature(cls).parameters, *_ARGUMENTS_OF_LAYERS}
         check_arguments(f"{cls.__name__}.from_preset", kwargs, allowed)
         with local_preset(preset) as folder:
@@ -60,17 +61,11 @@ class TibertPreprocessor:
         A text has masks only where a masked language model is to fill them. In training and for classifiers, as in
         KerasHub, these letters are text.
         """
-        where: Any = np.where if isinstance(token_ids, np.ndarray) else keras.ops.where
-        if is_tensorflow(token_ids):
-            import tensorflow as tf
-
-            where = tf.where
-        return where(token_ids == self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, token_ids)
+        is_mask = token_ids == self.tokenizer.mask_token_id
+        return _where(token_ids)(is_mask, self.tokenizer.unk_token_id, token_ids)
 
     def run_in_python(self, function: Callable[..., Any], inputs: Sequence[Any], dtypes: Sequence[Any]) -> Any:
         """Call a function of arrays in a graph, as `tf.numpy_function`."""
-        import tensorflow as tf
-
         # Outside of `tf.data`, the graph may be that of a SavedModel.
         self._is_in_graph = self._is_in_graph or not in_dataset()
         return tf.numpy_function(function, inputs, dtypes)
@@ -97,14 +92,15 @@ def integer_mask(outputs: Any) -> Any:
     """Return the outputs of a preprocessor with a padding mask of int32: `MirroredStrategy` sums no booleans."""
     features, *others = outputs if isinstance(outputs, tuple) else (outputs,)
     mask = features["padding_mask"]
-    if is_tensorflow(mask):
-        import tensorflow as tf
-
-        mask = tf.cast(mask, tf.int32)
-    else:
-        mask = mask.astype("int32") if isinstance(mask, np.ndarray) else keras.ops.cast(mask, "int32")
-    features = {**features, "padding_mask": mask}
+    features = {**features, "padding_mask": _where(mask)(mask, np.int32(1), np.int32(0))}
     return (features, *others) if others else features
+
+
+def _where(values: Any) -> Callable[..., Any]:
+    """Return the `where` of NumPy, TensorFlow or Keras, whichever the values are of."""
+    if isinstance(values, np.ndarray):
+        return np.where
+    return tf.where if is_tensorflow(values) else keras.ops.where
 
 
 def is_tensorflow(values: Any) -> bool:

@@ -118,18 +118,18 @@ def find_by_name(preset: str | os.PathLike[str]) -> str:
     return os.fspath(folder)
 
 
-def check_preset(preset: str | os.PathLike[str]) -> str:
+def check_preset(preset: str | os.PathLike[str], *, trained: bool = False) -> str:
     """Return `preset` if it is an architecture, a folder or something that KerasHub downloads; of a name, its folder.
 
-    For anything else, KerasHub's error would suggest its own names.
+    For anything else, KerasHub's error would suggest its own names. `trained` rules architectures out.
     """
     preset = find_by_name(preset)
-    if (
-        preset not in backbone_presets
-        and "://" not in preset
-        and not Path(preset).is_dir()
-        and not is_downloaded(preset)
-    ):
+    if preset in backbone_presets:
+        if trained:
+            raise InputError(
+                f"An architecture has no tokenizer. Received: preset={preset!r}. Give the folder of a trained model."
+            )
+    elif not ("://" in preset or Path(preset).is_dir() or is_downloaded(preset)):
         raise InputError(
             f"The preset is neither a name nor a folder. Received: preset={preset!r}. "
             f"Give one of {', '.join(list_presets())}, or a folder written by `save_to_preset`."
@@ -153,16 +153,6 @@ def weights_in_memory(path: str | os.PathLike[str]) -> Iterator[_Weights]:
     yield memory
     with atomic_output(path) as temporary:
         temporary.write_bytes(memory.getbuffer())
-
-
-def check_trained_preset(preset: str | os.PathLike[str]) -> str:
-    """Return `preset` as `check_preset` does, unless it is the name of an architecture, which has no tokenizer."""
-    preset = check_preset(preset)
-    if preset in backbone_presets:
-        raise InputError(
-            f"An architecture has no tokenizer. Received: preset={preset!r}. Give the folder of a trained model."
-        )
-    return preset
 
 
 def policy_of(folder: str, dtype: Any, *, load_weights: bool = True) -> Any:

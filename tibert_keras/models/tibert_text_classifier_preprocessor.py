@@ -8,6 +8,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.data_checks import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, integer_mask, is_tensorflow
@@ -120,8 +121,6 @@ class TibertTextClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.m
 
     def _number_in_graph(self, y: Any) -> tuple[Any, Any]:
         """Do the same as `_number` in operations that a SavedModel can hold."""
-        import tensorflow as tf
-
         if self.labels is None:
             if y.dtype == tf.string:
                 self.label_ids(["a string"])

@@ -8,6 +8,7 @@ import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.data_checks import as_weights
 from tibert_keras.models.tibert_classifier_preprocessor import TibertClassifierPreprocessor
 from tibert_keras.models.tibert_preprocessor import check_packing, is_tensorflow
@@ -124,8 +125,6 @@ class TibertTokenClassifierPreprocessor(TibertClassifierPreprocessor, keras_nlp.
 
     def _call_in_graph(self, x: Any, y: Any, sample_weight: Any) -> Any:
         """Run `call` on tensors: a text, texts, or ragged words; with tags, also the words of a single sentence."""
-        import tensorflow as tf
-
         unbatched = x.shape.rank == (0 if y is None else 1)
         if unbatched:
             x, y = x[tf.newaxis], None if y is None else y[tf.newaxis]
@@ -193,8 +192,6 @@ def _sentences(x: Any, *, words: bool) -> tuple[list[list[str]], bool]:
 
 def _parts(ragged: Any) -> list[Any]:
     """Return the values and row splits of a tensor `[batch, (words)]`."""
-    import tensorflow as tf
-
     if isinstance(ragged, tf.Tensor):
         ragged = tf.RaggedTensor.from_tensor(ragged)
     return [ragged.flat_values, ragged.row_splits]

@@ -6,16 +6,18 @@ import inspect
 import os
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any
 
 import keras
 import keras_nlp
 import numpy as np
 
 from tibert_keras.errors import InputError, check_arguments
+from tibert_keras.lazy import tf
 from tibert_keras.models.text_in_graph import normalize_in_graph
 from tibert_keras.models.tibert_backbone import TibertBackbone
-from tibert_keras.models.tibert_presets import check_trained_preset, list_preset_files, local_preset, made_as
+from tibert_keras.models.tibert_presets import check_preset, list_preset_files, local_preset, made_as
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, TOKENIZER_SPACES
 from tibert_keras.tokenizers.sentence_piece import (
     UNIT_SEPARATOR,
@@ -25,8 +27,9 @@ from tibert_keras.tokenizers.sentence_piece import (
     section_space,
 )
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+
+def _of_encoder(name: str, description: str) -> Any:
+    return property(attrgetter(f"_encoder.{name}"), doc=description)
 
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
@@ -88,46 +91,23 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
         Other arguments are those of the constructor, in place of the preset's.
         """
-        preset = check_trained_preset(preset)
+        preset = check_preset(preset, trained=True)
         allowed = {*inspect.signature(cls).parameters, *inspect.signature(keras_nlp.models.AlbertTokenizer).parameters}
         check_arguments(f"{cls.__name__}.from_preset", kwargs, {*allowed, "config_file", "name"})
         with local_preset(preset) as folder, made_as(cls):
             return super().from_preset(folder, **kwargs)
 
-    @property
-    def unk_token_id(self) -> int:
-        """The id of text that no piece stands for."""
-        return self._encoder.unk_token_id
-
-    @property
-    def normalization(self) -> str:
-        """The rules of the model by which texts are written before they are encoded: `tibetan`, `nfc` or `none`."""
-        return self._encoder.normalization
-
-    @property
-    def ordinary_token_ids(self) -> np.ndarray:
-        """int32 array. The ids of the pieces that stand for text."""
-        return self._encoder.ordinary_token_ids
-
-    @property
-    def ends_syllable(self) -> np.ndarray:
-        """Bool array `[vocabulary_size]`. Whether a piece ends with a mark between syllables."""
-        return self._encoder.ends_syllable
-
-    @property
-    def starts_section(self) -> np.ndarray:
-        """Bool array `[vocabulary_size]`. Whether a piece begins with the space `▁`."""
-        return self._encoder.starts_section
+    unk_token_id = _of_encoder("unk_token_id", "int. The id of text that no piece stands for.")
+    normalization = _of_encoder("normalization", "str. The rules by which texts are written: tibetan, nfc or none.")
+    ordinary_token_ids = _of_encoder("ordinary_token_ids", "int32 array. The ids of the pieces that stand for text.")
+    ends_syllable = _of_encoder("ends_syllable", "Bool array. Whether a piece ends with a mark between syllables.")
+    starts_section = _of_encoder("starts_section", "Bool array. Whether a piece begins with the space `▁`.")
+    space_and_mask = _of_encoder("space_and_mask", "tuple. The pieces `▁` and `[MASK]`: strings or ids, by `dtype`.")
 
     @property
     def spaces_are_explicit(self) -> bool:
         """Whether spaces are written out before encoding instead of added and collapsed by SentencePiece."""
         return self.tsheg_pretokenization or self.underline_between_sections is not True
-
-    @property
-    def space_and_mask(self) -> tuple[Any, Any]:
-        """The pieces `▁` and `[MASK]`, as strings if `dtype` is `"string"`, otherwise as ids."""
-        return self._encoder.space_and_mask
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
         """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
@@ -182,15 +162,11 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         )
 
     def _set_proto_tf(self, proto: bytes) -> None:
-        import tensorflow as tf
-
         # Of no graph: the graph that is traced now may not be the last to tokenize.
         with tf.init_scope():
             self._sentence_piece = self._in_tensorflow(proto)
 
     def _maybe_initialized_tf(self) -> None:
-        import tensorflow as tf
-
         super()._maybe_initialized_tf()
         with tf.init_scope():
             try:
@@ -210,8 +186,6 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         )
 
     def _tokenize_tf(self, inputs: Any) -> tf.Tensor | tf.RaggedTensor:
-        import tensorflow as tf
-
         if in_dataset():
             # The pipeline's own, which lives as long as the pipeline.
             sentence_piece = self._in_tensorflow(self.proto)
@@ -256,8 +230,6 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
 
 def in_dataset() -> bool:
     """Return whether TensorFlow traces a function of a `tf.data` pipeline now."""
-    import tensorflow as tf
-
     if tf.executing_eagerly():
         return False
     graph = tf.compat.v1.get_default_graph()
@@ -282,8 +254,6 @@ def as_tibert_tokenizer(tokenizer: keras_nlp.models.AlbertTokenizer) -> TibertTo
 
 def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tensor:
     """Do the same as `SentencePieceEncoder._spell_out`, but leave the units joined by their separator."""
-    import tensorflow as tf
-
     space = section_space(tokenizer.underline_between_sections)
     texts = tf.strings.regex_replace(texts, f"^{TOKENIZER_SPACES}|{TOKENIZER_SPACES}$", "")
     texts = tf.strings.regex_replace(texts, TOKENIZER_SPACES, space)
@@ -296,8 +266,6 @@ def _spell_out_in_graph(tokenizer: TibertTokenizer, texts: tf.Tensor) -> tf.Tens
 
 def absorb_spaces_in_graph(tokens: tf.RaggedTensor, space: Any, mask: Any) -> tf.RaggedTensor:
     """Do the same as `SentencePieceEncoder._absorb_spaces`, for a batch of shape `[batch, (tokens)]`."""
-    import tensorflow as tf
-
     rows, flat = tokens.value_rowids(), tokens.flat_values
     dropped = (flat[:-1] == space) & (flat[1:] == mask) & (rows[:-1] == rows[1:])
     # The very last token has no follower; an empty batch has no last token.

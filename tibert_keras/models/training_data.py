@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.tokenizers.bounds import check_unicode
 
 # Preprocesses `x`, `y` and `sample_weight` of a batch with a seed, or None.
@@ -154,8 +155,6 @@ def batches_of(x: Any, *, batch_size: int, shuffle: bool, seed: int, drop_remain
     if keras.backend.backend() != "tensorflow":
         rng = np.random.default_rng(seed) if shuffle else None
         return _TextBatches(x, size, batch_size, rng, drop_remainder=drop_remainder)
-    import tensorflow as tf
-
     texts = tf.data.Dataset.from_tensor_slices((x,) if isinstance(x, tuple) else x)
     if shuffle:
         texts = texts.shuffle(size, seed=seed)
@@ -217,8 +216,6 @@ def _preprocessed_dataset(dataset: Any, preprocess: Preprocess, seed: int, anew:
         return dataset
     if any(spec.shape.rank == 0 for spec in specs):
         raise InputError("A dataset must consist of batches. Received: single strings. Give dataset.batch(32).")
-    import tensorflow as tf
-
     # Not from the order in which parallel calls happen to run.
     seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=anew)
 

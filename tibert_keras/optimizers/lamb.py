@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tibert_keras.lazy import tf
+
 _LOG = logging.getLogger(__name__)
 
 # Google's list. It matches KerasHub's paths too: ".../self_attention_layer_norm/gamma", ".../bias", "output_bias".
@@ -35,8 +37,6 @@ class ClipsSum:
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         """Sum over replicas, then clip; only the TensorFlow backend calls this."""
-        import tensorflow as tf
-
         # An embedding's gradient has one row per lookup. Rows of the same token must be added before the norm is
         # taken, and their sum is far less to send between replicas.
         dense = [(tf.convert_to_tensor(gradient), variable) for gradient, variable in grads_and_vars]
@@ -129,11 +129,7 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
             # Keras takes one kind of clipping.
             global_clipnorm = None
         super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            global_clipnorm=global_clipnorm,
-            name=name,
-            **kwargs,
+            learning_rate=learning_rate, weight_decay=weight_decay, global_clipnorm=global_clipnorm, name=name, **kwargs
         )
         self.beta_1 = beta_1
         self.beta_2 = beta_2

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tibert_keras.lazy import tf
+
 
 class _GlobalBatchLoss(keras.losses.Loss):
     """Cross-entropy averaged, with weights, over the global batch.
@@ -152,8 +154,6 @@ def _sum_over_replicas(value: Any) -> Any:
     """Sum a scalar over the replicas of `tf.distribute`. On JAX a batch is a single array over all devices."""
     if keras.backend.backend() != "tensorflow":
         return value
-    import tensorflow as tf
-
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return value

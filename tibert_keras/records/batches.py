@@ -64,8 +64,7 @@ def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: b
     """Make the `PyDataset` of `Records.evaluation_batches`."""
     read = files.reader(sop)
     return keras_batches(
-        lambda index: as_inputs(read(_numbers(files, index, batch_size))),
-        files.num_batches(batch_size, drop_remainder),
+        lambda index: as_inputs(read(_numbers(files, index, batch_size))), files.num_batches(batch_size, drop_remainder)
     )
 
 

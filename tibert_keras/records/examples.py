@@ -138,11 +138,7 @@ def _walk(
 
 
 def _segments(
-    token_ids: np.ndarray,
-    cuts: list[tuple[int, int]],
-    ends: list[int],
-    policy: ExamplePolicy,
-    rng: np.random.Generator,
+    token_ids: np.ndarray, cuts: list[tuple[int, int]], ends: list[int], policy: ExamplePolicy, rng: np.random.Generator
 ) -> Cuts:
     """Split the sequences into segments, if the policy has them."""
     bounds = np.array(cuts)

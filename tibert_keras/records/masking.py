@@ -94,13 +94,7 @@ class MaskedTokens(NamedTuple):
     mask_weights: np.ndarray
 
 
-def mask_tokens(
-    token_ids: np.ndarray,
-    *,
-    policy: MaskingPolicy,
-    tokenizer: Any,
-    draws: np.ndarray,
-) -> MaskedTokens:
+def mask_tokens(token_ids: np.ndarray, *, policy: MaskingPolicy, tokenizer: Any, draws: np.ndarray) -> MaskedTokens:
     """Choose spans of tokens in each sequence, and replace them by the 80/10/10 rule of BERT.
 
     A sequence of `len` tokens gives `round(len x masked_lm_prob)` predictions, at least 1 unless the share is 0, and

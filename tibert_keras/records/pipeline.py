@@ -13,13 +13,7 @@ from tibert_keras.records import batches, tensorflow_batches
 from tibert_keras.records.manifest import Manifest, refuse_other_tokenizer
 from tibert_keras.records.masking import DynamicMasking, MaskingPolicy
 from tibert_keras.records.reader import find_records, open_records
-from tibert_keras.records.serialization import (
-    MAX_IDS,
-    SHAPE,
-    example_shape,
-    feature_dtype,
-    read_records,
-)
+from tibert_keras.records.serialization import MAX_IDS, SHAPE, example_shape, feature_dtype, read_records
 from tibert_keras.storage import expand_glob, is_remote, size
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from tibert_keras.lazy import tf
 from tibert_keras.records.batches import RecordFiles, as_inputs
 from tibert_keras.records.masking import LABEL_FEATURES, DynamicMasking
 from tibert_keras.records.serialization import feature_dtype, value_limits
-
-if TYPE_CHECKING:
-    import numpy as np
-    import tensorflow as tf
 
 # Serialized examples are about 1 kB each, so the buffer is about 100 MB.
 _SHUFFLE_BUFFER = 100_000
@@ -25,8 +24,6 @@ def training_batches(
 
     Each epoch reads the files in another order, several at a time, and shuffles the examples in a buffer.
     """
-    import tensorflow as tf
-
     start_epoch, passed = divmod(start_step * batch_size, files.num_examples)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -57,8 +54,6 @@ def training_batches(
 
 def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool, sop: bool) -> tf.data.Dataset:
     """Make the `tf.data.Dataset` of `Records.evaluation_batches`."""
-    import tensorflow as tf
-
     batches = tf.data.TFRecordDataset(files.paths).batch(batch_size, drop_remainder=drop_remainder)
     batches = _mapped(batches, lambda serialized: as_inputs(_parse(serialized, files, sop), cast=tf.cast))
     # Without a cardinality Keras warns when the data ends.
@@ -66,8 +61,6 @@ def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: b
 
 
 def _mapped(batches: tf.data.Dataset, parse: Any) -> tf.data.Dataset:
-    import tensorflow as tf
-
     # Each of several workers takes its part of every batch, and not, as by default, some of the files.
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
@@ -76,8 +69,6 @@ def _mapped(batches: tf.data.Dataset, parse: Any) -> tf.data.Dataset:
 
 def _parse(serialized: tf.Tensor, files: RecordFiles, sop: bool) -> dict[str, tf.Tensor]:
     """Parse and check a batch, which is several times as fast as to parse single examples."""
-    import tensorflow as tf
-
     features = {
         name: tf.io.FixedLenFeature([count], tf.as_dtype(feature_dtype(name)))
         for name, count in files.sizes(sop).items()
@@ -96,7 +87,6 @@ def _parse(serialized: tf.Tensor, files: RecordFiles, sop: bool) -> dict[str, tf
 
 def _masked_in_graph(features: dict[str, tf.Tensor], first: tf.Tensor, masking: DynamicMasking) -> dict[str, tf.Tensor]:
     """Call `masking` in a graph, and return the features that it changes."""
-    import tensorflow as tf
 
     def in_python(first: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
         masked = masking(dict(zip(LABEL_FEATURES, arrays, strict=True)), int(first))

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 from tibert_keras.errors import InputError
 from tibert_keras.json_types import misfit, read_typed_json
+from tibert_keras.lazy import tf
 from tibert_keras.pictures import write_picture
 from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE
 from tibert_keras.runs.history import HISTORY_FILE, History
@@ -150,8 +151,6 @@ def _modified(path: str) -> float:
     """When a local or remote file or folder was last written, in seconds since 1970."""
     if not is_remote(path):
         return Path(path).stat().st_mtime
-    import tensorflow as tf
-
     return float(tf.io.gfile.stat(path).mtime_nsec / 1e9)
 
 

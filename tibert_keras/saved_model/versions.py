@@ -1,7 +1,5 @@
 """Finds and loads SavedModels and their numbered versions, and reads and writes their warm-up requests."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -9,16 +7,16 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.integrity import check_manifest
+from tibert_keras.lazy import tf
 from tibert_keras.records.serialization import read_records
 from tibert_keras.registration import is_handle
 from tibert_keras.storage import exists, join, list_folder, read_bytes
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # The file that makes a folder a SavedModel.
 SAVED_MODEL = "saved_model.pb"
@@ -71,7 +69,6 @@ def check_export_folder(folder: str | os.PathLike[str]) -> None:
 
 def read_warm_up(folder: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Yield the signature and the inputs of each warm-up request in a SavedModel, ours or another's, if it has any."""
-    import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
     path = join(folder, WARM_UP_FILE)
@@ -98,7 +95,6 @@ def read_description(folder: str | os.PathLike[str]) -> str:
 
 def write_warm_up(folder: str | os.PathLike[str], signatures: list[str]) -> None:
     """Write requests of a few batch sizes for the signatures that take strings."""
-    import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     path = Path(folder) / WARM_UP_FILE
@@ -137,8 +133,6 @@ def load_saved_model(folder: str) -> Any:
 
 
 def _load(folder: str) -> Any:
-    import tensorflow as tf
-
     try:
         return tf.saved_model.load(folder)
     except Exception as error:
@@ -166,8 +160,6 @@ def import_tensorflow() -> None:
 
 
 def _register_sentence_piece() -> None:
-    import tensorflow as tf
-
     package = find_spec("tensorflow_text")
     folder = Path(package.origin).parent if package and package.origin else Path()
     if (library := folder / "python/ops/_sentencepiece_tokenizer.so").exists():

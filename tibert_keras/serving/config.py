@@ -1,7 +1,5 @@
 """The options of `tibert serve`, and the models that they name."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

@@ -90,11 +90,7 @@ class Endpoints:
         return answer(
             {
                 "model_version_status": [
-                    {
-                        "version": str(number),
-                        "state": state,
-                        "status": {"error_code": code, "error_message": message},
-                    }
+                    {"version": str(number), "state": state, "status": {"error_code": code, "error_message": message}}
                     for number, (state, code, message) in sorted(states.items(), reverse=True)
                     if wanted in (None, number)
                 ]

@@ -67,10 +67,7 @@ def _exported(folders: dict[str, str], exports: str) -> list[str]:
 def make_server(app: ASGIApp, config: ServeConfig, **options: Any) -> BoundedServer:
     """Make the server of an application, with uvicorn's further `options`."""
     protocol: Any = partial(
-        BoundedProtocol,
-        max_connections=cap_connections(config.max_connections),
-        seconds=config.timeout,
-        waiting={},
+        BoundedProtocol, max_connections=cap_connections(config.max_connections), seconds=config.timeout, waiting={}
     )
     # A client's malformed request is no warning of ours.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -1,7 +1,5 @@
 """Answers requests about texts: fills their gaps, and transliterates them for those who read or type Wylie."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict

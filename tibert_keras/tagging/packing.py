@@ -1,21 +1,11 @@
 """Packs texts that are cut into syllables for a tagger, and joins the syllables into words by what it says."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tibert_keras.tagging.words import (
-    CONTINUATION,
-    FOREIGN,
-    MARK_TAGS,
-    UNKNOWN_TAG,
-    TaggedWord,
-    is_lone_tsheg,
-    kind_of,
-)
+from tibert_keras.tagging.words import CONTINUATION, FOREIGN, MARK_TAGS, UNKNOWN_TAG, TaggedWord, is_lone_tsheg, kind_of
 
 
 class PackedSyllables(NamedTuple):

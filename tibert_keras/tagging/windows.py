@@ -1,7 +1,5 @@
 """Cuts long texts into windows, to train on and to tag."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left, bisect_right
 from collections import deque

@@ -4,15 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tibert_keras import tibetan
 from tibert_keras.errors import InputError
-from tibert_keras.tibetan import (
-    FOREIGN_PATTERN,
-    LONE_TSHEG_PATTERN,
-    MARK_PATTERN,
-    SYLLABLE_PATTERN,
-    SYLLABLE_SPACES,
-    TSHEGS,
-)
 from tibert_keras.transcription import plain_marks
 
 # The tag of words without a tag, or with one too rare to learn.
@@ -24,8 +17,9 @@ TAG_SEPARATOR = "+"
 # The tags that words of marks alone may have: the universal ones, and SOAS's.
 MARK_TAGS = ("PUNCT", "SYM", "punc")
 
-_SYLLABLE, _LONE_TSHEG = re.compile(SYLLABLE_PATTERN), re.compile(LONE_TSHEG_PATTERN)
-_MARK, _FOREIGN = re.compile(f"{MARK_PATTERN}|{LONE_TSHEG_PATTERN}"), re.compile(FOREIGN_PATTERN)
+_SYLLABLE, _FOREIGN = re.compile(tibetan.SYLLABLE_PATTERN), re.compile(tibetan.FOREIGN_PATTERN)
+_LONE_TSHEG = re.compile(tibetan.LONE_TSHEG_PATTERN)
+_MARK = re.compile(f"{tibetan.MARK_PATTERN}|{tibetan.LONE_TSHEG_PATTERN}")
 # The kinds of units: a word has units of one kind, and a foreign one is a word of its own.
 OF_SYLLABLES, OF_MARKS, FOREIGN = range(3)
 
@@ -84,7 +78,7 @@ def is_lone_tsheg(unit: str) -> bool:
 
 def word_key(form: str) -> str:
     """Strip the spaces around a word and its final tsheg, which depend on what comes next; all shads are one word."""
-    return plain_marks(form.strip(SYLLABLE_SPACES).rstrip(TSHEGS)) or form
+    return plain_marks(form.strip(tibetan.SYLLABLE_SPACES).rstrip(tibetan.TSHEGS)) or form
 
 
 def known_words(documents: Iterable[Document]) -> set[str]:

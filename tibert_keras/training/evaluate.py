@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.records.pipeline import Records, count_examples
@@ -166,8 +167,6 @@ def reporting_damaged_records(*sources: Records | None, sop: bool = False) -> It
         # Only our own reader reads records there.
         yield
         return
-    import tensorflow as tf
-
     try:
         yield
     # Drawing masks in Python fails with an unknown error.
@@ -228,9 +227,7 @@ def _cross_entropy(model: Any, x: dict[str, np.ndarray], labels: np.ndarray) -> 
 
     tensors = {name: torch.tensor(array, dtype=torch.long) for name, array in x.items()}
     hidden = model.albert(
-        input_ids=tensors["token_ids"],
-        attention_mask=tensors["padding_mask"],
-        token_type_ids=tensors["segment_ids"],
+        input_ids=tensors["token_ids"], attention_mask=tensors["padding_mask"], token_type_ids=tensors["segment_ids"]
     ).last_hidden_state
     # At all positions, not only the masked ones, the logits of a batch would take a gigabyte.
     masked = torch.take_along_dim(hidden, tensors["mask_positions"][..., None], dim=1)

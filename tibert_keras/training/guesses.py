@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tibert_keras.lazy import tf
 from tibert_keras.models.encoder_layer import flat_layers
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.records.ngrams import contexts_in, contexts_of, guess_by_ngrams
@@ -81,8 +82,6 @@ def _scorer(model: TibertMaskedLM) -> keras.Model:
     ranks = 1 + ops.sum(ops.cast(ops.logical_not(logits <= right), "int32"), axis=-1)
     scorer = keras.Model({**model.input, "labels": labels}, {"losses": losses, "ranks": ranks})
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
         # On CPUs, XLA computes the products of matrices more slowly than oneDNN.
         scorer.jit_compile = bool(tf.config.list_logical_devices("GPU"))
     return scorer

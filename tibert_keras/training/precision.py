@@ -1,7 +1,5 @@
 """Chooses the precision that trains fastest on this machine, by steps of a short trial."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 import time

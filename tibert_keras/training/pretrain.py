@@ -26,12 +26,7 @@ from tibert_keras.training.config import PretrainConfig, check_pretraining
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.init_checkpoint import restore_continue_from
 from tibert_keras.training.model import make_model
-from tibert_keras.training.run_callbacks import (
-    CheckpointEachInterval,
-    RecordEachWindow,
-    StepProgress,
-    catching_sigterm,
-)
+from tibert_keras.training.run_callbacks import CheckpointEachInterval, RecordEachWindow, StepProgress, catching_sigterm
 from tibert_keras.training.strategy import Strategy, chosen_strategy, use_deterministic_operations
 from tibert_keras.training.workers import is_chief
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 from tibert_keras.training.config import DeviceOptions
 from tibert_keras.training.workers import (
     is_chief,
@@ -47,8 +48,6 @@ class Strategy:
         """Whether the flag is set on any worker. All workers must call this at the same points."""
         if this_worker()[1] == 1:
             return flag
-        import tensorflow as tf
-
         with reporting_lost_workers():
             return bool(self._distribute.reduce("SUM", tf.constant(float(flag)), axis=None) > 0)
 
@@ -111,8 +110,6 @@ def use_deterministic_operations() -> None:
     if keras.backend.backend() == "jax":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_exclude_nondeterministic_ops=true"
         return
-    import tensorflow as tf
-
     tf.config.experimental.enable_op_determinism()
 
 
@@ -123,16 +120,10 @@ def may_jit_compile(config: Any) -> bool | str:
 
 def has_strategy() -> bool:
     """Whether this is called in the scope of a strategy other than TensorFlow's default."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return tf.distribute.has_strategy()
+    return keras.backend.backend() == "tensorflow" and tf.distribute.has_strategy()
 
 
 def _tensorflow_strategy(config: DeviceOptions) -> Any:
-    import tensorflow as tf
-
     if config.use_tpu:
         return _tpu_strategy(config)
     if this_worker()[1] > 1:
@@ -145,16 +136,12 @@ def _tensorflow_strategy(config: DeviceOptions) -> Any:
 
 def _device_kind() -> str:
     """The kind of devices that TensorFlow trains on without a TPU: `GPU` if there is one, else `CPU`."""
-    import tensorflow as tf
-
     return "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
 
 
 @cache
 def _mirrored_strategy(*devices: str) -> Any:
     """One strategy for the whole process, because a second would number its collective operations anew."""
-    import tensorflow as tf
-
     return tf.distribute.MirroredStrategy(devices)
 
 
@@ -170,8 +157,6 @@ def _jax_devices(config: DeviceOptions) -> list[str]:
 
 
 def _tpu_strategy(config: DeviceOptions) -> Any:
-    import tensorflow as tf
-
     refuse_workers("A TPU brings its own hosts")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(

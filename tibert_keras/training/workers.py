@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from tibert_keras.errors import InputError
+from tibert_keras.lazy import tf
 
 _FORM = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -56,8 +57,6 @@ def refuse_workers(reason: str) -> None:
 @cache
 def multi_worker_strategy() -> Any:
     """Make the `MultiWorkerMirroredStrategy` of this process, which waits until all workers are connected."""
-    import tensorflow as tf
-
     try:
         with reporting_lost_workers():
             return tf.distribute.MultiWorkerMirroredStrategy()
@@ -71,8 +70,6 @@ def multi_worker_strategy() -> Any:
 @contextmanager
 def reporting_lost_workers() -> Iterator[None]:
     """Report in one line that the connection with another worker, or with a remote TPU, is lost."""
-    import tensorflow as tf
-
     try:
         yield
     except tf.errors.OpError as error:
