@@ -1,5 +1,7 @@
 """Trains a model of a fine-tuning: shuffled batches, the best epoch, and checkpoints to go on from."""
 
+from __future__ import annotations
+
 import logging
 import math
 import time
@@ -37,10 +39,8 @@ def can_go_on(folder: str, files: Mapping[str, str]) -> bool:
 def train(task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed: int, folder: str) -> dict[str, Any]:
     """Train a model that is not compiled, or go on with a training that was killed, and restore its best epoch.
 
-    The seed is that of the order of the data, and the folder that of the seed.
-
-    Returns:
-        The number of the best epoch, that of all epochs, the seconds, and the scores on the validation data.
+    The seed is that of the order of the data, and the folder that of the seed. Returns the number of the best epoch,
+    that of all epochs, the seconds, and the scores on the validation data.
     """
     config = task.config
     batches = _ShuffledBatches(task.sequences, batch_size=batch_size(task, strategy), seed=seed)

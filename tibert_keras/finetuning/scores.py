@@ -101,9 +101,8 @@ def check_same_data(scores: Scores, run_dir: str, compare_with: Sequence[str]) -
 def score_rows(run_dir: str, scores: Scores, compare_with: Sequence[str] = ()) -> list[list[str]]:
     """Make the table of a run's scores: for each score a row for the baseline, each run to compare with, and the run.
 
-    Returns:
-        Rows of cells: the name of the score (in its first row only), the run, and `mean ± deviation`; where scores are
-        split, over all words, those seen in training and those not seen.
+    The cells of a row are the name of the score (in its first row only), the run, and `mean ± deviation`; where scores
+    are split, over all words, those seen in training and those not seen.
     """
     runs: list[tuple[str, Mapping[str, float], Mapping[str, float]]] = [("baseline", scores.baseline, {})]
     for folder in [*compare_with, run_dir]:

@@ -59,11 +59,9 @@ def segments_of(texts: Sequence[LabelledText]) -> Any:
 
 
 def finetune_text(config: FinetuneTextConfig) -> Scores:
-    """Fine-tune a classifier of texts, or train the seeds that a run lacks.
+    """Fine-tune a classifier of texts, or train the seeds that a run lacks; the best seed's model is in `champion/`.
 
-    Returns:
-        The scores of all seeds and of the baseline, which predicts the most frequent label. The best seed's model is in
-        `champion/`.
+    Returns the scores of all seeds and of the baseline, which predicts the most frequent label.
     """
     return run_seeds(config, _Classification)
 

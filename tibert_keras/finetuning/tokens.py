@@ -34,10 +34,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def finetune_tokens(config: FinetuneTokensConfig) -> Scores:
-    """Fine-tune a tagger, or train the seeds that a run lacks.
+    """Fine-tune a tagger, or train the seeds that a run lacks; the best seed's model is in `champion/`.
 
-    Returns:
-        The scores of all seeds and of the baseline. The best seed's model is in `champion/`.
+    Returns the scores of all seeds and of the baseline.
     """
     return run_seeds(config, _Tagging)
 
