@@ -12,7 +12,7 @@ import tensorflow as tf
 from tests.support.running import SlowFiller
 from tibert_keras.errors import InputError
 from tibert_keras.inference.fill import fill_gaps
-from tibert_keras.inference.gap_model import GapModel, Window
+from tibert_keras.inference.gap_model import GapModel, MaskedWindow
 from tibert_keras.inference.gap_search import Candidate, _Search
 from tibert_keras.inference.gaps import SPACE, edge, find_gaps, is_well_formed, syllables_of
 from tibert_keras.inference.loading import load_fill_mask
@@ -169,7 +169,7 @@ class TestFillGaps:
 class TestNothingInVain:
     def test_the_same_without_short_cuts(self, loaded, answers, monkeypatch):
         """What cannot be completed is left out, which changes no candidate."""
-        windows: list[list[Window]] = []
+        windows: list[list[MaskedWindow]] = []
         predict = GapModel._predict
         monkeypatch.setattr(GapModel, "_predict", lambda self, some: windows.append(some) or predict(self, some))
         assert fill_gaps(TEXTS, model=loaded, top_k=4) == answers

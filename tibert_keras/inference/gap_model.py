@@ -42,7 +42,7 @@ class SearchStopped(Exception):  # noqa: N818 (it is no error)
     """The answer is not wanted any more."""
 
 
-class Window(NamedTuple):
+class MaskedWindow(NamedTuple):
     """The part of a text that the model sees, with masks, [CLS] and [SEP], and the place of the mask to predict."""
 
     ids: tuple[int, ...]
@@ -73,7 +73,7 @@ class GapModel:
         rows, lengths = np.asarray(answer["token_ids"]), np.asarray(answer["padding_mask"]).sum(axis=1)
         return [row[1 : length - 1].tolist() for row, length in zip(rows, lengths, strict=True)]
 
-    def window(self, before: Sequence[int], ids: Sequence[int], masks: int, after: Sequence[int]) -> Window:
+    def window(self, before: Sequence[int], ids: Sequence[int], masks: int, after: Sequence[int]) -> MaskedWindow:
         """Cut a text to the length of the model's sequences, to predict the first of some masks."""
         room = self.max_tokens - 2 - len(ids) - masks
         if room < 0:
@@ -82,9 +82,9 @@ class GapModel:
             )
         left = min(len(before), max(room // 2, room - len(after)))
         shown = (self._cls, *before[len(before) - left :], *ids, *[self.mask] * masks, *after[: room - left], self._sep)
-        return Window(shown, 1 + left + len(ids))
+        return MaskedWindow(shown, 1 + left + len(ids))
 
-    def log_probabilities(self, windows: Sequence[Window]) -> Iterator[tuple[int, np.ndarray]]:
+    def log_probabilities(self, windows: Sequence[MaskedWindow]) -> Iterator[tuple[int, np.ndarray]]:
         """Predict the piece at the place of each window.
 
         Yields:
@@ -105,7 +105,7 @@ class GapModel:
         if self._should_stop():
             raise SearchStopped
 
-    def _predict(self, windows: list[Window]) -> np.ndarray:
+    def _predict(self, windows: list[MaskedWindow]) -> np.ndarray:
         longest = max(len(window.ids) for window in windows)
         token_ids = np.zeros((len(windows), longest), "int32")
         padding_mask = np.zeros_like(token_ids)

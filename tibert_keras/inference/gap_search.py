@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tibert_keras.inference.gap_model import Context, GapModel, Window, contexts_of, surroundings
+from tibert_keras.inference.gap_model import Context, GapModel, MaskedWindow, contexts_of, surroundings
 from tibert_keras.inference.gaps import (
     MASK,
     Gap,
@@ -31,7 +31,7 @@ _BESIDE = 0.25
 _LOOK_AT = 8
 
 # Pieces, each with the window to predict it in.
-_Pieces = list[tuple[Window, int]]
+_Pieces = list[tuple[MaskedWindow, int]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class _Search:
         # The pieces that may come next, of which many hypotheses have the same.
         self._pieces: dict[Any, np.ndarray] = {}
         # Log-probabilities of pieces at the places of windows, which many candidates share.
-        self._known: dict[tuple[Window, int], float] = {}
+        self._known: dict[tuple[MaskedWindow, int], float] = {}
         self._around = [surroundings(model, gap) for gap in gaps]
         # Where there may be nothing missing, that is a candidate.
         self._found: list[dict[str, Candidate]] = [
@@ -234,7 +234,7 @@ class _Search:
             (self._model.window(before, ids[filling.start : at], filling.stop - at, after), ids[at]) for at in filling
         ]
 
-        def by_itself(at: int) -> tuple[Window, int]:
+        def by_itself(at: int) -> tuple[MaskedWindow, int]:
             return self._model.window(ids[:at], (), 1, ids[at + 1 :]), ids[at]
 
         beside = [by_itself(at) for at in (filling.start - 1, filling.stop) if 0 <= at < len(ids)]

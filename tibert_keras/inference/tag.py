@@ -30,9 +30,9 @@ from tibert_keras.tibetan import has_tibetan
 
 _LOG = logging.getLogger(__name__)
 
-Format = Literal["plain", "tsv", "conllu", "json", "words"]
+TagFormat = Literal["plain", "tsv", "conllu", "json", "words"]
 # What a file beside a text is called that has its words.
-_ENDINGS: dict[Format, str] = {
+_ENDINGS: dict[TagFormat, str] = {
     "plain": ".tagged.txt",
     "tsv": ".tagged.tsv",
     "conllu": ".tagged.conllu",
@@ -133,7 +133,7 @@ class TagConfig(TextConfig):
     """
 
     model: str = TAGGER
-    format: Format = "plain"
+    format: TagFormat = "plain"
     show_wylie: bool = False
 
     def __post_init__(self) -> None:
@@ -165,10 +165,9 @@ class TaggedLine(NamedTuple):
 
 
 def tag_text(config: TagConfig) -> Iterator[str]:
-    """Tag the texts in a configuration or its file.
+    """Tag the texts in a configuration or its file, and yield the result in the chosen format, piece by piece.
 
-    Yields:
-        The result in the chosen format, piece by piece. Only the part being tagged is held in memory.
+    Only the part being tagged is held in memory.
     """
     preset, lines = find_input(config, task=_TASK)
     if config.text or len(config.paths()) > 1:
@@ -206,7 +205,7 @@ def tag_files(config: TagConfig) -> Iterator[str]:
         yield result
 
 
-def tagged_path(path: str, form: Format) -> str:
+def tagged_path(path: str, form: TagFormat) -> str:
     """Return the path beside a text for its words."""
     return f"{os.path.splitext(path)[0]}{_ENDINGS[form]}"
 
@@ -217,13 +216,7 @@ def find_input(config: TextConfig, *, task: str) -> tuple[str, Iterator[tuple[st
 
 
 def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[TaggedLine]:
-    """Tag lines.
-
-    Args:
-        model: A `TibertTokenClassifier` or a `PlainTagger`.
-        lines: Lines with their ends. An empty one without end is no line, and only separates texts.
-        batch_size: Windows of text per step.
-    """
+    """Tag lines with their ends. An empty one without end is no line, and only separates texts."""
     # `tag_lines` reads ahead.
     ends: deque[tuple[str, int]] = deque()
 
