@@ -33,15 +33,10 @@ class RunInterrupted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 def check_options(config: Any, *, positive: Sequence[str] = (), not_negative: Sequence[str] = ()) -> None:
-    """Check the choices and numbers among the fields of a dataclass. Fields that are `None` are not checked.
+    """Check the choices and numbers among the fields of a dataclass.
 
-    Args:
-        config: The dataclass. Each field of a `Literal` type must have one of its values.
-        positive: Names of the fields that must be positive and finite.
-        not_negative: Names of the fields that must be at least 0.
-
-    Raises:
-        InputError: If a value is not allowed.
+    A field of a `Literal` type must have one of its values, those named in `positive` be positive and finite, and those
+    in `not_negative` at least 0. Numbers that are `None` are not checked.
     """
     for name, kind in get_type_hints(type(config)).items():
         if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):

@@ -56,8 +56,7 @@ def write_manifest(
 def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) -> bool:
     """Check that a folder holds every file of its `manifest.json` as it was written. Other files do not matter.
 
-    Returns:
-        Whether there is a manifest. What older versions wrote has none.
+    Returns whether there is a manifest: what older versions wrote has none.
     """
     refuse_special_files(folder, what=what)
     path = join(folder, MANIFEST_FILE)

@@ -31,13 +31,10 @@ def known_fields(kind: Any, content: Mapping[str, Any]) -> Any:
 
 
 def misfit(value: Any, kind: Any, place: str = "") -> str | None:
-    """Return the first place in a value that is not of a type, or `None` if there is none.
+    """Return the first place in a value of a JSON file that is not of a type, such as `.files.a.bytes`, or `None`.
 
-    Args:
-        value: What a JSON file may hold.
-        kind: Its type: of numbers, strings, lists, dictionaries, unions, `TypedDict`s and dataclasses, or `Any`. Other
-            keys than those of a `TypedDict` or dataclass are accepted, since newer versions may write some.
-        place: Where the value is, such as `.files.a.bytes`.
+    The type is made of numbers, strings, lists, dictionaries, unions, `TypedDict`s, dataclasses and `Any`. Other keys
+    than those of a `TypedDict` or dataclass are accepted, since newer versions may write some.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):

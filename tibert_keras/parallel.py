@@ -39,9 +39,8 @@ def run_tasks(
         input_bytes: Size of the input of all tasks. With `workers=0`, small input gets fewer processes.
 
     Raises:
-        InputError: If a task raised it, once the other tasks are done and their work is saved, or if no scheduler
-            answers, or workers were killed.
-        OSError: If a task raised it, once the other tasks are done.
+        InputError: If a task raised it or an `OSError`, once the other tasks are done and their work is saved, or if no
+            scheduler answers, or workers were killed.
     """
     if workers < 0:
         raise InputError(f"workers must be at least 1, or 0 for one a core. Received: {workers}.")

@@ -57,14 +57,9 @@ def explaining_tensorflow(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def expand_glob(pattern: str, *, folder_endings: tuple[str, ...] = ()) -> list[str]:
-    """List the files that match a pattern, or one of several.
+    """List the files that match a path or glob pattern, or several separated by commas, sorted and without duplicates.
 
-    Args:
-        pattern: A path or glob pattern, or several separated by commas, as the original scripts' `--input_file`.
-        folder_endings: If given, a local folder stands for all files with these endings in it, at any depth.
-
-    Returns:
-        The paths, sorted and without duplicates.
+    With `folder_endings`, a local folder stands for all files with these endings in it, at any depth.
     """
     paths: set[str] = set()
     # Some names of canon volumes contain commas.
@@ -266,15 +261,11 @@ def atomic_output(path: str | os.PathLike[str], *, last: str | None = None) -> I
     """Yield a temporary local path for a file or folder that appears at `path` only when it is whole.
 
     When the body ends, the output is synced to disk and moved to `path`, or copied if that is remote. If the body
-    raises, the output is removed, and `path` stays as it was.
+    raises, the output is removed, and `path` stays as it was. Parent folders are made. An older file or folder is
+    replaced; of a link, its target. The temporary path does not exist yet, and lies beside the final one if that is
+    local.
 
-    Args:
-        path: Final path of the file or folder. Parent folders are made. An older file or folder is replaced; of a link,
-            its target.
-        last: Name of the file by which readers tell that a folder is whole. It is copied to a remote folder last.
-
-    Yields:
-        A path that does not exist yet, in the folder of the final one if that is local.
+    `last` is the name of the file by which readers tell that a folder is whole. It is copied to a remote folder last.
     """
     final = os.fspath(path).rstrip("/")
     if is_remote(final):

@@ -49,13 +49,10 @@ _Sections = list[tuple[str, str]]
 
 
 def write_card(run_dir: str | os.PathLike[str]) -> str:
-    """Write `CARD.md` into the folder of a run and, for a pretraining, its loss curve to `loss.png`.
+    """Write `CARD.md` into the folder of a run, with its loss curve if it is a pretraining, and return the card's path.
 
     What people wrote into an older card is kept: the header, the purpose, the limitations, the comments, and sections
     of their own, which go to the end.
-
-    Returns:
-        The card's path.
     """
     if (folder := find_by_name(run_dir)) != os.fspath(run_dir) and exists(card := join(folder, CARD_FILE)):
         return card

@@ -20,11 +20,9 @@ from tibert_keras.training.config import PretrainConfig
 def reproduction_steps(
     config: Mapping[str, Any], manifests: Iterable[tuple[str, Manifest | None]]
 ) -> tuple[list[str], list[str]]:
-    """Compose the commands that reproduce a pretraining run, from the editions' files on.
+    """Compose the commands that reproduce a pretraining run from the editions' files on; list what was not recorded.
 
-    Returns:
-        The commands, and what was not recorded. If that is the folder of the texts, the first of the commands for the
-        records sets the shell variable `TEXTS`.
+    If that is the folder of the texts, the first of the commands for the records sets the shell variable `TEXTS`.
     """
     missing, before, records = [], [], []
     for path, manifest in manifests:

@@ -39,13 +39,9 @@ VERBS: dict[str, Callable[[Any], None]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line.
+    """Run the words after `tibert`, by default those of the process, and return the exit status.
 
-    Args:
-        arguments: The words after `tibert`; by default those of the process.
-
-    Returns:
-        The exit status: 0 on success, 1 for bad input, 2 for a bad command line, 130 after Ctrl-C.
+    This is 0 on success, 1 for bad input, 2 for a bad command line, and 130 after Ctrl-C.
     """
     verb, words = split_verb(list(sys.argv[1:] if arguments is None else arguments) or ["--help"], VERBS)
     if verb in ("-h", "--help"):

@@ -78,11 +78,7 @@ def _drop_markers(line: str, report: ReadingReport) -> str:
 def resolve_markup(
     lines: Iterable[str], report: ReadingReport, *, reading: Reading = "original", tohoku_documents: bool = True
 ) -> Iterator[str]:
-    """Remove the markup from the lines of a volume, and count it.
-
-    Yields:
-        Lines of running text for `split_sections`.
-    """
+    """Remove the markup from the lines of a volume and count it; the rest is running text for `split_sections`."""
     for number, line in _join_split_pairs(enumerate(lines, start=1)):
         yield line if _PLAIN.fullmatch(line) else _resolve(line, report, number, reading, tohoku_documents)
 

@@ -25,13 +25,10 @@ _MAX_HELD = 200
 
 
 def plain_text(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
-    """Join the broken lines of a plain text file, and mark the starts of documents.
+    """Join the broken lines of a plain text file, and mark the starts of documents, for `split_sections`.
 
-    Lines are joined as by `join_lines`. Where a document has no shads at all, every line is a text of its own, as in a
-    list of words.
-
-    Yields:
-        Lines of running text for `split_sections`, with a space at the end of each that ends a section.
+    Lines are joined as by `join_lines`, and one that ends a section has a space at its end. Where a document has no
+    shads at all, every line is a text of its own, as in a list of words.
     """
     # The lines whose ends are undecided: the last one, or all until it is known whether the document has shads.
     held: list[str] = []

@@ -33,11 +33,7 @@ _KINDS = [(re.compile(sign, re.DOTALL | re.IGNORECASE), what, advice) for sign, 
 
 
 def check_kind(path: str) -> bool:
-    """Refuse files that are no UTF-8 text (Word, PDF, HTML, compressed, other encodings), and say what they are.
-
-    Returns:
-        Whether the file begins as XML does.
-    """
+    """Refuse a file that is no UTF-8 text (Word, PDF, HTML, ...), and return whether it begins as XML does."""
     with open_binary(path) as file:
         head = file.read(_HEAD_BYTES)
     for sign, what, advice in _KINDS:

@@ -23,11 +23,7 @@ _LETTER = re.compile(r"\w")
 
 
 def split_sections(lines: Iterable[str]) -> Iterator[str]:
-    """Split running text into sections, as a stream.
-
-    Yields:
-        The lines of a corpus file: sections, and an empty string between two documents.
-    """
+    """Split a stream of text into the lines of a corpus file: sections, and an empty one between two documents."""
     section = opener = ""
     between = False
     for piece in _pieces(lines):
@@ -69,11 +65,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
 
 
 def group_documents(sections: Iterable[str]) -> Iterator[list[str]]:
-    """Group the lines of a corpus file (sections, and an empty string between two documents) into documents.
-
-    Yields:
-        Lists of sections; none is empty.
-    """
+    """Group the lines of a corpus file into documents, lists of sections, of which none is empty."""
     for is_document, lines in itertools.groupby(sections, bool):
         if is_document:
             yield list(lines)

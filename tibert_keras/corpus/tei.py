@@ -47,11 +47,7 @@ _HTML_ENTITIES = "".join(f'<!ENTITY {name} "&#{code};">' for name, code in name2
 def tei_text(
     path: str, report: ReadingReport, *, reading: Reading = "original", any_root: bool = False
 ) -> Iterator[str]:
-    """Read the text of a TEI file.
-
-    Yields:
-        Lines of running text, with a space at the end of each that ends a section.
-    """
+    """Read the text of a TEI file as lines of running text, with a space at the end of each that ends a section."""
     reader = _Reader(path, report, reading, any_root=any_root)
     try:
         with open_binary(path) as file:

@@ -77,11 +77,10 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
 
 
 def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
-    """List the volumes that match a pattern.
+    """List the volumes that match a pattern, by collection and number.
 
-    Returns:
-        The volumes by collection and number. A collection is numbered from 1 in the order of the paths if a file name
-        in it does not start with a number, or if two of its plain text files have the same number.
+    A collection is numbered from 1 in the order of the paths if a file name in it does not start with a number, or if
+    two of its plain text files have the same number.
     """
     parts = (part.strip().rstrip("/") for part in input_file.split(","))
     paths = expand_glob(",".join(f"{part}/base/*.txt" if part.endswith(".opf") else part for part in parts))
@@ -138,11 +137,7 @@ def read_volume(
     column: str | None = None,
     transliteration: Transliteration | None = None,
 ) -> Iterator[str]:
-    """Read a volume as the lines of a corpus file. Plain text is streamed.
-
-    Yields:
-        Sections, with an empty string between two documents.
-    """
+    """Read a volume, plain text as a stream, as sections, with an empty string between two documents."""
     options: dict[str, Any] = {"reading": reading, "tohoku_documents": tohoku_documents}
     path = volume.path
     converter = TibetanConverter(transliteration)
@@ -196,11 +191,7 @@ def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
 def read_documents(
     input_file: str, *, edition: Edition = "auto", report: ReadingReport | None = None, **options: Any
 ) -> Iterator[list[str]]:
-    """Read the documents of one or more files as a stream, volume by volume, with the options of `read_volume`.
-
-    Yields:
-        Documents: lists of sections. None is empty.
-    """
+    """Read documents, lists of sections, from one or more files as a stream, with the options of `read_volume`."""
     total = ReadingReport() if report is None else report
     for volume in find_volumes(input_file, edition=edition):
         found = ReadingReport(volume.path)

@@ -115,10 +115,9 @@ def convert(config: ConvertConfig) -> dict[str, float]:
 def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
     """Find the model that a path names, by the files there: its format, and the path for the reader of that format.
 
-    Args:
-        path: A preset, the name of one with weights, or a handle such as `hf://user/model`; a run, of which the
-            champion is taken or, before there is one, the last checkpoint; `RUN/checkpoints/STEP`; a folder of
-            transformers; or a checkpoint of Google's, `model.ckpt-N` or its folder.
+    The path is that of a preset, the name of one with weights, or a handle such as `hf://user/model`; of a run, whose
+    champion is taken or, before there is one, its last checkpoint; `RUN/checkpoints/STEP`; of a folder of transformers;
+    or of a checkpoint of Google's, `model.ckpt-N` or its folder.
     """
     place = find_by_name(path).rstrip("/")
     if is_handle(place):

@@ -26,13 +26,9 @@ _WEIGHTS = ("model.safetensors", _INDEX, "pytorch_model.bin")
 
 
 def write_as_ours(source: str, target: str) -> None:
-    """Write a preset of another library as one of ours.
+    """Write a preset of KerasHub's or transformers' ALBERT, a folder or a handle, to an empty folder as one of ours.
 
     The masked language model's head of KerasHub has a layer normalisation with epsilon 1e-5; ours has Google's 1e-12.
-
-    Args:
-        source: A folder or a handle with the preset of an ALBERT, of KerasHub or of transformers.
-        target: An empty folder.
     """
     if "model_type" not in read_preset_file(source, "config.json"):
         _write_keras_hub(source, target)

@@ -117,10 +117,8 @@ def standard_names(variables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
     A TF Hub module prefixes every name with `module/`. Copies that use Keras's layer normalisation instead of contrib's
     call it `layer_normalization`, `layer_normalization_1` and so on, numbered across the whole graph. Within a scope
-    they come in the order of `LayerNorm` and `LayerNorm_1`.
-
-    Raises:
-        InputError: If layers have normalisations of their own, which ALBERT's layers share. Call `split_layers` first.
+    they come in the order of `LayerNorm` and `LayerNorm_1`. Where layers have some of their own, call `split_layers`
+    first.
     """
     renamed = {name.removeprefix("module/"): array for name, array in variables.items()}
     scopes: dict[str, set[str]] = {}

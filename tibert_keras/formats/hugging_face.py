@@ -133,11 +133,7 @@ def read_albert_config(path: str) -> dict[str, Any]:
 
 
 def head_input(path: str, weights: Mapping[str, np.ndarray]) -> str | None:
-    """Get the output that a folder's classifier reads.
-
-    Returns:
-        `"sequence_output"` or `"pooled_output"`; `None` if there is no classifier.
-    """
+    """Get the output that a folder's classifier reads, `sequence_output` or `pooled_output`, or `None` without one."""
     make = _classifier_class(read_config_file(path))
     if make is TibertTextClassifier and "albert.pooler.weight" not in weights:
         raise InputError(

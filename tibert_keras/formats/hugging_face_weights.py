@@ -43,11 +43,7 @@ def read_config_file(path: str) -> dict[str, Any]:
 
 
 def read_weights(path: str) -> Arrays:
-    """Read a folder's `model.safetensors`, or else its `pytorch_model.bin`. Either may be split into several files.
-
-    Raises:
-        InputError: If the folder has neither, a file is missing or damaged, or a pickle asks for anything but tensors.
-    """
+    """Read a folder's `model.safetensors`, or else its `pytorch_model.bin`. Either may be split into several files."""
     for name, read in ((WEIGHTS_FILE, _read_safetensors), (TORCH_FILE, _read_torch)):
         if exists(join(path, name)):
             return in_float32(read(join(path, name)))

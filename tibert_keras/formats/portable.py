@@ -56,9 +56,6 @@ def clean_albert_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Our encoder has a single dropout. If the two in the file differ, `hidden_dropout_prob` is kept; only further
     training would use them.
-
-    Raises:
-        InputError: If something in it is not supported.
     """
     config = {name: value for name, value in config.items() if name != "initializer_range"}
     hidden, attention = config.get("hidden_dropout_prob"), config.get("attention_probs_dropout_prob")

@@ -96,11 +96,9 @@ def keras_outputs(portable: PortableModel, batch: Batch) -> dict[str, np.ndarray
 
 
 def prove(source: Side, target: Side, tolerance: float) -> dict[str, float]:
-    """Run the same batch through both sides and compare their outputs.
+    """Run the same batch through both sides, and return the largest absolute difference of each output of the source.
 
-    Returns:
-        The largest absolute difference of each output of the source: `sequence_output`, `pooled_output`, and the
-        log-probabilities `masked_lm`, `sentence_order` and, for a classifier, `classes`.
+    These are `sequence_output`, `pooled_output`, and the log-probabilities `masked_lm`, `sentence_order` and `classes`.
     """
     with _double_precision():
         expected, actual = _outputs(source, target)

@@ -59,17 +59,11 @@ def from_theirs(
     *,
     implied: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Convert the variables of another format into ours. Every variable on either side is accounted for.
+    """Convert the variables of another format, by name, into ours, by path; every one on either side is accounted for.
 
-    Args:
-        table: The names.
-        arrays: Their variables by name. Moments of an optimizer have `/adam_m` or `/adam_v` after the name.
-        shapes: The shapes of our variables by path.
-        implied: Values of our variables that the other format may leave out.
-
-    Returns:
-        Our variables and moments by path. An optional part (pooler, `mlm_head`, `sop_head`, `logits`) that they lack is
-        left out. One that our model lacks is dropped and logged.
+    Moments of an optimizer have `/adam_m` or `/adam_v` after the name. The shapes are those of our variables, and
+    `implied` has values of ours that the other format may leave out. An optional part (pooler, `mlm_head`, `sop_head`,
+    `logits`) that they lack is left out. One that our model lacks is dropped and logged.
     """
     by_name = {row.theirs: row for row in _rows(table, shapes).values()}
     ours = {}

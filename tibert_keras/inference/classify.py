@@ -58,11 +58,7 @@ def load_classifier(preset: str) -> Any:
 
 
 def classify_each(model: Any, texts: Iterable[str], *, batch_size: int = 32) -> Iterator[ClassifiedText]:
-    """Classify any number of texts.
-
-    Raises:
-        InputError: If a text has not as many columns as the model reads texts, or would take too long to tokenize.
-    """
+    """Classify any number of texts, each of as many columns as the model reads texts side by side."""
     remaining = iter(texts)
     count = model.preprocessor.num_segments
     with tqdm(desc="classify", unit="text", disable=None) as progress:

@@ -216,11 +216,10 @@ def _with_signs(text: FilledText, signs: list[str | None]) -> FilledText:
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Yield the texts of a file with the numbers of their lines, except lines of white space.
+    """Yield the texts of a UTF-8 file, a text per line, with the numbers of their lines, except lines of white space.
 
-    Args:
-        path: A UTF-8 file with a text per line, or, if its name ends in `.jsonl`, a JSON object with a `text` per line.
-            Of a TEI file, the lines that have gaps.
+    If its name ends in `.jsonl`, a line is a JSON object with a `text`. Of a TEI file, only the lines that have gaps
+    count.
     """
     name, is_empty = os.fspath(path), True
     is_text = GAP.search if check_kind(name) else str.strip
@@ -247,11 +246,7 @@ def _text_of(line: str, number: int) -> str:
 def fill_texts(
     texts: Iterable[tuple[int, str]], *, model: Any, unit: Unit = "syllables", top_k: int = 5, batch_size: int = 8
 ) -> Iterator[FilledText]:
-    """Fill the gaps of any number of texts.
-
-    Raises:
-        InputError: As `fill_gaps` and `fill_mask`, with the number of the text; or if an option is invalid.
-    """
+    """Fill the gaps of any number of texts. Errors are those of `fill_gaps` and `fill_mask`, with the text's number."""
     check_counts(top_k=top_k, batch_size=batch_size)
     # Read more texts at once for pieces: `fill_mask` batches them by length, to keep the padding small.
     fillings = {"syllables": (batch_size, _fill_syllables), "pieces": (64 * batch_size, _fill_pieces)}

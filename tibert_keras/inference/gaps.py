@@ -73,15 +73,12 @@ class Gap:
 
 
 def find_gaps(text: str) -> list[Gap]:
-    """Find the gaps of a text, in any of these notations.
+    """Find the gaps of a text, in any of these notations; one that is written wrongly or too long is an `InputError`.
 
     - `[GAP:m-n]`, `[GAP:n]` or `[GAP:m-n no shad]`: syllables; `[GAP]` is `[GAP:1-2]`.
     - Runs of `[MASK]`: that many pieces of the vocabulary.
     - `ཐོ[?]་`, `[?]ས་`, `ཐོ[?]ས་`: the rest of a syllable that is legible in part; `[?]` alone is a whole one.
     - TEI's `<gap quantity="2" unit="syllable"/>`, also with `atLeast` and `atMost` or `extent`.
-
-    Raises:
-        InputError: If a gap is written wrongly or is too long, or there is none.
     """
     gaps = [_read_gap(text, match) for match in GAP.finditer(text)]
     if not gaps:

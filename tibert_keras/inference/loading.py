@@ -11,16 +11,15 @@ from tibert_keras.saved_model.versions import find_saved_model, load_saved_model
 
 
 def load_fill_mask(model: Any, *, top_k: int = 5, count: int | None = None) -> Any:
-    """Load a model that fills masks. A SavedModel needs TensorFlow and TensorFlow Text only, no Keras.
+    """Load a model that fills masks: an object with the methods of `FillMask`, or a `PlainFillMask`.
+
+    A SavedModel needs TensorFlow and TensorFlow Text only, no Keras.
 
     Args:
         model: A masked language model, or the folder of a SavedModel or of its versions, of a preset, or of a run
             with a champion; or the name of a preset with weights. A result of this function is returned as it is.
         top_k: How many pieces a preset guesses for each mask.
         count: The most syllables that are missing, if known. For a few, a preset is run in plain NumPy.
-
-    Returns:
-        An object with the methods of `FillMask`, or a `PlainFillMask`.
     """
     if hasattr(model, "backbone"):
         return _in_memory(model, top_k)

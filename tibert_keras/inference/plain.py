@@ -182,15 +182,11 @@ class PlainTagger(_PlainModel):
 
 
 def is_plain(preset: str, task: str, *, count: int = 1) -> bool:
-    """Return whether NumPy can run a preset, and is done sooner than Keras and TensorFlow are loaded.
+    """Return whether NumPy can run a preset for a class, and is done sooner than Keras and TensorFlow are loaded.
 
     It cannot run presets of other classes, quantized ones, those behind handles or on remote storages, and those of
-    older versions, which have no list of their files by which to know that they are whole.
-
-    Args:
-        preset: The preset.
-        task: The name of the class, such as `TibertMaskedLM`.
-        count: The number of syllables to fill, or of windows of text to tag.
+    older versions, which have no list of their files by which to know that they are whole. The count is that of the
+    syllables to fill, or of the windows of text to tag.
     """
     if is_handle(preset) or is_remote(preset) or not exists(join(preset, MANIFEST_FILE)):
         return False
@@ -227,11 +223,7 @@ def _read(preset: str, name: str) -> dict[str, Any]:
 
 
 def read_preset_weights(folder: str, *, inner: int) -> dict[str, np.ndarray]:
-    """Read the weights of the preset of a masked language model or a classifier.
-
-    Returns:
-        The weights in float32, by the path that they have in the model.
-    """
+    """Read the weights of a masked language model or a classifier from its preset, float32, by path in the model."""
     import h5py
     import ml_dtypes
 

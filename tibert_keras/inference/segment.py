@@ -44,11 +44,9 @@ class SegmentConfig(TextConfig):
 
 
 def segment_text(config: SegmentConfig) -> Iterator[str]:
-    r"""Cut the texts in a configuration or its file into sentences.
+    r"""Cut the texts in a configuration or its file into sentences, one per line.
 
-    Yields:
-        The sentences, one per line, with line breaks escaped as `\n`, tabs as `\t` and backslashes as `\\`. Unescaped
-        and joined, they are the text.
+    Line breaks are escaped as `\n`, tabs as `\t` and backslashes as `\\`. Unescaped and joined, the lines are the text.
     """
     preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
@@ -71,15 +69,12 @@ def _blocks(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def sentences(model: Any, blocks: Iterable[str], *, batch_size: int = 32) -> Iterator[str]:
-    """Cut a text into sentences.
+    """Cut a text into sentences, which joined are the text. A text without shads is a single one.
 
     Args:
         model: A `TibertTextClassifier` with the labels `sentence` and `section`.
         blocks: The text in pieces of any length; an empty one ends a document, and with it a sentence.
         batch_size: Section ends per step. Only these and one sentence are held in memory.
-
-    Returns:
-        The sentences, which joined are the text. A text without shads is a single one.
     """
     if sorted(model.labels) != sorted((SENTENCE, SECTION)):
         raise InputError(
@@ -202,11 +197,10 @@ def _on_one_line(syllables: list[str]) -> str:
 
 
 def sentence_examples(sentences: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Make examples for a classifier from a text with known sentences.
+    """Make examples for a classifier from a text with known sentences: a label, and the text before and after it.
 
-    Yields:
-        For each section end its label, and the text before and after it. The label is `sentence` if nothing but shads
-        and spaces lie between the end of a sentence and that of the section.
+    There is one for each section end. The label is `sentence` if nothing but shads and spaces lie between the end of a
+    sentence and that of the section.
     """
     text, ends = "", set[int]()
     for sentence in sentences:

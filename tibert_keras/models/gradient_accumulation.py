@@ -107,8 +107,8 @@ def _padded(losses: Any, data: Any, steps: int) -> Any:
     if (known is not None and known % steps == 0) or not _count_weights(losses):
         return data
     size = ops.shape(first)[0]
-    # The last row again and again.
-    rows = _arange(size + -size % steps)
+    # The last row again and again. Keras's own range takes no tensor on TensorFlow.
+    rows = (ops.arange if keras.backend.backend() == "jax" else tf.range)(size + -size % steps)
     is_real = rows < size
     rows = ops.minimum(rows, size - 1)
 
@@ -125,12 +125,6 @@ def _padded(losses: Any, data: Any, steps: int) -> Any:
 def _count_weights(losses: Any) -> bool:
     """Return whether rows of weight 0 change none of the losses."""
     return all(hasattr(loss, "dividing_by") for loss in (losses.values() if isinstance(losses, dict) else [losses]))
-
-
-def _arange(size: Any) -> Any:
-    if keras.backend.backend() == "jax":
-        return ops.arange(size)
-    return tf.range(size)
 
 
 def _split(data: Any, steps: int) -> Any:

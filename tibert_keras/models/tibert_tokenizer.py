@@ -97,12 +97,18 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         with local_preset(preset) as folder, made_as(cls):
             return super().from_preset(folder, **kwargs)
 
-    unk_token_id = _of_encoder("unk_token_id", "int. The id of text that no piece stands for.")
-    normalization = _of_encoder("normalization", "str. The rules by which texts are written: tibetan, nfc or none.")
-    ordinary_token_ids = _of_encoder("ordinary_token_ids", "int32 array. The ids of the pieces that stand for text.")
-    ends_syllable = _of_encoder("ends_syllable", "Bool array. Whether a piece ends with a mark between syllables.")
-    starts_section = _of_encoder("starts_section", "Bool array. Whether a piece begins with the space `▁`.")
-    space_and_mask = _of_encoder("space_and_mask", "tuple. The pieces `▁` and `[MASK]`: strings or ids, by `dtype`.")
+    unk_token_id: int = _of_encoder("unk_token_id", "The id of text that no piece stands for.")
+    normalization: str = _of_encoder("normalization", "The rules by which texts are written: tibetan, nfc or none.")
+    ordinary_token_ids: np.ndarray = _of_encoder(
+        "ordinary_token_ids", "The ids, int32, of the pieces that stand for text."
+    )
+    ends_syllable: np.ndarray = _of_encoder(
+        "ends_syllable", "Bool array. Whether a piece ends with a mark between syllables."
+    )
+    starts_section: np.ndarray = _of_encoder("starts_section", "Bool array. Whether a piece begins with the space `▁`.")
+    space_and_mask: tuple[Any, Any] = _of_encoder(
+        "space_and_mask", "The pieces `▁` and `[MASK]`: strings or ids, by `dtype`."
+    )
 
     @property
     def spaces_are_explicit(self) -> bool:
@@ -112,37 +118,20 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
         """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
 
-        Args:
-            token_ids: int `[..., L]`.
-
-        Returns:
-            bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
-            the tokens between two starts are always whole syllables.
+        A piece with the end of one syllable and the start of the next belongs to the former, so the tokens between two
+        starts are always whole syllables. The ids are int `[..., L]`, and the result bool `[..., L]`.
         """
         return self._encoder.starts_syllable(token_ids)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Encode a batch of texts into ids without tensors, the fast way to encode a corpus.
-
-        Args:
-            texts: Strings, of any number and length.
-
-        Returns:
-            The token ids of each text, neither padded nor truncated.
-        """
+        """Encode texts into ids, neither padded nor truncated: without tensors, the fast way to encode a corpus."""
         return self._encoder.encode(texts)
 
     def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Encode texts given as syllables, so that no piece crosses two syllables.
+        """Encode texts given as syllables, so that no piece crosses two, into the ids of each syllable of each text.
 
-        Args:
-            texts: The syllables of each text, which concatenate to the text. A syllable may have spaces at both ends.
-
-        Returns:
-            The token ids of each syllable of each text; none for a syllable that consists of spaces.
-
-        Raises:
-            InputError: If the tokenizer has pieces that cross the marks between syllables.
+        A syllable may have spaces at both ends; one that consists of spaces has no ids. A tokenizer whose pieces cross
+        the marks between syllables is an `InputError`.
         """
         return self._encoder.encode_syllables(texts)
 

@@ -84,10 +84,7 @@ def cut_document(parts: Iterable[Sections], *, policy: ExamplePolicy, rng: np.ra
     A sequence takes as many whole consecutive sections as fit. A section is cut, and continues in the next sequence,
     only if it is longer than a sequence, or does not fit after a single token, which alone would be no sequence. Only
     a single token at the end of the document is dropped. With `sop` a sequence is split between two of its sections,
-    or within its only one.
-
-    Yields:
-        The walks, one after the other. A long document gives all walks of one stretch after the other.
+    or within its only one. The walks come one after the other, in a long document those of each stretch.
     """
     token_ids, ends = np.zeros(0, np.int32), np.zeros(0, np.int64)
     last_start = (policy.offset_steps - 1) * policy.offset_stride

@@ -161,11 +161,10 @@ def refuse_other_tokenizer(tokenizer: dict[str, Any] | None, proto: bytes, *, fo
 
 
 def describe_corpora(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read what `tibert corpus` recorded in the folders of texts.
+    """Read what `tibert corpus` recorded in the folders of texts, by folder as it was given.
 
-    Returns:
-        For each folder, as it was given, that `tibert corpus` made: `input_file` and `options` of the corpus,
-        `sha256` of its `corpus.json`, and the SHA-256 of its `files`.
+    This is the `input_file` and the `options` of the corpus, `sha256` of its `corpus.json`, and the SHA-256 of its
+    `files`.
     """
     found = {}
     for folder in sorted(set(map(folder_of, texts))):

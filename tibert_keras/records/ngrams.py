@@ -43,10 +43,8 @@ def guess_by_ngrams(
             such as that of [MASK], match nothing.
         seen: Contexts `[N, 4]` and the tokens in them `[N]`, in as many parts as is convenient.
         num_ids: The number of ids, above all that occur.
-        num_guesses: The number of guesses for a token.
-
-    Returns:
-        int64 `[P, num_guesses]`, the likeliest first; -1 where too few different tokens were seen.
+        num_guesses: The number of guesses for a token: int64 `[P, num_guesses]` is returned, with -1 where too few
+            different tokens were seen.
     """
     if not len(contexts):
         return np.full((0, num_guesses), _NONE)

@@ -41,14 +41,10 @@ class Records(batches.RecordFiles):
 
     @classmethod
     def find(cls, pattern: str) -> Self:
-        """Find record files, and read their sizes from their manifests or, without one, from the files.
+        """Find record files, by a path, a glob pattern, or several separated by commas, and read their sizes.
 
-        Args:
-            pattern: A path, a glob pattern, or several separated by commas.
-
-        Raises:
-            InputError: If there is no file, one is damaged or does not match its manifest, or they differ in shape
-                or tokenizer. Of a file in a manifest only the size is checked.
+        These are read from the manifests or, without one, from the files. Files that are damaged, do not match their
+        manifest, or differ in shape or tokenizer are an `InputError`. Of a file in a manifest only the size is checked.
         """
         # Files of the working directory need a folder too.
         paths = [path if os.path.dirname(path) else f"./{path}" for path in expand_glob(pattern)]

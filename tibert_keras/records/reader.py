@@ -35,16 +35,9 @@ class ExampleReader:
     """The masked examples of record files, by number.
 
     The files stay open, remote ones as temporary copies on the local disk, and only the examples being read take
-    memory. The lengths of records are checked when the reader is made, and their contents when they are read.
-
-    Args:
-        paths: The record files.
-        sizes: The number of values of each feature, as from `feature_sizes`.
-        num_ids: The number of token ids, if it is known.
-        num_segments: The number of segments, if it is known.
-
-    Raises:
-        InputError: If a file is cut short or damaged, with the index of the example.
+    memory. The lengths of records are checked when the reader is made, and their contents when they are read: a file
+    that is cut short or damaged is an `InputError`. The sizes are those of `feature_sizes`; the numbers of token ids
+    and segments, if they are known, bound the values.
     """
 
     def __init__(
@@ -70,11 +63,8 @@ class ExampleReader:
     def read(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
         """Read examples by their numbers, int64 `[examples]`, counted from 0 through all files.
 
-        Returns:
-            An array `[examples, values]` for each feature, int64 or, for weights, float32.
-
-        Raises:
-            InputError: If one is damaged, is no masked example of these sizes, or holds values that no model can use.
+        Returns an array `[examples, values]` for each feature, int64 or, for weights, float32. An example that is
+        damaged, is no masked one of these sizes, or holds values that no model can use is an `InputError`.
         """
         files = np.searchsorted(self._starts, numbers, side="right") - 1
         places = list(zip(files.tolist(), (numbers - self._starts[files]).tolist(), strict=True))

@@ -60,12 +60,9 @@ def choose_champion(
 ) -> Champion:
     """Choose the best checkpoint among runs, and write it as a preset to `champion/` in its run's folder.
 
-    The preset is a masked language model, even if the run learned the sentence order too.
-
-    Args:
-        run_dirs: Folders of runs.
-        criterion: Choose by `loss`, the lowest training loss over the window before a checkpoint, as the original
-            did, or by `val_loss`, the lowest validation loss. `auto` is `val_loss` if all runs have one, else `loss`.
+    The preset is a masked language model, even if the run learned the sentence order too. The criterion is `loss`, the
+    lowest training loss over the window before a checkpoint, as in the original, or `val_loss`, the lowest validation
+    loss; `auto` is `val_loss` if all runs have one, else `loss`.
     """
     if criterion not in (criteria := ("auto", "loss", "val_loss")):
         raise InputError(f"No such criterion. Received: criterion={criterion!r}. Give one of {', '.join(criteria)}.")

@@ -21,12 +21,10 @@ class History:
         self.path = join(run_dir, HISTORY_FILE)
         self.rows: list[dict[str, float]] = []
         if exists(self.path):
-            reader = csv.DictReader(read_lines(self.path))
+            reader = csv.DictReader(list(read_lines(self.path)))
             try:
                 rows = [{name: float(value) for name, value in row.items() if value} for row in reader]
                 self.rows = [{**row, "step": int(row["step"])} for row in rows]
-            except InputError:
-                raise
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     f"Not the history of a run. Received: {self.path!r}. Give the folder of another."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tibert_keras.errors import InputError
 from tibert_keras.models import tibert_presets
+from tibert_keras.models.keras_hub_presets import read_preset_file
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.champion import read_champion
 from tibert_keras.runs.folder import CHAMPION_FILE, CHAMPION_PRESET, CONFIG_FILE, find_preset
@@ -53,15 +54,12 @@ def load_model(model: TibertTask | str | os.PathLike[str], **kwargs: Any) -> Tib
     preset = find_preset(model)
 
     # Keras is imported only for a path that holds a model.
-    from tibert_keras.models.keras_hub_presets import read_preset_file
     from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-    from tibert_keras.models.tibert_presets import check_preset, local_preset
     from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
     from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 
-    classifiers: tuple[type[TibertTask], ...] = (TibertTokenClassifier, TibertTextClassifier)
-    by_name = {f"tibert_keras>{each.__name__}": each for each in classifiers}
-    with local_preset(check_preset(preset)) as folder:
+    by_name = {f"tibert_keras>{each.__name__}": each for each in (TibertTokenClassifier, TibertTextClassifier)}
+    with tibert_presets.local_preset(tibert_presets.check_preset(preset)) as folder:
         task = read_preset_file(folder, "task.json")
         if not task:
             raise InputError(

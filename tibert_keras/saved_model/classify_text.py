@@ -9,15 +9,7 @@ from tibert_keras.saved_model.text_module import TEXT, TextModule
 
 
 class ClassifyText(TextModule):
-    """The signatures of a text classifier's SavedModel, also usable directly.
-
-    Args:
-        model: A `TibertTextClassifier` with a preprocessor, on the TensorFlow backend.
-        precision: As in `TextModule`.
-
-    Raises:
-        InputError: If the backend is not TensorFlow, or the model has no tokenizer or reads more than two texts.
-    """
+    """The signatures of the SavedModel of a classifier of texts or pairs of texts, also usable directly."""
 
     signature_names = ("classify", "classify", "tokenize")
 
@@ -36,29 +28,17 @@ class ClassifyText(TextModule):
 
     @tf.function(input_signature=[TEXT])
     def classify(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classify texts, truncated as in training.
+        """Classify texts, strings `[batch]`, truncated as in training.
 
-        Args:
-            text: Strings `[batch]`.
-
-        Returns:
-            `label`, the likeliest label, string `[batch]`; and all `labels`, string, with their `probabilities`,
-            float32, both `[batch, classes]`, in the order of the model's classes.
+        Returns `label`, the likeliest label, string `[batch]`; and all `labels`, string, with their `probabilities`,
+        float32, both `[batch, classes]`, in the order of the model's classes.
         """
         tokens = self._tokenize(text)[:, : self._max_length - 2]
         return self._classified(self._pack(tokens))
 
     @tf.function(input_signature=[TEXT, tf.TensorSpec([None], tf.string, name="second_text")])
     def classify_pairs(self, text: tf.Tensor, second_text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Classify pairs of texts, truncated as in training.
-
-        Args:
-            text: The first texts, strings `[batch]`.
-            second_text: The second texts, strings `[batch]`.
-
-        Returns:
-            As `classify`.
-        """
+        """Classify pairs of texts, strings `[batch]`, truncated as in training, with the outputs of `classify`."""
         first, second = self._tokenize(text), self._tokenize(second_text)
         # As in KerasHub's packer, both lose tokens in turns, or the second one first. The trimmers of TensorFlow Text
         # are ops of their own.

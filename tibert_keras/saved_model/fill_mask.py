@@ -12,12 +12,8 @@ from tibert_keras.saved_model.text_module import TEXT, TextModule
 class FillMask(TextModule):
     """The signatures of a masked language model's SavedModel, also usable directly.
 
-    They use only ops of TensorFlow and TensorFlow Text, so a process without Keras can load and run them.
-
-    Args:
-        model: A masked language model with a preprocessor, on the TensorFlow backend.
-        top_k: The number of pieces that `fill_mask` returns for each mask.
-        precision: As in `TextModule`.
+    They use only ops of TensorFlow and TensorFlow Text, so a process without Keras can load and run them. `fill_mask`
+    returns `top_k` pieces for each mask.
     """
 
     signature_names = ("fill_mask", "encode", "masked_lm", "tokenize")
@@ -41,14 +37,10 @@ class FillMask(TextModule):
 
     @tf.function(input_signature=[TEXT])
     def fill_mask(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Predict the piece at each `[MASK]`.
+        """Predict the piece at each `[MASK]` of texts, strings `[batch]`.
 
-        Args:
-            text: Strings `[batch]`.
-
-        Returns:
-            `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first, padded with
-            empty strings and zeros; and `mask_count`, int32 `[batch]`.
+        Returns `pieces` (string) and `probabilities` (float32), `[batch, masks, top_k]`, the likeliest first, padded
+        with empty strings and zeros; and `mask_count`, int32 `[batch]`.
         """
         inputs = self._pack(self._tokenize(text))
         is_mask = inputs["token_ids"] == self._tokenizer.mask_token_id
@@ -65,14 +57,10 @@ class FillMask(TextModule):
 
     @tf.function(input_signature=[TEXT])
     def encode(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Encode texts.
+        """Encode texts, strings `[batch]`.
 
-        Args:
-            text: Strings `[batch]`.
-
-        Returns:
-            `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch, hidden_dim]`;
-            and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
+        Returns `sequence_output`, float32 `[batch, tokens, hidden_dim]`; `pooled_output`, float32 `[batch,
+        hidden_dim]`; and `padding_mask`, int32 `[batch, tokens]`, 1 where there is a token.
         """
         inputs = self._pack(self._tokenize(text))
         with self._as_exported():
@@ -89,16 +77,10 @@ class FillMask(TextModule):
     def masked_lm(
         self, token_ids: tf.Tensor, padding_mask: tf.Tensor, segment_ids: tf.Tensor, mask_positions: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Run the model itself.
+        """Run the model itself on int32 inputs `[batch, tokens]`; return `logits`, `[batch, predictions, pieces]`.
 
-        Args:
-            token_ids: Ids, int32 `[batch, tokens]`.
-            padding_mask: 1 where there is a token, int32 `[batch, tokens]`.
-            segment_ids: Int32 `[batch, tokens]`.
-            mask_positions: Positions to predict, int32 `[batch, predictions]`, no more than there are tokens.
-
-        Returns:
-            `logits`, float32 `[batch, predictions, vocabulary]`.
+        The `mask_positions` to predict, int32 `[batch, predictions]`, are no more than there are tokens. Logits are
+        float32.
         """
         inputs = {
             "token_ids": token_ids,

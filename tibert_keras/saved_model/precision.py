@@ -117,12 +117,10 @@ def read_held_out(
 
 
 def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut) -> str:
-    """Measure the cost of a precision on held-out data.
+    """Measure what a precision costs on held-out data: a line per figure, before, in it, and the difference.
 
-    Returns:
-        A line per figure: in float32 (or as the model is quantized), in `precision`, and the difference. The figures
-        are accuracy and loss (nats per masked token) for a masked language model, joint F1 for a tagger, and accuracy
-        for a text classifier.
+    Before means in float32, or as the model is quantized. The figures are accuracy and loss (nats per masked token) for
+    a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
     """
     full = _figures(model, held_out)
     is_quantized = isinstance(model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)

@@ -28,15 +28,11 @@ class TagWords(TextModule):
 
     @tf.function(input_signature=[TEXT])
     def tag(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segment texts into words and tag them.
+        """Segment texts, strings `[batch]`, into words and tag them.
 
-        Args:
-            text: Strings `[batch]`.
-
-        Returns:
-            `words` and `tags` (string) and `probabilities` of the tags (float32), all `[batch, words]`, padded with
-            empty strings and zeros; and `word_count`, int32 `[batch]`. The words of a text, joined, are the text. A
-            text of spaces only is a single word, whose tag has probability 0.
+        Returns `words` and `tags` (string) and `probabilities` of the tags (float32), all `[batch, words]`, padded with
+        empty strings and zeros; and `word_count`, int32 `[batch]`. The words of a text, joined, are the text. A text of
+        spaces only is a single word, whose tag has probability 0.
         """
         syllables = tf.strings.split(tf.strings.regex_replace(bounded(text), f"({SYLLABLE_PATTERN})", _CUT), NO_TEXT)
         syllables = tf.ragged.boolean_mask(syllables, ~(syllables == ""))

@@ -69,8 +69,8 @@ class TextModule(tf.Module):
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Tokenize texts of any length.
 
-        Returns:
-            `token_ids` with [CLS] and [SEP], int32 `[batch, tokens]`; and `padding_mask`, 1 where there is a token.
+        Returns `token_ids` with [CLS] and [SEP], and `padding_mask`, 1 where there is a token, both int32 `[batch,
+        tokens]`.
         """
         inputs = self._pack(self._tokenize(text), check=False)
         return {name: inputs[name] for name in ("token_ids", "padding_mask")}

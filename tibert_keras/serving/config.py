@@ -81,11 +81,7 @@ class ServeConfig:
 
 
 def find_models(models: Sequence[str]) -> dict[str, str]:
-    """Return the folders of models by their names, without loading any.
-
-    Args:
-        models: Each a folder, `NAME=FOLDER`, or the name of a preset that comes with the package.
-    """
+    """Return the folders of models, as in `ServeConfig.models`, by their names, without loading any."""
     folders: dict[str, str] = {}
     for given in models:
         named = re.fullmatch(r"([\w.-]+)=(.+)", given)

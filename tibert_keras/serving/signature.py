@@ -53,13 +53,11 @@ class Signature:
 
     def sample(self) -> Arrays:
         """Make inputs of three rows that most signatures accept."""
-        shapes = {
-            name: [3, *(2 if size < 0 else size for size in spec.shape[1:])] for name, spec in self.inputs.items()
-        }
-        return {
-            name: np.full(shapes[name], b"a b" if spec.dtype == object else 0, spec.dtype)
-            for name, spec in self.inputs.items()
-        }
+        arrays = {}
+        for name, spec in self.inputs.items():
+            shape = [3, *(2 if size < 0 else size for size in spec.shape[1:])]
+            arrays[name] = np.full(shape, b"a b" if spec.dtype == object else 0, spec.dtype)
+        return arrays
 
     def try_out(self, arrays: Arrays) -> None:
         """Run it once, to warm it up and to check that its outputs have as many rows as its inputs.

@@ -47,12 +47,11 @@ def pack_syllables(tokenizer: Any, syllables: Sequence[Sequence[str]], sequence_
 
 
 def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[str]) -> list[TaggedWord]:
-    """Join syllables into words, by the likeliest label of each.
+    """Join syllables into words, whose forms joined are the text, by the likeliest label of each.
 
-    Returns:
-        The words. Their forms, joined, are the text. The first syllable begins a word whatever its scores, and so does
-        a unit of another kind than the one before. A gap or text in another script is a word by itself. A tsheg without
-        a syllable belongs to the word before it, and is a mark if there is none. Tags are those of `tags_of_kinds`.
+    The first syllable begins a word whatever its scores, and so does a unit of another kind than the one before. A gap
+    or text in another script is a word by itself. A tsheg without a syllable belongs to the word before it, and is a
+    mark if there is none. Tags are those of `tags_of_kinds`.
     """
     words: list[TaggedWord] = []
     before = None

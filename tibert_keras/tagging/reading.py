@@ -85,11 +85,7 @@ def _read_file(path: str, *, shad_spaces: bool) -> list[Document]:
 
 
 def _formats(path: str, lines: _Lines, slips: Slips, *, shad_spaces: bool) -> tuple[Iterator[_Block], _ReadWords, bool]:
-    """Cut a file into the lines of each document, and choose the reader of these lines.
-
-    Returns:
-        The documents, the reader, and whether the format says where the text has white space.
-    """
+    """Cut a file into the lines of each document, choose their reader, and tell whether the format has white space."""
     stem = PurePosixPath(path).stem
     first = next((line for _, line in lines if line.strip() and not _is_comment(line)), "")
     columns = first.split("\t")

@@ -73,11 +73,9 @@ def consecutive_windows(
 ) -> Iterator[slice]:
     """Cut a text into training windows of at most `size` pieces, which do not overlap, and yield the words of each.
 
-    Args:
-        lengths: Number of pieces of each word inside a window. A word of more than `size` is a window of its own.
-        first_lengths: Number of pieces of each word at the start of a window, where the space before it is a piece too.
-        size: Maximum number of pieces in a window.
-        head: Number of words in the first window, to make it shorter. This moves all other cuts.
+    The lengths are the pieces of each word inside a window, and at the start of one, where the space before it is a
+    piece too. A word of more than `size` is a window of its own. The first window has `head` words at most, which moves
+    all cuts.
     """
     start = pieces = 0
     for index, (length, first_length) in enumerate(zip(lengths, first_lengths, strict=True)):
@@ -90,14 +88,11 @@ def consecutive_windows(
 
 
 def tag_lines(model: Any, lines: Iterable[str], *, batch_size: int = 64) -> Iterator[list[TaggedWord]]:
-    """Find and tag the words of a text of any length.
+    """Find and tag the words of each line of a text of any length; joined, their forms are the line.
 
     The model reads the text in overlapping windows, so that it sees every syllable with context on both sides. It
     looks across a line break, which after a shad is a space to it and after a tsheg or a letter nothing, but a word
     always ends there. An empty line, or one of white space, ends a document: the model does not look across it.
-
-    Yields:
-        The words of each line, whose forms joined are the line; none for an empty line.
     """
     preprocessor = model.preprocessor
     waiting: deque[tuple[str, list[str]]] = deque()

@@ -99,12 +99,7 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         return [int(self.piece_to_id(piece)) for piece in pieces]
 
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
-        """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
-
-        Returns:
-            bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
-            the tokens between two starts are always whole syllables.
-        """
+        """Find the tokens that start a syllable; see `TibertTokenizer.starts_syllable`."""
         special = np.isin(token_ids, self.special_token_ids)
         starts = self.starts_section[token_ids] | special
         starts[..., 1:] |= self.ends_syllable[token_ids[..., :-1]] | special[..., :-1]

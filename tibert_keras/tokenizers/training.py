@@ -186,10 +186,8 @@ def _count_units(paths: list[str], config: TokenizerConfig) -> dict[str, int] | 
 
     Byte-pair encoding depends on these counts alone: SentencePiece makes the same pieces of each different syllable and
     its number as of all sections, many times as fast. Only where rare pieces are equally frequent may it choose others.
-    A unigram model depends on the running text.
-
-    Returns:
-        The counts, or `None` if SentencePiece must read the lines itself, to sample them too.
+    A unigram model depends on the running text. `None` means that SentencePiece must read the lines itself, or sample
+    them.
     """
     if not config.tsheg_pretokenization or config.trainer_options["model_type"] != "bpe":
         return None

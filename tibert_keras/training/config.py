@@ -300,8 +300,7 @@ def _find_preset(preset: str) -> None:
 def find_continue_from(continue_from: str) -> tuple[str, int | None] | None:
     """Find a checkpoint of a run (its folder, or `RUN/checkpoints/STEP`) or of Google's code to begin with.
 
-    Returns:
-        The folder of a run and a step, or `None` for its last undamaged checkpoint; `None` for one of Google's.
+    Returns the folder of a run and a step, or `None` for its last undamaged checkpoint; `None` for one of Google's.
     """
     path = continue_from.rstrip("/")
     run_dir, step = split_checkpoint(path) or (path, None)

@@ -48,9 +48,8 @@ def model_guesses(
 ) -> tuple[MaskedPlaces, np.ndarray, np.ndarray]:
     """Let a model guess all masked tokens of records.
 
-    Returns:
-        The masked tokens; for each the cross-entropy in nats, float64 `[P]`; and the rank of the right one among the
-        model's guesses, from 1, int `[P]`.
+    Returns the masked tokens; for each the cross-entropy in nats, float64 `[P]`; and the rank of the right one among
+    the model's guesses, from 1, int `[P]`.
     """
     sequences: list[np.ndarray] = []
     slots, losses, ranks = [], [], []

@@ -82,20 +82,17 @@ def take_weights(
 
 def report_taken_over(names: Mapping[str, Set[str]], *, place: str, step: int, output_dir: str | None) -> None:
     """Log how many variables were taken over, and write all names to `taken_over.json`."""
-    _log_number(f"Taken over from {place}", names["taken_over"])
-    _log_number("New here, with initial values", names["new_here"])
-    _log_number("Left there", names["left_there"])
+    what = {"taken_over": f"Taken over from {place}", "new_here": "New here, with initial values"}
+    for part, known in names.items():
+        weights = sum(name.startswith("model/") for name in known)
+        others, shown = len(known) - weights, what.get(part, "Left there")
+        _LOG.info("%s: %d variables of the model, %d of the optimizer.", shown, weights, others)
     if output_dir is None:
         return
     path = join(output_dir, NAMES_FILE)
     content = {"checkpoint": place, "step": step, **{part: sorted(known) for part, known in names.items()}}
     write_text(path, json.dumps(content, indent=2))
     _LOG.info("The names of all of them are in %s.", path)
-
-
-def _log_number(what: str, names: Set[str]) -> None:
-    weights = sum(name.startswith("model/") for name in names)
-    _LOG.info("%s: %d variables of the model, %d of the optimizer.", what, weights, len(names) - weights)
 
 
 def _check_tokenizer(model: Any, proto: bytes | None, received: str) -> None:

@@ -25,14 +25,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Strategy:
-    """Where a run trains.
+    """Where a run trains: on a number of replicas of the model, which share each batch.
 
-    Args:
-        num_replicas: The number of replicas of the model, which share each batch.
-        distribute: The `tf.distribute.Strategy`, or `None` on JAX, where an array is spread over all devices.
-
-    Attributes:
-        is_chief: Whether this process writes the files of the run. Of several workers, only the first does.
+    `distribute` is the `tf.distribute.Strategy`, or `None` on JAX, where an array is spread over all devices. Of
+    several workers, only the chief, the first, writes the files of the run.
     """
 
     def __init__(self, num_replicas: int = 1, *, distribute: Any = None) -> None:
