@@ -42,8 +42,7 @@ def write_manifest(
 ) -> None:
     """Write `manifest.json` with the entries of the files in a local folder.
 
-    Those in `known` are taken from there: a hash of what was to be written is worth more than one of what has been
-    written.
+    An entry in `known` is kept: a hash made while writing is worth more than one of the file read back.
     """
     root, entries = Path(folder), dict(known or {})
     for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):

@@ -33,7 +33,7 @@ def only_writer(folder: str | os.PathLike[str], *, wait: float = 0.0) -> Iterato
 @contextmanager
 def _lock(folder: str, wait: float) -> Iterator[None]:
     target = Path(os.path.realpath(folder))
-    # What a refused command must not leave behind.
+    # The folders that a refused command must not leave behind.
     made = [place for place in (target, *target.parents) if not place.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = os.access(target.parent, os.W_OK)

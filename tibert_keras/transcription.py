@@ -12,7 +12,7 @@ _MARKER = re.compile(tibetan.MARKER)
 _INTERRUPTION = re.compile(rf"(?<!\s)(?:\s*(?:\n|{tibetan.MARKER}))+\s*")
 _TAIL, _HEAD = re.compile(f"[{_IN_SYLLABLE}]*\\Z"), re.compile(f"[{_IN_SYLLABLE}]*")
 GAP = re.compile(tibetan.GAP)
-# The second half of a double shad, which belongs to what comes after it.
+# The second half of a double shad, which belongs to the text after it.
 _OPENING_SHAD = re.compile(rf"\s[{tibetan.SHADS}]\Z")
 # No syllable is longer.
 _REACH = 16
@@ -66,7 +66,7 @@ def join_lines(text: str) -> str:
 
 
 def joint(before: str, after: str) -> str:
-    """Say what stands for the break between two lines: nothing, a space, or the tsheg that is missing there."""
+    """Return the text for the break between two lines: nothing, a space, or the tsheg that is missing there."""
     before = before[-_REACH:]
     if before.endswith(tuple(tibetan.TSHEGS)) or _OPENING_SHAD.search(before):
         return ""

@@ -51,8 +51,8 @@ _Sections = list[tuple[str, str]]
 def write_card(run_dir: str | os.PathLike[str]) -> str:
     """Write `CARD.md` into the folder of a run, with its loss curve if it is a pretraining, and return the card's path.
 
-    What people wrote into an older card is kept: the header, the purpose, the limitations, the comments, and sections
-    of their own, which go to the end.
+    People's own texts in an older card are kept: the header, the purpose, the limitations, the comments, and other
+    sections, which go to the end.
     """
     if (folder := find_by_name(run_dir)) != os.fspath(run_dir) and exists(card := join(folder, CARD_FILE)):
         return card
@@ -190,7 +190,7 @@ def _join_sections(sections: _Sections) -> str:
 
 
 def _keep_sections(sections: _Sections, older: _Sections) -> _Sections:
-    """Take over what people wrote into an older card: their sections, and at the end those that they added."""
+    """Take over the sections that people write from an older card, and append those that they added."""
     theirs: dict[str, str] = {}
     added = []
     for name, text in older:

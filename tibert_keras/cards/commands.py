@@ -20,9 +20,9 @@ from tibert_keras.training.config import PretrainConfig
 def reproduction_steps(
     config: Mapping[str, Any], manifests: Iterable[tuple[str, Manifest | None]]
 ) -> tuple[list[str], list[str]]:
-    """Compose the commands that reproduce a pretraining run from the editions' files on; list what was not recorded.
+    """Return the commands that reproduce a pretraining run from the files of the editions, and the unrecorded facts.
 
-    If that is the folder of the texts, the first of the commands for the records sets the shell variable `TEXTS`.
+    If the folder of the texts is unrecorded, a command before those for the records sets the shell variable `TEXTS`.
     """
     missing, before, records = [], [], []
     for path, manifest in manifests:
@@ -38,7 +38,7 @@ def reproduction_steps(
 
 
 def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
-    """Name what is unknown about the making of a folder of records."""
+    """List the unrecorded facts about a folder of records."""
     if manifest is None or not manifest.sources:
         return [f"From which texts `{path}` was made"]
     parts = []

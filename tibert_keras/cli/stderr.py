@@ -43,7 +43,7 @@ def _copy(source: int) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     os.close(1)
-    # Not buffered: what a library says is to be seen at once.
+    # Not buffered: the messages of libraries appear at once.
     with os.fdopen(source, "rb") as lines, os.fdopen(2, "wb", buffering=0) as output:
         for line in lines:
             if not _CHATTER.match(line):

@@ -12,7 +12,7 @@ from tibert_keras.storage import open_binary
 _HEAD_BYTES = 4096
 _XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!DOCTYPE (?!html)|(?:\w+:)?(?:TEI|teiCorpus|text))\b", re.IGNORECASE)
 _AS_TEXT = "Save it as plain text in UTF-8 (in Word: Save As, Plain Text, Encoding UTF-8)."
-# What no reader takes: its first bytes, what it is, and what to do.
+# Files that no reader takes: their first bytes, their kind, and advice.
 _OTHERS = (
     (rb"%PDF", "a PDF file", "Extract its text with a program such as pdftotext, and check that it is Unicode."),
     (rb"PK\x03\x04.*?word/", "a Word file (.docx)", _AS_TEXT),

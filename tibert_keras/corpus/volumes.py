@@ -79,8 +79,8 @@ def detect_edition(path: str, *, edition: Edition = "auto") -> Edition:
 def find_volumes(input_file: str, *, edition: Edition = "auto") -> list[Volume]:
     """List the volumes that match a pattern, by collection and number.
 
-    A collection is numbered from 1 in the order of the paths if a file name in it does not start with a number, or if
-    two of its plain text files have the same number.
+    The numbers are those at the start of the file names. If a name has none, or two plain text files have the same, the
+    files of the collection are numbered from 1 in the order of their paths.
     """
     parts = (part.strip().rstrip("/") for part in input_file.split(","))
     paths = expand_glob(",".join(f"{part}/base/*.txt" if part.endswith(".opf") else part for part in parts))

@@ -108,8 +108,8 @@ def _with_static_shapes(batches: _ShuffledBatches) -> Any:
 class _BestEpoch(keras.callbacks.EarlyStopping):
     """Scores each epoch on the validation data, and restores the best one at the end.
 
-    It saves a checkpoint of the last and the best epoch, from which a training that was killed goes on, and reports the
-    epochs in the history, the log, on TensorBoard and by a bar.
+    It keeps checkpoints of the last and the best epoch, to go on from after a kill, and reports each epoch in the
+    history, the log, TensorBoard and a progress bar.
     """
 
     def __init__(

@@ -115,9 +115,9 @@ def convert(config: ConvertConfig) -> dict[str, float]:
 def find_model(path: str | os.PathLike[str]) -> tuple[Format, str]:
     """Find the model that a path names, by the files there: its format, and the path for the reader of that format.
 
-    The path is that of a preset, the name of one with weights, or a handle such as `hf://user/model`; of a run, whose
-    champion is taken or, before there is one, its last checkpoint; `RUN/checkpoints/STEP`; of a folder of transformers;
-    or of a checkpoint of Google's, `model.ckpt-N` or its folder.
+    It is a preset's folder, name or handle (`hf://user/model`); a run, for its champion or, before there is one, its
+    last checkpoint; `RUN/checkpoints/STEP`; a folder of transformers; or a checkpoint of Google's (`model.ckpt-N`) or
+    its folder.
     """
     place = find_by_name(path).rstrip("/")
     if is_handle(place):

@@ -166,7 +166,7 @@ def _mask_gaps(text: str) -> str:
 
 # === Signs of other editors ===
 
-# What stands for a gap in transcriptions of others.
+# The signs for gaps in other people's transcriptions.
 _FOREIGN = re.compile(
     r"\[(?:[-\u2010-\u2015.…‥⋯xX×\s_*+]+\??)?\]"
     r"|[\[({](?:[Gg]ap|[Ll]acuna|[Ii]lleg(?:ible|\.)|[Ll]ost|[Mm]issing|[Uu]nclear|[Dd]amaged|[Ee]rased)[\])}]"

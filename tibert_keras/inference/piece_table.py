@@ -25,7 +25,7 @@ _FOLLOWS = {
 
 
 class _Kind(NamedTuple):
-    """What the search must know of a piece but for its letters: its edges and number of syllables."""
+    """The edges of a piece and its number of syllables."""
 
     first: int
     last: int

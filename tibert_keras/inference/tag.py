@@ -31,7 +31,7 @@ from tibert_keras.tibetan import has_tibetan
 _LOG = logging.getLogger(__name__)
 
 TagFormat = Literal["plain", "tsv", "conllu", "json", "words"]
-# What a file beside a text is called that has its words.
+# The endings of the files with the words of a text, beside it.
 _ENDINGS: dict[TagFormat, str] = {
     "plain": ".tagged.txt",
     "tsv": ".tagged.tsv",
@@ -109,7 +109,7 @@ class TextConfig:
         if not Path(self.input_file).is_dir() and not any(sign in self.input_file for sign in "*?[,"):
             return [self.input_file]
         paths = expand_glob(self.input_file, folder_endings=_TEXT_ENDINGS)
-        # Not what an earlier call has written beside them, or to the output file.
+        # Not the files that an earlier call has written, beside them or as the output file.
         written = {tagged_path(path, each) for path in paths for each in _ENDINGS}
         result = self.output_file and os.path.realpath(self.output_file)
         return [path for path in paths if path not in written and os.path.realpath(path) != result]

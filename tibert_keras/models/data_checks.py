@@ -37,9 +37,9 @@ def check_batch(model: Any, x: Any, y: Any = None, sample_weight: Any = None, *,
     """Check a batch of ids, and its labels and weights where the model's loss compares with the numbers of classes.
 
     It may be one of arrays, or the specifications of a dataset, which tell only shapes; `targets` tells whether to
-    check labels and weights. An `InputError` is raised for inputs that are missing, have another shape or type than the
-    others or numbers that the model does not know; for labels that are missing, or not one number of a class for each
-    output; and for weights that are not as many, or not numbers from 0.
+    check labels and weights. An `InputError` is raised for inputs that are missing, do not fit the others or hold
+    numbers that the model does not know, for labels that are not one class for each output, and for weights that are
+    negative or not as many.
     """
     by_name, in_order = isinstance(model.input, Mapping), isinstance(x, list | tuple) and len(x) == len(model.input)
     # Anything else may be a container of Keras's.
@@ -235,7 +235,7 @@ def _advice(limit: float) -> str:
 
 
 def _described(values: Any) -> str:
-    """Tell what a user has given in place of a dict."""
+    """Describe a value that was given in place of a dict."""
     if isinstance(values, Mapping):
         return f"a dict of {', '.join(map(str, values))}"
     return f"{type(values).__name__} of shape {_shape(values)}" if hasattr(values, "shape") else type(values).__name__

@@ -38,7 +38,7 @@ def preset_file(preset: str, name: str) -> Path | None:
 
 
 def _reach_hub(preset: str, name: str) -> None:
-    """Fail at once if there is no network: for what is not in its cache, Hugging Face's library tries half a minute."""
+    """Fail at once if there is no network: Hugging Face's library would try half a minute for an uncached file."""
     if not preset.startswith("hf://"):
         return
     import huggingface_hub

@@ -34,8 +34,8 @@ def as_tibert_backbone(backbone: keras_nlp.models.AlbertBackbone) -> TibertBackb
 def check_parts(backbone: Any, preprocessor: Any, arguments: Mapping[str, Any] | None = None) -> TibertBackbone:
     """Return the encoder as a `TibertBackbone`, if it fits the preprocessor, which may be None.
 
-    An `InputError` is raised for a tokenizer of more pieces than there are embeddings, for sequences longer than the
-    positions, and for other `arguments` of the model's constructor than it has.
+    An `InputError` is raised for more pieces than embeddings, for sequences longer than the positions, and for unknown
+    `arguments` of the model's constructor.
     """
     advice = "Give sizes and dropout of the encoder to TibertBackbone.from_preset."
     check_arguments("The model", arguments or {}, {"name", "trainable", "compile"}, advice)

@@ -23,9 +23,9 @@ def attend_to_neighbours(backbone: TibertBackbone, *, seed: int) -> None:
     than the frequencies. The architecture stays ALBERT's; only the initial values differ.
 
     A quarter of the embedding's units hold the position *t* as sinusoids, `(sin(w t), cos(w t))`, of frequencies *w*
-    spread between 0 and pi, whose sum over *w* of `cos(w (t - s))` is large for `s = t` alone. The query of a
-    head rotates them by its offset, as in rotary embeddings (https://arxiv.org/abs/2104.09864), so that it matches the
-    key that many tokens away. Values and outputs are drawn larger than usual, to keep the size of what they read.
+    spread between 0 and pi. The sum over *w* of `cos(w (t - s))` is large for `s = t` alone. The query of a head
+    rotates them by its offset, as in rotary embeddings (https://arxiv.org/abs/2104.09864), so it matches the key that
+    many tokens away. Values and outputs are drawn larger than usual, to keep the size of their inputs.
     """
     rng = np.random.default_rng(seed)
     num_units = backbone.embedding_dim // 8 * 2

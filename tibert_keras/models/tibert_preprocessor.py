@@ -50,7 +50,7 @@ class TibertPreprocessor:
 
     @classmethod
     def _add_missing_kwargs(cls, loader: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Add what a preset of another task tells. KerasHub calls this where its own class is not there."""
+        """Take the sequence length from a preset of another task. KerasHub calls this if a preset lacks this class."""
         kwargs = super()._add_missing_kwargs(loader, kwargs)  # type: ignore[misc]
         length = trained_length(loader.preset)
         return {"sequence_length": length, **kwargs} if length else kwargs

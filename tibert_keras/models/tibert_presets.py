@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ _FILES = (
     "config.json", "metadata.json", "model*.weights.h5", "model.weights.json", "task.json", "task.weights.h5",
     "preprocessor.json", "tokenizer.json", "assets/**/*",
 )  # fmt: skip
-# What a preset that lists no files must have beside each of these. Where `task.weights.h5` is missing, KerasHub begins
-# with random weights.
+_KERAS_HUB_ALBERTS = ("keras_hub>AlbertBackbone", "keras_nlp>AlbertBackbone")
+# The files that a preset without a list must have beside each of these. Where `task.weights.h5` is missing, KerasHub
+# begins with random weights.
 _TOGETHER = {
     "task.json": ("config.json", "task.weights.h5"),
     "task.weights.h5": ("task.json",),
@@ -176,9 +177,8 @@ def policy_of(folder: str, dtype: Any, *, load_weights: bool = True) -> Any:
 def local_preset(preset: str) -> Iterator[str]:
     """Yield a preset of ours that KerasHub can load: a handle, a local folder, or a temporary copy of anything else.
 
-    A copy is made of a remote folder, as KerasHub caches its own copies from `gs://` for good and would miss a new
-    champion; and of presets of other libraries: of KerasHub's ALBERT, and of transformers' ALBERT. Any error while
-    it is loaded becomes an `InputError`.
+    A remote folder is copied because KerasHub caches its own copies from `gs://` for good and would miss a new
+    champion. ALBERTs of KerasHub and of transformers are converted. Any error in loading becomes an `InputError`.
     """
     # KerasHub asks Keras for the class that the preset was saved with, whichever class of ours is to load it.
     register_classes()
@@ -188,7 +188,8 @@ def local_preset(preset: str) -> Iterator[str]:
             folder = stack.enter_context(local_folder(preset))
             check_files(folder)
         stack.enter_context(explain_load_errors(preset))
-        if _is_foreign(read_preset_file(folder, "config.json")):
+        config = read_preset_file(folder, "config.json")
+        if config.get("model_type") == "albert" or config.get("registered_name", "") in _KERAS_HUB_ALBERTS:
             converted = stack.enter_context(tempfile.TemporaryDirectory())
             preset_converter()(folder, converted)
             folder = converted
@@ -247,8 +248,3 @@ def explain_load_errors(preset: str) -> Iterator[None]:
             f"The preset cannot be loaded: {type(error).__name__}: {reason}. Received: {preset!r}. "
             "Give a folder that `save_to_preset` wrote, or a run."
         ) from error
-
-
-def _is_foreign(config: Mapping[str, Any]) -> bool:
-    name = config.get("registered_name", "")
-    return config.get("model_type") == "albert" or name in ("keras_hub>AlbertBackbone", "keras_nlp>AlbertBackbone")

@@ -118,20 +118,37 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
     def starts_syllable(self, token_ids: np.ndarray) -> np.ndarray:
         """Find the tokens that start a syllable: after a mark between syllables, a space or a special token.
 
-        A piece with the end of one syllable and the start of the next belongs to the former, so the tokens between two
-        starts are always whole syllables. The ids are int `[..., L]`, and the result bool `[..., L]`.
+        Args:
+            token_ids: int `[..., L]`.
+
+        Returns:
+            bool `[..., L]`. A piece with the end of one syllable and the start of the next belongs to the former, so
+            the tokens between two starts are always whole syllables.
         """
         return self._encoder.starts_syllable(token_ids)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Encode texts into ids, neither padded nor truncated: without tensors, the fast way to encode a corpus."""
+        """Encode a batch of texts into ids without tensors, the fast way to encode a corpus.
+
+        Args:
+            texts: Strings, of any number and length.
+
+        Returns:
+            The token ids of each text, neither padded nor truncated.
+        """
         return self._encoder.encode(texts)
 
     def encode_syllables(self, texts: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-        """Encode texts given as syllables, so that no piece crosses two, into the ids of each syllable of each text.
+        """Encode texts given as syllables, so that no piece crosses two syllables.
 
-        A syllable may have spaces at both ends; one that consists of spaces has no ids. A tokenizer whose pieces cross
-        the marks between syllables is an `InputError`.
+        Args:
+            texts: The syllables of each text, which concatenate to the text. A syllable may have spaces at both ends.
+
+        Returns:
+            The token ids of each syllable of each text; none for a syllable that consists of spaces.
+
+        Raises:
+            InputError: If the tokenizer has pieces that cross the marks between syllables.
         """
         return self._encoder.encode_syllables(texts)
 

@@ -17,7 +17,7 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 
 class ClipsSum:
-    """Precedes an optimizer of Keras's in the bases of one that clips what it has accumulated and summed over replicas.
+    """Mixin before one of Keras's optimizers: clips gradients after they are accumulated and summed over replicas.
 
     Keras clips before the sum, so its norm of a step grows with the number of replicas.
 

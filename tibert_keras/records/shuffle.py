@@ -25,8 +25,8 @@ def scatter(path: str, folder: str, buckets: int, seed: Sequence[int]) -> None:
     """Deal the examples of a record file out to buckets, each to any with equal probability.
 
     Dealing out all files and then shuffling each bucket gives every order of all examples with equal probability
-    (Rao 1961, Sandelius 1962). A file for each bucket would be thousands of files, so the examples of all buckets are
-    written to one file in `folder`, stretch by stretch of the record file, with an index beside it.
+    (Rao 1961, Sandelius 1962). As a file for each bucket would make thousands, one file in `folder` holds the examples
+    of all buckets, stretch by stretch of the record file, with an index beside it.
     """
     rng, index = np.random.default_rng(seed), []
     with atomic_output(folder) as local:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tibert_keras.pictures import write_picture
 
-# The shares and what they are of; "kept" by choice or by chance, "pieces of text" as they were before masking.
+# The shares and their wholes; "kept" by choice or by chance, "pieces of text" as they were before masking.
 SHARES = {
     "masked_share": "predicted, of all tokens",
     "mask_token_share": "became [MASK], of the predicted",
@@ -107,4 +107,4 @@ def _bars(counts: dict[int, int]) -> list[str]:
         end = min(start + step - 1, last)
         lines[f"{start}-{end}" if end > start else f"{start}"] = sum(counts.get(n, 0) for n in range(start, end + 1))
     scale = 30 / max(lines.values())
-    return [f"  {label:>9}  {'#' * -(-int(count * scale) // 1):<30} {count:>8,}" for label, count in lines.items()]
+    return [f"  {label:>9}  {'#' * int(count * scale):<30} {count:>8,}" for label, count in lines.items()]

@@ -37,13 +37,12 @@ class Champion:
     Attributes:
         run_dir: The run it belongs to.
         step: Its global step.
-        criterion: What was lowest: `loss`, the training loss over the window before a checkpoint, or `val_loss`. In a
-            run with two tasks, that of the masked tokens alone.
-        value: The lowest value.
+        criterion: `loss`, the training loss over the window before a checkpoint, or `val_loss`. In a run with two
+            tasks, that of the masked tokens alone.
+        value: The lowest value of the criterion.
         candidates: The number of checkpoints it was chosen from.
         preset: The folder that `TibertMaskedLM.from_preset` loads.
-        data: What it was trained on and chosen by: `init_checkpoint`, `continue_from`, `input_file`, its
-            `num_examples`, and `validation_file`.
+        data: The run's `init_checkpoint`, `continue_from`, `input_file` with its `num_examples`, and `validation_file`.
     """
 
     run_dir: str
@@ -116,7 +115,7 @@ def _write_preset(run: Run, step: int) -> None:
     try:
         with atomic_output(join(run.folder, CHAMPION_PRESET), last="task.json") as folder:
             model.save_to_preset(os.fspath(folder))
-    # Keras loads an option of any type, and finds only now what it is.
+    # Keras loads an option of any type, and fails only now if it is a wrong one.
     except (AttributeError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

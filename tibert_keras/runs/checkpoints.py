@@ -118,7 +118,7 @@ class Checkpoints:
                 hashing = _HashingFile(file)
                 np.savez(hashing, allow_pickle=False, **variables)
             (folder / STATE_FILE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-            # What was written, not what the disk gives back.
+            # Of the bytes on their way to the disk, not read back from it.
             variables_entry = {"bytes": hashing.size, "sha256": hashing.digest.hexdigest()}
             write_manifest(folder, known={VARIABLES_FILE: variables_entry})
         self.check(step)

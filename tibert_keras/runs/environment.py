@@ -91,8 +91,8 @@ def _hash_manifest(folder: str) -> str:
 def hash_records(record_files: Iterable[str]) -> dict[str, str]:
     """Hash records without reading them, to recognize them later.
 
-    The hash of a folder is its `Manifest.digest`, by the path of the manifest, or for a folder without one the SHA-256
-    of lines with the names and sizes of its files, by the path of the folder.
+    A folder's hash is its `Manifest.digest`, keyed by the path of the manifest. Without a manifest it is the SHA-256 of
+    lines with the names and sizes of its files, keyed by the path of the folder.
     """
     folders: dict[str, list[str]] = {}
     for file in sorted(record_files):

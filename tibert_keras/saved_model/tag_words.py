@@ -43,14 +43,14 @@ class TagWords(TextModule):
         likeliest = tf.math.top_k(probabilities, k=1).indices[:, 0]
         # The first syllable begins a word, whatever the model predicts.
         begins = is_first | ~tf.gather(self._is_continuation, likeliest)
-        # The rules of `join_syllables`: as does what is foreign or of another kind than the unit before; a tsheg alone
-        # belongs to the word before it.
+        # The rules of `join_syllables`: a unit that is foreign, or of another kind than the one before, begins a word
+        # too; a tsheg alone belongs to the word before it.
         is_tsheg = tf.strings.regex_full_match(syllables.flat_values, LONE_TSHEG_PATTERN)
         goes_on = is_tsheg & ~is_first
         is_mark = is_tsheg | tf.strings.regex_full_match(syllables.flat_values, MARK_PATTERN)
         is_foreign = tf.strings.regex_full_match(syllables.flat_values, FOREIGN_PATTERN)
         kinds = tf.where(is_mark, OF_MARKS, tf.where(is_foreign, FOREIGN, OF_SYLLABLES))
-        # Such a tsheg changes nothing for what comes after it.
+        # The unit after such a tsheg is compared with the one before it.
         kinds = tf.gather(tf.boolean_mask(kinds, ~goes_on), tf.cumsum(tf.cast(~goes_on, tf.int32)) - 1)
         begins |= (kinds == FOREIGN) | tf.concat([is_first[:1], kinds[1:] != kinds[:-1]], axis=0)
         begins &= ~goes_on

@@ -144,7 +144,7 @@ def _complete(headers: MutableHeaders, *, closes: bool) -> None:
     for name, value in _HEADERS.items():
         headers.setdefault(name, value)
     if "location" in headers:
-        # Starlette copies what the client said is the server's name.
+        # Starlette takes the server's name from the client.
         parts = urlsplit(headers["location"])
         headers["location"] = "/" + parts._replace(scheme="", netloc="").geturl().lstrip("/")
 

@@ -16,9 +16,9 @@ _LOG = logging.getLogger(__name__)
 
 # A client that takes its answer more slowly than this, over the time that it has, is cut off.
 _SLOWEST_BYTES = 2**20
-# Whoever connects has this long to ask before being closed for others, unless there are half as many connections more.
+# A new connection is not closed for others within this time, unless there are 1.5 times as many as allowed.
 _SECONDS_TO_ASK = 0.2
-# What a client that is refused has to read why.
+# The time for a refused client to read the reason.
 _SECONDS_TO_READ = 1.0
 _SECONDS_BETWEEN_REPORTS = 60.0
 

@@ -83,7 +83,7 @@ def fill(version: Version, top_k: int, payloads: Sequence[tuple[Gap, threading.E
 
 
 def transliterate(body: bytes) -> list[str]:
-    """Answer a request: convert texts to Tibetan script from what they look like, Wylie or ACIP, or to Wylie."""
+    """Answer a request: convert texts to Wylie, or from Wylie or ACIP, whichever they look like, to Tibetan script."""
     fields = parse_object(body)
     texts, script = parse_texts(fields), fields.get("to")
     if script not in SCRIPTS:

@@ -1,4 +1,4 @@
-"""Packs texts that are cut into syllables for a tagger, and joins the syllables into words by what it says."""
+"""Packs the syllables of texts for a tagger, and joins them into words by its scores."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ def join_syllables(syllables: Sequence[str], scores: np.ndarray, labels: list[st
 def tags_of_kinds(labels: Sequence[str]) -> np.ndarray:
     """Tell which labels words of each kind may have, bool `[kinds, labels]`.
 
-    Marks have those of `MARK_TAGS`, and what is foreign has `UNK`, if they are among the labels.
+    Marks have those of `MARK_TAGS`, and foreign text has `UNK`, if they are among the labels.
     """
     tags = np.array([label != CONTINUATION for label in labels])
     of_kinds = [tags, np.isin(labels, MARK_TAGS), np.isin(labels, UNKNOWN_TAG)]

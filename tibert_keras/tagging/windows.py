@@ -36,8 +36,7 @@ class Window(NamedTuple):
 def overlapping_windows(syllables: Iterable[tuple[str, int]], *, size: int, overlap: int) -> Iterator[Window]:
     """Cut a text into windows so that each syllable is decided with context on both sides.
 
-    Two windows share about `overlap` pieces. The first window decides the first half of them and the second window
-    the other half, so that each syllable is decided once, where it is farther from the edge. A syllable with more
+    Two windows share about `overlap` pieces, of which each decides the half farther from its edge. A syllable with more
     pieces than `size` is a window of its own. Only one window is held in memory.
     """
     held: list[tuple[str, int]] = []
@@ -73,9 +72,8 @@ def consecutive_windows(
 ) -> Iterator[slice]:
     """Cut a text into training windows of at most `size` pieces, which do not overlap, and yield the words of each.
 
-    The lengths are the pieces of each word inside a window, and at the start of one, where the space before it is a
-    piece too. A word of more than `size` is a window of its own. The first window has `head` words at most, which moves
-    all cuts.
+    `first_lengths` are the pieces of each word at the start of a window, where the space before it is a piece too. A
+    word of more than `size` is a window of its own. The first window has `head` words at most, which moves all cuts.
     """
     start = pieces = 0
     for index, (length, first_length) in enumerate(zip(lengths, first_lengths, strict=True)):

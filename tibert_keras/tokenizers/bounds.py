@@ -1,7 +1,7 @@
 """Bounds texts before they are tokenized, because SentencePiece's time is quadratic in a run of unknown characters.
 
-It makes one `<unk>` of them, character by character, and copies what it has so far each time. A megabyte of Latin
-letters takes more than a minute; as much Tibetan takes 0.06 s.
+It makes one `<unk>` of the run, and copies it for each further character. A megabyte of Latin letters takes more than a
+minute; as much Tibetan takes 0.06 s.
 """
 
 import re

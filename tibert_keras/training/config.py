@@ -21,7 +21,7 @@ _NOT_NEGATIVE = ["num_warmup_steps", "start_warmup_step", "seed"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions:
-    """The options of all runs that tell on what they compute, and how.
+    """The options of all runs for the devices and the precision.
 
     Args:
         mixed_precision: `float32`, or `mixed_bfloat16` (`bfloat16` for short) to compute in bfloat16; the weights stay
@@ -199,7 +199,7 @@ class PretrainConfig(DeviceOptions):
         check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
         self._check_steps()
         self._check_beginning()
-        self._refuse_what_cannot_be()
+        self._refuse_unsupported()
 
     @property
     def initial_weights(self) -> str | None:
@@ -212,16 +212,15 @@ class PretrainConfig(DeviceOptions):
         return None if self.preset in backbone_presets else self.preset
 
     def _check_beginning(self) -> None:
-        given = {name: getattr(self, name) for name in ("init_checkpoint", "continue_from")}
         if self.architecture_from is not None and self.init_checkpoint is not None:
             raise InputError(
                 "A preset other than a name brings its own weights. "
                 f"Received: preset={self.preset!r}, init_checkpoint={self.init_checkpoint!r}. Leave one out."
             )
-        if None not in given.values():
+        if self.init_checkpoint is not None and self.continue_from is not None:
             raise InputError(
                 "A run takes weights alone from init_checkpoint, or all from continue_from. Received: "
-                f"{', '.join(f'{name}={value!r}' for name, value in given.items())}. Give one of the two."
+                f"init_checkpoint={self.init_checkpoint!r}, continue_from={self.continue_from!r}. Give one of the two."
             )
         if self.init_from_group0 and self.initial_weights is None:
             raise InputError(
@@ -233,7 +232,7 @@ class PretrainConfig(DeviceOptions):
                 f"neighbour_attention=True, and the weights of {weights!r}. Leave it out."
             )
 
-    def _refuse_what_cannot_be(self) -> None:
+    def _refuse_unsupported(self) -> None:
         if self.masked_lm_budget:
             raise InputError(
                 "The original's masking during training was never published. "

@@ -65,9 +65,8 @@ def chosen_strategy(config: Any) -> Iterator[Strategy]:
 
     On TensorFlow: a `TPUStrategy` with `use_tpu`, a `MultiWorkerMirroredStrategy` if `TF_CONFIG` names several workers,
     a `MirroredStrategy` over several devices, or none. On JAX: data parallelism over all devices. Nothing may run on
-    TensorFlow before. An `InputError` is raised if Keras runs on another backend, the TPU or another worker is not
-    available, the replicas cannot share the batch evenly, or several steps would run in one call on replicas that are
-    not a TPU's.
+    TensorFlow before. An `InputError` is raised for other backends, a TPU or worker that does not answer, a batch that
+    the replicas cannot share evenly, and several steps per call on replicas other than a TPU's.
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
         raise InputError(
@@ -85,8 +84,11 @@ def chosen_strategy(config: Any) -> Iterator[Strategy]:
     distribute = _tensorflow_strategy(config)
     replicas = distribute.num_replicas_in_sync
     _check_batch(config, replicas)
-    if replicas > 1 and not config.use_tpu:
-        _refuse_several_steps(config)
+    if replicas > 1 and config.steps_per_execution > 1 and not config.use_tpu:
+        raise InputError(
+            "Keras fails to run several steps in one call where replicas mirror each other. "
+            f"Received: iterations_per_loop={config.steps_per_execution}. Leave it out: it is for TPUs and one device."
+        )
     _log_devices("TPU core" if config.use_tpu else _device_kind(), replicas)
     with reporting_lost_workers():
         yield Strategy(replicas, distribute=distribute)
@@ -189,13 +191,4 @@ def _check_batch(config: Any, replicas: int) -> None:
             "The batch must be a multiple of the number of replicas times gradient_accumulation_steps. "
             f"Received: train_batch_size={config.train_batch_size} on {replicas} replicas, "
             f"gradient_accumulation_steps={config.gradient_accumulation_steps}. Change one of them."
-        )
-
-
-def _refuse_several_steps(config: Any) -> None:
-    """Refuse several steps in one call, where Keras fails under `MirroredStrategy` and its like for many workers."""
-    if config.steps_per_execution > 1:
-        raise InputError(
-            "Keras fails to run several steps in one call where replicas mirror each other. "
-            f"Received: iterations_per_loop={config.steps_per_execution}. Leave it out: it is for TPUs and one device."
         )
