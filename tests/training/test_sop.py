@@ -73,7 +73,8 @@ class TestSop:
 class TestSwitch:
     def test_all_goes_on_but_the_order(self, sop_run, switched_config, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
-        pretrain(switched_config(tmp_path))
+        # Step 40 lies 8 steps before the end of a window.
+        pretrain(switched_config(tmp_path, iterations_per_loop=8))
         of_both, after = variables(sop_run, 40), variables(tmp_path, 40)
         assert set(after) < set(of_both)
         for name, value in after.items():
@@ -94,7 +95,6 @@ class TestSwitch:
         assert names["left_there"] == sorted(set(of_both) - set(after)) and "model/sop_head/kernel" in of_both
         # The rate and the loss go on.
         rows, before = History(tmp_path).rows, History(sop_run).rows
-        # 40 is in the middle of a window of 16.
         assert [row["step"] for row in rows] == [48, 64, 80]
         np.testing.assert_allclose(
             [row["learning_rate"] for row in rows], 0.01 * (1 - np.array([48, 64, 80]) / 80), rtol=1e-6
@@ -103,18 +103,26 @@ class TestSwitch:
         assert learnt > 0.3
         assert abs(rows[0]["loss"] - before[-1]["masked_lm_loss"]) < 0.3 * learnt
         assert rows[-1]["loss"] < rows[0]["loss"]
+        with pytest.raises(InputError, match="iterations_per_loop=16 at step 40, .*=16. Give a divisor of 8."):
+            pretrain(switched_config(tmp_path / "wrong", iterations_per_loop=16))
 
     def test_killed_when_the_other_run_is_gone(self, sop_run, switched_config, tmp_path):
+        """With a second warm-up, and a champion of both runs, which are compared by the masked tokens alone."""
         origin = shutil.copytree(sop_run, tmp_path / "origin")
         options = {"continue_from": f"{origin}/checkpoints/40", "num_train_steps": 48}
-        pretrain(switched_config(tmp_path / "whole", **options))
+        options |= {"start_warmup_step": 40, "num_warmup_steps": 16}
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        pretrain(switched_config(whole, **options))
         with pytest.raises(PowerCutError):
-            pretrain(switched_config(tmp_path / "killed", **options), callbacks=[At(3, cut_power)])
+            pretrain(switched_config(killed, **options), callbacks=[At(3, cut_power)])
         shutil.rmtree(origin)
-        pretrain(switched_config(tmp_path / "killed", **options))
-        whole, killed = variables(tmp_path / "whole", 48), variables(tmp_path / "killed", 48)
-        for name, value in whole.items():
-            np.testing.assert_array_equal(killed[name], value, err_msg=name)
+        pretrain(switched_config(killed, **options))
+        expected, found = variables(whole, 48), variables(killed, 48)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+        assert History(whole).rows[-1]["learning_rate"] == pytest.approx(0.01 * 8 / 16)
+        losses = [row.get("masked_lm_loss", row["loss"]) for run in (sop_run, whole) for row in History(run).rows]
+        assert choose_champion([sop_run, whole]).value == min(losses)
 
     def test_back_to_both_tasks(self, finished_run, run_config, sop_records, tmp_path, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
@@ -123,13 +131,6 @@ class TestSwitch:
         )
         assert "New here, with initial values: 2 variables of the model, 8 of the optimizer." in caplog.text
         assert Checkpoints(tmp_path).steps == [22, 25]
-
-    def test_steps_that_run_together(self, switched_config, tmp_path):
-        """Step 40 lies 8 steps before the end of a window."""
-        with pytest.raises(InputError, match="iterations_per_loop=16 at step 40, .*=16. Give a divisor of 8."):
-            pretrain(switched_config(tmp_path / "wrong", iterations_per_loop=16))
-        pretrain(switched_config(tmp_path / "run", iterations_per_loop=8))
-        assert [row["step"] for row in History(tmp_path / "run").rows] == [48, 64, 80]
 
     def test_another_depth(self, run_config, sop_run, tmp_path):
         """It has the same variables: the layers share them."""
@@ -145,14 +146,6 @@ class TestSwitch:
                 )
             )  # fmt: skip
         assert not (tmp_path / "run").exists()
-
-    def test_another_warm_up_and_the_champion_of_both_runs(self, sop_run, switched_config, tmp_path):
-        """They are compared by the masked tokens alone."""
-        pretrain(switched_config(tmp_path, start_warmup_step=40, num_warmup_steps=16, num_train_steps=48))
-        assert History(tmp_path).rows[-1]["learning_rate"] == pytest.approx(0.01 * 8 / 16)
-        champion = choose_champion([sop_run, tmp_path])
-        losses = [row.get("masked_lm_loss", row["loss"]) for run in (sop_run, tmp_path) for row in History(run).rows]
-        assert champion.value == min(losses)
 
     @pytest.mark.parametrize(
         "options, message",
