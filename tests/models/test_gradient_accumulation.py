@@ -57,7 +57,7 @@ class TestGradientAccumulation(TestCase):
 
     def test_in_mixed_precision(self):
         (whole, logs), (model, logs_of_parts) = (
-            train(TibertMaskedLM, parts, dtype="mixed_bfloat16", **EAGERLY) for parts in (1, PARTS)
+            train(TibertMaskedLM, parts, dtype="mixed_bfloat16") for parts in (1, PARTS)
         )
         self.assert_close(logs_of_parts["loss"], logs["loss"], atol=1e-2)
         # Not the weights: where a gradient is small, rounding it to bfloat16 turns an update of LAMB around.
@@ -66,7 +66,7 @@ class TestGradientAccumulation(TestCase):
         assert {weight.dtype for weight in model.weights} == {"float32"}
 
     def test_each_part_draws_its_own_dropout(self):
-        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5, **EAGERLY)
+        model, logs = train(TibertMaskedLM, PARTS, dropout=0.5)
         assert np.isfinite(logs["loss"][0])
         seeds = [int(variable[1]) for variable in model.variables if variable.path.startswith("seed")]
         seeds += [

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import tree
 
-from tests.support.base import TestCase
+from tests.support.base import EAGERLY, TestCase
 from tests.support.masking import tokenizer
 from tibert_keras import TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
 from tibert_keras.records.masking import MaskingPolicy, mask_tokens
@@ -159,7 +159,7 @@ class TestTibertMaskedLMPreprocessor(TestCase):
     # === In a model ===
     def test_fit_on_strings_and_saving(self, tmp_path):
         model = TibertMaskedLM.from_preset("tibert_nano", preprocessor=self.make(favor_shorter_ngram=True))
-        model.compile(keras.optimizers.Adam(1e-2), weighted_metrics=[])
+        model.compile(keras.optimizers.Adam(1e-2), weighted_metrics=[], **EAGERLY)
         losses = model.fit(self.texts, batch_size=16, epochs=3, verbose=0, shuffle=False).history["loss"]
         assert losses[-1] < losses[0] - 0.2
         model.save(tmp_path / "model.keras")

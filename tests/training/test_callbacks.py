@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.support.base import EAGERLY
 from tests.support.interruptions import At, PowerCutError, cut_power
 from tibert_keras import LAMB, WarmupPolynomialDecay
 from tibert_keras.callbacks import BestLoss, SaveCheckpoints
@@ -18,7 +19,7 @@ def make_model() -> keras.Model:
     keras.utils.set_random_seed(3)
     hidden, head = keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(1, name="head")
     model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dropout(0.5), head], name="some_model")
-    model.compile(LAMB(WarmupPolynomialDecay(0.1, 30, 3)), loss="mse", metrics=["mae"])
+    model.compile(LAMB(WarmupPolynomialDecay(0.1, 30, 3)), loss="mse", metrics=["mae"], **EAGERLY)
     return model
 
 
