@@ -225,6 +225,18 @@ def finished_run(run_config: Callable[..., PretrainConfig], sample_records: Path
 
 
 @pytest.fixture(scope="session")
+def exported(finished_run: Path, once: Once) -> Path:
+    """A folder of versions, with version 1, a SavedModel of the finished run. Tests only read it."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("SavedModels are TensorFlow's")
+    from tibert_keras.saved_model.export import export_saved_model
+
+    return once("served/tibert", lambda folder: export_saved_model(finished_run, folder / "1", top_k=3))
+
+
+@pytest.fixture(scope="session")
 def small_preset(spm_models: dict[str, str], one_layer: TibertBackbone, once: Once) -> str:
     """The folder of an untrained masked language model of the smallest architecture. Tests only read it."""
     import keras

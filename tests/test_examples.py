@@ -77,10 +77,14 @@ def test_pretrain_in_keras(tmp_path):
     assert Checkpoints(run).last_whole() == 50
 
 
-def test_over_a_pretrained_encoder(monkeypatch, small_preset, capsys):
-    monkeypatch.setattr(sample, "sample_documents", lambda num_documents: sample_documents(num_documents=3))
-    run("head_of_your_own.py", monkeypatch, small_preset)
-    assert "guessed the number" in capsys.readouterr().out
+def test_over_a_pretrained_encoder(small_preset):
+    example = runpy.run_path(str(EXAMPLES / "head_of_your_own.py"))
+    tokenizer, backbone = example["make_parts"](small_preset, [])
+    assert tokenizer.vocabulary_size() == backbone.vocabulary_size == 400
+    expected = TibertBackbone.from_preset(small_preset).get_weights()
+    for ours, theirs in zip(backbone.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert example["add_head"](backbone).output_shape == (None, 1)
 
 
 def test_deepen_a_model(monkeypatch, tmp_path, small_preset):

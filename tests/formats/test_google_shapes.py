@@ -53,7 +53,7 @@ def published(size, version):
     return {**COMMON, **SIZES[size], "attention_probs_dropout_prob": dropout, "hidden_dropout_prob": dropout}
 
 
-@pytest.mark.parametrize("size, version", [("base", 1), ("large", 2), ("xlarge", 1), ("xxlarge", 2)])
+@pytest.mark.parametrize("size, version", [("base", 1), ("xlarge", 2), ("xxlarge", 2)])
 def test_published(size, version, spm_models, tmp_path):
     # Sixteen times narrower and six times shallower, with the vocabulary of the tests; else as published.
     shrunk = {name: published(size, version)[name] // 16 for name in NARROWED}
@@ -179,11 +179,10 @@ class TestOwnNorms:
         )
         batch = fixed_batch(config)
         expected = forward(variables, config, batch)
-        for to in ("google", "huggingface", "keras"):
-            assert max(go(folder, to, tmp_path / to).values()) < 1e-5
-            if to != "keras":
-                go(tmp_path / to, "keras", tmp_path / f"from_{to}", from_=to)
-            portable = read_keras(str(tmp_path / ("keras" if to == "keras" else f"from_{to}")))
+        assert max(go(folder, "google", tmp_path / "google").values()) < 1e-5
+        for input_, output in ((folder, "keras"), (tmp_path / "google", "from_google")):
+            assert max(go(input_, "keras", tmp_path / output).values()) < 1e-5
+            portable = read_keras(str(tmp_path / output))
             assert portable.backbone.num_groups == portable.backbone.num_layers == 4
             inputs = batch._asdict()
             inputs.pop("mask_positions")

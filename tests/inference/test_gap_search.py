@@ -18,7 +18,6 @@ from tibert_keras.inference.gaps import SPACE, edge, find_gaps, is_well_formed, 
 from tibert_keras.inference.loading import load_fill_mask
 from tibert_keras.inference.piece_table import Completions, PieceTable
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
-from tibert_keras.saved_model.export import export_saved_model
 from tibert_keras.saved_model.fill_mask import FillMask
 from tibert_keras.tibetan import SHADS, TSHEGS
 from tibert_keras.transcription import join_lines, plain_marks
@@ -82,9 +81,8 @@ class TestFillGaps:
         assert not [each for each in answers[0][0] if each.text.endswith("་") or each.text.startswith("་")]
         assert all(each.text.endswith("་") for each in answers[1][0])
 
-    def test_a_saved_model(self, answers, finished_run, tmp_path):
-        export_saved_model(finished_run, tmp_path / "tibert/1")
-        for ours, theirs in zip(fill_gaps(TEXTS, model=tmp_path / "tibert", top_k=4), answers, strict=True):
+    def test_a_saved_model(self, answers, exported):
+        for ours, theirs in zip(fill_gaps(TEXTS, model=exported, top_k=4), answers, strict=True):
             for some, others in zip(ours, theirs, strict=True):
                 assert [each.text for each in some] == [each.text for each in others]
                 assert [each.score for each in some] == pytest.approx([each.score for each in others], abs=1e-5)

@@ -29,13 +29,10 @@ def test_modules_are_light():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its model is a TensorFlow module")
-def test_a_saved_model_needs_no_keras(finished_run, tmp_path):
+def test_a_saved_model_needs_no_keras(exported, tmp_path):
     import tensorflow as tf
     import tensorflow_text
 
-    from tibert_keras.saved_model.export import export_saved_model
-
-    export_saved_model(finished_run, tmp_path / "saved_model")
     foreign = tf.Module()
     foreign.words = tf.function(
         lambda text: tensorflow_text.WhitespaceTokenizer().tokenize(text).to_tensor(),
@@ -46,7 +43,7 @@ def test_a_saved_model_needs_no_keras(finished_run, tmp_path):
 import sys
 from tibert_keras.inference.fill import fill_gaps, fill_mask
 for fill in fill_mask, fill_gaps:
-    assert fill(["[MASK]"], model={str(tmp_path / "saved_model")!r})
+    assert fill(["[MASK]"], model={str(exported)!r})
 assert "keras" not in sys.modules
 from tibert_keras.saved_model.versions import load_saved_model
 assert load_saved_model({str(tmp_path / "foreign")!r}).words(["a b"]).shape == (1, 2)

@@ -235,14 +235,13 @@ class TestStockServing:
         assert not [op for op in allowed if "Py" in op or op.startswith("Xla")]
 
     def test_ops(self, exported, model, tmp_path):
-        """Of running text, and cut at tshegs; `test_what_it_costs_is_measured` sees to the last precision."""
+        """Of running text, and cut at tshegs; `test_what_it_costs_is_measured` sees to another precision."""
         assert_stock_ops(exported)
         tokenizer = TibertTokenizer(model.preprocessor.tokenizer.proto, tsheg_pretokenization=True)
         preprocessor = TibertMaskedLMPreprocessor(tokenizer, sequence_length=32)
         cut = TibertMaskedLM(model.backbone, preprocessor)
-        for precision in ("float16", "bfloat16"):
-            export_saved_model(cut, tmp_path / precision, precision=precision)
-            assert_stock_ops(tmp_path / precision)
+        export_saved_model(cut, tmp_path / "cut", precision="bfloat16")
+        assert_stock_ops(tmp_path / "cut")
 
     def test_the_tokenizer_is_in_assets(self, model, exported):
         assert (exported / "assets/spiece.model").read_bytes() == model.preprocessor.tokenizer.proto
