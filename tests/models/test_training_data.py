@@ -239,6 +239,11 @@ def test_what_cannot_be_trained_on(model, classifier):
     ):
         with pytest.raises(InputError, match=message):
             model.fit(data, verbose=0)
+    for size in (0, -1, 1.5, "2"):
+        with pytest.raises(InputError, match="A batch has one example or more. Received: batch_size="):
+            model.evaluate(TEXTS, batch_size=size)
+    with pytest.raises(InputError, match="A text is not Unicode"):
+        model.preprocessor.tokenizer("\ud800")
     for predict in (model.predict, model.predict_on_batch, classifier.predict):
         with pytest.raises(InputError, match="Texts come in a list"):
             predict("ཀ།")

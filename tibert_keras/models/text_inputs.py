@@ -3,6 +3,7 @@
 import logging
 import random
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -169,6 +170,10 @@ class TextInputs:
         targets: bool = True,
     ) -> dict[str, Any]:
         """Return the arguments `x`, `y`, `sample_weight` and `batch_size` of Keras's `fit`, with ids for strings."""
+        if batch_size is not None and (not isinstance(batch_size, Integral) or batch_size < 1):
+            raise InputError(
+                f"A batch has one example or more. Received: batch_size={batch_size!r}. Give their number."
+            )
         if not is_stream(x):
             check_container(x)
         if holds_strings(x):

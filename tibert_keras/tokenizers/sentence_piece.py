@@ -15,6 +15,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tibert_keras.errors import InputError
 from tibert_keras.normalization import NORMALIZATIONS, normalize_text
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS, PUNCTUATION, TOKENIZER_SPACES
+from tibert_keras.tokenizers.bounds import check_unicode
 from tibert_keras.transcription import read_syllable
 
 UNIT_SEPARATOR = "\x1f"
@@ -107,7 +108,9 @@ class SentencePieceEncoder(sentencepiece.SentencePieceProcessor):
         return starts
 
     def Encode(self, texts: list[str], **_: Any) -> list[list[Any]]:  # noqa: N802
-        """Same as `encode`, under the name that KerasHub calls."""
+        """Same as `encode`, under the name that KerasHub calls with any strings."""
+        for text in texts:
+            check_unicode(text)
         return self.encode(texts)
 
     def encode(self, texts: list[str]) -> list[list[Any]]:
