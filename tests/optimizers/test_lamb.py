@@ -129,10 +129,11 @@ class TestLAMB(TestCase):
         assert copy.get_config()["exclude_from_layer_adaptation"] == ["LayerNorm", "layer_norm", "bias"]
         assert copy.global_clipnorm == 1.0
 
-    def test_repeated_lookups_count_as_one_gradient(self):
+    @pytest.mark.parametrize("factor", [None, 4.0])
+    def test_repeated_lookups_count_as_one_gradient(self, factor):
         embedding = keras.layers.Embedding(3, 2, embeddings_initializer="ones")
         model = keras.Sequential([keras.Input((4,), dtype="int32"), embedding, keras.layers.Flatten()])
-        model.compile(LAMB(0.0), loss=lambda y, x: ops.sum(x, axis=-1))
+        model.compile(LAMB(0.0, loss_scale_factor=factor), loss=lambda y, x: ops.sum(x, axis=-1))
         model.train_on_batch(np.array([[1, 1, 1, 2]]), np.zeros((1, 8)))
         # Rows (3, 3) and (1, 1): the norm of the four lookups one by one would be sqrt(8).
         assert float(model.optimizer.gradient_norm) == pytest.approx(np.sqrt(20), rel=1e-6)
