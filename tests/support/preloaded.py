@@ -19,16 +19,9 @@ _FORKS.set_forkserver_preload(["tibert_keras.training.pretrain", "tibert_keras.s
 
 
 def spare_time() -> None:
-    """Optimize no graphs, by which nothing so small gains, and collect no garbage among what has been imported.
-
-    Nor note for each operation the lines of Python that made it, which only messages of TensorFlow's own tell.
-    """
+    """Optimize no graphs, by which nothing so small gains, and collect no garbage among what has been imported."""
     if tf := sys.modules.get("tensorflow"):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        from tensorflow.python.util import tf_stack
-
-        here = tf_stack.extract_stack()
-        tf_stack.extract_stack = lambda *_, **__: here
     gc.freeze()
     gc.set_threshold(10_000)
 

@@ -82,7 +82,8 @@ def _read_safetensors(path: str) -> Arrays:
     try:
         return {
             name: np.frombuffer(tensor["data"], _TYPES[tensor["dtype"]]).reshape(tensor["shape"])
-            for name, tensor in deserialize(content)
+            # They come in any order, and messages name the first that is wrong.
+            for name, tensor in sorted(deserialize(content))
         }
     # An unsupported element type, such as those of 8 bits, raises a KeyError.
     except (SafetensorError, KeyError) as error:

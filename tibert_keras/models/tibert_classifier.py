@@ -160,7 +160,9 @@ def labels_or_numbers(labels: Sequence[str] | None, num_classes: int | None) -> 
         labels, num_classes = num_classes, None
     if labels is None:
         if not isinstance(num_classes, Integral) or num_classes < 1:
-            raise InputError(f"A classifier needs classes. Received: num_classes={num_classes!r}. Give their number.")
+            raise InputError(
+                f"A classifier needs classes. Received: labels=None, num_classes={num_classes!r}. Give one."
+            )
         return [str(number) for number in range(num_classes)]
     if num_classes not in (None, len(labels)):
         raise InputError(
