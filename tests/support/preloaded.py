@@ -74,6 +74,8 @@ def _run(words: list[str], environment: dict[str, str], output: Path, log: Path)
     os.environ.update(environment)
     for path, descriptor in ((output, 1), (log, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    # Tests send it, and whatever `nohup` has started ignores it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     spare_time()
     sys.argv = words
     run = runpy.run_path if words[0].endswith(".py") else runpy.run_module
