@@ -1,18 +1,21 @@
 """Rate of `evaluate` with an untrained model of 2 layers of 256 units, after a call that compiles it.
 
-    python tests/benchmarks/evaluate.py --input_file='held_out/*.tf_record'
+    python tests/benchmarks/evaluate.py --input_file='held_out/*.tf_record' [--train]
 
-The scores are printed too: they must not change.
+The scores are printed too: they must not change. With `--train`, the rate of training steps on the same records, which
+change the model, and the ratio of the two.
 """
 
 import argparse
 import dataclasses
 import os
+import statistics
 import time
 
 import keras
 
-from tibert_keras import TibertBackbone, TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
+from tibert_keras import LAMB, TibertBackbone, TibertMaskedLM, TibertMaskedLMPreprocessor, TibertTokenizer
+from tibert_keras.optimizers.losses import MaskedLanguageModelLoss
 from tibert_keras.records.pipeline import Records
 from tibert_keras.training.evaluate import evaluate
 
@@ -22,6 +25,7 @@ def main() -> None:
     parser.add_argument("--input_file", required=True)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--mixed_precision", default="float32", choices=("float32", "mixed_bfloat16"))
+    parser.add_argument("--train", action="store_true")
     flags = parser.parse_args()
     records = Records.find(flags.input_file)
     if records.tokenizer is None:
@@ -43,6 +47,31 @@ def main() -> None:
     print(", ".join(f"{name} {score:.6f}" for name, score in scores.items()))
     print(f"{records.num_examples / seconds:.1f} sequences/s of wall time")
     print(f"rate: {records.num_examples / processor:.1f} sequences per second of processor time")
+    if flags.train:
+        compare_with_training(model, records)
+
+
+def compare_with_training(model: TibertMaskedLM, records: Records, *, rounds: int = 5) -> None:
+    """Print the rates of training steps of 32 sequences and of `evaluate`, in turns, once each of them is compiled."""
+    steps = records.num_examples // 32
+    batches = records.training_batches(32, seed=1)
+    model.compile(LAMB(0.001), MaskedLanguageModelLoss(), jit_compile=True)
+    rates: dict[str, list[float]] = {"training": [], "evaluation": []}
+    for round_ in range(rounds + 1):
+        for name, rate in rates.items():
+            began = time.process_time()
+            if name == "training":
+                model.fit(batches, steps_per_epoch=steps if round_ else 1, verbose=0)
+            else:
+                evaluate(model, records)
+            if round_:
+                rate.append(
+                    (steps * 32 if name == "training" else records.num_examples) / (time.process_time() - began)
+                )
+    medians = [statistics.median(rate) for rate in rates.values()]
+    for (name, rate), median in zip(rates.items(), medians, strict=True):
+        print(f"{name}: {median:.1f} ({min(rate):.1f}-{max(rate):.1f}) sequences per second of processor time")
+    print(f"{medians[1] / medians[0]:.2f} times as fast as training")
 
 
 if __name__ == "__main__":
