@@ -124,6 +124,7 @@ class TestFindGaps:
             "[Lacuna] [illeg.] (lost) {gap} [ca. 3] [±2] [3 syllables] [c. 2 syll. missing] [..3..] [–2–] ___ ??? ‧‧‧ "
         )
         assert mark_gaps(f"{signs}《…》 ○○ ◯", "1-2")[0] == " ".join(["[GAP:1-2]"] * 16)
+        assert mark_gaps("⟨?⟩ {?} <? > ⟦??⟧", "1-2")[0] == " ".join(["[GAP:1-2]"] * 4)
         kept = "boxxx [MASK] [GAP:1] [2a] [?] ཐོ[?]་ (?) (12) ། -- x. pad+me <gap/> <gap extent='2 syllables'/>"
         assert mark_gaps(kept, "1-2") == (kept, [None] * len(GAP.findall(kept)))
         text = "ཀ[---]ཐོ[?]…[--][GAP]"

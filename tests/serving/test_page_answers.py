@@ -154,6 +154,21 @@ class TestOutput:
             "model": "tibert", "before": "ཀ<ཁ་", "after": "་ག ང་[GAP:1-2]",
         }  # fmt: skip
 
+    def test_conjectures_show_the_signs_of_other_editors(self, page):
+        """Also once a filling has been made a gap again, and something is typed before it."""
+        page.write("ཀ་[---]་ག་⟨?⟩")
+        page.one(".adopt").click()
+        page.all(".gap")[1].click()
+        page.candidates()[0].click()
+        page.one(".fill").click()
+        page.write("༄ཀ་[GAP:1-2]་ག་[GAP:1-2]")
+        for _ in range(2):
+            wait_until(lambda: page.text().startswith("༄"))
+            page.all(".gap")[0].click()
+            page.candidates()[0].click()
+        _, *rows, _ = page.take("conjectures")[1].split("\n")
+        assert [row.split("\t")[3] for row in rows] == ["[---]", "⟨?⟩"]
+
     def test_words(self, filled):
         name, content = filled.take("words")
         assert name == "words.conllu"

@@ -63,10 +63,11 @@ function escape(text) {
 /** The conjectures of a text as a table: a row for each, with what stands before and after. */
 export function toConjectures({ text, fills }) {
   const cell = (value) => String(value ?? "").replace(/\s/g, " ");
-  const rows = fills.map(({ start, end, gap, score, model }, index) => {
+  const rows = fills.map(({ start, end, gap, sign, score, model }, index) => {
     const line = text.slice(0, start).split("\n").length;
     const around = [text.slice(Math.max(0, start - 30), start), text.slice(end, end + 30)];
-    return [index + 1, line, start, gap, text.slice(start, end), score?.toFixed(3), model, ...around].map(cell).join("\t");
+    const cells = [index + 1, line, start, sign ?? gap, text.slice(start, end), score?.toFixed(3), model, ...around];
+    return cells.map(cell).join("\t");
   });
   return ["number\tline\tcharacter\tgap\tconjecture\tscore\tmodel\tbefore\tafter", ...rows, ""].join("\n");
 }

@@ -33,7 +33,7 @@ export class Panel {
     this.listen(onCopy, onClose);
   }
 
-  /** Show the first state, `{text, fills}`; `id` is its name among the texts that the browser keeps. */
+  /** Show the first state, `{text, fills, signs}`; `id` is its name among the texts that the browser keeps. */
   begin(state = { text: "", fills: [] }, id = null) {
     this.id = id ?? `${Date.now()}-${Math.random()}`;
     this.isUnsaved = false;
@@ -82,7 +82,7 @@ export class Panel {
       onClose();
     });
     on(".take", "change", () => this.take().catch(this.onError));
-    on(".adopt", "click", () => this.change(edit(this.state, adoptForeign(this.state.text, this.find(".length").value))));
+    on(".adopt", "click", () => this.change(adoptForeign(this.state, this.find(".length").value)));
     on(".strip", "click", () => this.change(edit(this.state, withoutMarkup(this.state.text))));
     on(".convert", "click", () => this.convert().catch(this.onError));
     on(".tagging input", "change", () => this.show());

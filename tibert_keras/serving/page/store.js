@@ -2,7 +2,7 @@
 
 const KEY = "texts";
 
-/** The texts kept: `{id: {text, fills}}`, in their order. */
+/** The texts kept: `{id: {text, fills, signs}}`, in their order. */
 export function load() {
   try {
     return JSON.parse(localStorage.getItem(KEY)) ?? {};

@@ -12,7 +12,8 @@ const SIGNS =
   String.raw`|[\[({](?:[Gg]ap|[Ll]acuna|[Ii]lleg(?:ible|\.)|[Ll]ost|[Mm]issing|[Uu]nclear|[Dd]amaged|[Ee]rased)[\])}]` +
   String.raw`|\[(?:ca?\. ?|[±+~] ?)?\d{1,2} ?syll?(?:able)?s?\.?(?: (?:illegible|lacking|lost|missing))?\]` +
   String.raw`|\[(?:ca?\. ?|[±+~] ?)\d{1,2}\]|\[[-\u2010-\u2015.…]+ ?\d{1,2} ?[-\u2010-\u2015.…]+\]` +
-  String.raw`|[({<⟨⟦‹〈《【⸢]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›〉》】⸣]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
+  String.raw`|[({<⟨⟦‹〈《【⸢]\s*(?:[…⋯]\s*|(?:[-\u2010-\u2015.xX×+]\s*){3,})(?:\?\s*)?[)}>⟩⟧›〉》】⸣]` +
+  String.raw`|[{<⟨⟦‹〈《【⸢]\s*\?+\s*[}>⟩⟧›〉》】⸣]|[…⋯]+|\.{3,}|-{3,}|\+{3,}|×+` +
   String.raw`|_{3,}|\?{3,}|[•‧]{3,}|(?<![a-zA-Z])(?:x{3,}|X{3,})(?![a-zA-Z])|[\u25a0-\u25a2\u25ad-\u25af\u3013\u25cc\u25ef]+|[\u25cb\u25cf]{2,}`;
 const FOREIGN = new RegExp(String.raw`<gap\b[^<>]*>(?:<\/gap>)?|\[GAP:?\]|${SIGNS}`, "g");
 // More than a model sees at a time.
@@ -49,14 +50,22 @@ export function withoutMarkup(text) {
 }
 
 /** Make gaps of the marks of other editions: `gap`, unless the mark says how many syllables are missing. */
-export function adoptForeign(text, gap) {
-  return text.replace(FOREIGN, (mark) => {
-    const says = (name) => new RegExp(`${name}=["'](\\d+)["']`).exec(mark)?.[1];
-    if (!/unit=["']syllables?["']/.test(mark)) return gap;
-    const least = says("quantity") ?? says("atLeast");
-    if (!least) return gap;
-    return `[GAP:${least}${says("atMost") ? `-${says("atMost")}` : ""}]`;
-  });
+export function adoptForeign(state, gap) {
+  // From the end, so that the places of the others stay as they are.
+  for (const { 0: sign, index: start } of [...state.text.matchAll(FOREIGN)].reverse()) {
+    const adopted = lengthOf(sign) ?? gap;
+    state = put(state, { start, end: start + sign.length }, adopted);
+    state.signs.push({ start, end: start + adopted.length, sign });
+  }
+  return state;
+}
+
+/** A gap of as many syllables as the mark of another edition says, if it does. */
+function lengthOf(mark) {
+  const says = (name) => new RegExp(`${name}=["'](\\d+)["']`).exec(mark)?.[1];
+  const least = says("quantity") ?? says("atLeast");
+  if (!least || !/unit=["']syllables?["']/.test(mark)) return null;
+  return `[GAP:${least}${says("atMost") ? `-${says("atMost")}` : ""}]`;
 }
 
 /** The part of a text to send for gap `index`, and which of its gaps that is; the others are only what is around it. */
@@ -72,46 +81,49 @@ export function around(text, gaps, index) {
   return { text: text.slice(start, end), number };
 }
 
-/** Put a filling in place of a gap, and note it among the fillings: `{start, end, gap, score, model}`. */
-export function fill({ text, fills }, gap, filling, source = {}) {
-  const shift = filling.length - (gap.end - gap.start);
-  const moved = fills.map((each) =>
-    each.start < gap.start ? each : { ...each, start: each.start + shift, end: each.end + shift },
-  );
-  const noted = { start: gap.start, end: gap.start + filling.length, gap: text.slice(gap.start, gap.end), ...source };
-  return {
-    text: text.slice(0, gap.start) + filling + text.slice(gap.end),
-    fills: [...moved, noted].sort((a, b) => a.start - b.start),
-  };
+// A state is `{text, fills, signs}`: the fillings are `{start, end, gap, sign, score, model}`; the signs of other editions
+// that gaps have been made of, while these are not filled, `{start, end, sign}`. Old states have no signs.
+
+/** Put `part` in place of what is from `start` to `end`. What is noted of places behind it moves along. */
+function put({ text, fills, signs = [] }, { start, end }, part) {
+  const shift = part.length - (end - start);
+  const move = (each) =>
+    each.start < start || each.end <= start ? each : { ...each, start: each.start + shift, end: each.end + shift };
+  return { text: text.slice(0, start) + part + text.slice(end), fills: fills.map(move), signs: signs.map(move) };
+}
+
+/** Put a filling in place of a gap, and note it among the fillings. */
+export function fill({ text, fills, signs = [] }, gap, filling, source = {}) {
+  const { start, end } = gap;
+  const sign = signs.find((each) => each.start === start)?.sign;
+  const filled = put({ text, fills, signs: signs.filter((each) => each.start !== start) }, gap, filling);
+  filled.fills.push({ start, end: start + filling.length, gap: text.slice(start, end), sign, ...source });
+  filled.fills.sort((a, b) => a.start - b.start);
+  return filled;
 }
 
 /** Make a gap again of a filling. */
-export function reopen({ text, fills }, filling) {
-  const shift = filling.gap.length - (filling.end - filling.start);
-  return {
-    text: text.slice(0, filling.start) + filling.gap + text.slice(filling.end),
-    fills: fills
-      .filter((each) => each !== filling)
-      .map((each) => (each.start < filling.start ? each : { ...each, start: each.start + shift, end: each.end + shift })),
-  };
+export function reopen(state, filling) {
+  const { start, gap, sign } = filling;
+  const opened = put({ ...state, fills: state.fills.filter((each) => each !== filling) }, filling, gap);
+  if (sign) opened.signs.push({ start, end: start + gap.length, sign });
+  return opened;
 }
 
-/** The state after somebody has changed the text by hand: fillings that were not touched stay noted. */
-export function edit({ text, fills }, changed) {
+/** The state after somebody has changed the text by hand: what was not touched stays noted. */
+export function edit({ text, fills, signs = [] }, changed) {
   let same = 0;
   const shorter = Math.min(text.length, changed.length);
   while (same < shorter && text[same] === changed[same]) same++;
   let tail = 0;
   while (tail < shorter - same && text[text.length - 1 - tail] === changed[changed.length - 1 - tail]) tail++;
   const shift = changed.length - text.length;
-  return {
-    text: changed,
-    fills: fills.flatMap((each) => {
-      if (each.end <= same) return [each];
-      if (each.start >= text.length - tail) return [{ ...each, start: each.start + shift, end: each.end + shift }];
-      return [];
-    }),
+  const keep = (each) => {
+    if (each.end <= same) return [each];
+    if (each.start >= text.length - tail) return [{ ...each, start: each.start + shift, end: each.end + shift }];
+    return [];
   };
+  return { text: changed, fills: fills.flatMap(keep), signs: signs.flatMap(keep) };
 }
 
 /** Cut a text into parts of so many characters at most, after shads if there are any, after tshegs otherwise. */
