@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import product
 from types import SimpleNamespace
 
 import keras
@@ -247,6 +248,22 @@ class TestScores:
         ((candidates,),) = fill_gaps(["ཀ་[GAP:1-3]ཀ་"], model=Letters(), top_k=5)
         assert {candidate.syllables for candidate in candidates} == {3}
         assert candidates[0].score == pytest.approx(0.33, rel=1e-3)
+
+    def test_no_more_than_a_thousand(self):
+        """However many are asked for: a search of more would take long, for guesses that mean nothing."""
+
+        class Syllables(SlowFiller):
+            VOWELS, FINALS = ("", "ི", "ུ", "ེ", "ོ"), ("", "ག", "ང", "ད", "ན", "བ", "མ", "ར", "ལ")
+            PIECES = (
+                *SlowFiller.PIECES[:5],
+                *map("".join, product("ཀཁགངཅཆཇཉཏཐདནཔཕབམཙཚཛཝཞཟའཡརལཤས", VOWELS, FINALS, "་")),
+            )
+
+            def masked_lm(self, token_ids, **_):
+                return {"logits": tf.zeros((len(token_ids), 1, len(self.PIECES)))}
+
+        ((candidates,),) = fill_gaps(["ཀ་[MASK]ཀ་"], model=Syllables(), top_k=5000)
+        assert len(Syllables.PIECES) > 1100 and len(candidates) == 1000
 
 
 def tokens_of(loaded, text):
