@@ -81,7 +81,8 @@ def export(flags: ExportFlags) -> None:
         held_out = read_held_out(
             model, flags.input_file, split_file=flags.split_file, universal_tags=flags.universal_tags
         )
-        print(compare_precision(model, flags.precision, held_out))
+        report, model = compare_precision(model, flags.precision, held_out)
+        print(report)
     # No other export may take the same number.
     with only_writer(flags.output_dir) if flags.versioned else nullcontext():
         output_dir = next_version(flags.output_dir) if flags.versioned else flags.output_dir
