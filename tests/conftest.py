@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -54,6 +55,8 @@ LONGEST_FILES = (
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the order of the files under xdist, and compile little and, for JAX, once in all processes of a session."""
     config.option.loadscopereorder = False
+    # As the command line does it.
+    gc.set_threshold(100_000)
     # Where TensorFlow looks for the TPUs of a machine of Google's; by its own name it would wait for an answer.
     os.environ["GCE_METADATA_HOST"] = "localhost:1"
     # Compiling takes longer than anything so small runs: without these, three times as long.

@@ -1,5 +1,6 @@
 """The command `tibert`, also as `python -m tibert_keras.cli`: stops at Ctrl-C even while it starts."""
 
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,8 @@ _INTERRUPTED = 130
 def run() -> int:
     """Run the command line of this process, and return the exit status."""
     signal.signal(signal.SIGINT, _interrupt)
+    # TensorFlow and Keras make half a million objects, and looking for garbage among them took a sixth of their import.
+    gc.set_threshold(100_000)
     try:
         # TensorFlow and others take seconds to import, and even the list of verbs takes a moment.
         from tibert_keras.cli.main import main, nobody_reads
