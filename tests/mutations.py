@@ -275,7 +275,7 @@ MUTATIONS = [
     # === saved_model ===
     Mutation(
         "a text of one token too many is taken", "saved_model/text_module.py",
-        "tf.reduce_max(tokens.row_lengths(), axis=0) + 2,", "tf.reduce_max(tokens.row_lengths(), axis=0) + 1,",
+        "tf.reduce_max(tokens.row_lengths(), axis=0) + 2 <=", "tf.reduce_max(tokens.row_lengths(), axis=0) + 1 <=",
         "tests/saved_model/test_export.py",
     ),
     Mutation(

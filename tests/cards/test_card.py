@@ -171,7 +171,10 @@ class TestCard:
         assert not (run / "CARD.md").exists()
 
     def test_bad_input(self, tmp_path, capsys):
-        for given, message in (([], "There is no run to describe"), ([str(tmp_path)], "The folder holds no run")):
+        for given, message in (
+            ([], "There is no run. Received: run_dir=''"),
+            ([str(tmp_path)], "The folder holds no run"),
+        ):
             assert main(["card", *given]) == 1
             assert message in capsys.readouterr().err
         assert not list(tmp_path.iterdir())

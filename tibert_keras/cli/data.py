@@ -44,8 +44,6 @@ class InspectFlags:
     plot: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.file:
-            raise InputError("There is no file to inspect. Received: file=''. Give a record file.")
         if self.num_examples < 0:
             raise InputError(f"num_examples must not be negative. Received: {self.num_examples}.")
 

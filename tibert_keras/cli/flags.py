@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import pairwise, product, zip_longest
+from itertools import product, zip_longest
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,8 +16,8 @@ from tibert_keras.globs import check_name
 from tibert_keras.json_types import misfit
 from tibert_keras.yaml_files import read_yaml
 
-# Fields given as positional arguments, not as flags.
-_POSITIONAL = {"file", "models", "run_dir", "text"}
+# Fields given as positional arguments, not as flags, and what those are that have to be given.
+_POSITIONAL = {"file": "record file", "run_dir": "run", "models": None, "text": None}
 # Fields whose flag is a Python keyword, which cannot name a field.
 _KEYWORDS = {"from_": "from"}
 # How messages name types.
@@ -39,7 +39,7 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     parser.add_argument("--verbose", action="store_true", help="Also show the logs of TensorFlow and other libraries.")
     kinds = get_type_hints(config_class)
     # The value of each if no words are given.
-    positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL & kinds.keys()}
+    positional: dict[str, Any] = {field: "" if kinds[field] is str else [] for field in _POSITIONAL if field in kinds}
     keywords = [field for field in _KEYWORDS if field in kinds]
     for field, none in positional.items():
         nargs = "?" if kinds[field] is str else "*"
@@ -55,15 +55,15 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
     for word in words:
         check_name(word)
     # Before jsonargparse reads them: it has no bounds.
-    files = [
-        read_yaml(path, what="a file of flags", advice="Give a YAML file of `flag: value`.")
-        for path in _config_files(words)
-    ]
+    paths, flags = _split_config(words)
+    files = [read_yaml(path, what="a file of flags", advice="Give a YAML file of `flag: value`.") for path in paths]
     for field, config in product(positional, files):
         if misfit(config.get(field), str | list[str] | None) is not None:
             raise InputError(f"{field} has another type. Received: {field}={config[field]!r}. Give a list of words.")
     try:
-        values = parser.parse_args(_spell_out_switches(_config_first(words), switches)).as_dict()
+        # The files first, since later arguments override earlier ones.
+        given = [*(f"--config={path}" for path in paths), *_spell_out_switches(flags, switches)]
+        values = parser.parse_args(given).as_dict()
     except ArgumentError as error:
         raise _explained(error, {_KEYWORDS.get(field, field): kind for field, kind in kinds.items()}) from error
     # `main` has read it already: it must take effect before the libraries are imported.
@@ -73,6 +73,9 @@ def parse(function: Callable[[Any], None], words: Sequence[str], *, name: str) -
         for field, none in positional.items():
             # argparse overwrites the file's value with the default.
             values[field] = values[field] or config.get(field, none)
+    for field in positional:
+        if (what := _POSITIONAL[field]) and not values[field]:
+            raise InputError(f"There is no {what}. Received: {field}={values[field]!r}. Give the path of one.")
     for field in keywords:
         values[field] = values.pop(_KEYWORDS[field])
     defaults = {field.name: field.default for field in fields(config_class)}
@@ -106,11 +109,6 @@ def _described(kind: Any) -> list[str]:
     return [name for part in get_args(kind) if part is not NoneType for name in _described(part)]
 
 
-def _config_files(words: Sequence[str]) -> list[str]:
-    given = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
-    return given + [path for word, path in pairwise(words) if word == "--config"]
-
-
 def _check_range(name: str, value: Any) -> None:
     """Refuse what libraries behind the verbs would refuse in their own words: more than 32 bits, and NUL in text."""
     for each in value if isinstance(value, list) else [value]:
@@ -125,14 +123,17 @@ def _field_help(config_class: type, name: str) -> str | None:
     return next((field.description for field in fields if field.arg_name == name), None)
 
 
-def _config_first(words: Sequence[str]) -> list[str]:
-    """Move `--config FILE` to the front, since later arguments override earlier ones."""
-    first, others = [], list(words)
-    while "--config" in others[:-1]:
-        index = others.index("--config")
-        first += others[index : index + 2]
-        del others[index : index + 2]
-    return [*first, *sorted(others, key=lambda word: not word.startswith("--config="))]
+def _split_config(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the files of `--config` from the other words."""
+    files, others = [], []
+    remaining = iter(words)
+    for word in remaining:
+        name, is_given, path = word.partition("=")
+        if name == "--config" and (is_given or (path := next(remaining, ""))):
+            files.append(path)
+        else:
+            others.append(word)
+    return files, others
 
 
 def _spell_out_switches(words: Sequence[str], switches: set[str]) -> list[str]:

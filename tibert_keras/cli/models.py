@@ -113,7 +113,7 @@ def fill_mask(config: FillMaskConfig) -> None:
             write_conjectures(
                 text.text, text.gaps, config.conjectures_file, signs=text.signs, show_wylie=config.show_wylie
             )
-        _write_pieces([text.filled], config.output_file)
+        write_pieces([text.filled], config.output_file)
         return
     if config.output_file is not None:
         count = write_filled(filled, config.output_file, show_wylie=config.show_wylie)
@@ -139,31 +139,23 @@ def tag(config: TagConfig) -> None:
         for path in tag_files(config):
             print(path)
         return
-    _write_pieces(tag_text(config), config.output_file)
+    write_pieces(tag_text(config), config.output_file)
 
 
 def classify(config: ClassifyConfig) -> None:
     """Classify texts, one per line."""
-    _write_pieces(classify_text(config), config.output_file)
+    write_pieces(classify_text(config), config.output_file)
 
 
 def segment(config: SegmentConfig) -> None:
     """Split texts into sentences, at the ends of sections."""
-    _write_pieces(segment_text(config), config.output_file)
+    write_pieces(segment_text(config), config.output_file)
 
 
 def segment_examples(config: SegmentExamplesConfig) -> None:
     """Make examples for `tibert finetune text` from text with one sentence per line."""
     for label, count in write_examples(config).items():
         print(f"{label}: {count}")
-
-
-def _write_pieces(pieces: Iterable[str], output_file: str | None) -> None:
-    if output_file is not None:
-        write_pieces(pieces, output_file)
-        return
-    for piece in pieces:
-        print(piece, end="")
 
 
 def serve(config: ServeConfig) -> None:

@@ -62,10 +62,6 @@ class RunsFlags:
     run_dir: list[str]
     plot: str | None = None
 
-    def __post_init__(self) -> None:
-        if not self.run_dir:
-            raise InputError("There is no run to show. Received: run_dir=[]. Give the folder of a run.")
-
 
 def runs(flags: RunsFlags) -> None:
     """Show the progress, losses and speed of runs as a table."""
@@ -89,10 +85,6 @@ class ChampionFlags:
 
     run_dir: list[str]
     criterion: Literal["loss", "val_loss"] = "loss"
-
-    def __post_init__(self) -> None:
-        if not self.run_dir:
-            raise InputError("There is no run to choose from. Received: run_dir=[]. Give the folder of a run.")
 
 
 def champion(flags: ChampionFlags) -> None:
@@ -181,10 +173,6 @@ class CardFlags:
     """
 
     run_dir: str
-
-    def __post_init__(self) -> None:
-        if not self.run_dir:
-            raise InputError("There is no run to describe. Received: run_dir=''. Give the folder of a run.")
 
 
 def card(flags: CardFlags) -> None:

@@ -65,7 +65,9 @@ def from_theirs(
     `implied` has values of ours that the other format may leave out. An optional part (pooler, `mlm_head`, `sop_head`,
     `logits`) that they lack is left out. One that our model lacks is dropped and logged.
     """
-    by_name = {row.theirs: row for row in _rows(table, shapes).values()}
+    rows = _rows(table, shapes)
+    by_name = {row.theirs: row for row in rows.values()}
+    parts = {row.theirs: row.ours.partition("/")[0] for row in table}
     ours = {}
     for name, array in arrays.items():
         base, slot = split_slot(name)
@@ -79,7 +81,7 @@ def from_theirs(
                 )
             _check_numbers(name, array)
             ours[row.ours + slot] = row.to_ours(array, shapes[row.ours])
-        elif (part := _part(table, base)) is not None and not _has_part(shapes, part):
+        elif (part := parts.get(base, "")) in _PARTS and not _has_part(shapes, part):
             _LOG.info("Dropped %s, because the model has no %s.", name, part)
         else:
             raise InputError(
@@ -87,7 +89,14 @@ def from_theirs(
                 "Give the configuration that belongs to the weights, of an ALBERT for pretraining."
             )
     ours = {**(implied or {}), **ours}
-    _check_missing(table, ours, shapes)
+    for path in shapes:
+        part = path.partition("/")[0]
+        if path not in ours and (part not in _PARTS or _has_part(ours, part)):
+            shape = rows[path].their_shape(shapes[path])
+            raise InputError(
+                f"A variable is missing. Received: no {rows[path].theirs} of shape {shape}. "
+                "Give whole weights, and the configuration that belongs to them."
+            )
     return ours
 
 
@@ -146,26 +155,5 @@ def _rows(table: Sequence[Row], paths: Iterable[str]) -> dict[str, Row]:
     return rows
 
 
-def _part(table: Sequence[Row], name: str) -> str | None:
-    """Find the optional part that one of their names belongs to."""
-    for row in table:
-        part = row.ours.partition("/")[0]
-        if part in _PARTS and row.theirs == name:
-            return part
-    return None
-
-
 def _has_part(names: Iterable[str], part: str) -> bool:
     return any(name.startswith(f"{part}/") for name in names)
-
-
-def _check_missing(table: Sequence[Row], ours: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    missing = [path for path in shapes if path not in ours]
-    absent = {part for part in _PARTS if not _has_part(ours, part)}
-    for path in missing:
-        if path.partition("/")[0] not in absent:
-            row = _rows(table, [path])[path]
-            raise InputError(
-                f"A variable is missing. Received: no {row.theirs} of shape {row.their_shape(shapes[path])}. "
-                "Give whole weights, and the configuration that belongs to them."
-            )

@@ -44,7 +44,7 @@ def classify_text(config: ClassifyConfig) -> Iterator[str]:
     preset, lines = find_input(config, task="TibertTextClassifier")
     model = load_classifier(preset)
     texts = (line for line, _ in lines if line.strip())
-    return map(_FORMATS[config.format], classify_each(model, texts, batch_size=config.batch_size))
+    return (_line(each, config.format) for each in classify_each(model, texts, batch_size=config.batch_size))
 
 
 def load_classifier(preset: str) -> Any:
@@ -86,13 +86,7 @@ def _columns(text: str, count: int) -> list[str]:
     return columns
 
 
-def _table_row(text: ClassifiedText) -> str:
+def _line(text: ClassifiedText, form: str) -> str:
+    if form == "json":
+        return json.dumps(text._asdict(), ensure_ascii=False) + "\n"
     return f"{text.label}\t{text.probabilities[text.label]:.4f}\t{text.text}\n"
-
-
-def _json_line(text: ClassifiedText) -> str:
-    line = {"text": text.text, "label": text.label, "probabilities": text.probabilities}
-    return json.dumps(line, ensure_ascii=False) + "\n"
-
-
-_FORMATS = {"tsv": _table_row, "json": _json_line}

@@ -3,10 +3,10 @@
 import json
 import logging
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, tee
 from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
@@ -178,25 +178,15 @@ def fill_file(config: FillMaskConfig) -> Iterator[FilledText]:
             texts = [(1, "".join(line + end for line, end in read_file(config.input_file)))]
         else:
             texts = read_texts(config.input_file)
-    replaced: deque[list[str | None]] = deque()
     if config.gap_signs is not None:
-        texts = _marked(texts, config.gap_signs, replaced)
-    texts = _noting_signs(texts)
-    texts = texts_in_tibetan(texts, config.transliteration)
+        # Texts are read ahead of their fillings.
+        marked, signed = tee((number, *mark_gaps(text, config.gap_signs)) for number, text in texts)
+        texts = ((number, text) for number, text, _ in marked)
+    texts = texts_in_tibetan(_noting_signs(texts), config.transliteration)
     filled = fill_texts(texts, model=config.model, unit=config.unit, top_k=config.top_k, batch_size=config.batch_size)
     if config.gap_signs is None or config.unit == "pieces":
         return filled
-    return (_with_signs(text, replaced.popleft()) for text in filled)
-
-
-def _marked(
-    texts: Iterable[tuple[int, str]], signs: str, replaced: deque[list[str | None]]
-) -> Iterator[tuple[int, str]]:
-    for number, text in texts:
-        marked, of_text = mark_gaps(text, signs)
-        # Texts are read ahead.
-        replaced.append(of_text)
-        yield number, marked
+    return (_with_signs(text, signs) for text, (_, _, signs) in zip(filled, signed, strict=True))
 
 
 def _noting_signs(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -13,17 +13,7 @@ import numpy as np
 
 from tibert_keras.errors import InputError
 from tibert_keras.formats.numpy_albert import log_softmax
-from tibert_keras.inference.gaps import (
-    LETTER,
-    MASK,
-    MAX_TOKENS,
-    SIGN,
-    UNMARKED,
-    Gap,
-    edge,
-    leading_marks,
-    syllables_of,
-)
+from tibert_keras.inference.gaps import LETTER, MASK, MAX_TOKENS, SIGN, UNMARKED, Gap, edge, leading_marks, syllables_of
 from tibert_keras.inference.piece_table import PieceTable
 from tibert_keras.inference.plain import PlainFillMask
 from tibert_keras.lazy import tf

@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 
 from tibert_keras.inference.gap_model import Context, GapModel, MaskedWindow, contexts_of, surroundings
-from tibert_keras.inference.gaps import (
-    MASK,
-    Gap,
-    edge,
-    has_shad_inside,
-    is_well_formed,
-    put_in,
-    readable,
-    syllables_of,
-)
+from tibert_keras.inference.gaps import MASK, Gap, edge, has_shad_inside, is_well_formed, put_in, readable, syllables_of
 from tibert_keras.inference.piece_table import Completions
 
 # How many hypotheses to keep for each gap, length and ending, at least and at most.
@@ -194,11 +185,9 @@ class _Search:
     def _keep(self, beam: _Hypothesis) -> None:
         """Add a complete filling, or give a known one its better score."""
         found = self._found[beam.gap]
+        gap, (before, after) = self._gaps[beam.gap], self._around[beam.gap]
         spelled = beam.text[len(beam.context.prefix) :].removesuffix(beam.context.ending or "")
-        gap = self._gaps[beam.gap]
-        spelled = f"{gap.begins}{spelled}{gap.ends}"
-        before, after = self._around[beam.gap]
-        filling = readable(spelled, before=before, after=after)
+        filling = readable(f"{gap.begins}{spelled}{gap.ends}", before=before, after=after)
         score = exp(beam.log_probability / beam.length)
         syllables = syllables_of(filling)
         fits = gap.tokens is not None or gap.syllables[0] <= len(syllables) <= gap.syllables[1]

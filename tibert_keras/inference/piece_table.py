@@ -4,7 +4,6 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,14 +21,6 @@ _FOLLOWS = {
     SPACE: {LETTER, MARK, SPACE},
     UNMARKED: {TSHEG_MARK},
 }
-
-
-class _Kind(NamedTuple):
-    """The edges of a piece and its number of syllables."""
-
-    first: int
-    last: int
-    syllables: int
 
 
 class PieceTable:
@@ -85,11 +76,10 @@ class PieceTable:
                 allowed[self._index[ending[start:]]] = True
         return allowed
 
-    def kinds(self, pieces: np.ndarray | None = None) -> set[_Kind]:
-        """The kinds of the Tibetan pieces among some, bool `[vocabulary]`, or among all."""
-        chosen = self._tibetan if pieces is None else self._tibetan & pieces
-        kinds = np.unique(np.stack([self._first, self._last, self._count])[:, chosen], axis=1)
-        return set(map(_Kind, *kinds.tolist()))
+    def kinds(self, pieces: np.ndarray | bool = True) -> set[tuple[int, int, int]]:
+        """The first edge, last edge and number of syllables of the Tibetan pieces among some, bool `[vocabulary]`."""
+        kinds = np.unique(np.stack([self._first, self._last, self._count])[:, self._tibetan & pieces], axis=1)
+        return set(zip(*kinds.tolist(), strict=True))
 
     def agrees(self, text: str) -> np.ndarray:
         """The pieces that a known text begins with, or that begin with it, bool `[vocabulary]`."""
@@ -122,9 +112,9 @@ class Completions:
         """Whether it is possible. If not, the search would find nothing."""
         goes_on, (low, high) = last in (LETTER, SIGN), syllables
         after = {
-            (kind.last, count + kind.syllables - (goes_on and kind.first in (LETTER, SIGN)))
-            for kind in (self._kinds if pieces > 1 else self._last_kinds(ending))
-            if kind.first in _FOLLOWS[last]
+            (end, count + more - (goes_on and first in (LETTER, SIGN)))
+            for first, end, more in (self._kinds if pieces > 1 else self._last_kinds(ending))
+            if first in _FOLLOWS[last]
         }
         if pieces == 1:
             return any(low <= each <= high for _, each in after)

@@ -107,8 +107,6 @@ def _joined(model: Any, ends: Iterator[SectionEnd], batch_size: int) -> Iterator
             if not end.after or model.labels[row.argmax()] == SENTENCE:
                 yield sentence
                 sentence = ""
-    if sentence:
-        yield sentence
 
 
 @dataclass(frozen=True, kw_only=True)

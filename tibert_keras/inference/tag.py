@@ -6,10 +6,9 @@ import logging
 import os
 import re
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -217,25 +216,22 @@ def find_input(config: TextConfig, *, task: str) -> tuple[str, Iterator[tuple[st
 
 def tag_each(model: Any, lines: Iterable[tuple[str, str]], *, batch_size: int = 32) -> Iterator[TaggedLine]:
     """Tag lines with their ends. An empty one without end is no line, and only separates texts."""
-    # `tag_lines` reads ahead.
-    ends: deque[tuple[str, int]] = deque()
 
-    def noting_ends() -> Iterator[str]:
+    def in_documents() -> Iterator[tuple[str, str, int]]:
         document, is_over = 0, True
         for line, end in lines:
             has_text = bool(line.strip())
             document, is_over = document + (has_text and is_over), not has_text
-            ends.append((end, max(document, 1)))
-            yield line
+            yield line, end, max(document, 1)
 
+    # `tag_lines` reads ahead.
+    ahead, known = tee(in_documents())
+    tagged = zip(tag_lines(model, (line for line, _, _ in ahead), batch_size=batch_size), known, strict=True)
     number = 0
-    with tqdm(desc="tag", unit="line", disable=None) as progress:
-        for words in tag_lines(model, noting_ends(), batch_size=batch_size):
-            end, document = ends.popleft()
-            progress.update()
-            if words or end:
-                number += 1
-                yield TaggedLine(number, words, end, document)
+    for words, (_, end, document) in tqdm(tagged, desc="tag", unit="line", disable=None):
+        if words or end:
+            number += 1
+            yield TaggedLine(number, words, end, document)
 
 
 def read_file(path: str) -> Iterator[tuple[str, str]]:
@@ -276,7 +272,10 @@ def with_tibetan(lines: Iterable[tuple[str, str]], name: str | None = None) -> I
     raise no_tibetan("\n".join(line for line, _ in waiting[:_MAX_TRIED]), name)
 
 
-def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str]) -> None:
-    """Write the pieces from `tag_text` or `segment_text` to a file, which appears only when it is complete."""
+def write_pieces(pieces: Iterable[str], path: str | os.PathLike[str] | None) -> None:
+    """Write the pieces of a result to a file, which appears only when it is complete, or to standard output."""
+    if path is None:
+        sys.stdout.writelines(pieces)
+        return
     with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(pieces)

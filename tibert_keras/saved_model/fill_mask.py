@@ -89,15 +89,19 @@ class FillMask(TextModule):
             "mask_positions": mask_positions,
         }
         backbone = self._model.backbone
-        checks = [
-            *_check_shapes(inputs, longest=backbone.max_sequence_length),
-            _check_range(inputs, "token_ids", backbone.vocabulary_size),
-            _check_range(inputs, "padding_mask", 2),
-            _check_range(inputs, "segment_ids", backbone.num_segments),
-            tf.debugging.Assert(
-                _in_range(mask_positions, tf.shape(token_ids)[1]), ["mask_positions must be places in token_ids."]
-            ),
-        ]
+        longest, shape = backbone.max_sequence_length, tf.shape(token_ids)
+        sizes = {"token_ids": backbone.vocabulary_size, "padding_mask": 2, "segment_ids": backbone.num_segments}
+        needed = {
+            # Bound the number of logits: positions times vocabulary, a short request could exhaust the memory.
+            f"A row has more than {longest} tokens.": shape[1] <= longest,
+            "There are more mask_positions than token_ids.": tf.shape(mask_positions)[1] <= shape[1],
+            "mask_positions must be places in token_ids.": _in_range(mask_positions, shape[1]),
+        }
+        for name, size in sizes.items():
+            # A GPU would look up ids that do not exist as zeros, without an error.
+            needed[f"{name} must be from 0 to {size - 1}."] = _in_range(inputs[name], size)
+            needed[f"{name} must have the shape of token_ids."] = tf.reduce_all(tf.shape(inputs[name]) == shape)
+        checks = [tf.debugging.Assert(is_met, [message]) for message, is_met in needed.items()]
         with tf.control_dependencies(checks):
             return {"logits": self._logits(inputs)}
 
@@ -105,28 +109,6 @@ class FillMask(TextModule):
     def vocabulary(self) -> dict[str, tf.Tensor]:
         """Return the tokenizer's `pieces`, string `[vocabulary]`, and the model's `max_tokens`, an int32."""
         return {"pieces": tf.identity(self.pieces), "max_tokens": tf.constant(self._max_length)}
-
-
-def _check_shapes(inputs: dict[str, tf.Tensor], *, longest: int) -> list[tf.Operation]:
-    """Bound the number of logits: positions times vocabulary, a short request could exhaust the memory."""
-    shape, places = tf.shape(inputs["token_ids"]), inputs["mask_positions"]
-    return [
-        tf.debugging.assert_less_equal(shape[1], longest, message=f"A row has more than {longest} tokens."),
-        *(
-            tf.debugging.assert_equal(
-                tf.shape(inputs[name]), shape, message=f"{name} must have the shape of token_ids."
-            )
-            for name in ("padding_mask", "segment_ids")
-        ),
-        tf.debugging.assert_less_equal(
-            tf.shape(places)[1], shape[1], message="There are more mask_positions than token_ids."
-        ),
-    ]
-
-
-def _check_range(inputs: dict[str, tf.Tensor], name: str, size: int) -> tf.Operation:
-    """Refuse ids that do not exist: a GPU would look them up as zeros, without an error."""
-    return tf.debugging.Assert(_in_range(inputs[name], size), [f"{name} must be from 0 to {size - 1}."])
 
 
 def _in_range(values: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:

@@ -96,8 +96,11 @@ class TextModule(tf.Module):
 
     def _pack(self, tokens: tf.RaggedTensor, *, check: bool = True) -> dict[str, tf.Tensor]:
         """Pack the ids of texts as `[CLS] text [SEP]`, padded to the longest text of the batch."""
-        # Texts are never truncated: a mask beyond the end would have no answer.
-        checks = [self._check_length(tokens)] if check else []
+        checks = []
+        if check:
+            # Texts are never truncated: a mask beyond the end would have no answer.
+            is_short = tf.reduce_max(tokens.row_lengths(), axis=0) + 2 <= self._max_length
+            checks.append(tf.debugging.Assert(is_short, [f"A text is longer than {self._max_length} tokens."]))
         with tf.control_dependencies(checks):
             column = tf.ones_like(tokens.row_lengths(), tf.int32)[:, tf.newaxis]
         tokens = tf.concat(
@@ -107,13 +110,6 @@ class TextModule(tf.Module):
         padding_mask = tf.sequence_mask(tokens.row_lengths(), dtype=tf.int32)
         token_ids = tokens.to_tensor(self._tokenizer.pad_token_id)
         return {"token_ids": token_ids, "padding_mask": padding_mask, "segment_ids": tf.zeros_like(token_ids)}
-
-    def _check_length(self, tokens: tf.RaggedTensor) -> tf.Operation:
-        return tf.debugging.assert_less_equal(
-            tf.reduce_max(tokens.row_lengths(), axis=0) + 2,
-            tf.constant(self._max_length, tf.int64),
-            message=f"A text is longer than {self._max_length} tokens.",
-        )
 
 
 def bounded(text: tf.Tensor) -> tf.Tensor:

@@ -23,8 +23,6 @@ _HEADERS = {
 # curl says `x-www-form-urlencoded` if it is told nothing else. Web pages may send it to anyone, but say where they come
 # from.
 _JSON_TYPES = ("", "application/json", "text/json", "application/x-www-form-urlencoded", "application/octet-stream")
-
-
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 

@@ -98,11 +98,10 @@ class Signature:
             if arrays["mask_positions"].shape[-1] > tokens:
                 raise RequestError(400, "The model refuses the input: There are more mask_positions than token_ids.")
             _check_range(arrays["mask_positions"], tokens, "mask_positions must be places in token_ids.")
-            _check_range(arrays["padding_mask"], 2, "padding_mask must be from 0 to 1.")
-            _check_range(arrays["segment_ids"], self._segments, f"segment_ids must be from 0 to {self._segments - 1}.")
-            for output in self.outputs.values():
-                size = output.shape[-1]
-                _check_range(arrays["token_ids"], size, f"token_ids must be from 0 to {size - 1}.")
+            pieces = min(output.shape[-1] for output in self.outputs.values())
+            sizes = {"padding_mask": 2, "segment_ids": self._segments, "token_ids": pieces}
+            for name, size in sizes.items():
+                _check_range(arrays[name], size, f"{name} must be from 0 to {size - 1}.")
 
     def join(self, answers: Sequence[Arrays]) -> Arrays:
         """Combine the answers to the items of one request into its outputs."""
