@@ -210,9 +210,8 @@ MUTATIONS = [
     ),
     # === formats ===
     Mutation(
-        "a table loses a transposition", "formats/google_names.py",
-        '"cls/seq_relationship/output_weights", inputs=1, transposed=True)',
-        '"cls/seq_relationship/output_weights", inputs=1)', "tests/formats/test_google_names.py",
+        "a table loses a transposition", "formats/names.py",
+        '(column == 2 or kind == "order")', "(column == 2)", "tests/formats/test_google_names.py",
     ),
     Mutation(
         "[CLS] and [SEP] are swapped in transformers' configuration", "formats/hugging_face.py",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.renaming import Row, from_theirs, in_float32, split_slot, to_theirs
+from tibert_keras.formats.names import GOOGLE
+from tibert_keras.formats.renaming import from_theirs, in_float32, split_slot, to_theirs
 from tibert_keras.lazy import tf
 from tibert_keras.storage import exists, is_remote, join, list_folder, open_binary
 
@@ -23,48 +24,6 @@ _SHARED = re.compile(r"(?P<root>.*/)group_(?P<group>\d+)/(?P<rest>inner_group_\d
 _OWN = re.compile(r"(?P<root>.*/)group_\d+(?:_\d+)?/layer_(?P<layer>\d+)/(?P<rest>inner_group_\d+/.*)")
 
 _LOG = logging.getLogger(__name__)
-
-_OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "bert/encoder/transformer/group_{group}/inner_group_{inner}"
-
-
-def _dense(ours: str, theirs: str) -> list[Row]:
-    return [Row(f"{ours}/{name}", f"{theirs}/{name}") for name in ("kernel", "bias")]
-
-
-def _norm(ours: str, theirs: str) -> list[Row]:
-    return [Row(f"{ours}/{name}", f"{theirs}/{name}") for name in ("gamma", "beta")]
-
-
-def _heads(name: str) -> list[Row]:
-    ours, theirs = f"{_OURS}/self_attention_layer/{name}", f"{_THEIRS}/attention_1/self/{name}"
-    return [Row(f"{ours}/kernel", f"{theirs}/kernel", inputs=1), Row(f"{ours}/bias", f"{theirs}/bias", inputs=0)]
-
-
-_ATTENTION_OUTPUT = f"{_OURS}/self_attention_layer/attention_output", f"{_THEIRS}/attention_1/output/dense"
-
-# The names of google-research/albert's `modeling.py` and `run_pretraining.py`.
-GOOGLE: tuple[Row, ...] = (
-    Row("token_embedding/embeddings", "bert/embeddings/word_embeddings"),
-    Row("position_embedding/embeddings", "bert/embeddings/position_embeddings"),
-    Row("segment_embedding/embeddings", "bert/embeddings/token_type_embeddings"),
-    *_norm("embeddings_layer_norm", "bert/embeddings/LayerNorm"),
-    *_dense("embedding_projection", "bert/encoder/embedding_hidden_mapping_in"),
-    *_heads("query"),
-    *_heads("key"),
-    *_heads("value"),
-    Row(f"{_ATTENTION_OUTPUT[0]}/kernel", f"{_ATTENTION_OUTPUT[1]}/kernel", inputs=2),
-    Row(f"{_ATTENTION_OUTPUT[0]}/bias", f"{_ATTENTION_OUTPUT[1]}/bias"),
-    *_norm(f"{_OURS}/self_attention_layer_norm", f"{_THEIRS}/LayerNorm"),
-    *_dense(f"{_OURS}/feedforward_intermediate_dense", f"{_THEIRS}/ffn_1/intermediate/dense"),
-    *_dense(f"{_OURS}/feedforward_output_dense", f"{_THEIRS}/ffn_1/intermediate/output/dense"),
-    *_norm(f"{_OURS}/feedforward_layer_norm", f"{_THEIRS}/LayerNorm_1"),
-    *_dense("pooled_dense", "bert/pooler/dense"),
-    *_dense("mlm_head/intermediate_dense", "cls/predictions/transform/dense"),
-    *_norm("mlm_head/intermediate_layer_norm", "cls/predictions/transform/LayerNorm"),
-    Row("mlm_head/output_bias", "cls/predictions/output_bias"),
-    Row("sop_head/kernel", "cls/seq_relationship/output_weights", inputs=1, transposed=True),
-    Row("sop_head/bias", "cls/seq_relationship/output_bias"),
-)
 
 
 def variable_shapes(model: Any) -> dict[str, tuple[int, ...]]:

@@ -12,16 +12,15 @@ from tibert_keras.errors import InputError
 from tibert_keras.formats.google_names import variable_shapes
 from tibert_keras.formats.hugging_face_tokenizer import read_tokenizer, write_tokenizer
 from tibert_keras.formats.hugging_face_weights import CONFIG_JSON, WEIGHTS_FILE, read_config_file, read_weights
+from tibert_keras.formats.names import HUGGING_FACE
 from tibert_keras.formats.portable import PortableModel, clean_albert_config, make_portable
-from tibert_keras.formats.renaming import Row, from_theirs, to_theirs
+from tibert_keras.formats.renaming import from_theirs, to_theirs
 from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.models.tibert_classifier import TibertClassifier
 from tibert_keras.models.tibert_pretraining import TibertPretraining
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
 from tibert_keras.storage import join
-
-_OURS, _THEIRS = "group_{group}_inner_layer_{inner}", "albert.encoder.albert_layer_groups.{group}.albert_layers.{inner}"
 
 # The defaults of `AlbertConfig`, for values that a file leaves out. Sizes may differ; the rest must be as below.
 _DEFAULTS: dict[str, Any] = {
@@ -55,41 +54,6 @@ _TIED = {
 _POSITION_IDS = "albert.embeddings.position_ids"
 
 _LOG = logging.getLogger(__name__)
-
-
-def _dense(ours: str, theirs: str, inputs: int = 1) -> list[Row]:
-    # PyTorch's linear layers have the outputs first.
-    return [
-        Row(f"{ours}/kernel", f"{theirs}.weight", inputs=inputs, transposed=True),
-        Row(f"{ours}/bias", f"{theirs}.bias", inputs=0),
-    ]
-
-
-def _norm(ours: str, theirs: str) -> list[Row]:
-    return [Row(f"{ours}/gamma", f"{theirs}.weight"), Row(f"{ours}/beta", f"{theirs}.bias")]
-
-
-HUGGING_FACE: tuple[Row, ...] = (
-    Row("token_embedding/embeddings", "albert.embeddings.word_embeddings.weight"),
-    Row("position_embedding/embeddings", "albert.embeddings.position_embeddings.weight"),
-    Row("segment_embedding/embeddings", "albert.embeddings.token_type_embeddings.weight"),
-    *_norm("embeddings_layer_norm", "albert.embeddings.LayerNorm"),
-    *_dense("embedding_projection", "albert.encoder.embedding_hidden_mapping_in"),
-    *_dense(f"{_OURS}/self_attention_layer/query", f"{_THEIRS}.attention.query"),
-    *_dense(f"{_OURS}/self_attention_layer/key", f"{_THEIRS}.attention.key"),
-    *_dense(f"{_OURS}/self_attention_layer/value", f"{_THEIRS}.attention.value"),
-    *_dense(f"{_OURS}/self_attention_layer/attention_output", f"{_THEIRS}.attention.dense", inputs=2),
-    *_norm(f"{_OURS}/self_attention_layer_norm", f"{_THEIRS}.attention.LayerNorm"),
-    *_dense(f"{_OURS}/feedforward_intermediate_dense", f"{_THEIRS}.ffn"),
-    *_dense(f"{_OURS}/feedforward_output_dense", f"{_THEIRS}.ffn_output"),
-    *_norm(f"{_OURS}/feedforward_layer_norm", f"{_THEIRS}.full_layer_layer_norm"),
-    *_dense("pooled_dense", "albert.pooler"),
-    *_dense("mlm_head/intermediate_dense", "predictions.dense"),
-    *_norm("mlm_head/intermediate_layer_norm", "predictions.LayerNorm"),
-    Row("mlm_head/output_bias", "predictions.bias"),
-    *_dense("sop_head", "sop_classifier.classifier"),
-    *_dense("logits", "classifier"),
-)
 
 _CLASSIFIERS: dict[str, Any] = {
     "AlbertForTokenClassification": TibertTokenClassifier,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tibert_keras.errors import InputError
-from tibert_keras.formats.google_names import GOOGLE
+from tibert_keras.formats.names import GOOGLE
 from tibert_keras.formats.numpy_albert import GOOGLE_NAMES, Batch, log_softmax, plain_outputs
 from tibert_keras.formats.renaming import Row, to_theirs
 from tibert_keras.inference.gaps import shorten

@@ -28,7 +28,7 @@ HeldOut = Records | Sequence[Document] | Sequence[LabelledText]
 _MIN_SIZE = 1024
 
 
-def in_bfloat16(model: TibertTask) -> TibertTask:
+def in_bfloat16(model: Any) -> Any:
     """Return a copy of a model that holds its weights in bfloat16, and computes in it; itself if it does already."""
     if all(weight.dtype == "bfloat16" for weight in model.weights):
         return model
