@@ -52,6 +52,7 @@ class TestBadInput:
             ({"learning_rate": float("nan")}, "learning_rate=nan"),
             ({"num_epochs": 0}, "num_epochs=0"),
             ({"warmup_share": 1.0}, "warmup_share=1.0"),
+            ({"token_dropout": 1.0}, "token_dropout=1.0"),
             ({"dupe_count": 0}, "dupe_count=0"),
             ({"mixed_precision": "float16"}, "mixed_precision='float16'"),
             ({"jit_compile": "perhaps"}, "jit_compile='perhaps'"),

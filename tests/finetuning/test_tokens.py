@@ -19,6 +19,7 @@ from tibert_keras import (
     TibertTokenizer,
 )
 from tibert_keras.errors import InputError
+from tibert_keras.finetuning.epochs import _ShuffledBatches
 from tibert_keras.finetuning.scores import read_scores, score_table
 from tibert_keras.finetuning.tokens import _Tagging, encode_documents, finetune_tokens, tag_documents
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -242,6 +243,23 @@ class TestSequences:
             different.append(len({tuple(row) for row in x["token_ids"]}))
         # Each pass is cut elsewhere.
         assert different[0] < different[1]
+
+    def test_token_dropout(self, tagger_config, tmp_path):
+        """Each epoch hides other tokens, none of them special, and a run that goes on the same ones."""
+        task = _Tagging(tagger_config(tmp_path / "run", token_dropout=0.3))
+        batches, resumed = (_ShuffledBatches(task, batch_size=len(task.sequences[1]), seed=1) for _ in range(2))
+        tokenizer, hidden = task.preprocessor.tokenizer, []
+        for _ in range(2):
+            batches.shuffle()
+            shown, original = batches[0][0]["token_ids"], task.sequences[0]["token_ids"][batches.order]
+            is_hidden = shown != original
+            assert set(shown[is_hidden]) == {tokenizer.mask_token_id}
+            special = np.isin(original, [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id])
+            assert not is_hidden[special].any() and is_hidden[~special].mean() == pytest.approx(0.3, abs=0.03)
+            hidden.append(is_hidden[np.argsort(batches.order)])
+            resumed.shuffle()
+        assert (hidden[0] != hidden[1]).any()
+        np.testing.assert_array_equal(resumed[0][0]["token_ids"], batches[0][0]["token_ids"])
 
 
 @pytest.mark.any_backend

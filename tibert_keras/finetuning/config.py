@@ -17,7 +17,7 @@ _POSITIVE = [
     "learning_rate", "num_epochs", "train_batch_size", "gradient_accumulation_steps", "eval_batch_size", "num_seeds",
     "max_seq_length", "patience", "lora_rank", "num_tpu_cores",
 ]  # fmt: skip
-_NOT_NEGATIVE = ["seed", "warmup_share", "dropout"]
+_NOT_NEGATIVE = ["seed", "warmup_share", "dropout", "token_dropout"]
 # The options that may change when a run is resumed; it keeps its seeds, and trains the missing ones.
 _CHANGEABLE = {*CHANGEABLE_DEVICE_OPTIONS, "output_dir", "num_seeds", "compare_with", "eval_batch_size"}
 # The options that name the parts of the data.
@@ -59,6 +59,8 @@ class FinetuneConfig(DeviceOptions):
         num_seeds: How many times to train, with another order of the data, dropout and initial head each time.
         seed: Seed of the first training; the others follow.
         dropout: Dropout rate before the head.
+        token_dropout: Share of the tokens that [MASK] hides in training, others in each epoch, so that the model also
+            learns to rely on their neighbours.
         class_weight: Weights of labels in the loss, as a JSON object; others weigh 1.
         freeze_backbone: Train only the head.
         lora_rank: Train only low-rank additions (LoRA) of this rank to the encoder's attention, and the head.
@@ -87,6 +89,7 @@ class FinetuneConfig(DeviceOptions):
     num_seeds: int = 1
     seed: int = 12345
     dropout: float = 0.1
+    token_dropout: float = 0.0
     class_weight: dict[str, float] | None = None
     freeze_backbone: bool = False
     lora_rank: int | None = None
@@ -105,7 +108,7 @@ class FinetuneConfig(DeviceOptions):
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps}. Give a divisor."
             )
         check_options(self, positive=_POSITIVE, not_negative=_NOT_NEGATIVE)
-        for name in ("warmup_share", "dropout"):
+        for name in ("warmup_share", "dropout", "token_dropout"):
             if getattr(self, name) >= 1:
                 raise InputError(f"{name} must be below 1. Received: {name}={getattr(self, name)}.")
 

@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.finetuning.config import FinetuneConfig
-from tibert_keras.finetuning.task import Examples, FinetuningTask
+from tibert_keras.finetuning.task import FinetuningTask
 from tibert_keras.lazy import tf
 from tibert_keras.optimizers.lamb import Adam, google_optimizer
 from tibert_keras.optimizers.schedules import WarmupPolynomialDecay
@@ -43,7 +43,7 @@ def train(task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed:
     that of all epochs, the seconds, and the scores on the validation data.
     """
     config = task.config
-    batches = _ShuffledBatches(task.sequences, batch_size=batch_size(task, strategy), seed=seed)
+    batches = _ShuffledBatches(task, batch_size=batch_size(task, strategy), seed=seed)
     steps = len(batches) * config.num_epochs
     with strategy.scope():
         compile_model(config, model, steps=steps)
@@ -74,10 +74,12 @@ def batch_size(task: FinetuningTask, strategy: Strategy) -> int:
 class _ShuffledBatches(keras.utils.PyDataset):
     """Full batches, so that all have one shape; which sequences are left over changes with each epoch."""
 
-    def __init__(self, sequences: Examples, *, batch_size: int, seed: int) -> None:
+    def __init__(self, task: FinetuningTask, *, batch_size: int, seed: int) -> None:
         super().__init__()
-        self.x, self.y, self.weights = sequences
+        self.x, self.y, self.weights = task.sequences
+        self.token_dropout, self.tokenizer = task.config.token_dropout, task.preprocessor.tokenizer
         self.size = batch_size
+        self.seed, self.epoch = seed, 0
         self.rng = np.random.default_rng(seed)
         self.order = np.arange(len(self.y))
 
@@ -87,11 +89,21 @@ class _ShuffledBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         chosen = self.order[index * self.size : (index + 1) * self.size]
         x = {name: values[chosen] for name, values in self.x.items()}
+        if self.token_dropout:
+            x["token_ids"] = self._hide(x["token_ids"], index)
         return (x, self.y[chosen]) if self.weights is None else (x, self.y[chosen], self.weights[chosen])
 
     def shuffle(self) -> None:
         """Draw the order of the next epoch. Keras calls `on_epoch_end` more often than there are epochs."""
         self.order = self.rng.permutation(len(self.y))
+        self.epoch += 1
+
+    def _hide(self, token_ids: np.ndarray, index: int) -> np.ndarray:
+        """Hide some tokens by [MASK], in a run that goes on the same as in one that was not stopped."""
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        special = self.tokenizer.pad_token_id, self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        hidden = (rng.random(token_ids.shape) < self.token_dropout) & ~np.isin(token_ids, special)
+        return np.where(hidden, self.tokenizer.mask_token_id, token_ids).astype(token_ids.dtype)
 
 
 def _with_static_shapes(batches: _ShuffledBatches) -> Any:
