@@ -57,13 +57,6 @@ class TestTable:
         for name, array in OURS.items():
             np.testing.assert_array_equal(back[name], array)
 
-    def test_what_the_format_implies(self):
-        theirs = to_theirs(TABLE, OURS)
-        del theirs["words"]
-        zeros = np.zeros((3, 2))
-        ours = from_theirs(TABLE, theirs, SHAPES, implied={"embedding/embeddings": zeros})
-        assert ours["embedding/embeddings"] is zeros
-
     def test_a_head_that_the_model_lacks_is_dropped(self, caplog):
         caplog.set_level(logging.INFO, "tibert_keras")
         ours = from_theirs(TABLE, {**to_theirs(TABLE, OURS), "order": np.zeros(2)}, SHAPES)

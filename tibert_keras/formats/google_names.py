@@ -41,14 +41,12 @@ def from_google(variables: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[
         _LOG.info("Dropped %s, because they are another optimizer's.", ", ".join(sorted(of_others)))
     named = {name: array for name, array in named.items() if name not in of_others}
     embedding_dim, hidden_dim = shapes["embedding_projection/kernel"]
-    implied = {}
     if embedding_dim == hidden_dim:
         # Google projects the embeddings only if their size differs from the hidden size. We always do.
-        implied = {
-            "embedding_projection/kernel": np.eye(hidden_dim, dtype="float32"),
-            "embedding_projection/bias": np.zeros(hidden_dim, "float32"),
-        }
-    return from_theirs(GOOGLE, named, shapes, implied=implied)
+        projection = "bert/encoder/embedding_hidden_mapping_in"
+        identity, zeros = np.eye(hidden_dim, dtype="float32"), np.zeros(hidden_dim, "float32")
+        named = {f"{projection}/kernel": identity, f"{projection}/bias": zeros, **named}
+    return from_theirs(GOOGLE, named, shapes)
 
 
 def to_google(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -53,17 +53,13 @@ class Row(NamedTuple):
 
 
 def from_theirs(
-    table: Sequence[Row],
-    arrays: Mapping[str, np.ndarray],
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    implied: Mapping[str, np.ndarray] | None = None,
+    table: Sequence[Row], arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
     """Convert the variables of another format, by name, into ours, by path; every one on either side is accounted for.
 
-    Moments of an optimizer have `/adam_m` or `/adam_v` after the name. The shapes are those of our variables, and
-    `implied` has values of ours that the other format may leave out. An optional part (pooler, `mlm_head`, `sop_head`,
-    `logits`) that they lack is left out. One that our model lacks is dropped and logged.
+    Moments of an optimizer have `/adam_m` or `/adam_v` after the name. The shapes are those of our variables. An
+    optional part (pooler, `mlm_head`, `sop_head`, `logits`) that they lack is left out. One that our model lacks is
+    dropped and logged.
     """
     rows = _rows(table, shapes)
     by_name = {row.theirs: row for row in rows.values()}
@@ -88,7 +84,6 @@ def from_theirs(
                 f"The model has no such variable. Received: {name} of shape {array.shape}. "
                 "Give the configuration that belongs to the weights, of an ALBERT for pretraining."
             )
-    ours = {**(implied or {}), **ours}
     for path in shapes:
         part = path.partition("/")[0]
         if path not in ours and (part not in _PARTS or _has_part(ours, part)):

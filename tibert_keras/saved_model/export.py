@@ -21,7 +21,7 @@ from tibert_keras.runs.folder import INITIAL_PRESET
 from tibert_keras.runs.presets import describe_preset, load_model
 from tibert_keras.saved_model.classify_text import ClassifyText
 from tibert_keras.saved_model.fill_mask import FillMask
-from tibert_keras.saved_model.precision import Precision
+from tibert_keras.saved_model.precision import Precision, copied
 from tibert_keras.saved_model.tag_words import TagWords
 from tibert_keras.saved_model.text_module import TextModule, require_tensorflow
 from tibert_keras.saved_model.versions import (
@@ -151,11 +151,9 @@ class SavedModelOfBest(BestLoss):
             return
         # A copy on one device and, unless its layers have policies of their own, in float32, however it is trained.
         has_policies = isinstance(self.model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
-        with tempfile.TemporaryDirectory() as preset:
-            self.model.save_to_preset(preset)
-            copy = load_model(preset, dtype=None if has_policies else "float32")
-            copy.preprocessor = self.preprocessor or copy.preprocessor
-            if isinstance(copy, TibertMaskedLM):
-                copy = copy.masked_lm()
-            run = os.path.basename(os.path.abspath(self.run_dir))
-            export_saved_model(copy, folder, top_k=self.top_k, description=f"{run}, step {self.best_step:,}")
+        copy = copied(self.model, dtype=None if has_policies else "float32")
+        copy.preprocessor = self.preprocessor or copy.preprocessor
+        if isinstance(copy, TibertMaskedLM):
+            copy = copy.masked_lm()
+        run = os.path.basename(os.path.abspath(self.run_dir))
+        export_saved_model(copy, folder, top_k=self.top_k, description=f"{run}, step {self.best_step:,}")

@@ -32,9 +32,14 @@ def in_bfloat16(model: Any) -> Any:
     """Return a copy of a model that holds its weights in bfloat16, and computes in it; itself if it does already."""
     if all(weight.dtype == "bfloat16" for weight in model.weights):
         return model
+    return copied(model, dtype="bfloat16")
+
+
+def copied(model: Any, *, dtype: str | None) -> Any:
+    """Return a copy of a model, on one device, of another type, or with the types of its own layers."""
     with tempfile.TemporaryDirectory() as preset:
         model.save_to_preset(preset)
-        return load_model(preset, dtype="bfloat16")
+        return load_model(preset, dtype=dtype)
 
 
 class CompactWeights(tf.Module):
