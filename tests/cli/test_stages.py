@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.support.original_command import ORIGINAL
-from tibert_keras.cards.commands import finetune_command
+from tibert_keras.cards.commands import verb_command
 from tibert_keras.cli.main import main
 from tibert_keras.corpus.sample import write_sample
 from tibert_keras.runs.checkpoints import Checkpoints
@@ -158,7 +158,9 @@ class TestFinetune:
         """A run that has ended is described and shown again, and trains nothing."""
         shutil.copytree(tagger_run, tmp_path / "run")
         config = tagger_config(tmp_path / "run")
-        flags = shlex.split(finetune_command(dataclasses.asdict(config)).replace("\\\n", " "))[1:]
+        flags = shlex.split(verb_command(config.kind, type(config), dataclasses.asdict(config)).replace("\\\n", " "))[
+            1:
+        ]
         assert main(flags) == 0
         header, *rows = capsys.readouterr().out.splitlines()
         assert header.split() == ["test", "of", "all", "seen", "not", "seen"]

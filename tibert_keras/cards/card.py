@@ -10,9 +10,10 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tibert_keras.cards.commands import finetune_command, reproduction_steps, verb_command
+from tibert_keras.cards.commands import reproduction_steps, verb_command
 from tibert_keras.cards.facts import FinetuningFacts, RunFacts, gather_facts
 from tibert_keras.errors import InputError
+from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.finetuning.scores import CONFUSION_PICTURE
 from tibert_keras.formats.convert import ConvertConfig
 from tibert_keras.models.tibert_presets import find_by_name
@@ -135,10 +136,11 @@ def _pretraining_values(facts: RunFacts) -> dict[str, Any]:
 
 
 def _finetuning_values(facts: FinetuningFacts) -> dict[str, Any]:
+    config_class = FinetuneTokensConfig if facts.is_tagger else FinetuneTextConfig
     return {
         "pipeline_tag": "token-classification" if facts.is_tagger else "text-classification",
         "labels": [f"`{label}`" for label in facts.scores.data.get("labels", [])],
-        "command": finetune_command(facts.config),
+        "command": verb_command(config_class.kind, config_class, facts.config),
     }
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tibert_keras.corpus.build import CorpusConfig
-from tibert_keras.finetuning.config import FinetuneTextConfig, FinetuneTokensConfig
 from tibert_keras.records.build import TOKENIZER_FILE
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.manifest import Manifest
@@ -26,34 +25,20 @@ def reproduction_steps(
     """
     missing, before, records = [], [], []
     for path, manifest in manifests:
-        missing += _not_recorded(path, manifest)
-        if manifest is not None and (made := records_command(path, manifest)):
-            before += [*corpus_commands(manifest), tokenizer_command(manifest) or ""]
-            records.append(made)
+        if manifest is None or (made := records_command(path, manifest)) is None:
+            missing.append(f"From which texts `{path}` was made")
+            continue
+        if any(corpus_of(source, manifest) is None for source in manifest.sources.values()):
+            missing.append(f"How the texts of `{path}` were made of an edition")
+        if (tokenizer := tokenizer_command(manifest)) is None:
+            missing.append(f"How the tokenizer of `{path}` was trained")
+        before += [*corpus_commands(manifest), tokenizer or ""]
+        records.append(made)
     if any("$TEXTS" in each for each in records):
         records.insert(0, "TEXTS=FOLDER_OF_THE_TEXTS")
     # Training and validation may share a corpus and a tokenizer. Corpora come before tokenizers.
     before = sorted(filter(None, dict.fromkeys(before)), key=lambda each: not each.startswith("tibert corpus"))
     return [*before, *records, verb_command("pretrain", PretrainConfig, config)], missing
-
-
-def _not_recorded(path: str, manifest: Manifest | None) -> list[str]:
-    """List the unrecorded facts about a folder of records."""
-    if manifest is None or not manifest.sources:
-        return [f"From which texts `{path}` was made"]
-    parts = []
-    if any(corpus_of(source, manifest) is None for source in manifest.sources.values()):
-        parts.append(f"How the texts of `{path}` were made of an edition")
-    if not tokenizer_command(manifest):
-        parts.append(f"How the tokenizer of `{path}` was trained")
-    return parts
-
-
-def finetune_command(options: Mapping[str, Any]) -> str:
-    """Compose the `tibert finetune` of a run."""
-    if "validation_share" in options:
-        return verb_command("finetune text", FinetuneTextConfig, options)
-    return verb_command("finetune tokens", FinetuneTokensConfig, options)
 
 
 def corpus_of(source: Mapping[str, Any], manifest: Manifest) -> str | None:

@@ -103,11 +103,8 @@ class FinetuningFacts:
     score_rows: list[list[str]]
     parameter_count: int | None
     confusion_picture: str | None
-
-    @property
-    def is_tagger(self) -> bool:
-        """Whether it labels tokens, not texts."""
-        return "min_tag_count" in self.config
+    # Whether it labels tokens, not texts.
+    is_tagger: bool
 
     @property
     def counts(self) -> list[tuple[Any, ...]]:
@@ -125,11 +122,8 @@ def gather_facts(run_dir: str | os.PathLike[str]) -> RunFacts | FinetuningFacts:
     """Read what a run recorded."""
     run_dir = os.fspath(run_dir).rstrip("/") or "/"
     config = read_config(run_dir)
-    is_pretraining = read_kind(run_dir) == "pretrain"
-    return _run_facts(run_dir, config) if is_pretraining else _finetuning_facts(run_dir, config)
-
-
-def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:
+    if (kind := read_kind(run_dir)) == "pretrain":
+        return _run_facts(run_dir, config)
     scores = read_scores(run_dir)
     count = _json(join(run_dir, CHAMPION_PRESET, "metadata.json")).get("parameter_count")
     return FinetuningFacts(
@@ -140,6 +134,7 @@ def _finetuning_facts(run_dir: str, config: dict[str, Any]) -> FinetuningFacts:
         score_rows=score_rows(run_dir, scores),
         parameter_count=count if isinstance(count, int) else None,
         confusion_picture=CONFUSION_PICTURE if exists(join(run_dir, CONFUSION_PICTURE)) else None,
+        is_tagger=kind == "finetune tokens",
     )
 
 

@@ -17,7 +17,7 @@ from tibert_keras.json_types import misfit
 from tibert_keras.yaml_files import read_yaml
 
 # Fields given as positional arguments, not as flags, and what those are that have to be given.
-_POSITIONAL = {"file": "record file", "run_dir": "run", "models": None, "text": None}
+_POSITIONAL = {"file": "file", "run_dir": "run", "models": None, "text": None}
 # Fields whose flag is a Python keyword, which cannot name a field.
 _KEYWORDS = {"from_": "from"}
 # How messages name types.
