@@ -83,9 +83,7 @@ class TestArguments:
         text = TEXTS[0]
         pieces = tokenizer.encode([text])[0][:10]
         packed = [2, *pieces, 3] + [0] * (10 - len(pieces))
-        x, y, sample_weight = TibertMaskedLMPreprocessor(tokenizer, 12, **{**ALL_MASKED, "mask_selection_length": 10})(
-            text
-        )
+        x, y, sample_weight = TibertMaskedLMPreprocessor(tokenizer, 12, **ALL_MASKED)(text)
         count = len(pieces)
         assert x["token_ids"].tolist() == [2, *[4] * count, 3] + [0] * (10 - count)
         assert x["mask_positions"].tolist() == [*range(1, count + 1), *[0] * (10 - count)]
@@ -299,31 +297,17 @@ class TestPresets:
             TibertTokenizer.from_preset("tibert_nano")
 
 
-class OwnMaskedLM(TibertMaskedLM):
-    """A user's."""
-
-
-class OwnClassifier(TibertTextClassifier):
-    """A user's."""
-
-
-class OwnBackbone(TibertBackbone):
-    """A user's."""
-
-
-class OwnTokenizer(TibertTokenizer):
-    """A user's."""
-
-
 def test_subclasses_load_the_presets_of_their_bases(presets, ours, tmp_path, caplog):
-    for cls in (OwnBackbone, OwnTokenizer, TibertBackbone, TibertTokenizer):
+    bases = (TibertMaskedLM, TibertTextClassifier, TibertBackbone, TibertTokenizer)
+    own_masked_lm, own_classifier, own_backbone, own_tokenizer = (type("Own", (base,), {}) for base in bases)
+    for cls in (own_backbone, own_tokenizer, TibertBackbone, TibertTokenizer):
         assert type(cls.from_preset(str(presets / "ours"))) is cls
     inputs = ids(TEXTS, ours.preprocessor)
-    close(OwnMaskedLM.from_preset(str(presets / "ours"))(inputs), ours(inputs))
+    close(own_masked_lm.from_preset(str(presets / "ours"))(inputs), ours(inputs))
     preprocessor = TibertTextClassifierPreprocessor(ours.preprocessor.tokenizer, 12)
     classifier = randomize(TibertTextClassifier(ours.backbone, labels=["a", "b"], preprocessor=preprocessor))
     classifier.save_to_preset(str(tmp_path))
-    own = OwnClassifier.from_preset(str(tmp_path))
+    own = own_classifier.from_preset(str(tmp_path))
     assert own.labels == ["a", "b"] and "untrained" not in caplog.text
     close(own.predict(TEXTS, verbose=0), classifier.predict(TEXTS, verbose=0))
 

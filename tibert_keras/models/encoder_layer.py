@@ -38,6 +38,11 @@ def quantized_policies(model: Any) -> keras.dtype_policies.DTypePolicyMap:
     return policies
 
 
+def has_own_policies(model: Any) -> bool:
+    """Return whether the layers of a task's encoder have policies of their own, as those of a quantized model do."""
+    return isinstance(model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
+
+
 def merge_lora(model: Any) -> None:
     """Add the low-rank additions (LoRA) of layers to their kernels, as Keras does in files; the additions become 0."""
     for kernel, value, addition in lora_kernels(model):

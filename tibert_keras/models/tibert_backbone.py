@@ -328,13 +328,9 @@ def check_albert_config(config: Mapping[str, Any]) -> None:
             "One dropout holds for the whole encoder: make the two equal. "
             f"Received: hidden_dropout_prob={hidden}, attention_probs_dropout_prob={attention}."
         )
-    if config["hidden_size"] % config["num_attention_heads"]:
-        raise InputError(
-            "The hidden size must be a multiple of the number of attention heads. Received: "
-            f"hidden_size={config['hidden_size']}, num_attention_heads={config['num_attention_heads']}."
-        )
-    if config["num_hidden_layers"] % config["num_hidden_groups"]:
-        raise InputError(
-            "The groups must share the layers evenly. Received: num_hidden_layers="
-            f"{config['num_hidden_layers']}, num_hidden_groups={config['num_hidden_groups']}."
-        )
+    for what, size, divisor in (
+        ("The hidden size must be a multiple of the number of attention heads", "hidden_size", "num_attention_heads"),
+        ("The groups must share the layers evenly", "num_hidden_layers", "num_hidden_groups"),
+    ):
+        if config[size] % config[divisor]:
+            raise InputError(f"{what}. Received: {size}={config[size]}, {divisor}={config[divisor]}.")

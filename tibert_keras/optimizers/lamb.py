@@ -198,7 +198,9 @@ class LAMB(ClipsSum, keras.optimizers.Optimizer):
 
     def _update(self, variable: Any, value: Any, m: Any, v: Any) -> Any:
         """Return the update of a variable's value, without ratio and rate."""
-        update = m / (ops.sqrt(v) + self.epsilon)
+        return self._with_decay(variable, value, m / (ops.sqrt(v) + self.epsilon))
+
+    def _with_decay(self, variable: Any, value: Any, update: Any) -> Any:
         # Keras's own list, set by the method `exclude_from_weight_decay`, counts too.
         decays = self._get_variable_index(variable) in self._decayed
         if self.weight_decay and decays and self._use_weight_decay(variable):

@@ -84,8 +84,7 @@ class Muon(LAMB):
         m = self.momentum * self._adam_m[index] + gradient
         update = _orthogonal(ops.reshape(gradient + self.momentum * m, [rows, columns]))
         update = 0.2 * max(rows, columns) ** 0.5 * ops.reshape(update, variable.shape)
-        if self.weight_decay and index in self._decayed and self._use_weight_decay(variable):
-            update = update + self.weight_decay * variable
+        update = self._with_decay(variable, variable, update)
         self.assign(self._adam_m[index], m)
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * update)
 

@@ -88,9 +88,7 @@ def choose_champion(
         candidates=len(candidates),
         preset=join(run.folder, CHAMPION_PRESET),
         data={
-            "init_checkpoint": run.config.get("init_checkpoint"),
-            "continue_from": run.config.get("continue_from"),
-            "input_file": run.config.get("input_file"),
+            **{name: run.config.get(name) for name in ("init_checkpoint", "continue_from", "input_file")},
             "num_examples": run.checkpoints.state(step).get("num_examples"),
             "validation_file": run.config.get("validation_file"),
         },

@@ -30,7 +30,16 @@ _MOST_SEEDS = 1000
 _CRITERIA = ("joint_f1", "macro_f1")
 # In a run with two tasks, the loss of the masked tokens alone compares with that of other runs.
 _CURVES = {"loss": ("-", ""), "val_loss": ("--", ", validation"), "masked_lm_loss": (":", ", masked tokens alone")}
-_HEADER = ("run", "status", "step", "loss", "best loss", "at step", "val_loss", "best F1", "examples/s", "champion")
+# The columns of the table after the first three: header, field and format.
+_COLUMNS = (
+    ("loss", "loss", ".4f"),
+    ("best loss", "best_loss", ".4f"),
+    ("at step", "best_step", ","),
+    ("val_loss", "val_loss", ".4f"),
+    ("best F1", "best_f1", ".4f"),
+    ("examples/s", "examples_per_second", ",.1f"),
+    ("champion", "champion_step", ","),
+)
 
 
 class _Champion(TypedDict, total=False):
@@ -171,7 +180,8 @@ def _column(rows: list[dict[str, float]], name: str) -> list[float]:
 
 def summary_table(summaries: Sequence[RunSummary]) -> str:
     """Format summaries as lines of text, one for each run under a header; `-` marks values that do not exist yet."""
-    rows = [_HEADER, *(_cells(name, run) for name, run in zip(_names(summaries), summaries, strict=True))]
+    header = ("run", "status", "step", *(name for name, _, _ in _COLUMNS))
+    rows = [header, *(_cells(name, run) for name, run in zip(_names(summaries), summaries, strict=True))]
     # Names and statuses are aligned to the left, numbers to the right.
     return in_columns(rows, left=2)
 
@@ -190,21 +200,9 @@ def in_columns(rows: Iterable[Sequence[str]], *, left: int) -> str:
 
 
 def _cells(name: str, run: RunSummary) -> tuple[str, ...]:
-    def text(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    return (
-        name,
-        run.status,
-        f"{run.step:,}/{run.num_train_steps:,}" if run.num_train_steps else "-",
-        text(run.loss, ".4f"),
-        text(run.best_loss, ".4f"),
-        text(run.best_step, ","),
-        text(run.val_loss, ".4f"),
-        text(run.best_f1, ".4f"),
-        text(run.examples_per_second, ",.1f"),
-        text(run.champion_step, ","),
-    )
+    step = f"{run.step:,}/{run.num_train_steps:,}" if run.num_train_steps else "-"
+    values = [(getattr(run, field), form) for _, field, form in _COLUMNS]
+    return name, run.status, step, *("-" if value is None else format(value, form) for value, form in values)
 
 
 def _names(summaries: Sequence[RunSummary]) -> list[str]:

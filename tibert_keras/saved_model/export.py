@@ -5,12 +5,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.integrity import write_manifest
 from tibert_keras.locks import only_writer
+from tibert_keras.models.encoder_layer import has_own_policies
 from tibert_keras.models.tibert_masked_lm import TibertMaskedLM
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
@@ -150,8 +150,7 @@ class SavedModelOfBest(BestLoss):
             export_saved_model(choose_champion([self.run_dir]).preset, folder, top_k=self.top_k)
             return
         # A copy on one device and, unless its layers have policies of their own, in float32, however it is trained.
-        has_policies = isinstance(self.model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
-        copy = copied(self.model, dtype=None if has_policies else "float32")
+        copy = copied(self.model, dtype=None if has_own_policies(self.model) else "float32")
         copy.preprocessor = self.preprocessor or copy.preprocessor
         if isinstance(copy, TibertMaskedLM):
             copy = copy.masked_lm()

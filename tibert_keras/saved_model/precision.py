@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tibert_keras.errors import InputError
 from tibert_keras.finetuning.text import LabelledText, read_labelled, segments_of
+from tibert_keras.models.encoder_layer import has_own_policies
 from tibert_keras.models.tibert_task import TibertTask
 from tibert_keras.models.tibert_text_classifier import TibertTextClassifier
 from tibert_keras.models.tibert_token_classifier import TibertTokenClassifier
@@ -131,8 +132,7 @@ def compare_precision(model: TibertTask, precision: Precision, held_out: HeldOut
     a masked language model, joint F1 for a tagger, and accuracy for a text classifier.
     """
     full = _figures(model, held_out)
-    is_quantized = isinstance(model.backbone.dtype_policy, keras.dtype_policies.DTypePolicyMap)
-    own = "its own precision" if is_quantized else "float32"
+    own = "its own precision" if has_own_policies(model) else "float32"
     if precision == "bfloat16":
         model = in_bfloat16(model)
         compact = _figures(model, held_out)

@@ -129,14 +129,11 @@ class RecordEachWindow(BestLoss):
         }
         self.record(state.step, {**logs, **figures})
         if self.run.writes:
-            self._report(history.rows[-1])
-
-    def _report(self, row: dict[str, Any]) -> None:
-        step = row["step"]
-        self.writer.write(step, {**row, **norms(self.model)})
-        values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
-        best = " (best)" * (self.best_step == step)
-        _LOG.info("step %d/%d: %s%s", step, self.config.num_train_steps, values, best)
+            row = history.rows[-1]
+            self.writer.write(state.step, {**row, **norms(self.model)})
+            values = ", ".join(f"{name} {value:.6g}" for name, value in row.items() if name != "step")
+            best = " (best)" * (self.best_step == state.step)
+            _LOG.info("step %d/%d: %s%s", state.step, self.config.num_train_steps, values, best)
 
 
 class CheckpointEachInterval(SaveCheckpoints):
