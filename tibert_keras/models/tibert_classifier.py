@@ -118,6 +118,9 @@ class TibertClassifier(TibertTask):
             self.preprocessor = own
         return data["x"], data["y"], data["sample_weight"], data["batch_size"]
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "labels": list(self.labels)}  # type: ignore[misc]
+
     def _prepared_texts(
         self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, *, shuffle: bool, training: bool
     ) -> dict[str, Any]:

@@ -143,10 +143,8 @@ class TibertTask(TextInputs):
 
     def get_compile_config(self) -> dict[str, Any]:
         # Only if they are not the usual ones: `keras.models.clone_model` makes a model that does not know them.
-        names = [name for name in ("gradient_accumulation_steps", "rematerialize") if name in vars(self)]
-        ours: dict[str, Any] = {
-            name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)
-        }
+        names = ("gradient_accumulation_steps", "rematerialize")
+        ours = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(type(self), name)}
         return {**super().get_compile_config(), **ours}  # type: ignore[misc]
 
     def train_step(self, *args: Any) -> Any:

@@ -108,6 +108,3 @@ class TibertTextClassifier(TibertClassifier, keras_nlp.models.AlbertTextClassifi
                 theirs = {**config["preprocessor"]["config"], "labels": None, "class_weight": None}
                 config["preprocessor"] = {**config["preprocessor"], "config": theirs}
         return super().from_config(config)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "labels": list(self.labels)}

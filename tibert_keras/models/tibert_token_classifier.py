@@ -143,4 +143,4 @@ class TibertTokenClassifier(PoolerNotTrained, TibertClassifier, keras_nlp.models
         return rows
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "labels": list(self.labels), "dropout": self.dropout}
+        return {**super().get_config(), "dropout": self.dropout}

@@ -55,8 +55,8 @@ class _GlobalBatchLoss(keras.losses.Loss):
         return {"name": self.name}
 
     def _positive_divisor(self, total: Any) -> Any:
-        """Return a divisor that is never 0, from the sum of the weights."""
-        raise NotImplementedError
+        """Return a divisor that is never 0, from the sum of the weights: the sum, or 1."""
+        return ops.where(total == 0, 1.0, total)
 
 
 def _weights(y_true: Any, sample_weight: Any) -> Any:
@@ -137,9 +137,6 @@ class SentenceOrderLoss(_GlobalBatchLoss):
     def divisor(self, y_true: Any, sample_weight: Any = None) -> Any:
         """Return the sum of the weights of all replicas, or 1 if that is 0."""
         return super().divisor(_one_axis(y_true), _one_axis(sample_weight))
-
-    def _positive_divisor(self, total: Any) -> Any:
-        return ops.where(total == 0, 1.0, total)
 
 
 def _one_axis(values: Any) -> Any:

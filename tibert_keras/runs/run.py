@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tibert_keras.errors import refuse_changes
 from tibert_keras.json_types import known_fields
 from tibert_keras.runs.checkpoints import Checkpoints
-from tibert_keras.runs.folder import Kind, read_config, read_kind
+from tibert_keras.runs.folder import read_config
 from tibert_keras.runs.history import History
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class RunState:
 
 
 class Run:
-    """A run: its folder, kind, options, checkpoints and history, and the state of its training.
+    """A run: its folder, options, checkpoints and history, and the state of its training.
 
     The folder need not exist yet; `keep` and `writes` are as in `Checkpoints`.
     """
@@ -51,11 +51,6 @@ class Run:
         self.checkpoints = Checkpoints(self.folder, keep=keep, writes=writes)
         self.history = History(self.folder, writes=writes)
         self.state = RunState()
-
-    @cached_property
-    def kind(self) -> Kind:
-        """Which verb made the run; see `read_kind`."""
-        return read_kind(self.folder)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tibert_keras.errors import InputError
 from tibert_keras.json_types import misfit, read_typed_json
 from tibert_keras.lazy import tf
 from tibert_keras.pictures import write_picture
-from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE
+from tibert_keras.runs.folder import CHAMPION_FILE, CONFIG_FILE, SCORES_FILE, read_kind
 from tibert_keras.runs.history import HISTORY_FILE, History
 from tibert_keras.runs.run import Run
 from tibert_keras.storage import exists, is_remote, join
@@ -86,7 +86,7 @@ def summarize_runs(run_dirs: Sequence[str | os.PathLike[str]]) -> list[RunSummar
 
 
 def _summaries(run: Run) -> list[RunSummary]:
-    if run.kind == "pretrain":
+    if read_kind(run.folder) == "pretrain":
         return [_summarize(run)]
     num_epochs, num_seeds = _number(run, "num_epochs"), _number(run, "num_seeds", most=_MOST_SEEDS)
     return [_summarize_seed(join(run.folder, f"seed_{index}"), num_epochs) for index in range(num_seeds)]
