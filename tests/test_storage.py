@@ -19,7 +19,7 @@ from tibert_keras.storage import (
     read_bytes,
     read_json,
     read_lines,
-    remove_folder,
+    remove,
     sha256,
     size,
 )
@@ -177,7 +177,7 @@ class TestWhereTheOutputIs:
     def test_a_link_is_removed_without_what_it_points_to(self, tmp_path: Path) -> None:
         (tmp_path / "disk").mkdir()
         (tmp_path / "old").symlink_to(tmp_path / "disk")
-        remove_folder(tmp_path / "old")
+        remove(tmp_path / "old")
         assert os.listdir(tmp_path) == ["disk"]
 
     def test_what_a_file_or_folder_may_not_replace(self, tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ class TestRemote:
                 read(f"{remote}/none.txt")
 
     def test_unknown_scheme(self) -> None:
-        for call in (read_bytes, expand_glob, remove_folder):
+        for call in (read_bytes, expand_glob, remove):
             with pytest.raises(InputError, match="The remote path cannot be used: .*nowhere"):
                 call("nowhere://bucket/a")
 

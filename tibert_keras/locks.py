@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tibert_keras.errors import InputError
-from tibert_keras.storage import UNFINISHED, exists, is_remote, join, read_bytes, remove_file, write_text
+from tibert_keras.storage import UNFINISHED, exists, is_remote, join, read_bytes, remove, write_text
 
 _LOCK = f".lock{UNFINISHED}"
 
@@ -67,8 +67,8 @@ def _remote_note(folder: str, _: float) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(InputError):  # another has removed it
-            remove_file(path)
+        with suppress(InputError):  # another is removing it
+            remove(path)
 
 
 def _holder() -> str:

@@ -197,22 +197,16 @@ def move(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
         gfile.rename(os.fspath(source), os.fspath(target), overwrite=True)
 
 
-def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove a local or remote file."""
-    if not is_remote(path):
-        Path(path).unlink()
-        return
-    with explaining_tensorflow(path) as gfile:
-        gfile.remove(os.fspath(path))
-
-
-def remove_folder(path: str | os.PathLike[str]) -> None:
-    """Remove a local or remote folder and its content; of a link to a folder elsewhere, the link alone."""
-    if not is_remote(path):
-        _remove(Path(path))
-        return
-    with explaining_tensorflow(path) as gfile:
-        gfile.rmtree(os.fspath(path))
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a local or remote file or folder, if it is there; of a link to a folder elsewhere, the link alone."""
+    if is_remote(path):
+        with explaining_tensorflow(path) as gfile:
+            if gfile.exists(os.fspath(path)):
+                (gfile.rmtree if gfile.isdir(os.fspath(path)) else gfile.remove)(os.fspath(path))
+    elif Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -247,13 +241,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -303,7 +290,7 @@ def _beside(target: Path, path: str) -> Iterator[Path]:
     leftover = re.compile(rf"\.{re.escape(target.name)}(\.replaced|(?!\.lock)\.\w+)?{re.escape(UNFINISHED)}")
     for sibling in target.parent.iterdir():
         if leftover.fullmatch(sibling.name):
-            _remove(sibling)
+            remove(sibling)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     replaced = target.with_name(f".{target.name}.replaced{UNFINISHED}")
     try:
@@ -319,8 +306,8 @@ def _beside(target: Path, path: str) -> Iterator[Path]:
         temporary.replace(target)
         _sync(target.parent)
     finally:
-        _remove(temporary)
-        _remove(replaced)
+        remove(temporary)
+        remove(replaced)
 
 
 def _copy_to_remote(source: Path, target: str, *, last: str | None) -> None:

@@ -25,7 +25,7 @@ from tibert_keras.storage import (
     join,
     list_folder,
     move,
-    remove_folder,
+    remove,
     sha256,
     size,
 )
@@ -196,7 +196,7 @@ def _write(partitions: dict[str, list[Volume]], planned: CorpusReport, config: C
     finally:
         # A worker of a cluster may still write there. The next build overwrites it.
         with contextlib.suppress(OSError, InputError):
-            remove_folder(waiting)
+            remove(waiting)
     reading = ReadingReport()
     for name in names:
         reading.add(results[name][1])

@@ -19,7 +19,7 @@ from tibert_keras.models.tibert_backbone import TibertBackbone
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.folder import CHAMPION_PRESET, SCORES_FILE, write_config
-from tibert_keras.storage import atomic_output, exists, join, read_json, remove_folder
+from tibert_keras.storage import atomic_output, exists, join, read_json, remove
 from tibert_keras.training.precision import with_fastest_precision
 from tibert_keras.training.strategy import Strategy, chosen_strategy
 
@@ -102,7 +102,7 @@ def _run_seed(
     config, folder = task.config, folders[index]
     if exists(folder) and not can_go_on(folder, task.files):
         # Left by a training that was killed in its first epoch, or of an older version.
-        remove_folder(folder)
+        remove(folder)
     seed = config.seed + index
     result = {"seed": seed, **train(task, model, strategy, seed=seed, folder=folder)}
     if scores.part == "test":
@@ -123,7 +123,7 @@ def _run_seed(
     # The run's scores first, which say on what data a seed was trained; its own last, which mark it as finished.
     write_scores(scores, config.output_dir)
     write_json(result, join(folder, SCORES_FILE))
-    remove_folder(Checkpoints(folder).folder)
+    remove(Checkpoints(folder).folder)
     _LOG.info("seed %d of %d: %s", index + 1, config.num_seeds, shown(result[scores.part], task.columns))
 
 

@@ -45,6 +45,17 @@ class RecordFiles:
         """Return a reader of examples by their numbers."""
         return ExampleReader(self.paths, self.sizes(sop), num_ids=self.num_ids, num_segments=self.num_segments).read
 
+    def in_order(self, batch_size: int, sop: bool) -> Callable[[int], Any]:
+        """Return a reader of batches, by their numbers, of the examples as they stand in the files."""
+        read = self.reader(sop)
+        return lambda index: as_inputs(
+            read(np.arange(index * batch_size, min((index + 1) * batch_size, self.num_examples)))
+        )
+
+    def numpy_batches(self, batch_size: int, *, sop: bool = False) -> Iterator[Any]:
+        """Read the batches of `Records.evaluation_batches`, as arrays on any backend."""
+        return map(self.in_order(batch_size, sop), range(self.num_batches(batch_size)))
+
 
 def training_batches(
     files: RecordFiles, batch_size: int, *, seed: int, start_step: int, sop: bool, masking: DynamicMasking | None
@@ -62,21 +73,7 @@ def training_batches(
 
 def evaluation_batches(files: RecordFiles, batch_size: int, *, drop_remainder: bool, sop: bool) -> Any:
     """Make the `PyDataset` of `Records.evaluation_batches`."""
-    read = files.reader(sop)
-    return keras_batches(
-        lambda index: as_inputs(read(_numbers(files, index, batch_size))), files.num_batches(batch_size, drop_remainder)
-    )
-
-
-def numpy_batches(files: RecordFiles, batch_size: int, *, sop: bool) -> Iterator[Any]:
-    """Read the same batches one after another."""
-    read = files.reader(sop)
-    for index in range(files.num_batches(batch_size)):
-        yield as_inputs(read(_numbers(files, index, batch_size)))
-
-
-def _numbers(files: RecordFiles, index: int, batch_size: int) -> np.ndarray:
-    return np.arange(index * batch_size, min((index + 1) * batch_size, files.num_examples))
+    return keras_batches(files.in_order(batch_size, sop), files.num_batches(batch_size, drop_remainder))
 
 
 def as_inputs(features: Mapping[str, Any], *, cast: Callable[[Any, str], Any] = np.asarray) -> Any:

@@ -27,7 +27,7 @@ from tibert_keras.storage import (
     join,
     list_folder,
     read_bytes,
-    remove_folder,
+    remove,
     sha256,
     size,
 )
@@ -59,7 +59,7 @@ def build_records(config: RecordsConfig) -> Manifest:
         except InputError:
             # Records that were made are kept. Without any, the folder would only be in the way.
             if is_new and set(list_folder(config.output_dir)) <= {MANIFEST_FILE, TOKENIZER_FILE}:
-                _remove(config.output_dir)
+                remove(config.output_dir)
             raise
     _warn_of_unknown(manifest)
     return manifest
@@ -149,11 +149,7 @@ def _make_file(
     with atomic_output(join(config.output_dir, target)) as path:
         counts, examples = write_records_file(source, path, config=config, tokenizer=tokenizer, source_sha256=digest)
         entry = {"file": Path(source).name, "sha256": digest, **dataclasses.asdict(counts)}
-        return entry, _file_entry(path, examples)
-
-
-def _file_entry(path: Path, examples: int) -> dict[str, Any]:
-    return {"examples": examples, **file_entry(path)}
+        return entry, {"examples": examples, **file_entry(path)}
 
 
 # === shuffle_examples ===
@@ -170,12 +166,7 @@ def _build_shuffled(sources: dict[str, str], manifest: Manifest, config: Records
         manifest.write(config.output_dir)
         _shuffle([join(unshuffled, target) for target in sources], dealt_out, manifest, config)
     for folder in (dealt_out, unshuffled):
-        _remove(folder)
-
-
-def _remove(folder: str) -> None:
-    if exists(folder):
-        remove_folder(folder)
+        remove(folder)
 
 
 def _refuse_other_texts(sources: dict[str, str], manifest: Manifest, config: RecordsConfig) -> None:
@@ -228,23 +219,18 @@ def _make_share(
         return previous.files[target]
     with atomic_output(join(config.output_dir, target)) as path:
         examples = gather(folders, path, buckets=buckets, seed=[config.random_seed, number, 1])
-        return _file_entry(path, examples)
+        return {"examples": examples, **file_entry(path)}
 
 
 def _warn_of_unknown(manifest: Manifest) -> None:
-    characters: Counter[str] = Counter()
-    for entry in manifest.sources.values():
-        characters.update(entry.get("unknown_characters", {}))
-    if not characters:
+    unknown = [entry for entry in manifest.sources.values() if entry.get("unknown_characters")]
+    if not unknown:
         return
-    files = [entry["file"] for entry in manifest.sources.values() if entry.get("unknown_characters")]
-    shown = ", ".join(
-        f"{character} (U+{ord(character):04X}) {count}x" for character, count in characters.most_common(10)
-    )
+    most = sum((Counter(entry["unknown_characters"]) for entry in unknown), Counter[str]()).most_common(10)
     _LOG.warning(
         "The tokenizer has no pieces for part of the text: more than 1%% of the tokens of %d files (%s, ...) are "
         "unknown. The characters: %s. Train it on this text, or take another.",
-        len(files),
-        files[0],
-        shown,
+        len(unknown),
+        unknown[0]["file"],
+        ", ".join(f"{character} (U+{ord(character):04X}) {count}x" for character, count in most),
     )

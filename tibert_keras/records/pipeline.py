@@ -1,7 +1,6 @@
 """Finds record files, and reads them as batches for training and evaluation."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,34 +49,28 @@ class Records(batches.RecordFiles):
         paths = [path if os.path.dirname(path) else f"./{path}" for path in expand_glob(pattern)]
         manifests = {folder: Manifest.read(folder) for folder in {os.path.dirname(path) for path in paths}}
         num_examples = 0
-        shapes: list[dict[str, int]] = []
-        tokenizers: list[dict[str, Any] | None] = []
+        kinds: list[tuple[dict[str, int], dict[str, Any] | None]] = []
         for path in paths:
-            manifest = manifests[os.path.dirname(path)]
-            if manifest is None:
+            if (manifest := manifests[os.path.dirname(path)]) is None:
                 num_examples += count_examples(path)
-                shapes.append(example_shape(path))
-                tokenizers.append(None)
+                kinds.append((example_shape(path), None))
             else:
                 num_examples += _listed_examples(path, manifest)
                 slots = MaskingPolicy(**manifest.options_of(MaskingPolicy)).prediction_slots
-                shapes.append(dict(zip(SHAPE, [manifest.options["max_seq_length"], slots], strict=True)))
-                tokenizers.append(manifest.tokenizer)
-        _refuse_differences(paths, [shape | (known or {}) for shape, known in zip(shapes, tokenizers, strict=True)])
+                shape = dict(zip(SHAPE, [manifest.options["max_seq_length"], slots], strict=True))
+                kinds.append((shape, manifest.tokenizer))
+        _refuse_differences(paths, [shape | (tokenizer or {}) for shape, tokenizer in kinds])
+        shape, tokenizer = kinds[0]
         masked = [manifest.options_of(MaskingPolicy) if manifest else {} for manifest in manifests.values()]
-        masking = masked[0] if all(each == masked[0] for each in masked) else {}
         known = [manifest and manifest.options.get("sop") for manifest in manifests.values()]
-        sop = None if None in known else all(known)
-        tokenizer = tokenizers[0]
-        num_ids = MAX_IDS if tokenizer is None else tokenizer["vocabulary_size"]
         return cls(
             paths=paths,
             num_examples=num_examples,
             tokenizer=tokenizer,
-            masking=masking,
-            sop=sop,
-            num_ids=num_ids,
-            **shapes[0],
+            masking=masked[0] if all(each == masked[0] for each in masked) else {},
+            sop=None if None in known else all(known),
+            num_ids=MAX_IDS if tokenizer is None else tokenizer["vocabulary_size"],
+            **shape,
         )
 
     def check(self, *, max_seq_length: int, max_predictions_per_seq: int, vocabulary_size: int) -> None:
@@ -138,10 +131,6 @@ class Records(batches.RecordFiles):
         With `drop_remainder`, a last batch that is smaller is left out, so that shapes are static.
         """
         return _batches_of_backend().evaluation_batches(self, batch_size, drop_remainder=drop_remainder, sop=sop)
-
-    def numpy_batches(self, batch_size: int, *, sop: bool = False) -> Iterator[tuple[dict[str, np.ndarray], Any, Any]]:
-        """Read the examples once, in order, as arrays like the batches of `evaluation_batches`, on any backend."""
-        return batches.numpy_batches(self, batch_size, sop=sop)
 
     def empty_batch(self, batch_size: int, *, sop: bool = False) -> tuple[dict[str, np.ndarray], Any, Any]:
         """Make a batch of zeros, of the shapes and types of `training_batches`."""

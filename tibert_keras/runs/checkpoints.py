@@ -15,7 +15,7 @@ import numpy as np
 
 from tibert_keras.errors import DivergedError, InputError
 from tibert_keras.integrity import check_manifest, difference, write_manifest
-from tibert_keras.storage import atomic_output, exists, join, list_folder, open_binary, read_json, remove_folder
+from tibert_keras.storage import atomic_output, exists, join, list_folder, open_binary, read_json, remove
 
 if TYPE_CHECKING:
     import keras
@@ -124,7 +124,7 @@ class Checkpoints:
         self.check(step)
         for old in self.steps[: -self.keep]:
             if old not in best_steps:
-                remove_folder(self.path(old))
+                remove(self.path(old))
 
     # === Restoring ===
     def path(self, step: int) -> str:

@@ -21,7 +21,7 @@ from tibert_keras.runs.champion import Champion, choose_champion, read_champion,
 from tibert_keras.runs.checkpoints import Checkpoints
 from tibert_keras.runs.environment import note_environment
 from tibert_keras.runs.run import Run
-from tibert_keras.storage import exists, remove_folder
+from tibert_keras.storage import exists, remove
 from tibert_keras.training.config import PretrainConfig, check_pretraining
 from tibert_keras.training.evaluate import evaluate, reporting_damaged_records
 from tibert_keras.training.init_checkpoint import restore_continue_from
@@ -71,7 +71,7 @@ def pretrain(config: PretrainConfig, *, callbacks: Sequence[keras.callbacks.Call
             # Damaged records show when they are read. A folder without a checkpoint would only be in the way.
             no_use = is_new and exists(config.output_dir) and not Checkpoints(config.output_dir).steps
             if no_use and not isinstance(error, DivergedError):
-                remove_folder(config.output_dir)
+                remove(config.output_dir)
             raise
 
 
