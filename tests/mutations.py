@@ -128,7 +128,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a text that changes while it is read is taken", "records/one_file.py",
-        "if reader.sha256 != source_sha256:", "if False:", "tests/records/test_one_file.py",
+        "    check_unchanged({source: source_sha256}, {source: reader.sha256})\n", "", "tests/records/test_one_file.py",
     ),
     # === tagging ===
     Mutation(

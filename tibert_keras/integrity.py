@@ -69,6 +69,13 @@ def check_manifest(folder: str | os.PathLike[str], *, what: str, advice: str) ->
     return True
 
 
+def check_unchanged(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Refuse files whose hashes, by name, are not the same before and after they were read."""
+    for name in before.keys() | after.keys():
+        if before.get(name) != after.get(name):
+            raise InputError(f"The file changed while it was read. Received: {name!r}. Give the command again.")
+
+
 def difference(path: str | os.PathLike[str], entry: Mapping[str, Any]) -> str | None:
     """Tell in a few words how a file differs from its entry in a list, or return `None` if it does not."""
     if not exists(path):

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -117,17 +117,25 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 def read_json(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[str, Any]:
     """Read a JSON object from a local or remote file. `what` it should be and the `advice` are for the message."""
+    return read_object(path, json.loads, "JSON", what=what, advice=advice)
+
+
+def read_object(
+    path: str | os.PathLike[str], parse: Callable[[bytes], Any], language: str, *, what: str, advice: str
+) -> dict[str, Any]:
+    """Read a file whose content is an object; `parse` raises a `ValueError` if it cannot read it."""
     try:
         content = read_bytes(path)
     except InputError as error:
         raise InputError(f"{error} {advice}") from error
     try:
-        value = json.loads(content)
+        value = parse(content)
         if not isinstance(value, dict):
-            raise ValueError("it is not a JSON object")
+            raise ValueError(f"it is not a {language} object")
     # Thousands of brackets, one in the other, take more levels than Python has.
     except (ValueError, RecursionError) as error:
-        raise InputError(f"Not {what}: {error}. Received: {os.fspath(path)!r}. {advice}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"Not {what}: {reason}. Received: {os.fspath(path)!r}. {advice}") from error
     return value
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import yaml
 
-from tibert_keras.errors import InputError
-from tibert_keras.storage import read_bytes
+from tibert_keras.storage import read_object
 
 # Nothing that is read here comes near: options of a verb, and the index and the layers of a volume.
 _MOST_BYTES = 1 << 28
@@ -18,16 +17,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 def read_yaml(path: str | os.PathLike[str], *, what: str, advice: str) -> dict[str, Any]:
     """Read a YAML file that holds an object."""
-    try:
-        value = load_yaml(read_bytes(path))
-    except InputError as error:
-        raise InputError(f"{error} {advice}") from error
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"Not {what}: {reason}. Received: {os.fspath(path)!r}. {advice}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"Not {what}: it is not a YAML object. Received: {os.fspath(path)!r}. {advice}")
-    return value
+    return read_object(path, load_yaml, "YAML", what=what, advice=advice)
 
 
 def load_yaml(content: bytes, *, aliases: bool = False) -> Any:

@@ -15,6 +15,7 @@ from tibert_keras.corpus.report import CorpusReport, FileCounts, ReadingReport
 from tibert_keras.corpus.transliteration import Transliteration
 from tibert_keras.corpus.volumes import NUM_PARTITIONS, Edition, Volume, find_volumes, read_volume
 from tibert_keras.errors import InputError, check_options, refuse_changes
+from tibert_keras.integrity import check_unchanged
 from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.parallel import check_shared, run_tasks
@@ -229,8 +230,7 @@ def _make_file(
                     else:
                         counts.documents += 1
                 total.add(report)
-        for name, digest in _fingerprint(volumes).items():
-            if inputs[name] != digest:
-                raise InputError(f"The file changed while it was read. Received: {name!r}. Give the command again.")
+        after = _fingerprint(volumes)
+        check_unchanged({name: inputs[name] for name in after}, after)
         counts.sha256 = sha256(local)
     return counts, total

@@ -106,14 +106,10 @@ def _join_split_pairs(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, s
 
 
 def _resolve(text: str, report: ReadingReport, line: int, reading: Reading, tohoku_documents: bool) -> str:
-    def tohoku_id(match: re.Match[str]) -> str:
-        report.count("Tohoku id", len(match[0]))
-        return DOCUMENT_BREAK if tohoku_documents else ""
-
-    text = _TOHOKU_ID.sub(tohoku_id, _SPACES.sub(" ", text))
+    document_break = DOCUMENT_BREAK if tohoku_documents else ""
+    text = report.leave_out(_TOHOKU_ID, "Tohoku id", _SPACES.sub(" ", text), instead=document_break)
     text = _resolve_pairs(text, report, side=0 if reading == "original" else 1)
-    text = _unbracket(text, report)
-    return _drop_strays(text, report, line)
+    return _drop_strays(_unbracket(text, report), report, line)
 
 
 def _resolve_pairs(text: str, report: ReadingReport, *, side: int) -> str:
@@ -140,8 +136,7 @@ def _drop_strays(text: str, report: ReadingReport, line: int) -> str:
     def drop(match: re.Match[str]) -> str:
         kind = _STRAY_NAMES[(match.lastindex or 0) - 1]
         if kind == "unknown":
-            context = text[max(0, match.start() - _CONTEXT) : match.end() + _CONTEXT]
-            report.add_unknown(line, match[0], context)
+            report.add_unknown(line, match[0], text[max(0, match.start() - _CONTEXT) : match.end() + _CONTEXT])
         else:
             report.count(kind, len(match[0]))
         return ""

@@ -57,15 +57,7 @@ def _joined(lines: Sequence[str], has_shads: bool) -> Iterator[str]:
 
 def clean_line(line: str, report: ReadingReport) -> str:
     """Take control characters and markers out of a line, and count them; any white space is a space."""
-
-    def drop_control(_: re.Match[str]) -> str:
-        report.count("control character", 1)
-        return ""
-
-    def drop_marker(match: re.Match[str]) -> str:
-        report.count("page or line marker", len(match[0]))
-        return ""
-
     for _ in _NO_BREAK_SPACE.finditer(line):
         report.count(NO_BREAK_SPACE, 0)
-    return _MARKERS.sub(drop_marker, _CONTROL.sub(drop_control, _SPACES.sub(" ", line)))
+    line = report.leave_out(_CONTROL, "control character", _SPACES.sub(" ", line))
+    return report.leave_out(_MARKERS, "page or line marker", line)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, NotRequired, Self, TypedDict
@@ -51,6 +52,15 @@ class ReadingReport:
         """Count one occurrence of `kind` that kept `num_dropped` characters out of the text."""
         self.markup[kind] += 1
         self.dropped[kind] += num_dropped
+
+    def leave_out(self, pattern: re.Pattern[str], kind: str, text: str, *, instead: str = "") -> str:
+        """Replace all matches of a pattern in a text, and count them as occurrences of `kind`."""
+
+        def replace(match: re.Match[str]) -> str:
+            self.count(kind, len(match[0]))
+            return instead
+
+        return pattern.sub(replace, text)
 
     def add_unknown(self, line: int, text: str, context: str, *, num_dropped: int | None = None) -> None:
         """List a place with unknown markup, and log a warning for the first few in a file."""

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -103,11 +103,8 @@ def _name_collections(paths: list[str]) -> dict[str, str]:
 
 
 def _name_from_path(path: str) -> str | None:
-    for part in reversed(PurePosixPath(path.lower()).parts[-3:]):
-        for sign, name in _COLLECTION_NAMES.items():
-            if sign in part:
-                return name
-    return None
+    parts = reversed(PurePosixPath(path.lower()).parts[-3:])
+    return next((name for part in parts for sign, name in _COLLECTION_NAMES.items() if sign in part), None)
 
 
 def _name_from_ids(path: str) -> str | None:
@@ -155,7 +152,8 @@ def read_volume(
             lines = table_text(_lines(path), report, column=column)
         lines = close_lines(itertools.chain(convert(lines), [""]))
     if volume.edition not in _CANONS:
-        lines = _without_gaps(lines, report)
+        # They end a section: a model should learn neither `[GAP:2]` nor its neighbours as one text.
+        lines = map(partial(report.leave_out, _GAP, "gap", instead=" "), lines)
     counter = ForeignCounter()
     found_tibetan = False
     for section in split_sections(lines):
@@ -176,16 +174,6 @@ def read_volume(
 def _lines(path: str) -> Iterator[str]:
     """Read a file line by line, where lines may end as on other systems, too."""
     return (part for line in read_lines(path) for part in OTHER_BREAK.split(line))
-
-
-def _without_gaps(lines: Iterable[str], report: ReadingReport) -> Iterator[str]:
-    """Leave out gaps, which end a section: a model should learn neither `[GAP:2]` nor its neighbours as one text."""
-
-    def leave_out(gap: re.Match[str]) -> str:
-        report.count("gap", len(gap[0]))
-        return " "
-
-    return (_GAP.sub(leave_out, line) for line in lines)
 
 
 def read_documents(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.finetuning.scores import read_scores
+from tibert_keras.integrity import check_unchanged
 from tibert_keras.models.tibert_presets import MASKED_LM
 from tibert_keras.registration import is_handle
 from tibert_keras.runs.folder import CONFIG_FILE, SCORES_FILE, Kind, check_folder, find_preset, read_config
@@ -242,12 +243,8 @@ def read_unchanged(config: Any, read: Callable[[Any], _Data]) -> tuple[_Data, di
 
     A file that changes meanwhile is an `InputError`.
     """
-    before = _data_hashes(config)
-    data = read(config)
-    after = _data_hashes(config)
-    for path in before.keys() | after.keys():
-        if before.get(path) != after.get(path):
-            raise InputError(f"The file changed while it was read. Received: {path!r}. Give the command again.")
+    before, data = _data_hashes(config), read(config)
+    check_unchanged(before, _data_hashes(config))
     return data, before
 
 

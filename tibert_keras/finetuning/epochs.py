@@ -48,7 +48,7 @@ def train(task: FinetuningTask, model: keras.Model, strategy: Strategy, *, seed:
     with strategy.scope():
         compile_model(config, model, steps=steps)
     with tqdm(desc="fine-tuning", total=steps, unit="step", disable=None) as bar, logging_redirect_tqdm():
-        best = _BestEpoch(task, batches, folder, bar, files=task.files)
+        best = _BestEpoch(task, batches, folder, bar)
         with closing(best.checkpoints):
             data = _with_static_shapes(batches) if config.use_tpu else batches
             model.fit(data, epochs=config.num_epochs, shuffle=False, verbose=0, callbacks=[best])
@@ -124,12 +124,10 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
     history, the log, TensorBoard and a progress bar.
     """
 
-    def __init__(
-        self, task: FinetuningTask, batches: _ShuffledBatches, folder: str, bar: tqdm[Any], *, files: Mapping[str, str]
-    ) -> None:
+    def __init__(self, task: FinetuningTask, batches: _ShuffledBatches, folder: str, bar: tqdm[Any]) -> None:
         patience = task.config.patience or task.config.num_epochs
         super().__init__(task.criterion, mode="max", patience=patience, restore_best_weights=True)
-        self.task, self.batches, self.folder, self.bar, self.files = task, batches, folder, bar, files
+        self.task, self.batches, self.bar = task, batches, bar
         self.history, self.checkpoints = History(folder), Checkpoints(folder)
         self.writer = ScalarWriter(join(folder, LOG_FOLDER))
         self.scores: list[dict[str, float]] = []
@@ -182,7 +180,7 @@ class _BestEpoch(keras.callbacks.EarlyStopping):
         self.history.append({"step": step, "epoch": epoch + 1, **figures})
         self.writer.write(step, figures)
         super().on_epoch_end(epoch, scores)
-        state = {"scores": self.scores, "seconds": self.seconds, "files": dict(self.files)}
+        state = {"scores": self.scores, "seconds": self.seconds, "files": self.task.files}
         self.checkpoints.save(self.model, step, state=state, best_steps={self._step(self.best_epoch)})
         is_best = self.best_epoch == epoch
         _LOG.info("epoch %d: loss %.4f, %s%s", epoch + 1, loss, shown(scores, self.task.columns), " (best)" * is_best)

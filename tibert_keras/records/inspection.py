@@ -107,9 +107,6 @@ class _Examples(NamedTuple):
 
 
 def _batches(path: str, tokenizer: SentencePieceEncoder, *, size: int) -> Iterator[_Examples]:
-    with open_binary(path) as file:
-        if not file.read(1):
-            raise InputError(f"The record file holds no example. Received: {path!r}. Give another.")
     if manifest := Manifest.read(folder_of(path)):
         refuse_other_tokenizer(manifest.tokenizer, tokenizer.proto, folder=folder_of(path))
     reader = ExampleReader([path], feature_sizes(*example_shape(path).values()))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tibert_keras.errors import InputError
+from tibert_keras.integrity import check_unchanged
 from tibert_keras.records.config import RecordsConfig
 from tibert_keras.records.examples import Cuts, Sections, cut_document, lay_out
 from tibert_keras.records.masking import mask_tokens
@@ -63,8 +64,7 @@ def write_records_file(
         for cuts, draws in _batches(encoder.documents(reader), encoder, config):
             features = _masked_examples(cuts, draws, config=config, tokenizer=tokenizer)
             examples += write_records(file, serialize_examples(features))
-    if reader.sha256 != source_sha256:
-        raise InputError(f"The file changed while it was read. Received: {source!r}. Give the command again.")
+    check_unchanged({source: source_sha256}, {source: reader.sha256})
     if examples == 0:
         raise InputError(
             f"No document has two tokens for an example. Received: {source!r}. Take the file out of the input."

@@ -37,15 +37,13 @@ class Slips:
         """Raise an `InputError` that names every slip with its line, if there are any."""
         if not self._slips:
             return
-        if len(self._slips) == 1:
-            (slip,) = self._slips
+        slips = sorted(self._slips, key=lambda slip: slip.number)
+        if len(slips) == 1:
+            (slip,) = slips
             shown = f"{slip.received}, " if slip.received else ""
             raise InputError(f"{slip.what}. Received: {shown}line {slip.number} of {self.path!r}. {slip.advice}")
-        slips = sorted(self._slips, key=lambda slip: slip.number)
-        shown = "; ".join(
-            f"line {slip.number}, {slip.received}: {slip.what}" if slip.received else f"line {slip.number}: {slip.what}"
-            for slip in slips[:_MAX_SHOWN]
-        )
+        places = [", ".join(filter(None, [f"line {slip.number}", slip.received])) for slip in slips]
+        shown = "; ".join(f"{place}: {slip.what}" for place, slip in zip(places[:_MAX_SHOWN], slips, strict=False))
         if others := slips[_MAX_SHOWN:]:
             shown += f"; and slips in lines {', '.join(str(slip.number) for slip in others)}"
         raise InputError(f"The file has {len(slips)} slips. Received: {self.path!r} with {shown}. Correct them.")

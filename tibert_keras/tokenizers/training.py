@@ -17,6 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tqdm import tqdm
 
 from tibert_keras.errors import InputError, check_options, refuse_changes
+from tibert_keras.integrity import check_unchanged
 from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
 from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
@@ -100,9 +101,7 @@ def train_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
         _check_folder(config)
         inputs = {path: sha256(path) for path in paths}
         proto = _train(paths, config)
-        for path, digest in inputs.items():
-            if sha256(path) != digest:
-                raise InputError(f"The file changed while it was read. Received: {path!r}. Give the command again.")
+        check_unchanged(inputs, {path: sha256(path) for path in paths})
         return _write(proto, inputs, config)
 
 
