@@ -98,16 +98,9 @@ INTERSYLLABIC_MARKS = (
     + "\N{TIBETAN KU RU KHA}"
 )
 
-_IN_SYLLABLE_CLASSES = (
-    SignClass.LETTER,
-    SignClass.SUBJOINED,
-    SignClass.VOWEL,
-    SignClass.DIACRITIC,
-    SignClass.DIGIT,
-    SignClass.HALF_DIGIT,
-)
+_LETTERS_AND_DIGITS = {"LETTER", "SUBJOINED", "VOWEL", "DIACRITIC", "DIGIT", "HALF_DIGIT"}
 # All marks, symbols and brackets of the block, so everything that cannot be part of a syllable.
-PUNCTUATION = "".join(sign for sign in SIGNS if sign_class(sign) not in _IN_SYLLABLE_CLASSES)
+PUNCTUATION = _signs(*(each for each in SignClass if each.name not in _LETTERS_AND_DIGITS))
 # Those that are units of their own; a tsheg belongs to the syllable before it.
 SEPARATE_MARKS = "".join(mark for mark in PUNCTUATION if mark not in TSHEGS)
 

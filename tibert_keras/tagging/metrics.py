@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -117,15 +118,16 @@ def score_tagging(
     first = labels != CONTINUATION
     # For each syllable: whether its true word is known.
     is_known = np.array([word_key(word.form) in keys for words in true_words for word in words])[np.cumsum(first) - 1]
-    spans = _Spans(true_words, keys), _Spans(predicted, keys)
-    values: dict[str, float] = {"words": len(spans[0].tags), "syllables": len(labels)}
-    values |= _ratios("boundary", spans[0].boundaries, spans[1].boundaries)
+    spans = _spans(true_words, keys), _spans(predicted, keys)
+    values: dict[str, float] = {"words": len(spans[0]), "syllables": len(labels)}
+    # The start and the end of a text are no boundaries: there is nothing to find.
+    values |= _ratios("boundary", *({(text, start) for text, start, _ in each if start} for each in spans))
     for prefix, seen, chosen in (
         ("", {True, False}, np.ones_like(is_known)),
         ("seen_", {True}, is_known),
         ("unseen_", {False}, ~is_known),
     ):
-        of_true, of_found = (each.only(seen) for each in spans)
+        of_true, of_found = ({span: tag for span, (tag, is_seen) in each.items() if is_seen in seen} for each in spans)
         figures = _ratios("word", of_true.keys(), of_found.keys()) | _ratios("joint", of_true.items(), of_found.items())
         figures |= _label_scores(labels[chosen], found[chosen])
         values |= {prefix + name: value for name, value in figures.items()}
@@ -142,25 +144,14 @@ def _check_text(document: Document, found: str) -> None:
         )
 
 
-class _Spans:
-    """Words of texts by their place: text, first character, and the one after the last."""
-
-    def __init__(self, texts: Sequence[Sequence[TaggedWord]], keys: set[str]) -> None:
-        self.tags: dict[tuple[int, int, int], str] = {}
-        self.known: dict[tuple[int, int, int], bool] = {}
-        self.boundaries: set[tuple[int, int]] = set()
-        for index, words in enumerate(texts):
-            start = 0
-            for word in words:
-                span = index, start, start + len(word.form)
-                self.tags[span], self.known[span] = word.tag, word_key(word.form) in keys
-                # The start and the end of a text are no boundaries: there is nothing to find.
-                if start:
-                    self.boundaries.add((index, start))
-                start = span[2]
-
-    def only(self, seen: set[bool]) -> dict[tuple[int, int, int], str]:
-        return {span: tag for span, tag in self.tags.items() if self.known[span] in seen}
+def _spans(texts: Sequence[Sequence[TaggedWord]], keys: set[str]) -> dict[tuple[int, int, int], tuple[str, bool]]:
+    """Give each word's tag, and whether it is known, by its place: text, first character, the one after the last."""
+    spans = {}
+    for index, words in enumerate(texts):
+        ends = list(accumulate(len(word.form) for word in words))
+        for word, start, end in zip(words, [0, *ends], ends, strict=False):
+            spans[index, start, end] = word.tag, word_key(word.form) in keys
+    return spans
 
 
 def _ratios(name: str, true: Set[Any], found: Set[Any]) -> dict[str, float]:

@@ -84,8 +84,10 @@ def prepare_documents(
         kept = set(keep_tags)
         _check_tags(counts, kept, joined)
     return [
-        Document(name, tuple(word if word.tag in kept else TaggedWord(word.form, UNKNOWN_TAG) for word in words))
-        for name, words in ((document.name, document.words) for document in joined)
+        Document(
+            each.name, tuple(word if word.tag in kept else TaggedWord(word.form, UNKNOWN_TAG) for word in each.words)
+        )
+        for each in joined
     ]
 
 
@@ -112,10 +114,9 @@ def _check_mapping(documents: Collection[Document], counts: Counter[str]) -> Non
             f"The tags are neither SOAS's nor universal. Received: {sorted(given)[:10]} with universal_tags=True. "
             "Leave universal_tags out."
         )
-    lost = Counter({tag: count for tag, count in given.items() if _is_unknown(_renamed(tag, universal=True))})
-    for tag in [tag for tag in lost if _is_unknown(_renamed(tag, universal=False))]:
-        # It had no tag to lose.
-        del lost[tag]
+    # Others had no tag to lose.
+    tagged = {tag: count for tag, count in given.items() if not _is_unknown(_renamed(tag, universal=False))}
+    lost = Counter({tag: count for tag, count in tagged.items() if _is_unknown(_renamed(tag, universal=True))})
     _check_lost(lost, given.total(), "their tags have no universal one", "Leave universal_tags out.")
 
 

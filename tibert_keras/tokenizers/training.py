@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,17 @@ from tibert_keras.errors import InputError, check_options, refuse_changes
 from tibert_keras.integrity import check_unchanged
 from tibert_keras.locks import only_writer
 from tibert_keras.normalization import Normalization, normalize_text
-from tibert_keras.storage import atomic_output, exists, expand_glob, join, list_folder, read_json, read_lines, sha256
+from tibert_keras.storage import (
+    atomic_output,
+    exists,
+    expand_glob,
+    folder_of,
+    join,
+    list_folder,
+    read_json,
+    read_lines,
+    sha256,
+)
 from tibert_keras.tibetan import INTERSYLLABIC_MARKS
 
 # `olive` is the original's byte-pair encoding (with 1,000, 5,000 and 10,000 pieces), `albert` the unigram model of the
@@ -131,7 +140,7 @@ def _write(proto: bytes, inputs: dict[str, str], config: TokenizerConfig) -> dic
 def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
     """Read the manifest beside a SentencePiece model, or return `None` if there is none of this model."""
     for name in (_MANIFEST_FILE, _OLDER_MANIFEST_FILE):
-        path = join(os.path.dirname(spm_model_file) or ".", name)
+        path = join(folder_of(spm_model_file), name)
         try:
             manifest = read_json(path, what="a manifest of a tokenizer", advice="") if exists(path) else {}
         except InputError:
@@ -143,27 +152,24 @@ def read_tokenizer_manifest(spm_model_file: str) -> dict[str, Any] | None:
 
 def _check_folder(config: TokenizerConfig) -> None:
     """Check that replacing the whole folder loses nothing but a tokenizer with the same options."""
-    names = list_folder(config.output_dir)
+    if not (names := list_folder(config.output_dir)):
+        return
     manifest_file = next((name for name in (_MANIFEST_FILE, _OLDER_MANIFEST_FILE) if name in names), None)
-    if names and manifest_file is None:
+    if manifest_file is None:
         raise InputError(
             f"The output folder is not empty and holds no tokenizer. Received: output_dir={config.output_dir!r}. "
             "Choose another."
         )
-    if manifest_file is not None:
-        previous = read_json(
-            join(config.output_dir, manifest_file),
-            what="a manifest of a tokenizer",
-            advice="Choose another output_dir.",
-        )
-        kept = ("input_sentence_size", "tsheg_pretokenization", "normalization")
-        own = {name: getattr(config, name) for name in kept}
-        options = {**config.trainer_options, **own, "score_step": _score_step(config)}
-        # Manifests from before these options lack them, or had SentencePiece's rules in place of ours.
-        previous = {"tsheg_pretokenization": False, "score_step": None, **previous}
-        if previous.get("normalization") == _RULES:
-            previous["normalization"] = "none"
-        refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
+    path, advice = join(config.output_dir, manifest_file), "Choose another output_dir."
+    previous = read_json(path, what="a manifest of a tokenizer", advice=advice)
+    kept = ("input_sentence_size", "tsheg_pretokenization", "normalization")
+    own = {name: getattr(config, name) for name in kept}
+    options = {**config.trainer_options, **own, "score_step": _score_step(config)}
+    # Manifests from before these options lack them, or had SentencePiece's rules in place of ours.
+    previous = {"tsheg_pretokenization": False, "score_step": None, **previous}
+    if previous.get("normalization") == _RULES:
+        previous["normalization"] = "none"
+    refuse_changes({name: previous.get(name) for name in options}, options, folder=config.output_dir)
 
 
 def _score_step(config: TokenizerConfig) -> float | None:
@@ -255,7 +261,11 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
         raise failures[0]
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
     if units is not None:
-        _note_reading(proto, reading)
+        # The model reads texts as if SentencePiece had read the lines.
+        proto.trainer_spec.ClearField("input_format")
+        for name, value in reading.items():
+            spec = proto.trainer_spec if name in proto.trainer_spec.DESCRIPTOR.fields_by_name else proto.normalizer_spec
+            setattr(spec, name, value)
     if config.normalization != "none":
         # Read by `normalization_of`. To SentencePiece the name says nothing: the model holds the rules themselves.
         proto.normalizer_spec.name = config.normalization
@@ -264,14 +274,6 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             if piece.type == piece.NORMAL:
                 piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
     return bytes(proto.SerializeToString())
-
-
-def _note_reading(model: sentencepiece_model_pb2.ModelProto, reading: dict[str, Any]) -> None:
-    """Write into a model of counted units how texts are read: as if SentencePiece had read the lines."""
-    model.trainer_spec.ClearField("input_format")
-    for name, value in reading.items():
-        spec = model.trainer_spec if name in model.trainer_spec.DESCRIPTOR.fields_by_name else model.normalizer_spec
-        setattr(spec, name, value)
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:
