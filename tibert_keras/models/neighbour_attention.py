@@ -54,8 +54,7 @@ def _set_positions(backbone: TibertBackbone, frequencies: np.ndarray) -> None:
 
 
 def _set_heads(attention: Any, frequencies: np.ndarray, rng: np.random.Generator) -> None:
-    kernels = [ops.convert_to_numpy(dense.kernel).copy() for dense in (attention.query_dense, attention.key_dense)]
-    query, key = kernels
+    query, key = (ops.convert_to_numpy(dense.kernel).copy() for dense in (attention.query_dense, attention.key_dense))
     num_pairs = min(query.shape[2] // 2, len(frequencies))
     for head, offset in enumerate(islice(cycle(_OFFSETS), query.shape[1])):
         if offset is None:

@@ -160,10 +160,9 @@ class TibertMaskedLM(PoolerNotTrained, keras_nlp.models.AlbertMaskedLM):
         return call(as_texts(x)) if holds_strings(x) else x
 
     def _next_seed(self) -> int:
-        preprocessor = self.preprocessor
-        return (
-            preprocessor.next_seed() if isinstance(preprocessor, TibertMaskedLMPreprocessor) else super()._next_seed()
-        )
+        if isinstance(self.preprocessor, TibertMaskedLMPreprocessor):
+            return self.preprocessor.next_seed()
+        return super()._next_seed()
 
     def fill_mask(self, texts: Sequence[str] | str, *, top_k: int = 5, batch_size: int = 32) -> list[Any]:
         """Fill the `[MASK]`s in texts, as `tibert_keras.fill_mask` does with this model."""

@@ -13,8 +13,6 @@ from tibert_keras.models.tibert_preprocessor import TibertPreprocessor, check_pa
 from tibert_keras.models.tibert_tokenizer import TibertTokenizer, as_tibert_tokenizer
 from tibert_keras.records.masking import MaskedTokens, MaskingPolicy, mask_tokens
 
-_OWN_OPTIONS = ["ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed"]
-
 
 @keras.saving.register_keras_serializable(package="tibert_keras")
 class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMaskedLMPreprocessor):
@@ -199,8 +197,8 @@ class TibertMaskedLMPreprocessor(TibertPreprocessor, keras_nlp.models.AlbertMask
                 )
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in _OWN_OPTIONS}
-        return {**super().get_config(), **own}
+        names = ("ngram", "favor_shorter_ngram", "do_whole_word_mask", "do_permutation", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _no_masks(token_ids: Any) -> dict[str, Any]:

@@ -229,9 +229,8 @@ class TibertTokenizer(keras_nlp.models.AlbertTokenizer):
         super().save_assets(dir_path)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        names = ["tsheg_pretokenization", "underline_between_sections", "nbest_size", "alpha"]
-        return {**config, **{name: getattr(self, name) for name in names}}
+        names = ("tsheg_pretokenization", "underline_between_sections", "nbest_size", "alpha")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def in_dataset() -> bool:

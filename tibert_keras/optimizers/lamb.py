@@ -33,8 +33,6 @@ class ClipsSum:
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Update variables by their gradients. Keras fails to scale an embedding's, which consists of rows."""
         if self.loss_scale_factor is not None and keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
             grads = [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in grads]
         super().apply(grads, trainable_variables)  # type: ignore[misc]
 

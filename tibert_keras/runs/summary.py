@@ -75,8 +75,8 @@ class RunSummary:
     best_loss: float | None
     best_step: int | None
     val_loss: float | None
-    best_f1: float | None
-    examples_per_second: float | None
+    best_f1: float | None = None
+    examples_per_second: float | None = None
     champion_step: int | None
 
 
@@ -105,7 +105,6 @@ def _summarize(run: Run) -> RunSummary:
         step=step,
         num_train_steps=num_train_steps,
         **_losses(rows),
-        best_f1=None,
         examples_per_second=statistics.median(rates) if rates else None,
         champion_step=_champion_step(run.folder),
     )
@@ -125,7 +124,6 @@ def _summarize_seed(seed_dir: str, num_epochs: int) -> RunSummary:
         num_train_steps=round(step / epoch * num_epochs) if epoch else 0,
         **_losses(rows),
         best_f1=best.get(criterion),
-        examples_per_second=None,
         champion_step=int(best["step"]) if finished and best else None,
     )
 
