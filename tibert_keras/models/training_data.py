@@ -56,15 +56,15 @@ def is_grain(x: Any) -> bool:
     return type(x).__module__.partition(".")[0] == "grain"
 
 
-def check_container(x: Any) -> None:
-    """Refuse data that Keras does not take, and would show in full: without order or length, or strings by name."""
+def check_container(x: Any, *, of_texts: bool = False) -> None:
+    """Refuse data that Keras does not take, and would show in full: without order or length, or strings by name.
+
+    With `of_texts`, anything by name and anything that yields batches are refused too.
+    """
     strings_by_name = isinstance(x, Mapping) and not holds_ids(x) and any(map(holds_strings, x.values()))
-    if x is None or isinstance(x, Iterator | Set) or strings_by_name:
-        _refuse_container(x)
-
-
-def _refuse_container(x: Any) -> None:
-    raise InputError(f"Texts come in a list, an array or a tensor. Received: {type(x).__name__}. Give list(texts).")
+    no_texts = of_texts and (is_stream(x) or isinstance(x, Mapping))
+    if x is None or isinstance(x, Iterator | Set) or strings_by_name or no_texts:
+        raise InputError(f"Texts come in a list, an array or a tensor. Received: {type(x).__name__}. Give list(texts).")
 
 
 def is_empty(x: Any) -> bool:
@@ -96,9 +96,7 @@ def as_texts(x: Any, *, of_words: bool = False) -> Any:
     With `of_words`, a text may be a list of words. An `InputError` is raised for no strings, a single one, other things
     among them, texts that are no Unicode, and lists of segments of different lengths.
     """
-    check_container(x)
-    if is_stream(x) or isinstance(x, Mapping):
-        _refuse_container(x)
+    check_container(x, of_texts=True)
     texts = as_lists(x)
     if isinstance(texts, str) or (isinstance(texts, tuple) and any(isinstance(each, str) for each in texts)):
         raise InputError(
