@@ -130,23 +130,23 @@ def _blocks(
     stem: str, lines: _Lines, titles: tuple[str, ...], *, parted: bool, prefix: str = "", comments: bool = False
 ) -> Iterator[_Block]:
     """Cut a file at its titles and, if `parted`, at empty lines; put a prefix before the names from titles."""
-    name, start, is_empty = "", 0, True
+    # The number of a document's title or first words; 0 before them.
+    name, start = "", 0
     block: list[tuple[int, str]] = []
     for number, line in lines:
         match = _TITLE.fullmatch(line)
-        is_title = match is not None and match[1] in titles
-        if (is_title or (parted and not line.strip())) and (name or not is_empty):
+        title = match if match is not None and match[1] in titles else None
+        if start and (title or (parted and not line.strip())):
             yield name or f"{stem}:{start}", start, block
-            name, block, is_empty = "", [], True
-        if match is not None and is_title:
-            name, start = f"{prefix}{match[2]}" if match[2] else f"{stem}:{number}", number
+            name, start, block = "", 0, []
+        if title:
+            name, start = f"{prefix}{title[2]}" if title[2] else "", number
         elif _has_words(line):
-            start = start if name or not is_empty else number
+            start = start or number
             block.append((number, line))
-            is_empty = False
         elif comments and line.strip():
             block.append((number, line))
-    if name or not is_empty:
+    if start:
         yield name or f"{stem}:{start}", start, block
 
 
