@@ -54,7 +54,7 @@ PRIVATE = {
             "_use_weight_decay",
         },
     },
-    "optimizers/muon.py": {"Optimizer": {"_get_variable_index", "_use_weight_decay"}},
+    "optimizers/muon.py": {"Optimizer": {"_get_variable_index"}},
     "saved_model/precision.py": {"tf.Module": {"_no_dependency"}},
     "saved_model/text_module.py": {"tf.Module": {"_no_dependency"}},
 }
