@@ -3,8 +3,7 @@
     python tests/benchmarks/commands.py 'now=tibert --help' 'before=$OLDPWD/before/bin/tibert --help'
 
 Processor time is that of the command and its children, user and system. The first round fills the file cache and is not
-counted. Ratios are to the first command. Each command runs in an empty folder; `$OLDPWD` is where this was
-started.
+counted. Ratios are to the first command. Each command runs in an empty folder; `$OLDPWD` is where this was started.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 
 
 def measure(command: str) -> tuple[float, float]:
@@ -27,14 +27,10 @@ def measure(command: str) -> tuple[float, float]:
     return sum(after[2:4]) - sum(before[2:4]), seconds
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("commands", nargs="+", metavar="NAME=COMMAND")
-    flags = parser.parse_args()
-    commands = dict(each.split("=", 1) for each in flags.commands)
+def compare(commands: Mapping[str, str], *, rounds: int) -> None:
+    """Run commands, by name, in turns, so that a slow minute hits all of them, and print the table."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for round_ in range(flags.rounds + 1):
+    for round_ in range(rounds + 1):
         for name, command in commands.items():
             seconds = measure(command)
             if round_:
@@ -49,6 +45,14 @@ def main() -> None:
             f"| {name} | {medians[0]:.2f} ({min(processor):.2f}-{max(processor):.2f}) | {medians[0] / first[0]:.2f} "
             f"| {medians[1]:.2f} ({min(wall):.2f}-{max(wall):.2f}) | {medians[1] / first[1]:.2f} |"
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("commands", nargs="+", metavar="NAME=COMMAND")
+    flags = parser.parse_args()
+    compare(dict(each.split("=", 1) for each in flags.commands), rounds=flags.rounds)
 
 
 if __name__ == "__main__":

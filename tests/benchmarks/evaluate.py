@@ -56,22 +56,19 @@ def compare_with_training(model: TibertMaskedLM, records: Records, *, rounds: in
     steps = records.num_examples // 32
     batches = records.training_batches(32, seed=1)
     model.compile(LAMB(0.001), MaskedLanguageModelLoss(), jit_compile=True)
-    rates: dict[str, list[float]] = {"training": [], "evaluation": []}
-    for round_ in range(rounds + 1):
-        for name, rate in rates.items():
-            began = time.process_time()
-            if name == "training":
-                model.fit(batches, steps_per_epoch=steps if round_ else 1, verbose=0)
-            else:
-                evaluate(model, records)
-            if round_:
-                rate.append(
-                    (steps * 32 if name == "training" else records.num_examples) / (time.process_time() - began)
-                )
-    medians = [statistics.median(rate) for rate in rates.values()]
-    for (name, rate), median in zip(rates.items(), medians, strict=True):
-        print(f"{name}: {median:.1f} ({min(rate):.1f}-{max(rate):.1f}) sequences per second of processor time")
-    print(f"{medians[1] / medians[0]:.2f} times as fast as training")
+    model.fit(batches, steps_per_epoch=1, verbose=0)
+    training, evaluation = [], []
+    for _ in range(rounds):
+        began = time.process_time()
+        model.fit(batches, steps_per_epoch=steps, verbose=0)
+        trained = time.process_time()
+        evaluate(model, records)
+        training.append(steps * 32 / (trained - began))
+        evaluation.append(records.num_examples / (time.process_time() - trained))
+    for name, rates in ("training", training), ("evaluation", evaluation):
+        shown = f"{statistics.median(rates):.1f} ({min(rates):.1f}-{max(rates):.1f})"
+        print(f"{name}: {shown} sequences per second of processor time")
+    print(f"{statistics.median(evaluation) / statistics.median(training):.2f} times as fast as training")
 
 
 if __name__ == "__main__":

@@ -101,8 +101,8 @@ class _ShuffledBatches(keras.utils.PyDataset):
     def _hide(self, token_ids: np.ndarray, index: int) -> np.ndarray:
         """Hide some tokens by [MASK], in a run that goes on the same as in one that was not stopped."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        special = self.tokenizer.pad_token_id, self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        hidden = (rng.random(token_ids.shape) < self.token_dropout) & ~np.isin(token_ids, special)
+        is_special = np.isin(token_ids, self.tokenizer.special_token_ids)
+        hidden = (rng.random(token_ids.shape) < self.token_dropout) & ~is_special
         return np.where(hidden, self.tokenizer.mask_token_id, token_ids).astype(token_ids.dtype)
 
 

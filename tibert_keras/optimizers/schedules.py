@@ -78,5 +78,12 @@ class WarmupPolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(step < self.start_warmup_step + self.warmup_steps, warm, decayed)
 
     def get_config(self) -> dict[str, Any]:
-        others = ("decay_steps", "warmup_steps", "start_warmup_step", "end_learning_rate", "power", "name")
-        return {name: getattr(self, name) for name in ("initial_learning_rate", *others)}
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "warmup_steps": self.warmup_steps,
+            "start_warmup_step": self.start_warmup_step,
+            "end_learning_rate": self.end_learning_rate,
+            "power": self.power,
+            "name": self.name,
+        }

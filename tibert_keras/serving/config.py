@@ -3,11 +3,16 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from tibert_keras.errors import InputError, check_options
 from tibert_keras.models.tibert_presets import MASKED_LM, TAGGER, find_by_name, list_presets
 from tibert_keras.saved_model.versions import find_saved_model
+
+_POSITIVE = (
+    "num_versions", "max_connections", "max_batch_size", "max_queue_size", "max_queue_bytes", "max_gap_queue_size",
+    "max_request_bytes", "max_answer_bytes", "timeout", "poll_seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,7 @@ class ServeConfig:
         if not self.models:
             found = [name for name in (MASKED_LM, TAGGER) if name in list_presets()]
             object.__setattr__(self, "models", found or [MASKED_LM])
-        numbers = [field.name for field in fields(self) if field.type in (int, float) and field.name != "port"]
-        check_options(self, positive=numbers)
+        check_options(self, positive=_POSITIVE)
         if not 0 <= self.port < 65536:
             raise InputError(f"port must be from 0 to 65535. Received: {self.port}.")
         for name in self.host_names - {"*"}:

@@ -261,11 +261,7 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
         raise failures[0]
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
     if units is not None:
-        # The model reads texts as if SentencePiece had read the lines.
-        proto.trainer_spec.ClearField("input_format")
-        for name, value in reading.items():
-            spec = proto.trainer_spec if name in proto.trainer_spec.DESCRIPTOR.fields_by_name else proto.normalizer_spec
-            setattr(spec, name, value)
+        _note_reading(proto, reading)
     if config.normalization != "none":
         # Read by `normalization_of`. To SentencePiece the name says nothing: the model holds the rules themselves.
         proto.normalizer_spec.name = config.normalization
@@ -274,6 +270,14 @@ def _train(paths: list[str], config: TokenizerConfig) -> bytes:
             if piece.type == piece.NORMAL:
                 piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
     return bytes(proto.SerializeToString())
+
+
+def _note_reading(model: sentencepiece_model_pb2.ModelProto, reading: dict[str, Any]) -> None:
+    """Write into a model of counted units how texts are read: as if SentencePiece had read the lines."""
+    model.trainer_spec.ClearField("input_format")
+    for name, value in reading.items():
+        spec = model.trainer_spec if name in model.trainer_spec.DESCRIPTOR.fields_by_name else model.normalizer_spec
+        setattr(spec, name, value)
 
 
 def _explain(message: str, config: TokenizerConfig) -> str:

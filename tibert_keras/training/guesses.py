@@ -59,8 +59,9 @@ def model_guesses(
         for x, labels, weights in records.numpy_batches(batch_size):
             used = weights > 0
             # The last batch repeats its examples, for another size would be compiled anew.
-            inputs = {name: np.resize(value, (batch_size, *value.shape[1:])) for name, value in x.items()}
-            scores = scorer.predict_on_batch({**inputs, "labels": np.resize(labels, (batch_size, labels.shape[1]))})
+            inputs = {**x, "labels": labels}
+            full = {name: np.resize(value, (batch_size, *value.shape[1:])) for name, value in inputs.items()}
+            scores = scorer.predict_on_batch(full)
             losses.append(scores["losses"][: len(used)][used].astype("float64"))
             ranks.append(scores["ranks"][: len(used)][used])
             rows = np.nonzero(used)[0] + sum(len(before) for before in sequences)
